@@ -1,0 +1,1 @@
+//! The one facade over DataFusion's async side.

@@ -1,0 +1,1 @@
+//! Remembers what exists: streams, tables, queries, sinks, and their definitions.

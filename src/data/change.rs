@@ -1,0 +1,196 @@
+//! Carries rows between operators: a batch of columns, a weight per row, and where each row came from.
+//!
+//! A change is a Z-set in columns: `+1` inserts a row, `-1` retracts an equal one. Where the planner
+//! knows that an edge is append-only there are no weights at all.
+//!
+//! Each row also remembers its [`Origin`]: the frame of the log that brought it, and its position in
+//! it. So an operator deep in a pipeline can judge lateness by *the row's own stream's* watermark at
+//! the row's place in that log, and can name the row's offset when it has to drop it.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute;
+use arrow::error::ArrowError;
+
+use crate::time::EventTime;
+
+/// One value per row, or one for all.
+#[derive(Debug, Clone)]
+pub enum Marks {
+    /// The same value for every row.
+    All(i64),
+    /// Row by row.
+    Rows(ScalarBuffer<i64>),
+}
+
+impl Marks {
+    /// The value at `row`.
+    pub fn at(&self, row: usize) -> i64 {
+        match self {
+            Marks::All(value) => *value,
+            Marks::Rows(values) => values[row],
+        }
+    }
+    /// The greatest value; marks of watermarks never fall, so this is the last one.
+    pub fn last(&self) -> i64 {
+        match self {
+            Marks::All(value) => *value,
+            Marks::Rows(values) => values.last().copied().unwrap_or(i64::MIN),
+        }
+    }
+}
+
+/// The frame of a log that brought rows, as the rows' memory of it.
+#[derive(Debug)]
+pub struct Origin {
+    /// Name of the stream, table or query whose log it was.
+    pub relation: Arc<str>,
+    /// Offset of the frame's first row; row `i` of the frame has `first_offset + i`.
+    pub first_offset: u64,
+    /// Processing time at which the frame was appended, microseconds.
+    pub ingest_time: i64,
+    /// Per row of the frame, its own stream's watermark just before the row.
+    /// `i64::MIN` where rows cannot be late.
+    pub arrival: Marks,
+    /// Per row of the frame, the minimum of `arrival` and the watermarks of the query's other
+    /// inputs: how far the query as a whole has come. Closing follows this one.
+    pub progress: Marks,
+}
+
+/// Rows on their way through a pipeline.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The columns.
+    pub batch: RecordBatch,
+    /// Per row +n or −n; `None` on append-only edges, where every row is +1.
+    pub weights: Option<Int64Array>,
+    /// The frame that the rows came from.
+    pub origin: Arc<Origin>,
+    /// For each row its position in the frame; `None`: row `i` is the frame's row `i`.
+    pub rows: Option<UInt32Array>,
+}
+
+impl Change {
+    /// Rows that an operator made: they belong to no log position and are never late.
+    pub fn derived(batch: RecordBatch, weights: Option<Int64Array>, cause: &Origin) -> Change {
+        let origin = Origin {
+            relation: Arc::clone(&cause.relation),
+            first_offset: cause.first_offset,
+            ingest_time: cause.ingest_time,
+            arrival: Marks::All(i64::MIN),
+            progress: Marks::All(i64::MIN),
+        };
+        let rows = Some(UInt32Array::from(vec![0; batch.num_rows()]));
+        Change { batch, weights, origin: Arc::new(origin), rows }
+    }
+
+    /// Position in the frame of row `row`.
+    fn frame_row(&self, row: usize) -> usize {
+        self.rows.as_ref().map_or(row, |rows| rows.value(row) as usize)
+    }
+
+    /// The offset of row `row` in its log.
+    pub fn offset(&self, row: usize) -> u64 {
+        self.origin.first_offset + self.frame_row(row) as u64
+    }
+
+    /// The row's own stream's watermark when it arrived.
+    pub fn arrival(&self, row: usize) -> EventTime {
+        EventTime(self.origin.arrival.at(self.frame_row(row)))
+    }
+
+    /// The watermark of the whole query when the row arrived.
+    pub fn progress(&self, row: usize) -> EventTime {
+        EventTime(self.origin.progress.at(self.frame_row(row)))
+    }
+
+    /// The greatest arrival watermark of any row: rows at or above it are not late.
+    pub fn arrival_max(&self) -> EventTime {
+        EventTime(self.origin.arrival.last())
+    }
+
+    /// The weight of row `row`.
+    pub fn weight(&self, row: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |weights| weights.value(row))
+    }
+
+    /// The same rows with other columns; `batch` has as many rows as before.
+    pub fn with_batch(&self, batch: RecordBatch) -> Change {
+        assert_eq!(batch.num_rows(), self.batch.num_rows());
+        Change {
+            batch,
+            weights: self.weights.clone(),
+            origin: Arc::clone(&self.origin),
+            rows: self.rows.clone(),
+        }
+    }
+
+    /// The rows for which `keep` is true; null counts as false.
+    pub fn filter(&self, keep: &BooleanArray) -> Result<Change, ArrowError> {
+        let kept = keep.true_count();
+        if kept == self.batch.num_rows() {
+            return Ok(self.clone());
+        }
+        let positions = match &self.rows {
+            Some(rows) => compute::filter(rows, keep)?,
+            None => {
+                let all = UInt32Array::from_iter_values(0..self.batch.num_rows() as u32);
+                compute::filter(&all, keep)?
+            }
+        };
+        let weights = match &self.weights {
+            Some(weights) => Some(
+                compute::filter(weights, keep)?
+                    .as_any()
+                    .downcast_ref::<Int64Array>()
+                    .expect("filter keeps the type")
+                    .clone(),
+            ),
+            None => None,
+        };
+        Ok(Change {
+            batch: compute::filter_record_batch(&self.batch, keep)?,
+            weights,
+            origin: Arc::clone(&self.origin),
+            rows: Some(
+                positions
+                    .as_any()
+                    .downcast_ref::<UInt32Array>()
+                    .expect("filter keeps the type")
+                    .clone(),
+            ),
+        })
+    }
+
+    /// The rows at `indices`, in that order; a row may be taken several times.
+    pub fn take(&self, indices: &UInt32Array) -> Result<Change, ArrowError> {
+        let rows = UInt32Array::from_iter_values(
+            indices.values().iter().map(|&i| self.frame_row(i as usize) as u32),
+        );
+        let weights = self.weights.as_ref().map(|w| {
+            Int64Array::from_iter_values(indices.values().iter().map(|&i| w.value(i as usize)))
+        });
+        Ok(Change {
+            batch: compute::take_record_batch(&self.batch, indices)?,
+            weights,
+            origin: Arc::clone(&self.origin),
+            rows: Some(rows),
+        })
+    }
+
+    /// `length` rows from `start` on, without copying.
+    pub fn slice(&self, start: usize, length: usize) -> Change {
+        let rows = match &self.rows {
+            Some(rows) => rows.slice(start, length),
+            None => UInt32Array::from_iter_values(start as u32..(start + length) as u32),
+        };
+        Change {
+            batch: self.batch.slice(start, length),
+            weights: self.weights.as_ref().map(|w| w.slice(start, length)),
+            origin: Arc::clone(&self.origin),
+            rows: Some(rows),
+        }
+    }
+}

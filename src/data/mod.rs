@@ -1,0 +1,5 @@
+//! The nouns that every layer shares: columns and their types, changes, punctuations.
+
+pub mod change;
+pub mod punctuation;
+pub mod schema;

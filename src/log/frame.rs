@@ -1,0 +1,77 @@
+//! Says what a log holds: frames, each a batch of rows or a control record, in one order.
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// Rows.
+    Rows = 0,
+    /// A punctuation; its JSON text is in `meta`.
+    Punctuation = 1,
+    /// Processing time has passed; moves timers and idle watermarks.
+    Tick = 2,
+    /// The watermark or the frontier of a query has moved without rows.
+    Progress = 3,
+}
+
+/// A frame before it has its place in the log.
+#[derive(Debug, Clone)]
+pub struct NewFrame {
+    /// What it is.
+    pub kind: FrameKind,
+    /// The rows, in the log's schema; `None` for control records.
+    pub batch: Option<RecordBatch>,
+    /// The relation's watermark just before the frame's first row (`i64::MIN`: none yet); for
+    /// control records the watermark that they establish.
+    pub watermark: i64,
+    /// Whatever the log's owner wants to keep with the frame (frontier, punctuation, producer).
+    pub meta: Vec<u8>,
+}
+
+/// A frame in the log.
+#[derive(Debug)]
+pub struct Frame {
+    /// What it is.
+    pub kind: FrameKind,
+    /// Position among all frames of this log, from 0, control records included.
+    pub index: u64,
+    /// Offset of the first row; for control records the offset of the next row to come.
+    pub first_offset: u64,
+    /// Place in the one order over all logs of the server; strictly increasing.
+    pub sequence: u64,
+    /// Processing time of the append, microseconds; never goes back along `sequence`.
+    pub ingest_time: i64,
+    /// See [`NewFrame::watermark`].
+    pub watermark: i64,
+    /// See [`NewFrame::meta`].
+    pub meta: Vec<u8>,
+    /// The rows.
+    pub batch: Option<RecordBatch>,
+}
+
+impl Frame {
+    /// Number of rows.
+    pub fn rows(&self) -> u64 {
+        self.batch.as_ref().map_or(0, |batch| batch.num_rows() as u64)
+    }
+    /// Offset of the row after the last one.
+    pub fn next_offset(&self) -> u64 {
+        self.first_offset + self.rows()
+    }
+}
+
+/// A place between two frames of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    /// Index of the next frame.
+    pub frame: u64,
+    /// Offset of the next row.
+    pub offset: u64,
+}
+
+/// Frames read from a log, shared with every other reader.
+pub type Frames = Vec<Arc<Frame>>;

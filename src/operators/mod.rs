@@ -1,0 +1,7 @@
+//! Runs one step of a query each: synchronous, deterministic, in columns.
+//!
+//! [`operator`] holds the contract; [`emit`] the modes of EMIT; then one file per operator.
+
+pub mod aggregates;
+pub mod emit;
+pub mod operator;

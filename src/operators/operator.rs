@@ -1,0 +1,181 @@
+//! States what an operator is and what every operator owes its neighbours.
+//!
+//! # Contract
+//!
+//! 1. Emit what a watermark completes before forwarding it; forward it last.
+//! 2. Never emit below a watermark already forwarded, except corrections within allowed lateness.
+//! 3. Equal input sequence, equal output sequence: no hash order, thread count or, where the
+//!    planner says so ([`crate::planner::physical`]), batch cut may show in the output.
+//! 4. Memory is bounded by the formula in the file's `# State` section.
+//! 5. No input or output, no clock, no lock, no thread.
+//! 6. The *spec* (immutable, what EXPLAIN prints) and the *state* are separate types.
+//!
+//! Rows that an operator has to refuse go to [`Emitter::reject`] or [`Emitter::late`]; they never
+//! end the query.
+
+use std::sync::Arc;
+
+use crate::data::change::Change;
+use crate::data::punctuation::Punctuation;
+use crate::error::{Report, SqlState};
+use crate::time::EventTime;
+
+/// One node of a pipeline, running inside one query, on one thread at a time.
+pub trait Operator: Send {
+    /// The name in EXPLAIN, metrics and `weir.operators`: the file's name in CamelCase.
+    fn name(&self) -> &'static str;
+
+    /// Takes rows on an input port.
+    fn on_change(
+        &mut self,
+        port: usize,
+        change: Change,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError>;
+
+    /// Takes the promise that no row below `watermark` follows on this port, except late ones.
+    fn on_watermark(
+        &mut self,
+        port: usize,
+        watermark: EventTime,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError>;
+
+    /// Takes a punctuation. Forwards it where it still holds for the output.
+    fn on_punctuation(
+        &mut self,
+        _port: usize,
+        _punctuation: &Punctuation,
+        _out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        Ok(())
+    }
+
+    /// Learns that processing time has come to `now` (microseconds, never goes back). Called before
+    /// every frame with the frame's ingest time, and for tick records. Whatever a timeout makes due
+    /// takes effect at the computed time, not at `now`.
+    fn on_tick(&mut self, _now: i64, _out: &mut Emitter) -> Result<(), EvalError> {
+        Ok(())
+    }
+
+    /// The processing time at which this operator wants a tick even if no row comes.
+    fn next_tick(&self) -> Option<i64> {
+        None
+    }
+
+    /// Ends a step: operators that coalesce changes (EMIT CHANGES) emit them now.
+    fn on_step_end(&mut self, _out: &mut Emitter) -> Result<(), EvalError> {
+        Ok(())
+    }
+
+    /// Bytes of state held.
+    fn state_bytes(&self) -> usize;
+}
+
+/// What flows out of an operator, in order.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Rows.
+    Change(Change),
+    /// A watermark.
+    Watermark(EventTime),
+    /// A punctuation.
+    Punctuation(Arc<Punctuation>),
+}
+
+/// A row that arrived after its window was dropped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LateRow {
+    /// Name of the stream whose log holds the row.
+    pub relation: Arc<str>,
+    /// The row's offset there.
+    pub offset: u64,
+    /// The row's event time.
+    pub event_time: EventTime,
+    /// The stream's watermark when the row arrived.
+    pub watermark: EventTime,
+    /// How many of the row's windows were already dropped.
+    pub windows_dropped: usize,
+}
+
+/// A row on which an expression failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RejectedRow {
+    /// Name of the stream whose log holds the row.
+    pub relation: Arc<str>,
+    /// The row's offset there.
+    pub offset: u64,
+    /// Why, as a code.
+    pub code: SqlState,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// Collects what an operator puts out during one call.
+#[derive(Debug, Default)]
+pub struct Emitter {
+    /// Output in order.
+    pub outputs: Vec<Output>,
+    /// Rows that were dropped as too late.
+    pub late: Vec<LateRow>,
+    /// Rows that were refused.
+    pub rejected: Vec<RejectedRow>,
+}
+
+impl Emitter {
+    /// Emits rows; an empty change is swallowed.
+    pub fn change(&mut self, change: Change) {
+        if change.batch.num_rows() > 0 {
+            self.outputs.push(Output::Change(change));
+        }
+    }
+    /// Forwards a watermark.
+    pub fn watermark(&mut self, watermark: EventTime) {
+        self.outputs.push(Output::Watermark(watermark));
+    }
+    /// Forwards a punctuation.
+    pub fn punctuation(&mut self, punctuation: Arc<Punctuation>) {
+        self.outputs.push(Output::Punctuation(punctuation));
+    }
+    /// Reports a row dropped as too late.
+    pub fn late(&mut self, row: LateRow) {
+        self.late.push(row);
+    }
+    /// Reports a row on which an expression failed.
+    pub fn reject(&mut self, row: RejectedRow) {
+        self.rejected.push(row);
+    }
+}
+
+/// An error that ends the query (never one that a single row can cause).
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// An expression or aggregate failed as a whole.
+    #[error("{0}")]
+    DataFusion(#[from] datafusion::error::DataFusionError),
+    /// A kernel failed.
+    #[error("{0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// A group's integer result does not fit its type.
+    #[error("{function} is out of range for type {data_type}")]
+    Overflow {
+        /// The aggregate.
+        function: String,
+        /// The result type.
+        data_type: String,
+    },
+    /// An invariant does not hold.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl Report for EvalError {
+    fn code(&self) -> SqlState {
+        match self {
+            EvalError::Overflow { .. } => SqlState::NUMERIC_RANGE,
+            EvalError::DataFusion(_) | EvalError::Arrow(_) | EvalError::Broken(_) => {
+                SqlState::INTERNAL
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Turns a plan into running operators and drives them step by step.

@@ -1,0 +1,1 @@
+//! Turns a query into a plan of operators, and explains it.

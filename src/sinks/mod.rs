@@ -1,0 +1,1 @@
+//! Carries changelogs into other systems.

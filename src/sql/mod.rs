@@ -1,0 +1,3 @@
+//! Reads and writes the dialect. Knows no catalog and no plans.
+
+pub mod statement;

@@ -1,0 +1,1 @@
+//! Keeps the answers of queries and serves them to SELECT and subscribers.
