@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute;
 use arrow::error::ArrowError;
@@ -172,8 +172,12 @@ impl Change {
         let weights = self.weights.as_ref().map(|w| {
             Int64Array::from_iter_values(indices.values().iter().map(|&i| w.value(i as usize)))
         });
+        let columns = self.batch.columns().iter().map(|c| compute::take(c, indices, None));
+        // A batch without columns still has rows.
+        let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+        let columns = columns.collect::<Result<_, _>>()?;
         Ok(Change {
-            batch: compute::take_record_batch(&self.batch, indices)?,
+            batch: RecordBatch::try_new_with_options(self.batch.schema(), columns, &options)?,
             weights,
             origin: Arc::clone(&self.origin),
             rows: Some(rows),

@@ -4,4 +4,8 @@
 
 pub mod aggregates;
 pub mod emit;
+pub mod expr;
+pub mod filter_project;
 pub mod operator;
+pub mod union;
+pub mod unnest;

@@ -1,0 +1,277 @@
+//! Puts the rows of several inputs into one stream, in the order in which they come: UNION ALL.
+//!
+//! The output's watermark is the least of the inputs'. A row keeps its own stream's watermark at its
+//! arrival, which judges lateness; how far the query had come (`progress`, which closes windows) is
+//! lowered to what the other inputs had promised.
+//!
+//! A promise holds for the output once every input has made it.
+//!
+//! # State
+//!
+//! A watermark per input, and at most [`PROMISES_MAX`] punctuations per input that some other input
+//! has not made yet; beyond that the oldest is forgotten, which costs state downstream, never an
+//! answer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::SchemaRef;
+
+use crate::data::change::{Change, Marks, Origin};
+use crate::data::punctuation::Punctuation;
+use crate::operators::operator::{Emitter, EvalError, Operator};
+use crate::time::EventTime;
+
+/// Punctuations remembered per input.
+const PROMISES_MAX: usize = 1_024;
+
+/// Runs UNION ALL.
+#[derive(Debug)]
+pub struct Union {
+    schema: SchemaRef,
+    inputs: Vec<Input>,
+    /// The watermark forwarded last: the least of the inputs'.
+    forwarded: EventTime,
+}
+
+#[derive(Debug)]
+struct Input {
+    schema: SchemaRef,
+    watermark: EventTime,
+    /// Promises in the output's column names that not every input has made.
+    promises: VecDeque<Punctuation>,
+}
+
+impl Union {
+    /// A union of inputs with these columns; types agree by position, names are `schema`'s.
+    pub fn new(inputs: Vec<SchemaRef>, schema: SchemaRef) -> Union {
+        assert!(!inputs.is_empty());
+        assert!(inputs.iter().all(|input| input.fields().len() == schema.fields().len()));
+        let inputs = inputs
+            .into_iter()
+            .map(|schema| Input { schema, watermark: EventTime::MIN, promises: VecDeque::new() })
+            .collect();
+        Union { schema, inputs, forwarded: EventTime::MIN }
+    }
+
+    /// The least watermark of the inputs other than `port`.
+    fn others(&self, port: usize) -> EventTime {
+        let others = self.inputs.iter().enumerate().filter(|(i, _)| *i != port);
+        others.map(|(_, input)| input.watermark).min().unwrap_or(EventTime::MAX)
+    }
+
+    /// The punctuation with the output's column names.
+    fn renamed(&self, port: usize, punctuation: &Punctuation) -> Option<Punctuation> {
+        let columns = punctuation
+            .columns
+            .iter()
+            .map(|(name, pattern)| {
+                let index = self.inputs[port].schema.index_of(name).ok()?;
+                Some((self.schema.field(index).name().clone(), pattern.clone()))
+            })
+            .collect::<Option<Vec<_>>>()?;
+        Some(Punctuation { columns })
+    }
+}
+
+/// The same frame, for a query that had come no further than `limit`.
+fn lowered(origin: &Arc<Origin>, limit: EventTime) -> Arc<Origin> {
+    // Derived rows may carry marks in any order, so all of them are looked at.
+    let above = match &origin.progress {
+        Marks::All(progress) => *progress > limit.0,
+        Marks::Rows(progress) => progress.iter().any(|p| *p > limit.0),
+    };
+    if !above {
+        return Arc::clone(origin);
+    }
+    let progress = match &origin.progress {
+        Marks::All(progress) => Marks::All((*progress).min(limit.0)),
+        Marks::Rows(progress) => {
+            Marks::Rows(progress.iter().map(|p| (*p).min(limit.0)).collect::<ScalarBuffer<i64>>())
+        }
+    };
+    Arc::new(Origin {
+        relation: Arc::clone(&origin.relation),
+        first_offset: origin.first_offset,
+        ingest_time: origin.ingest_time,
+        arrival: origin.arrival.clone(),
+        progress,
+    })
+}
+
+impl Operator for Union {
+    fn name(&self) -> &'static str {
+        "Union"
+    }
+
+    fn on_change(
+        &mut self,
+        port: usize,
+        change: Change,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let options = RecordBatchOptions::new().with_row_count(Some(change.batch.num_rows()));
+        let batch = RecordBatch::try_new_with_options(
+            Arc::clone(&self.schema),
+            change.batch.columns().to_vec(),
+            &options,
+        )?;
+        let origin = lowered(&change.origin, self.others(port));
+        out.change(Change { batch, origin, weights: change.weights, rows: change.rows });
+        Ok(())
+    }
+
+    fn on_watermark(
+        &mut self,
+        port: usize,
+        watermark: EventTime,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        debug_assert!(watermark >= self.inputs[port].watermark, "a watermark never goes back");
+        self.inputs[port].watermark = watermark;
+        let least = watermark.min(self.others(port));
+        if least > self.forwarded {
+            self.forwarded = least;
+            out.watermark(least);
+        }
+        Ok(())
+    }
+
+    fn on_punctuation(
+        &mut self,
+        port: usize,
+        punctuation: &Punctuation,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let Some(promise) = self.renamed(port, punctuation) else {
+            return Ok(());
+        };
+        let made = |(i, input): (usize, &Input)| i == port || input.promises.contains(&promise);
+        if self.inputs.iter().enumerate().all(made) {
+            for input in &mut self.inputs {
+                input.promises.retain(|earlier| *earlier != promise);
+            }
+            out.punctuation(Arc::new(promise));
+            return Ok(());
+        }
+        let promises = &mut self.inputs[port].promises;
+        if !promises.contains(&promise) {
+            if promises.len() == PROMISES_MAX {
+                promises.pop_front();
+            }
+            promises.push_back(promise);
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        let promises: usize = self.inputs.iter().map(|input| input.promises.len()).sum();
+        self.inputs.len() * size_of::<Input>() + promises * size_of::<Punctuation>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::scalar::ScalarValue;
+
+    use super::*;
+    use crate::data::punctuation::Pattern;
+    use crate::operators::operator::Output;
+
+    fn schema(name: &str) -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new(name, DataType::Int64, true)]))
+    }
+
+    fn union(ports: usize) -> Union {
+        let names = ["a", "b", "c"];
+        Union::new(names[..ports].iter().map(|name| schema(name)).collect(), schema("a"))
+    }
+
+    fn outputs(call: impl FnOnce(&mut Emitter) -> Result<(), EvalError>) -> Vec<Output> {
+        let mut out = Emitter::default();
+        call(&mut out).unwrap();
+        out.outputs
+    }
+
+    fn watermark(union: &mut Union, port: usize, t: i64) -> Option<EventTime> {
+        outputs(|out| union.on_watermark(port, EventTime(t), out)).pop().map(
+            |output| match output {
+                Output::Watermark(watermark) => watermark,
+                other => panic!("expected a watermark, found {other:?}"),
+            },
+        )
+    }
+
+    #[test]
+    fn the_watermark_is_the_least_of_the_inputs_and_moves_only_forward() {
+        let mut union = union(3);
+        assert_eq!(watermark(&mut union, 0, 10), None);
+        assert_eq!(watermark(&mut union, 1, 5), None);
+        assert_eq!(watermark(&mut union, 2, 7), Some(EventTime(5)));
+        assert_eq!(watermark(&mut union, 2, 20), None);
+        assert_eq!(watermark(&mut union, 1, i64::MAX), Some(EventTime(10)));
+    }
+
+    #[test]
+    fn progress_is_lowered_to_the_other_inputs_and_arrival_stays() {
+        let mut union = union(2);
+        watermark(&mut union, 1, 4);
+        let batch = RecordBatch::try_new(schema("b"), vec![Arc::new(Int64Array::from(vec![1, 2]))]);
+        let origin = Origin {
+            relation: Arc::from("s"),
+            first_offset: 0,
+            ingest_time: 0,
+            arrival: Marks::Rows(ScalarBuffer::from(vec![3, 9])),
+            progress: Marks::Rows(ScalarBuffer::from(vec![3, 9])),
+        };
+        let change =
+            Change { batch: batch.unwrap(), weights: None, origin: Arc::new(origin), rows: None };
+        let of_port = |union: &mut Union, port| match outputs(|out| {
+            union.on_change(port, change.clone(), out)
+        })
+        .pop()
+        {
+            Some(Output::Change(change)) => change,
+            other => panic!("expected rows, found {other:?}"),
+        };
+        let found = of_port(&mut union, 0);
+        assert_eq!((found.arrival(1), found.progress(1)), (EventTime(9), EventTime(4)));
+        assert_eq!(found.progress(0), EventTime(3));
+        assert_eq!(found.batch.schema(), schema("a"), "names are the output's");
+        // Input 0 has promised nothing yet, so rows of input 1 close nothing.
+        assert_eq!(of_port(&mut union, 1).progress(1), EventTime::MIN);
+    }
+
+    #[test]
+    fn a_promise_is_forwarded_once_every_input_has_made_it() {
+        let mut union = union(2);
+        let mut promise = |port, name: &str, value| {
+            let pattern = Pattern::OneOf(vec![ScalarValue::Int64(Some(value))]);
+            let punctuation = Punctuation { columns: vec![(name.to_owned(), pattern)] };
+            match outputs(|out| union.on_punctuation(port, &punctuation, out)).pop() {
+                Some(Output::Punctuation(found)) => Some(found.columns[0].0.clone()),
+                _ => None,
+            }
+        };
+        assert_eq!(promise(0, "a", 1), None);
+        assert_eq!(promise(0, "a", 1), None, "the same input again is no second one");
+        assert_eq!(promise(1, "b", 2), None);
+        assert_eq!(promise(1, "b", 1), Some("a".to_owned()));
+        assert_eq!(promise(1, "b", 1), None, "it was used up");
+    }
+
+    #[test]
+    fn promises_of_one_input_alone_are_bounded() {
+        let mut union = union(2);
+        for value in 0..3_000 {
+            let pattern = Pattern::OneOf(vec![ScalarValue::Int64(Some(value))]);
+            let punctuation = Punctuation { columns: vec![("a".to_owned(), pattern)] };
+            assert!(outputs(|out| union.on_punctuation(0, &punctuation, out)).is_empty());
+        }
+        assert_eq!(union.inputs[0].promises.len(), PROMISES_MAX);
+    }
+}
