@@ -2,10 +2,13 @@
 //!
 //! [`operator`] holds the contract; [`emit`] the modes of EMIT; then one file per operator.
 
+pub mod aggregate;
 pub mod aggregates;
+pub mod emission;
 pub mod emit;
 pub mod expr;
 pub mod filter_project;
+pub mod group_keys;
 pub mod operator;
 pub mod union;
 pub mod unnest;

@@ -1,0 +1,186 @@
+//! Remembers the row that each group shows in a changelog, and says what has to change in it.
+//!
+//! What a group shows is kept as bytes (`arrow::row`), which compare like the values to the bit: a
+//! retraction always equals the insertion before it, and an unchanged row is not emitted again.
+//!
+//! # State
+//!
+//! Per group that shows a row, the bytes of its results.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute;
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, Rows, SortField};
+
+use crate::operators::emit::Refinement;
+use crate::operators::operator::EvalError;
+
+/// What groups show, and the entries that are being made.
+///
+/// One emission is [`start`](Self::start), then [`show`](Self::show) or [`remove`](Self::remove)
+/// per group in the order of output, then [`finish`](Self::finish).
+pub struct Emission {
+    schema: SchemaRef,
+    key_count: usize,
+    converter: RowConverter,
+    /// The results that each group shows.
+    shown: Vec<Option<Box<[u8]>>>,
+    shown_bytes: usize,
+    /// New results, and the same as bytes; `None` without aggregates.
+    fresh: Vec<ArrayRef>,
+    fresh_rows: Option<Rows>,
+    entries: Vec<Entry>,
+    /// Results that are retracted.
+    old: Vec<Box<[u8]>>,
+}
+
+/// One row of output.
+struct Entry {
+    group: usize,
+    /// Whether it is among the old results, else the fresh ones.
+    retracts: bool,
+    /// Position there.
+    position: usize,
+}
+
+impl Emission {
+    /// For an output of `key_count` keys followed by results.
+    pub fn new(schema: SchemaRef, key_count: usize) -> Result<Emission, EvalError> {
+        let results = &schema.fields()[key_count..];
+        let fields = results.iter().map(|field| SortField::new(field.data_type().clone()));
+        let converter = RowConverter::new(fields.collect())?;
+        Ok(Emission {
+            schema,
+            key_count,
+            converter,
+            shown: Vec::new(),
+            shown_bytes: 0,
+            fresh: Vec::new(),
+            fresh_rows: None,
+            entries: Vec::new(),
+            old: Vec::new(),
+        })
+    }
+
+    /// Makes room for `groups` groups.
+    pub fn resize(&mut self, groups: usize) {
+        self.shown.resize(groups, None);
+    }
+
+    /// Takes the new results of `rows` groups.
+    pub fn start(&mut self, fresh: Vec<ArrayRef>, rows: usize) -> Result<(), EvalError> {
+        debug_assert!(fresh.iter().all(|column| column.len() == rows));
+        self.fresh_rows = match fresh.is_empty() {
+            true => None,
+            false => Some(self.converter.convert_columns(&fresh)?),
+        };
+        self.fresh = fresh;
+        Ok(())
+    }
+
+    /// Lets a group show the new result at `position`.
+    pub fn show(&mut self, group: usize, position: usize, refinement: Refinement) {
+        let result = self.fresh_rows.as_ref().map(|rows| rows.row(position));
+        let result = result.as_ref().map_or(&[][..], |row| row.as_ref());
+        if refinement != Refinement::Discarding {
+            if self.shown[group].as_deref() == Some(result) {
+                return;
+            }
+            self.shown_bytes += result.len();
+            if let Some(old) = self.shown[group].replace(Box::from(result)) {
+                self.shown_bytes -= old.len();
+                if refinement == Refinement::Retracting {
+                    self.retract(group, old);
+                }
+            }
+        }
+        self.entries.push(Entry { group, retracts: false, position });
+    }
+
+    /// Lets a group show nothing any more.
+    pub fn remove(&mut self, group: usize, refinement: Refinement) {
+        let Some(old) = self.shown[group].take() else { return };
+        self.shown_bytes -= old.len();
+        if refinement == Refinement::Retracting {
+            self.retract(group, old);
+        }
+    }
+
+    /// Forgets what a group shows without taking it back: it is final.
+    pub fn forget(&mut self, group: usize) {
+        if let Some(old) = self.shown[group].take() {
+            self.shown_bytes -= old.len();
+        }
+    }
+
+    fn retract(&mut self, group: usize, old: Box<[u8]>) {
+        self.entries.push(Entry { group, retracts: true, position: self.old.len() });
+        self.old.push(old);
+    }
+
+    /// The rows of this emission with their weights, if there are any. Weights are left out when
+    /// nothing is retracted. `keys` gives the key columns of groups.
+    pub fn finish(
+        &mut self,
+        keys: impl FnOnce(&[usize]) -> Result<Vec<ArrayRef>, EvalError>,
+    ) -> Result<Option<(RecordBatch, Option<Int64Array>)>, EvalError> {
+        let entries = std::mem::take(&mut self.entries);
+        let old = std::mem::take(&mut self.old);
+        let fresh = std::mem::take(&mut self.fresh);
+        self.fresh_rows = None;
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let groups: Vec<usize> = entries.iter().map(|entry| entry.group).collect();
+        let mut columns = if self.key_count == 0 { Vec::new() } else { keys(&groups)? };
+        if !fresh.is_empty() {
+            columns.extend(self.results(&entries, &old, &fresh)?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(entries.len()));
+        let schema = Arc::clone(&self.schema);
+        let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
+        let weights = entries.iter().any(|entry| entry.retracts).then(|| {
+            Int64Array::from_iter_values(entries.iter().map(|e| if e.retracts { -1 } else { 1 }))
+        });
+        Ok(Some((batch, weights)))
+    }
+
+    fn results(
+        &self,
+        entries: &[Entry],
+        old: &[Box<[u8]>],
+        fresh: &[ArrayRef],
+    ) -> Result<Vec<ArrayRef>, EvalError> {
+        if old.is_empty() {
+            let positions =
+                UInt32Array::from_iter_values(entries.iter().map(|entry| entry.position as u32));
+            let columns = fresh.iter().map(|column| compute::take(column, &positions, None));
+            return Ok(columns.collect::<Result<_, _>>()?);
+        }
+        let parser = self.converter.parser();
+        let old = self.converter.convert_rows(old.iter().map(|row| parser.parse(row)))?;
+        let sources: Vec<(usize, usize)> =
+            entries.iter().map(|e| (usize::from(!e.retracts), e.position)).collect();
+        let both = old.iter().zip(fresh);
+        Ok(both
+            .map(|(old, fresh)| compute::interleave(&[old.as_ref(), fresh.as_ref()], &sources))
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// Whether the group shows a row.
+    pub fn is_shown(&self, group: usize) -> bool {
+        self.shown[group].is_some()
+    }
+
+    /// Renumbers: group `groups[i]` becomes `i`.
+    pub fn keep(&mut self, groups: &[usize]) {
+        self.shown = groups.iter().map(|group| self.shown[*group].take()).collect();
+    }
+
+    /// Bytes of state.
+    pub fn bytes(&self) -> usize {
+        self.shown.capacity() * size_of::<Option<Box<[u8]>>>() + self.shown_bytes
+    }
+}
