@@ -12,3 +12,4 @@ pub mod group_keys;
 pub mod operator;
 pub mod union;
 pub mod unnest;
+pub mod window_assign;
