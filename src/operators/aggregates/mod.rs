@@ -1,9 +1,29 @@
 //! Folds rows into partial aggregates, merges them, and evaluates them.
+//!
+//! For windows, whose partial results are merged: [`accumulator`] holds the contract and the
+//! factory; `count`, `sum`, `avg` and `min_max` are hand-tuned; `datafusion` wraps everything else;
+//! `ordered` sorts for functions that want their input sorted; [`one_shot`] evaluates rows that are
+//! all there.
+//!
+//! For groups without a window, which live on and are read again and again, also after rows were
+//! taken back: [`fold`] holds the contract and the factory; [`linear`], [`extreme`], [`multiset`] and
+//! [`boxed`] implement it.
 
+pub mod accumulator;
+mod avg;
 pub mod boxed;
+mod count;
+mod datafusion;
 pub mod exact_sum;
 pub mod extreme;
 pub mod fold;
 pub mod linear;
+mod min_max;
 pub mod multiset;
+pub mod one_shot;
+mod ordered;
 pub mod spec;
+mod sum;
+
+#[cfg(test)]
+mod tests;

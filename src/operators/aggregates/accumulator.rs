@@ -1,0 +1,251 @@
+//! States what a grouped aggregate is, makes one from its spec, and feeds it from a batch.
+//!
+//! A grouped aggregate holds one partial result per *group*, and groups are dense numbers from 0:
+//! whoever owns the keys hands out the numbers. All work is done a batch at a time, so the price of
+//! the dynamic call is paid once per batch and never per row.
+//!
+//! # Invariants
+//! A1. `update` and `merge` leave the aggregate with exactly `group_count` groups, or more when it
+//!     had more before.
+//! A2. `state`, `state_of` and `evaluate_of` change nothing that a later call could see.
+//! A3. The partial result of a group is a function of its rows in the order they came, never of how
+//!     they were cut into batches.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::compute;
+use arrow::datatypes::DataType;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+
+use crate::operators::aggregates::avg::Avg;
+use crate::operators::aggregates::count::Count;
+use crate::operators::aggregates::datafusion::Foreign;
+use crate::operators::aggregates::min_max;
+use crate::operators::aggregates::ordered::Ordered;
+use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
+use crate::operators::aggregates::sum::Sum;
+use crate::operators::operator::EvalError;
+
+/// Which rows an update folds, and into which groups.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// For each row its group.
+    pub groups: &'a [usize],
+    /// Number of groups there are; every element of `groups` is below it.
+    pub group_count: usize,
+    /// Rows to fold; null counts as false. `None`: all.
+    pub filter: Option<&'a BooleanArray>,
+    /// Net number of times each row counts, +n or −n. `None`: once.
+    pub weights: Option<&'a Int64Array>,
+}
+
+impl<'a> Rows<'a> {
+    /// Every row, once.
+    pub fn all(groups: &'a [usize], group_count: usize) -> Rows<'a> {
+        Rows { groups, group_count, filter: None, weights: None }
+    }
+
+    /// Calls `fold(row, group, weight)` for each row that the filter keeps and `nulls` calls valid.
+    pub(super) fn for_each(
+        &self,
+        nulls: Option<&NullBuffer>,
+        mut fold: impl FnMut(usize, usize, i64),
+    ) {
+        let weight = |row: usize| self.weights.map_or(1, |weights| weights.value(row));
+        match self.kept(nulls) {
+            None => {
+                for (row, &group) in self.groups.iter().enumerate() {
+                    fold(row, group, weight(row));
+                }
+            }
+            Some(kept) => {
+                for row in kept.set_indices() {
+                    fold(row, self.groups[row], weight(row));
+                }
+            }
+        }
+    }
+
+    /// Whether every row counts exactly once, so that a loop needs to look at groups alone.
+    pub(super) fn plain(&self, nulls: Option<&NullBuffer>) -> bool {
+        self.filter.is_none()
+            && self.weights.is_none()
+            && nulls.is_none_or(|nulls| nulls.null_count() == 0)
+    }
+
+    fn kept(&self, nulls: Option<&NullBuffer>) -> Option<BooleanBuffer> {
+        let filter = self.filter.map(|filter| match filter.nulls() {
+            Some(valid) => filter.values() & valid.inner(),
+            None => filter.values().clone(),
+        });
+        let valid = nulls.filter(|n| n.null_count() > 0).map(|n| n.inner().clone());
+        match (filter, valid) {
+            (Some(filter), Some(valid)) => Some(&filter & &valid),
+            (filter, valid) => filter.or(valid),
+        }
+    }
+}
+
+/// Partial results of one aggregate function, one per group.
+pub trait GroupedAggregate: Send {
+    /// Folds rows. `values` are the columns that [`arguments`] makes, cut to the rows.
+    fn update(&mut self, values: &[ArrayRef], rows: &Rows<'_>) -> Result<(), EvalError>;
+
+    /// Folds partial results that [`state`](Self::state) gave; row `i` goes to `groups[i]`.
+    fn merge(
+        &mut self,
+        state: &[ArrayRef],
+        groups: &[usize],
+        group_count: usize,
+    ) -> Result<(), EvalError>;
+
+    /// Takes partial results out again that were merged before.
+    /// Only where [`is_invertible`](Self::is_invertible).
+    fn unmerge(&mut self, _state: &[ArrayRef], _groups: &[usize]) -> Result<(), EvalError> {
+        Err(EvalError::Broken("this aggregate cannot take partial results out again".to_owned()))
+    }
+
+    /// Whether `unmerge` undoes `merge` exactly.
+    fn is_invertible(&self) -> bool {
+        false
+    }
+
+    /// Whether `update` accepts negative weights.
+    fn is_retractable(&self) -> bool {
+        false
+    }
+
+    /// The partial results of all groups, in columns; the aggregate keeps them.
+    fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError>;
+
+    /// The partial results of some groups, in the order asked for.
+    fn state_of(&mut self, groups: &[usize]) -> Result<Vec<ArrayRef>, EvalError> {
+        gather(&self.state()?, groups)
+    }
+
+    /// The partial results of all groups; the aggregate is empty afterwards.
+    fn take_state(&mut self) -> Result<Vec<ArrayRef>, EvalError>;
+
+    /// The results of all groups; the aggregate is empty afterwards.
+    fn evaluate(&mut self) -> Result<ArrayRef, EvalError>;
+
+    /// The results of some groups, in the order asked for; the aggregate keeps all.
+    fn evaluate_of(&mut self, groups: &[usize]) -> Result<ArrayRef, EvalError>;
+
+    /// Number of groups.
+    fn group_count(&self) -> usize;
+
+    /// Bytes held.
+    fn size(&self) -> usize;
+}
+
+/// An empty aggregate that computes the spec.
+pub fn make(spec: &AggregateSpec) -> Result<Box<dyn GroupedAggregate>, EvalError> {
+    let function = &spec.function;
+    let native = match spec.native {
+        Some(NativeFunction::CountRows) => Some(Box::new(Count::rows()) as _),
+        Some(NativeFunction::Count) => Some(Box::new(Count::values()) as _),
+        Some(NativeFunction::Sum) => Sum::for_result(function),
+        Some(NativeFunction::Avg) => Avg::for_result(function),
+        Some(NativeFunction::Min) => min_max::least(function.field().data_type()),
+        Some(NativeFunction::Max) => min_max::greatest(function.field().data_type()),
+        None => None,
+    };
+    if let Some(native) = native {
+        return Ok(native);
+    }
+    if wants_sorted_input(function) {
+        return Ok(Box::new(Ordered::new(Arc::clone(function))));
+    }
+    Ok(Box::new(Foreign::new(Arc::clone(function))?))
+}
+
+/// An aggregate that counts rows, by their weights.
+pub fn count_rows() -> Box<dyn GroupedAggregate> {
+    Box::new(Count::rows())
+}
+
+/// Whether the function must see a group's rows in log order, all in one go: its partial results
+/// over pieces of the time line do not add up to the result over the whole.
+pub fn is_order_sensitive(spec: &AggregateSpec) -> bool {
+    let function = &spec.function;
+    let by_name = matches!(
+        function.fun().name(),
+        "array_agg" | "string_agg" | "first_value" | "last_value" | "nth_value" | "any_value"
+    );
+    by_name || (!function.order_bys().is_empty() && !is_ordered_set(function))
+}
+
+/// Whether partial results add up to exactly the result over all rows, however they were cut.
+pub fn is_exactly_mergeable(spec: &AggregateSpec) -> bool {
+    let function = &spec.function;
+    if is_order_sensitive(spec) {
+        return false;
+    }
+    let field = function.field();
+    let exact_type =
+        !matches!(field.data_type(), DataType::Float16 | DataType::Float32 | DataType::Float64);
+    match function.fun().name() {
+        "count" | "min" | "max" | "bit_and" | "bit_or" | "bit_xor" | "bool_and" | "bool_or"
+        | "approx_distinct" => true,
+        "sum" => exact_type,
+        _ => false,
+    }
+}
+
+/// Functions whose accumulators expect sorted input, or pick among ties as they please.
+fn wants_sorted_input(function: &AggregateFunctionExpr) -> bool {
+    !function.order_bys().is_empty()
+        && !is_ordered_set(function)
+        && !function.groups_accumulator_supported()
+        && !matches!(function.fun().name(), "array_agg" | "string_agg")
+}
+
+/// `percentile_cont(…) WITHIN GROUP (ORDER BY x)`: the order names the argument, no more.
+fn is_ordered_set(function: &AggregateFunctionExpr) -> bool {
+    function.fun().supports_within_group_clause()
+}
+
+/// The columns that the aggregate folds: its arguments, then what its ORDER BY names.
+pub fn arguments(spec: &AggregateSpec, input: &RecordBatch) -> Result<Vec<ArrayRef>, EvalError> {
+    if spec.native == Some(NativeFunction::CountRows) {
+        return Ok(Vec::new());
+    }
+    let expressions = spec.function.all_expressions();
+    let all = expressions.args.iter().chain(&expressions.order_by_exprs);
+    all.map(|expression| column(expression, input)).collect()
+}
+
+/// The aggregate's FILTER over the batch, if it has one.
+pub fn filter(
+    spec: &AggregateSpec,
+    input: &RecordBatch,
+) -> Result<Option<BooleanArray>, EvalError> {
+    let Some(predicate) = &spec.filter else { return Ok(None) };
+    let kept = column(predicate, input)?;
+    match kept.as_boolean_opt() {
+        Some(kept) => Ok(Some(kept.clone())),
+        None => Err(EvalError::Broken(format!(
+            "the filter of {spec} is of type {}, not boolean",
+            kept.data_type()
+        ))),
+    }
+}
+
+fn column(expression: &Arc<dyn PhysicalExpr>, input: &RecordBatch) -> Result<ArrayRef, EvalError> {
+    Ok(expression.evaluate(input)?.into_array(input.num_rows())?)
+}
+
+/// The rows of `columns` at `groups`.
+pub(super) fn gather(columns: &[ArrayRef], groups: &[usize]) -> Result<Vec<ArrayRef>, EvalError> {
+    let indices = UInt32Array::from_iter_values(groups.iter().map(|&group| group as u32));
+    Ok(compute::take_arrays(columns, &indices, None)?)
+}
+
+/// The error of an aggregate that was handed a retraction and has no way to take a row back.
+pub(super) fn cannot_retract(function: &str) -> EvalError {
+    EvalError::Broken(format!("{function} cannot take back a row"))
+}

@@ -1,0 +1,390 @@
+//! Sums integers and decimals exactly, and floats in the order they come.
+//!
+//! An integer sum is kept as a machine word that wraps and a count of its wraps, so the hot loop is
+//! one addition and one predictable branch, and yet the true value is known: `word + carry · 2^bits`.
+//! It fits the word exactly when the carry is 0. Overflow is judged when a group is evaluated, not
+//! while it is summed: values that cancel out later are no error.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, UInt64Array};
+use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::compute;
+use arrow::datatypes::{
+    ArrowNativeType, ArrowPrimitiveType, DataType, Decimal128Type, Float64Type, Int64Type,
+    UInt64Type, i256,
+};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+
+use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows};
+use crate::operators::operator::EvalError;
+
+/// A number that can be summed: the word, and how often it wrapped.
+pub(super) trait Word: ArrowNativeType {
+    /// The array that holds such words in a state.
+    type Type: ArrowPrimitiveType<Native = Self>;
+    /// Whether taking a value out again leaves exactly what was there before.
+    const EXACT: bool;
+    /// The sum, and by how much the carry changes.
+    fn add(self, other: Self) -> (Self, i64);
+    /// The difference, and by how much the carry changes.
+    fn sub(self, other: Self) -> (Self, i64);
+    /// The product with a weight, and its carry.
+    fn times(self, weight: i64) -> (Self, i64);
+    /// The values of a column.
+    fn values(column: &ArrayRef) -> Result<ScalarBuffer<Self>, EvalError>;
+}
+
+impl Word for i64 {
+    type Type = Int64Type;
+    const EXACT: bool = true;
+    #[inline]
+    fn add(self, other: i64) -> (i64, i64) {
+        let (sum, wrapped) = self.overflowing_add(other);
+        (sum, if wrapped { other.signum() } else { 0 })
+    }
+    #[inline]
+    fn sub(self, other: i64) -> (i64, i64) {
+        let (difference, wrapped) = self.overflowing_sub(other);
+        (difference, if wrapped { -other.signum() } else { 0 })
+    }
+    fn times(self, weight: i64) -> (i64, i64) {
+        let product = i128::from(self) * i128::from(weight);
+        let word = product as i64;
+        (word, ((product - i128::from(word)) >> 64) as i64)
+    }
+    fn values(column: &ArrayRef) -> Result<ScalarBuffer<i64>, EvalError> {
+        if let Some(values) = column.as_primitive_opt::<Int64Type>() {
+            return Ok(values.values().clone());
+        }
+        let cast = compute::cast(column, &DataType::Int64)?;
+        Ok(cast.as_primitive::<Int64Type>().values().clone())
+    }
+}
+
+impl Word for i128 {
+    type Type = Decimal128Type;
+    const EXACT: bool = true;
+    #[inline]
+    fn add(self, other: i128) -> (i128, i64) {
+        let (sum, wrapped) = self.overflowing_add(other);
+        (sum, if wrapped { other.signum() as i64 } else { 0 })
+    }
+    #[inline]
+    fn sub(self, other: i128) -> (i128, i64) {
+        let (difference, wrapped) = self.overflowing_sub(other);
+        (difference, if wrapped { -(other.signum() as i64) } else { 0 })
+    }
+    fn times(self, weight: i64) -> (i128, i64) {
+        let product = i256::from_i128(self).wrapping_mul(i256::from_i128(i128::from(weight)));
+        let (low, high) = product.to_parts();
+        let word = low as i128;
+        (word, (high - (word >> 127)) as i64)
+    }
+    fn values(column: &ArrayRef) -> Result<ScalarBuffer<i128>, EvalError> {
+        if let Some(values) = column.as_primitive_opt::<Decimal128Type>() {
+            return Ok(values.values().clone());
+        }
+        let cast = compute::cast(column, &DataType::UInt64)?;
+        let values = cast.as_primitive::<UInt64Type>().values();
+        Ok(values.iter().map(|&value| i128::from(value)).collect())
+    }
+}
+
+impl Word for f64 {
+    type Type = Float64Type;
+    const EXACT: bool = false;
+    #[inline]
+    fn add(self, other: f64) -> (f64, i64) {
+        (self + other, 0)
+    }
+    #[inline]
+    fn sub(self, other: f64) -> (f64, i64) {
+        (self - other, 0)
+    }
+    fn times(self, weight: i64) -> (f64, i64) {
+        (self * weight as f64, 0)
+    }
+    fn values(column: &ArrayRef) -> Result<ScalarBuffer<f64>, EvalError> {
+        if let Some(values) = column.as_primitive_opt::<Float64Type>() {
+            return Ok(values.values().clone());
+        }
+        let cast = compute::cast(column, &DataType::Float64)?;
+        Ok(cast.as_primitive::<Float64Type>().values().clone())
+    }
+}
+
+/// A group's running sum.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cell<W> {
+    /// The sum, less its carry.
+    pub(super) sum: W,
+    /// Net number of values in it; 0 means the sum is null.
+    pub(super) count: i64,
+}
+
+/// Running sums of all groups; `avg` builds on it too.
+pub(super) struct Sums<W> {
+    cells: Vec<Cell<W>>,
+    /// How often a group's word wrapped; groups that never did are absent.
+    carries: BTreeMap<usize, i64>,
+}
+
+impl<W: Word> Sums<W> {
+    pub(super) fn new() -> Sums<W> {
+        Sums { cells: Vec::new(), carries: BTreeMap::new() }
+    }
+
+    fn grow(&mut self, group_count: usize) {
+        if self.cells.len() < group_count {
+            self.cells.resize(group_count, Cell::default());
+        }
+    }
+
+    #[cold]
+    fn carry(carries: &mut BTreeMap<usize, i64>, group: usize, by: i64) {
+        let carry = carries.entry(group).or_insert(0);
+        *carry += by;
+        if *carry == 0 {
+            carries.remove(&group);
+        }
+    }
+
+    pub(super) fn update(&mut self, column: &ArrayRef, rows: &Rows<'_>) -> Result<(), EvalError> {
+        self.grow(rows.group_count);
+        let values = W::values(column)?;
+        let nulls = column.logical_nulls();
+        let (cells, carries) = (self.cells.as_mut_slice(), &mut self.carries);
+        if rows.plain(nulls.as_ref()) {
+            for (&group, &value) in rows.groups.iter().zip(values.iter()) {
+                let cell = &mut cells[group];
+                let (sum, wraps) = cell.sum.add(value);
+                *cell = Cell { sum, count: cell.count + 1 };
+                if wraps != 0 {
+                    Self::carry(carries, group, wraps);
+                }
+            }
+            return Ok(());
+        }
+        rows.for_each(nulls.as_ref(), |row, group, weight| {
+            let (value, value_wraps) =
+                if weight == 1 { (values[row], 0) } else { values[row].times(weight) };
+            let cell = &mut cells[group];
+            let (sum, wraps) = cell.sum.add(value);
+            *cell = Cell { sum, count: cell.count + weight };
+            if cell.count == 0 && !W::EXACT {
+                cell.sum = W::default();
+            }
+            if wraps + value_wraps != 0 {
+                Self::carry(carries, group, wraps + value_wraps);
+            }
+        });
+        Ok(())
+    }
+
+    /// Merges partial sums, or with `out` takes them out.
+    pub(super) fn merge(&mut self, state: &[ArrayRef], groups: &[usize], out: bool) {
+        let sums = state[0].as_primitive::<W::Type>().values();
+        let carried = state[1].as_primitive::<Int64Type>().values();
+        let counts = state[2].as_primitive::<Int64Type>().values();
+        for (row, &group) in groups.iter().enumerate() {
+            let cell = &mut self.cells[group];
+            let (sum, wraps) = if out { cell.sum.sub(sums[row]) } else { cell.sum.add(sums[row]) };
+            cell.sum = sum;
+            cell.count += if out { -counts[row] } else { counts[row] };
+            let by = wraps + if out { -carried[row] } else { carried[row] };
+            if by != 0 {
+                Self::carry(&mut self.carries, group, by);
+            }
+        }
+    }
+
+    pub(super) fn state(&self, groups: Option<&[usize]>) -> Vec<ArrayRef> {
+        let (cells, carries): (Vec<Cell<W>>, Vec<i64>) = match groups {
+            None => {
+                let mut carries = vec![0; self.cells.len()];
+                for (&group, &carry) in &self.carries {
+                    carries[group] = carry;
+                }
+                (self.cells.clone(), carries)
+            }
+            Some(groups) => groups.iter().map(|&g| (self.cells[g], self.carry_of(g))).unzip(),
+        };
+        let sums = PrimitiveArray::<W::Type>::from_iter_values(cells.iter().map(|c| c.sum));
+        let counts = PrimitiveArray::<Int64Type>::from_iter_values(cells.iter().map(|c| c.count));
+        vec![Arc::new(sums), Arc::new(PrimitiveArray::<Int64Type>::from(carries)), Arc::new(counts)]
+    }
+
+    fn carry_of(&self, group: usize) -> i64 {
+        self.carries.get(&group).copied().unwrap_or(0)
+    }
+
+    pub(super) fn cells(&self) -> &[Cell<W>] {
+        &self.cells
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Sums::new();
+    }
+
+    pub(super) fn resize(&mut self, group_count: usize) {
+        self.grow(group_count);
+    }
+
+    pub(super) fn size(&self) -> usize {
+        mem::size_of::<Sums<W>>()
+            + self.cells.capacity() * mem::size_of::<Cell<W>>()
+            + self.carries.len() * 32
+    }
+}
+
+/// sum(x)
+pub(super) struct Sum<W> {
+    sums: Sums<W>,
+    result: DataType,
+    function: String,
+}
+
+impl Sum<i64> {
+    /// The accumulator for the function's result type; `None` where there is none of our own.
+    pub(super) fn for_result(
+        function: &AggregateFunctionExpr,
+    ) -> Option<Box<dyn GroupedAggregate>> {
+        let result = function.field().data_type().clone();
+        let name = function.name().to_owned();
+        match &result {
+            DataType::Int64 => Some(Sum::<i64>::boxed(result, name)),
+            DataType::UInt64 | DataType::Decimal128(..) => Some(Sum::<i128>::boxed(result, name)),
+            DataType::Float64 => Some(Sum::<f64>::boxed(result, name)),
+            _ => None,
+        }
+    }
+}
+
+impl<W: Word> Sum<W>
+where
+    Sum<W>: GroupedAggregate,
+{
+    fn boxed(result: DataType, function: String) -> Box<dyn GroupedAggregate> {
+        Box::new(Sum { sums: Sums::<W>::new(), result, function })
+    }
+}
+
+/// Puts sums into a column of the result type, or says which do not fit.
+pub(super) trait Finish: Word {
+    /// The column of `cells`; every cell's carry is 0.
+    fn finish(cells: &[Cell<Self>], result: &DataType) -> Option<ArrayRef>;
+}
+
+fn validity<W>(cells: &[Cell<W>]) -> Option<NullBuffer> {
+    let all = cells.iter().all(|cell| cell.count != 0);
+    (!all).then(|| cells.iter().map(|cell| cell.count != 0).collect())
+}
+
+fn words<W: Word>(cells: &[Cell<W>]) -> PrimitiveArray<W::Type> {
+    PrimitiveArray::new(cells.iter().map(|cell| cell.sum).collect(), validity(cells))
+}
+
+impl Finish for i64 {
+    fn finish(cells: &[Cell<i64>], _: &DataType) -> Option<ArrayRef> {
+        Some(Arc::new(words(cells)))
+    }
+}
+
+impl Finish for f64 {
+    fn finish(cells: &[Cell<f64>], _: &DataType) -> Option<ArrayRef> {
+        Some(Arc::new(words(cells)))
+    }
+}
+
+impl Finish for i128 {
+    fn finish(cells: &[Cell<i128>], result: &DataType) -> Option<ArrayRef> {
+        if let DataType::Decimal128(precision, _) = result {
+            let limit = 10_i128.checked_pow(u32::from(*precision))?;
+            let fits = cells.iter().all(|c| c.count == 0 || (-limit < c.sum && c.sum < limit));
+            return fits.then(|| Arc::new(words(cells).with_data_type(result.clone())) as ArrayRef);
+        }
+        let values = cells
+            .iter()
+            .map(|cell| if cell.count == 0 { Some(0) } else { u64::try_from(cell.sum).ok() })
+            .collect::<Option<ScalarBuffer<u64>>>()?;
+        Some(Arc::new(UInt64Array::new(values, validity(cells))))
+    }
+}
+
+impl<W: Finish> GroupedAggregate for Sum<W> {
+    fn update(&mut self, values: &[ArrayRef], rows: &Rows<'_>) -> Result<(), EvalError> {
+        self.sums.update(&values[0], rows)
+    }
+
+    fn merge(
+        &mut self,
+        state: &[ArrayRef],
+        groups: &[usize],
+        group_count: usize,
+    ) -> Result<(), EvalError> {
+        self.sums.resize(group_count);
+        self.sums.merge(state, groups, false);
+        Ok(())
+    }
+
+    fn unmerge(&mut self, state: &[ArrayRef], groups: &[usize]) -> Result<(), EvalError> {
+        self.sums.merge(state, groups, true);
+        Ok(())
+    }
+
+    fn is_invertible(&self) -> bool {
+        W::EXACT
+    }
+
+    fn is_retractable(&self) -> bool {
+        true
+    }
+
+    fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
+        Ok(self.sums.state(None))
+    }
+
+    fn state_of(&mut self, groups: &[usize]) -> Result<Vec<ArrayRef>, EvalError> {
+        Ok(self.sums.state(Some(groups)))
+    }
+
+    fn take_state(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
+        let state = self.sums.state(None);
+        self.sums.clear();
+        Ok(state)
+    }
+
+    fn evaluate(&mut self) -> Result<ArrayRef, EvalError> {
+        let all = self.finish(self.sums.cells(), self.sums.carries.is_empty());
+        self.sums.clear();
+        all
+    }
+
+    fn evaluate_of(&mut self, groups: &[usize]) -> Result<ArrayRef, EvalError> {
+        let cells: Vec<Cell<W>> = groups.iter().map(|&group| self.sums.cells()[group]).collect();
+        let exact = self.sums.carries.is_empty()
+            || groups.iter().all(|group| self.sums.carry_of(*group) == 0);
+        self.finish(&cells, exact)
+    }
+
+    fn group_count(&self) -> usize {
+        self.sums.cells().len()
+    }
+
+    fn size(&self) -> usize {
+        self.sums.size()
+    }
+}
+
+impl<W: Finish> Sum<W> {
+    fn finish(&self, cells: &[Cell<W>], exact: bool) -> Result<ArrayRef, EvalError> {
+        let fits = if exact { W::finish(cells, &self.result) } else { None };
+        fits.ok_or_else(|| EvalError::Overflow {
+            function: self.function.clone(),
+            data_type: self.result.to_string(),
+        })
+    }
+}
