@@ -36,15 +36,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
-use datafusion::error::DataFusionError;
-use datafusion::scalar::ScalarValue;
 
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::{Pattern, Punctuation};
 use crate::error::SqlState;
-use crate::operators::aggregates::fold::{FoldRows, Measure};
+use crate::operators::aggregates::fold::{FoldRows, Inputs, Measure};
 use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::emission::Emission;
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
@@ -52,6 +50,7 @@ use crate::operators::expr;
 use crate::operators::filter_project::reject_rows;
 use crate::operators::group_keys::GroupKeys;
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
+use crate::operators::touched::{Touch, Touched};
 use crate::time::EventTime;
 
 /// What to group by and what to compute.
@@ -97,30 +96,15 @@ struct Groups {
     rows: Vec<i64>,
     /// Whether the result could not be read last time.
     failing: Vec<bool>,
-    /// Position in `touched`, or [`UNTOUCHED`].
-    touch: Vec<u32>,
-    /// In the order of the first touch since the last emission.
-    touched: Vec<Touch>,
+    /// Those that changed since the last emission.
+    touched: Touched,
 }
-
-const UNTOUCHED: u32 = u32::MAX;
 
 /// Groups below which keys of freed ones are not worth looking for.
 const COMPACT_MIN: usize = 1_024;
 
 /// Code and reason of a result that could not be read.
 type RowError = (SqlState, String);
-
-/// A group that changed since the last emission, and the row that changed it last.
-#[derive(Clone)]
-struct Touch {
-    group: usize,
-    relation: Arc<str>,
-    offset: u64,
-}
-
-/// The arguments and filters of all aggregates for some rows.
-type Inputs = Vec<(Vec<ArrayRef>, Option<BooleanArray>)>;
 
 impl Aggregate {
     /// An operator without rows.
@@ -157,7 +141,7 @@ impl Aggregate {
         if aggregate.is_global() {
             // SQL's one row over no rows: it exists before anything came.
             aggregate.resize();
-            aggregate.groups.touch(0, &Arc::from(""), 0);
+            aggregate.groups.touched.touch(0, &Arc::from(""), 0);
         }
         Ok(aggregate)
     }
@@ -180,7 +164,7 @@ impl Aggregate {
         let count = if self.is_global() { 1 } else { self.keys.len() };
         self.groups.rows.resize(count, 0);
         self.groups.failing.resize(count, false);
-        self.groups.touch.resize(count, UNTOUCHED);
+        self.groups.touched.resize(count);
         self.emission.resize(count);
         self.measures.iter_mut().for_each(|measure| measure.fold.resize(count));
     }
@@ -188,7 +172,7 @@ impl Aggregate {
     /// Folds rows in.
     fn absorb(&mut self, change: &Change, out: &mut Emitter) -> Result<(), EvalError> {
         let (pieces, failures) =
-            expr::evaluate_in_pieces(&change.batch, |part| inputs(&self.measures, part));
+            expr::evaluate_in_pieces(&change.batch, |part| Measure::inputs(&self.measures, part));
         reject_rows(change, failures, out);
         for piece in pieces {
             if piece.length == change.batch.num_rows() {
@@ -213,7 +197,7 @@ impl Aggregate {
         }
         for (row, &group) in groups.iter().enumerate() {
             self.groups.rows[group] += change.weight(row);
-            self.groups.touch(group, &change.origin.relation, change.offset(row));
+            self.groups.touched.touch(group, &change.origin.relation, change.offset(row));
         }
         for (measure, (arguments, included)) in self.measures.iter_mut().zip(inputs) {
             measure.fold.update(&FoldRows {
@@ -228,7 +212,7 @@ impl Aggregate {
 
     /// Emits the results of touched groups; of those that `chosen` names, if it is given.
     fn flush(&mut self, chosen: Option<&[bool]>, out: &mut Emitter) -> Result<(), EvalError> {
-        let touches = self.groups.take_touched(chosen);
+        let touches = self.groups.touched.take(chosen);
         if touches.is_empty() {
             return Ok(());
         }
@@ -331,68 +315,11 @@ impl Aggregate {
         self.keys.keep(&used)?;
         self.groups.rows = used.iter().map(|group| self.groups.rows[*group]).collect();
         self.groups.failing = used.iter().map(|group| self.groups.failing[*group]).collect();
-        self.groups.touch = vec![UNTOUCHED; used.len()];
+        self.groups.touched.renumber(used.len());
         self.emission.keep(&used);
         self.measures.iter_mut().for_each(|measure| measure.fold.keep(&used));
         Ok(())
     }
-}
-
-impl Groups {
-    /// Remembers that a row changed the group.
-    fn touch(&mut self, group: usize, relation: &Arc<str>, offset: u64) {
-        match self.touch[group] {
-            UNTOUCHED => {
-                self.touch[group] = self.touched.len() as u32;
-                self.touched.push(Touch { group, relation: Arc::clone(relation), offset });
-            }
-            position => {
-                let touch = &mut self.touched[position as usize];
-                touch.offset = offset;
-                if !Arc::ptr_eq(&touch.relation, relation) {
-                    touch.relation = Arc::clone(relation);
-                }
-            }
-        }
-    }
-
-    /// Takes the touched groups out; with `chosen` only those that it names.
-    fn take_touched(&mut self, chosen: Option<&[bool]>) -> Vec<Touch> {
-        let is_chosen = |touch: &Touch| chosen.is_none_or(|chosen| chosen[touch.group]);
-        let (taken, left) = std::mem::take(&mut self.touched).into_iter().partition(is_chosen);
-        self.touched = left;
-        for touch in &taken {
-            let touch: &Touch = touch;
-            self.touch[touch.group] = UNTOUCHED;
-        }
-        for (position, touch) in self.touched.iter().enumerate() {
-            self.touch[touch.group] = position as u32;
-        }
-        taken
-    }
-}
-
-/// Evaluates filters and arguments; arguments only where the filter lets a row in.
-fn inputs(measures: &[Measure], batch: &RecordBatch) -> Result<Inputs, DataFusionError> {
-    measures
-        .iter()
-        .map(|measure| {
-            let included =
-                measure.filter.as_ref().map(|f| expr::evaluate_mask(f, batch)).transpose()?;
-            let included = included.filter(|mask| mask.true_count() < mask.len());
-            let arguments = measure
-                .arguments
-                .iter()
-                .map(|argument| match &included {
-                    None => expr::evaluate(argument, batch),
-                    Some(mask) => {
-                        argument.evaluate_selection(batch, mask)?.into_array(batch.num_rows())
-                    }
-                })
-                .collect::<Result<_, _>>()?;
-            Ok((arguments, included))
-        })
-        .collect()
 }
 
 impl Operator for Aggregate {
@@ -449,10 +376,10 @@ impl Operator for Aggregate {
         let Some(patterns) = self.key_patterns(punctuation) else {
             return Ok(());
         };
-        let complete = self.matching(&patterns)?;
+        let complete = self.keys.matching(&patterns)?;
         self.flush(Some(&complete), out)?;
         // The flush may have renumbered the groups.
-        let complete = self.matching(&patterns)?;
+        let complete = self.keys.matching(&patterns)?;
         for group in (0..complete.len()).filter(|group| complete[*group]) {
             self.forget(group);
             self.emission.forget(group);
@@ -494,9 +421,8 @@ impl Operator for Aggregate {
 
     fn state_bytes(&self) -> usize {
         let folds: usize = self.measures.iter().map(|measure| measure.fold.bytes()).sum();
-        let per_group = size_of::<i64>() + size_of::<bool>() + size_of::<u32>();
-        let groups = self.groups.rows.capacity() * per_group
-            + self.groups.touched.capacity() * size_of::<Touch>();
+        let per_group = size_of::<i64>() + size_of::<bool>();
+        let groups = self.groups.rows.capacity() * per_group + self.groups.touched.bytes();
         folds + groups + self.keys.bytes() + self.emission.bytes()
     }
 }
@@ -523,33 +449,22 @@ impl Aggregate {
         };
         punctuation.columns.iter().map(by_key).collect()
     }
-
-    /// Per group whether its key matches all patterns.
-    fn matching(&self, patterns: &[(usize, Pattern)]) -> Result<Vec<bool>, EvalError> {
-        let all: Vec<usize> = (0..self.keys.len()).collect();
-        let columns = self.keys.columns(&all)?;
-        let mut matching = vec![true; all.len()];
-        for (key, pattern) in patterns {
-            for (row, matches) in matching.iter_mut().enumerate() {
-                *matches =
-                    *matches && pattern.matches(&ScalarValue::try_from_array(&columns[*key], row)?);
-            }
-        }
-        Ok(matching)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use arrow::array::{Float64Array, Int64Array, StringViewArray};
+    use arrow::array::{Float64Array, Int64Array, RecordBatch, StringViewArray};
+    use arrow::compute::SortOptions;
     use arrow::datatypes::{DataType, Field, FieldRef, Schema};
     use datafusion::functions_aggregate as functions;
     use datafusion::logical_expr::{AggregateUDF, Operator as Op};
     use datafusion::physical_expr::PhysicalExpr;
+    use datafusion::physical_expr::PhysicalSortExpr;
     use datafusion::physical_expr::aggregate::AggregateExprBuilder;
     use datafusion::physical_expr::expressions::{binary, col, lit};
+    use datafusion::scalar::ScalarValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -790,8 +705,7 @@ mod tests {
         assert_eq!(tick(9, &[row(1, 2, 1)], 2), (vec![], Some(10)));
         let lines = ["+1 1 3", "wm 2", "wm 3"].map(str::to_owned).to_vec();
         assert_eq!(tick(31, &[], 3), (lines, None));
-        let lines = vec!["+1 1 8".to_owned()];
-        assert_eq!(tick(32, &[row(1, 5, 1)], i64::MAX).0[1..2], lines[..]);
+        assert_eq!(tick(32, &[row(1, 5, 1)], i64::MAX).0[1], "+1 1 8");
     }
 
     #[test]
@@ -838,6 +752,38 @@ mod tests {
         assert!(end(&mut op).is_empty(), "the rows cancel out in number");
         push(&mut op, &[row(1, 5, 1)], 2);
         assert_eq!(end(&mut op), ["+1 1 1 1 6 NULL a rather long text 6 6 1 NULL"]);
+    }
+
+    #[test]
+    fn aggregates_with_an_order_see_their_rows_in_it() {
+        let ordered = |function: Arc<AggregateUDF>, arguments: Vec<Arc<dyn PhysicalExpr>>| {
+            let by = PhysicalSortExpr::new(of("f"), SortOptions::new(true, false));
+            let function = AggregateExprBuilder::new(function, arguments)
+                .schema(input_schema())
+                .alias("a")
+                .order_by(vec![by])
+                .build()
+                .unwrap();
+            let output: FieldRef = Arc::new(function.field().as_ref().clone().with_nullable(true));
+            AggregateSpec { function: Arc::new(function), filter: None, native: None, output }
+        };
+        let aggregates = || {
+            let joined = functions::string_agg::string_agg_udaf();
+            vec![
+                ordered(functions::array_agg::array_agg_udaf(), vec![of("v")]),
+                ordered(functions::first_last::first_value_udaf(), vec![of("v")]),
+                ordered(joined, vec![of("s"), lit(", ")]),
+            ]
+        };
+        for append_only in [true, false] {
+            let mut op = operator(vec![0], aggregates(), EmitMode::Changes, append_only);
+            push(&mut op, &[(1, Some(7), Some(2.0), 1), (1, Some(5), Some(1.0), 1)], 0);
+            end(&mut op);
+            push(&mut op, &[(1, Some(9), Some(1.5), 1)], 2);
+            let text = |v| format!("a rather long text {v}");
+            let joined = [7, 9, 5].map(text).join(", ");
+            assert_eq!(end(&mut op)[1], format!("+1 1 [7, 9, 5] 7 {joined}"), "{append_only}");
+        }
     }
 
     /// The result of one group by definition.

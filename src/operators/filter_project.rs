@@ -299,6 +299,7 @@ mod tests {
     use crate::operators::operator::Output;
 
     type Row = (Option<i64>, Option<i64>, i64);
+    type Pair = (Option<i64>, Option<i64>);
 
     fn xy() -> SchemaRef {
         Arc::new(Schema::new(vec![
@@ -439,7 +440,7 @@ mod tests {
     }
 
     /// What `WHERE x <> 0 AND 12 / x > 2`, `SELECT 100 / y, x` means for one row.
-    fn naive(row: &Row) -> Result<Option<(Option<i64>, Option<i64>)>, ()> {
+    fn naive(row: &Row) -> Result<Option<Pair>, ()> {
         let (x, y, _) = row;
         let passes = match x {
             Some(0) | None => false,

@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use datafusion::scalar::ScalarValue;
 
+use crate::data::punctuation::Pattern;
 use crate::operators::operator::EvalError;
 
 /// Keys with their numbers.
@@ -64,7 +66,7 @@ impl GroupKeys {
             return Ok(());
         }
         let firsts = UInt32Array::from(firsts);
-        let keys = columns.iter().map(|column| compute::take(column, &firsts, None));
+        let keys = columns.iter().map(|column| compute::take(column, &firsts, None).map(own));
         self.runs.push(keys.collect::<Result<_, _>>()?);
         self.merge_runs()
     }
@@ -75,7 +77,7 @@ impl GroupKeys {
         {
             let both = earlier.iter().zip(later);
             let merged = both
-                .map(|(a, b)| compute::concat(&[a.as_ref(), b.as_ref()]))
+                .map(|(a, b)| compute::concat(&[a.as_ref(), b.as_ref()]).map(own))
                 .collect::<Result<Vec<_>, _>>()?;
             self.runs.truncate(self.runs.len() - 2);
             self.runs.push(merged);
@@ -111,6 +113,19 @@ impl GroupKeys {
             .collect()
     }
 
+    /// Per key whether it matches all patterns, which are given by column.
+    pub fn matching(&self, patterns: &[(usize, Pattern)]) -> Result<Vec<bool>, EvalError> {
+        let mut matching = vec![true; self.count];
+        for (column, pattern) in patterns {
+            let values = self.runs.iter().map(|run| &run[*column]);
+            let values = values.flat_map(|run| (0..run.len()).map(move |row| (run, row)));
+            for (matches, (run, row)) in matching.iter_mut().zip(values) {
+                *matches = *matches && pattern.matches(&ScalarValue::try_from_array(run, row)?);
+            }
+        }
+        Ok(matching)
+    }
+
     /// Keeps the keys with these ascending numbers; `groups[i]` becomes `i`.
     pub fn keep(&mut self, groups: &[usize]) -> Result<(), EvalError> {
         let columns = self.columns(groups)?;
@@ -133,6 +148,15 @@ impl GroupKeys {
     }
 }
 
+/// The same values without the input's buffers, which views would keep alive.
+fn own(keys: ArrayRef) -> ArrayRef {
+    match keys.data_type() {
+        DataType::Utf8View => Arc::new(keys.as_string_view().gc()),
+        DataType::BinaryView => Arc::new(keys.as_binary_view().gc()),
+        _ => keys,
+    }
+}
+
 fn numbers_for(schema: &SchemaRef) -> Result<Box<dyn GroupValues>, EvalError> {
     // Without columns the table is never used; any will do.
     let schema = match schema.fields().is_empty() {
@@ -144,7 +168,7 @@ fn numbers_for(schema: &SchemaRef) -> Result<Box<dyn GroupValues>, EvalError> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, Int64Array, StringViewArray};
+    use arrow::array::{Int64Array, StringViewArray};
     use arrow::datatypes::Int64Type;
 
     use super::*;

@@ -10,6 +10,7 @@ pub mod expr;
 pub mod filter_project;
 pub mod group_keys;
 pub mod operator;
+pub mod touched;
 pub mod union;
 pub mod unnest;
 pub mod window_assign;

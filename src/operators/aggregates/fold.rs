@@ -13,8 +13,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, UInt64Type};
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::physical_expr::PhysicalExpr;
 
@@ -89,6 +90,9 @@ pub(super) fn out_of_range(index: usize, data_type: &DataType) -> (usize, SqlSta
     (index, SqlState::NUMERIC_RANGE, format!("aggregate is out of range for type {data_type}"))
 }
 
+/// For each aggregate the arguments, and the filter if it keeps any row out.
+pub type Inputs = Vec<(Vec<ArrayRef>, Option<BooleanArray>)>;
+
 /// An aggregate with the expressions that feed it.
 pub struct Measure {
     /// Its state.
@@ -117,6 +121,30 @@ impl Measure {
         };
         let filter = spec.filter.as_ref().map(|f| expr::checked(f, schema)).transpose()?;
         Ok(Measure { fold, arguments, filter })
+    }
+
+    /// Evaluates filters and arguments of several aggregates; arguments only where the filter lets
+    /// a row in.
+    pub fn inputs(measures: &[Measure], batch: &RecordBatch) -> Result<Inputs, DataFusionError> {
+        measures
+            .iter()
+            .map(|measure| {
+                let included =
+                    measure.filter.as_ref().map(|f| expr::evaluate_mask(f, batch)).transpose()?;
+                let included = included.filter(|mask| mask.true_count() < mask.len());
+                let arguments = measure
+                    .arguments
+                    .iter()
+                    .map(|argument| match &included {
+                        None => expr::evaluate(argument, batch),
+                        Some(mask) => {
+                            argument.evaluate_selection(batch, mask)?.into_array(batch.num_rows())
+                        }
+                    })
+                    .collect::<Result<_, _>>()?;
+                Ok((arguments, included))
+            })
+            .collect()
     }
 }
 

@@ -108,12 +108,15 @@ impl MultisetFold {
 
     /// The value at one end of each group.
     fn ends(&self, groups: &[usize], max: bool) -> Result<ArrayRef, EvalError> {
-        let present = |entry: &(&Box<[u8]>, &Instances)| entry.1.count > 0;
         let ends: Vec<Option<&[u8]>> = groups
             .iter()
             .map(|group| {
                 let mut entries = self.groups[*group].iter();
-                let end = if max { entries.rfind(present) } else { entries.find(present) };
+                let end = if max {
+                    entries.rfind(|(_, instances)| instances.count > 0)
+                } else {
+                    entries.find(|(_, instances)| instances.count > 0)
+                };
                 end.map(|(key, _)| &key[..])
             })
             .collect();

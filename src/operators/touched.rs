@@ -1,0 +1,98 @@
+//! Remembers which groups changed since the last emission, in the order of their first change.
+
+use std::sync::Arc;
+
+/// Mark of a group that is not in the list.
+const UNTOUCHED: u32 = u32::MAX;
+
+/// The groups that changed.
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// Per group its position in `list`, or [`UNTOUCHED`].
+    positions: Vec<u32>,
+    list: Vec<Touch>,
+}
+
+/// A group that changed, and the row that changed it last.
+#[derive(Debug, Clone)]
+pub struct Touch {
+    /// The group.
+    pub group: usize,
+    /// Name of the stream whose log holds the row.
+    pub relation: Arc<str>,
+    /// The row's offset there.
+    pub offset: u64,
+}
+
+impl Touched {
+    /// Makes room for `groups` groups.
+    pub fn resize(&mut self, groups: usize) {
+        self.positions.resize(groups, UNTOUCHED);
+    }
+
+    /// Whether no group changed.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Remembers that a row changed the group.
+    pub fn touch(&mut self, group: usize, relation: &Arc<str>, offset: u64) {
+        match self.positions[group] {
+            UNTOUCHED => {
+                self.positions[group] = self.list.len() as u32;
+                self.list.push(Touch { group, relation: Arc::clone(relation), offset });
+            }
+            position => {
+                let touch = &mut self.list[position as usize];
+                touch.offset = offset;
+                if !Arc::ptr_eq(&touch.relation, relation) {
+                    touch.relation = Arc::clone(relation);
+                }
+            }
+        }
+    }
+
+    /// Takes the groups out; with `chosen` only those that it names.
+    pub fn take(&mut self, chosen: Option<&[bool]>) -> Vec<Touch> {
+        let list = std::mem::take(&mut self.list);
+        let is_chosen = |touch: &Touch| chosen.is_none_or(|chosen| chosen[touch.group]);
+        let (taken, left): (Vec<Touch>, Vec<Touch>) = list.into_iter().partition(is_chosen);
+        taken.iter().for_each(|touch| self.positions[touch.group] = UNTOUCHED);
+        for (position, touch) in left.iter().enumerate() {
+            self.positions[touch.group] = position as u32;
+        }
+        self.list = left;
+        taken
+    }
+
+    /// Starts again with `groups` groups, while none is touched.
+    pub fn renumber(&mut self, groups: usize) {
+        assert!(self.list.is_empty());
+        self.positions = vec![UNTOUCHED; groups];
+    }
+
+    /// Bytes of state.
+    pub fn bytes(&self) -> usize {
+        self.positions.capacity() * size_of::<u32>() + self.list.capacity() * size_of::<Touch>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_come_in_the_order_of_their_first_change_with_their_last_row() {
+        let mut touched = Touched::default();
+        touched.resize(5);
+        let relation = Arc::from("s");
+        for (offset, group) in [3, 1, 3, 4].into_iter().enumerate() {
+            touched.touch(group, &relation, offset as u64);
+        }
+        let pairs = |list: Vec<Touch>| list.iter().map(|t| (t.group, t.offset)).collect::<Vec<_>>();
+        assert_eq!(pairs(touched.take(Some(&[false, true, false, false, true]))), [(1, 1), (4, 3)]);
+        touched.touch(1, &relation, 9);
+        assert_eq!(pairs(touched.take(None)), [(3, 2), (1, 9)]);
+        assert!(touched.is_empty());
+    }
+}
