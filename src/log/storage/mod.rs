@@ -6,6 +6,12 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+mod disk;
+mod simulated;
+
+pub use disk::DiskStorage;
+pub use simulated::MemoryStorage;
+
 /// An open file.
 pub trait StorageFile: Send + Sync + Debug {
     /// Writes all of `bytes` at `position`.

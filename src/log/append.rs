@@ -1,0 +1,383 @@
+//! Gathers the requests of many clients into groups, so that one sync acknowledges all of them.
+//!
+//! ```text
+//!   submit ──┐                      ┌───────────── one thread per stream ─────────────┐
+//!   submit ──┼─▶ bounded queue ───▶ │ take all ─▶ prepare each ─▶ append, sync ─▶ reply │
+//!   submit ──┘   (rows, bytes)      └────────────────────────────────────────────────┘
+//! ```
+//! While a group is being synced the next one gathers in the queue, so the group's size follows the
+//! load: one request at a time when idle, hundreds under load, without a timer. Rows are encoded by
+//! the threads that submit them; the one thread only places, writes and syncs.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{Notify, oneshot};
+
+use crate::log::error::LogError;
+use crate::log::frame::{NewFrame, Position};
+use crate::log::log::{Appended, Durability, EncodedFrame, Log, as_one_request};
+
+/// Bytes that are written at once, at most one request more.
+const GROUP_BYTES: usize = 8 << 20;
+
+/// How much may wait to be appended. A request is taken while the queue is below both limits, so
+/// one request may go beyond them, and none is too large to be taken.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimits {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of rows in memory.
+    pub bytes: usize,
+}
+
+/// What becomes of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is appended.
+    Append,
+    /// It is left out (a repeated request, a batch whose rows were all refused).
+    Skip,
+}
+
+/// Runs on the appending thread for every frame in log order, just before it gets its place: sets
+/// the watermark before the frame, and may replace rows, meta, or leave the frame out.
+pub type Prepare = Box<dyn FnMut(&mut NewFrame) -> Admission + Send>;
+
+/// Called with the place of a request's frames once they are as durable as the log asks for.
+pub type Reply = Box<dyn FnOnce(Result<Appended, LogError>) + Send>;
+
+/// The queue is full: the request comes back.
+pub struct WouldBlock<R> {
+    /// The frames.
+    pub frames: Vec<NewFrame>,
+    /// The reply, not called.
+    pub reply: R,
+}
+
+impl<R> fmt::Debug for WouldBlock<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WouldBlock").field("frames", &self.frames.len()).finish_non_exhaustive()
+    }
+}
+
+/// The door to a log for everybody who appends to it.
+#[derive(Debug)]
+pub struct Appender {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    log: Arc<Log>,
+    limits: QueueLimits,
+    queue: Mutex<Queue>,
+    /// There is work, or the end has come.
+    work: Condvar,
+    /// There is room, for threads and for tasks.
+    room: Condvar,
+    room_for_tasks: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    requests: VecDeque<Request>,
+    rows: u64,
+    bytes: usize,
+    closed: bool,
+}
+
+struct Request {
+    frames: Vec<EncodedFrame>,
+    rows: u64,
+    bytes: usize,
+    reply: Reply,
+}
+
+impl Appender {
+    /// Starts the thread that appends to `log`; `name` is the thread's.
+    pub fn start(
+        log: Arc<Log>,
+        name: &str,
+        limits: QueueLimits,
+        prepare: Prepare,
+    ) -> std::io::Result<Appender> {
+        let shared = Arc::new(Shared {
+            log,
+            limits,
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            room_for_tasks: Notify::new(),
+        });
+        let closing = Closing(Arc::clone(&shared));
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || closing.0.run(prepare))?;
+        Ok(Appender { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.shared.log
+    }
+
+    /// Rows and bytes that wait to be appended.
+    pub fn queued(&self) -> (u64, usize) {
+        let queue = self.shared.queue.lock();
+        (queue.rows, queue.bytes)
+    }
+
+    /// Appends the frames as one request, waiting while the queue is full. The reply runs on the
+    /// appending thread and must be short; it may run before this returns.
+    pub fn submit(
+        &self,
+        frames: Vec<NewFrame>,
+        reply: impl FnOnce(Result<Appended, LogError>) + Send + 'static,
+    ) {
+        let Some(request) = self.shared.request(frames, Box::new(reply)) else { return };
+        let mut queue = self.shared.queue.lock();
+        while self.shared.is_full(&queue) {
+            self.shared.room.wait(&mut queue);
+        }
+        self.shared.push(queue, request);
+    }
+
+    /// As [`Appender::submit`], but gives the request back where that would wait.
+    pub fn try_submit<R: FnOnce(Result<Appended, LogError>) + Send + 'static>(
+        &self,
+        frames: Vec<NewFrame>,
+        reply: R,
+    ) -> Result<(), WouldBlock<R>> {
+        if self.shared.is_full(&self.shared.queue.lock()) {
+            return Err(WouldBlock { frames, reply });
+        }
+        // Between the look and the push others may come: the queue may go beyond its limits by as
+        // many requests as there are threads that submit.
+        if let Some(request) = self.shared.request(frames, Box::new(reply)) {
+            self.shared.push(self.shared.queue.lock(), request);
+        }
+        Ok(())
+    }
+
+    /// As [`Appender::submit`], for tasks: returns when the frames are appended. A task that gives
+    /// up while it waits for room has appended nothing; later its frames are appended all the same.
+    pub async fn submit_async(&self, frames: Vec<NewFrame>) -> Result<Appended, LogError> {
+        let (sender, receiver) = oneshot::channel();
+        // Nobody may wait any more; the frames are appended all the same.
+        let reply = move |result| drop(sender.send(result));
+        if let Some(request) = self.shared.request(frames, Box::new(reply)) {
+            self.shared.push_when_room(request).await;
+        }
+        let closed = || LogError::Closed { log: self.shared.log.name().to_owned() };
+        receiver.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Appends what is queued, refuses what comes later, and ends the thread.
+    pub fn shut_down(&self) {
+        self.shared.close();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic on that thread has been reported; every request has its reply.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appender").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+/// Refuses what is left when the thread ends, in whatever way.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+        let left = std::mem::take(&mut self.0.queue.lock().requests);
+        for request in left {
+            (request.reply)(Err(self.0.closed()));
+        }
+    }
+}
+
+impl Shared {
+    /// Encodes a request; a bad one is answered at once.
+    fn request(&self, frames: Vec<NewFrame>, reply: Reply) -> Option<Request> {
+        let encoded: Result<Vec<_>, _> =
+            frames.into_iter().map(|frame| self.log.encode(frame)).collect();
+        match encoded {
+            Err(error) => {
+                reply(Err(error));
+                None
+            }
+            Ok(frames) => {
+                let batches = || frames.iter().filter_map(|frame| frame.frame.batch.as_ref());
+                let rows = batches().map(|batch| batch.num_rows() as u64).sum();
+                let bytes = batches().map(|batch| batch.get_array_memory_size()).sum();
+                Some(Request { frames, rows, bytes, reply })
+            }
+        }
+    }
+
+    fn is_full(&self, queue: &Queue) -> bool {
+        let full = queue.rows >= self.limits.rows || queue.bytes >= self.limits.bytes;
+        !queue.closed && !queue.requests.is_empty() && full
+    }
+
+    fn push(&self, mut queue: parking_lot::MutexGuard<'_, Queue>, request: Request) {
+        if queue.closed {
+            drop(queue);
+            (request.reply)(Err(self.closed()));
+            return;
+        }
+        queue.rows += request.rows;
+        queue.bytes += request.bytes;
+        queue.requests.push_back(request);
+        drop(queue);
+        self.work.notify_one();
+    }
+
+    async fn push_when_room(&self, request: Request) {
+        loop {
+            let room = self.room_for_tasks.notified();
+            tokio::pin!(room);
+            // Registered before the look, so that room made in between is not missed.
+            room.as_mut().enable();
+            {
+                let queue = self.queue.lock();
+                if !self.is_full(&queue) {
+                    self.push(queue, request);
+                    return;
+                }
+            }
+            room.await;
+        }
+    }
+
+    fn close(&self) {
+        self.queue.lock().closed = true;
+        self.work.notify_all();
+        self.room.notify_all();
+        self.room_for_tasks.notify_waiters();
+    }
+
+    fn closed(&self) -> LogError {
+        LogError::Closed { log: self.log.name().to_owned() }
+    }
+
+    fn run(&self, mut prepare: Prepare) {
+        while let Some(group) = self.next_group() {
+            self.append_group(group, &mut prepare);
+        }
+    }
+
+    /// Waits for work; `None` once the queue is closed and empty.
+    fn next_group(&self) -> Option<Vec<Request>> {
+        let mut queue = self.queue.lock();
+        while queue.requests.is_empty() {
+            if queue.closed {
+                return None;
+            }
+            self.work.wait(&mut queue);
+        }
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        while bytes < GROUP_BYTES
+            && let Some(request) = queue.requests.pop_front()
+        {
+            bytes += request.bytes;
+            queue.bytes -= request.bytes;
+            queue.rows -= request.rows;
+            group.push(request);
+        }
+        drop(queue);
+        self.room.notify_all();
+        self.room_for_tasks.notify_waiters();
+        Some(group)
+    }
+
+    fn append_group(&self, group: Vec<Request>, prepare: &mut Prepare) {
+        let mut frames = Vec::new();
+        let mut replies = Vec::new();
+        for request in group {
+            match self.prepare(request.frames, prepare) {
+                Ok(prepared) => {
+                    replies.push((prepared.len(), request.reply));
+                    frames.extend(prepared);
+                }
+                Err(error) => (request.reply)(Err(error)),
+            }
+        }
+        let sync = self.log.durability() == Durability::Durable;
+        match self.log.append_encoded(frames, sync) {
+            Ok(appended) => share_out(&appended, replies),
+            Err(error) => {
+                for (_, reply) in replies {
+                    reply(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Lets the owner see each frame; rows that it replaced are encoded again.
+    fn prepare(
+        &self,
+        frames: Vec<EncodedFrame>,
+        prepare: &mut Prepare,
+    ) -> Result<Vec<EncodedFrame>, LogError> {
+        let mut prepared = Vec::with_capacity(frames.len());
+        for mut encoded in frames {
+            let before = encoded.frame.batch.clone();
+            if prepare(&mut encoded.frame) == Admission::Skip {
+                continue;
+            }
+            let same = match (&before, &encoded.frame.batch) {
+                (Some(before), Some(now)) => {
+                    before.num_rows() == now.num_rows()
+                        && before.num_columns() == now.num_columns()
+                        && before
+                            .columns()
+                            .iter()
+                            .zip(now.columns())
+                            .all(|(a, b)| Arc::ptr_eq(a, b))
+                }
+                (None, None) => true,
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+            if !same {
+                encoded = self.log.encode(encoded.frame)?;
+            }
+            self.log.check_size(&encoded)?;
+            prepared.push(encoded);
+        }
+        as_one_request(&mut prepared);
+        Ok(prepared)
+    }
+}
+
+/// Tells each request where its own frames stand.
+fn share_out(appended: &Appended, replies: Vec<(usize, Reply)>) {
+    let mut rest = appended.frames.as_slice();
+    let mut first = appended.first;
+    for (count, reply) in replies {
+        let (own, others) = rest.split_at(count);
+        rest = others;
+        let next = own.last().map_or(first, |frame| Position {
+            frame: frame.index + 1,
+            offset: frame.next_offset(),
+        });
+        reply(Ok(Appended { first, next, frames: own.to_vec() }));
+        first = next;
+    }
+}

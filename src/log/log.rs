@@ -1,0 +1,525 @@
+//! Appends frames to one log, makes them durable, and shows them to readers.
+//!
+//! ```text
+//!   append ─▶ encode ─▶ place (index, offset, sequence, ingest time) ─▶ write ─▶ sync ─▶ mark
+//!                                                          │             │              │
+//!                          visible to readers:          memory        written        durable
+//! ```
+//! Appending is done by one thread at a time; reading ([`crate::log::read`]) never waits for it.
+//!
+//! # Invariants
+//!
+//! 1. Indices and offsets have no holes; sequences increase strictly; ingest times do not fall.
+//! 2. A reader never sees a frame before it is as durable as the log's [`Durability`] asks for.
+//! 3. A request's frames (those of one [`Log::append`]) survive a crash all or not at all.
+//! 4. After a failed write or sync nothing is appended, acknowledged or retried until the log is
+//!    opened again: the kernel may have dropped the bytes and called the pages clean, so a second
+//!    sync that succeeds says nothing about them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use parking_lot::{Mutex, RwLock};
+
+use crate::log::compact::compact;
+use crate::log::error::LogError;
+use crate::log::frame::{Frame, FrameKind, Frames, NewFrame, Position};
+use crate::log::frame_bytes::{BODY_LIMIT, FrameHeader, HEADER_BYTES, padded};
+use crate::log::payload::{self, Encoder};
+use crate::log::read::OpenFiles;
+use crate::log::recover::{Recovered, recover};
+use crate::log::segment::{Last, Place, Segment};
+use crate::log::sequence::Sequencer;
+use crate::log::storage::Storage;
+use crate::log::tail::Tail;
+use crate::log::writer::{OpenSequence, Pending, Writer};
+
+/// What must have happened to a frame before anybody sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It survives power loss.
+    Durable,
+    /// It survives the end of the process.
+    Written,
+    /// It is in memory; nothing is written at all.
+    Memory,
+}
+
+/// How a log is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct LogOptions {
+    /// See [`Durability`].
+    pub durability: Durability,
+    /// A segment that would become larger is sealed, and a new one begun.
+    pub segment_bytes: u64,
+    /// A segment whose first frame is older than this (microseconds) is sealed at the next append,
+    /// so that retention by age can remove it.
+    pub segment_micros: i64,
+    /// Bytes of the newest frames that are kept in memory.
+    pub tail_bytes: usize,
+}
+
+impl Default for LogOptions {
+    fn default() -> LogOptions {
+        LogOptions {
+            durability: Durability::Durable,
+            segment_bytes: 64 << 20,
+            segment_micros: 24 * 3600 * crate::time::SECOND,
+            tail_bytes: 32 << 20,
+        }
+    }
+}
+
+/// Where appended frames came to stand.
+#[derive(Debug, Clone)]
+pub struct Appended {
+    /// Place of the first frame.
+    pub first: Position,
+    /// Place of the frame after the last one.
+    pub next: Position,
+    /// The frames.
+    pub frames: Frames,
+}
+
+/// Called after more frames became visible.
+pub type Listener = Arc<dyn Fn() + Send + Sync>;
+
+/// One relation's frames in one order.
+pub struct Log {
+    pub(crate) name: String,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) schema: SchemaRef,
+    options: LogOptions,
+    sequencer: Arc<Sequencer>,
+    encoder: Encoder,
+    writer: Mutex<Writer>,
+    pub(crate) shared: RwLock<Shared>,
+    pub(crate) open_files: OpenFiles,
+    /// Held while segments are being removed.
+    pub(crate) retaining: Mutex<()>,
+    listeners: RwLock<Listeners>,
+    recovered: Recovered,
+}
+
+/// What readers see.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// In order; empty where nothing is written.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) tail: Tail,
+    pub(crate) start: Position,
+    pub(crate) visible: Position,
+    pub(crate) last_watermark: i64,
+}
+
+#[derive(Default)]
+struct Listeners {
+    next_id: u64,
+    all: Arc<Vec<(u64, Listener)>>,
+}
+
+/// A frame whose rows are encoded.
+#[derive(Debug)]
+pub(crate) struct EncodedFrame {
+    pub(crate) frame: NewFrame,
+    payload: Vec<u8>,
+    /// The next frame belongs to the same request.
+    more: bool,
+}
+
+impl Log {
+    /// Opens the log in `directory`, creating it if it is missing, and tells `sequencer` of the
+    /// newest frame. What a crash left half written is cut, see [`crate::log::recover`].
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        directory: &str,
+        schema: SchemaRef,
+        options: LogOptions,
+        sequencer: Arc<Sequencer>,
+    ) -> Result<Log, LogError> {
+        if let Some((column, data_type)) = payload::unsupported(&schema) {
+            let log = directory.to_owned();
+            return Err(LogError::UnsupportedType { log, column, data_type });
+        }
+        let mut writer = Writer {
+            next: Position::default(),
+            last: Last::NONE,
+            disk: None,
+            pending: Vec::new(),
+            failed: None,
+        };
+        let mut recovered = Recovered { frames: 0, cut_bytes: 0, last_watermark: i64::MIN };
+        let mut segments = Vec::new();
+        if options.durability != Durability::Memory {
+            let found = recover(&*storage, directory, &schema)?;
+            sequencer.observe(found.last.sequence, found.last.ingest_time);
+            (writer.next, writer.last, writer.disk) = (found.next, found.last, Some(found.disk));
+            (recovered, segments) = (found.recovered, found.segments);
+        }
+        let in_memory = options.durability == Durability::Memory;
+        let shared = Shared {
+            start: segments.first().map_or(Position::default(), |segment| segment.header.first),
+            segments,
+            tail: Tail::new((!in_memory).then_some(options.tail_bytes)),
+            visible: writer.next,
+            last_watermark: writer.last.watermark,
+        };
+        Ok(Log {
+            name: directory.to_owned(),
+            storage,
+            schema,
+            options,
+            sequencer,
+            encoder: Encoder::default(),
+            writer: Mutex::new(writer),
+            shared: RwLock::new(shared),
+            open_files: OpenFiles::default(),
+            retaining: Mutex::new(()),
+            listeners: RwLock::default(),
+            recovered,
+        })
+    }
+
+    /// The directory.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// When frames become visible.
+    pub fn durability(&self) -> Durability {
+        self.options.durability
+    }
+
+    /// What opening found.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// Watermark of the newest visible frame, `i64::MIN` if there never was one.
+    pub fn last_watermark(&self) -> i64 {
+        self.shared.read().last_watermark
+    }
+
+    /// Why the log takes no more frames, if so.
+    pub fn failure(&self) -> Option<LogError> {
+        self.writer.lock().failed.clone()
+    }
+
+    /// Appends frames as one request. With `sync` they are durable when this returns; without, a
+    /// [`Durability::Durable`] log shows them only after [`Log::sync`].
+    pub fn append(&self, frames: Vec<NewFrame>, sync: bool) -> Result<Appended, LogError> {
+        let mut encoded =
+            frames.into_iter().map(|frame| self.encode(frame)).collect::<Result<Vec<_>, _>>()?;
+        as_one_request(&mut encoded);
+        self.append_encoded(encoded, sync)
+    }
+
+    /// Makes everything durable that was appended.
+    pub fn sync(&self) -> Result<(), LogError> {
+        let more = {
+            let mut writer = self.writer.lock();
+            self.check(&writer)?;
+            let next = writer.next;
+            let synced = writer.disk.as_mut().map_or(Ok(()), |disk| disk.sync(next));
+            self.settle(&mut writer, synced)?;
+            self.publish(&mut writer)
+        };
+        if more {
+            self.notify();
+        }
+        Ok(())
+    }
+
+    /// Registers a callback for "there is more to read"; it runs on the appending thread, outside of
+    /// all locks, and must be short.
+    pub fn listen(&self, listener: Listener) -> u64 {
+        let mut listeners = self.listeners.write();
+        let id = listeners.next_id;
+        listeners.next_id += 1;
+        Arc::make_mut(&mut listeners.all).push((id, listener));
+        id
+    }
+
+    /// Removes a callback.
+    pub fn unlisten(&self, id: u64) {
+        Arc::make_mut(&mut self.listeners.write().all).retain(|(known, _)| *known != id);
+    }
+
+    fn notify(&self) {
+        let all = Arc::clone(&self.listeners.read().all);
+        for (_, listener) in all.iter() {
+            listener();
+        }
+    }
+
+    /// Checks and encodes a frame; needs no lock, so that several threads can prepare frames.
+    pub(crate) fn encode(&self, mut frame: NewFrame) -> Result<EncodedFrame, LogError> {
+        let mut payload = Vec::new();
+        if let Some(batch) = frame.batch.take() {
+            let batch = self.fit(&batch)?;
+            if self.options.durability != Durability::Memory {
+                payload =
+                    self.encoder.encode(&batch).map_err(|error| self.wrong(error.to_string()))?;
+            }
+            frame.batch = Some(batch);
+        }
+        let encoded = EncodedFrame { frame, payload, more: false };
+        self.check_size(&encoded)?;
+        Ok(encoded)
+    }
+
+    /// Whether a frame keeps to the format's limit, which readers insist on.
+    pub(crate) fn check_size(&self, encoded: &EncodedFrame) -> Result<(), LogError> {
+        let bytes = (padded(encoded.frame.meta.len()) + encoded.payload.len()) as u64;
+        if bytes > BODY_LIMIT {
+            let log = self.name.clone();
+            return Err(LogError::TooLarge { log, bytes, limit: BODY_LIMIT });
+        }
+        Ok(())
+    }
+
+    /// The batch with the log's own schema and without foreign bytes.
+    fn fit(&self, batch: &RecordBatch) -> Result<RecordBatch, LogError> {
+        let rows = batch.num_rows();
+        if u32::try_from(rows).is_err() {
+            return Err(self.wrong(format!("it has {rows} rows")));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let columns = batch.columns().iter().map(compact).collect();
+        RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)
+            .map_err(|error| self.wrong(error.to_string()))
+    }
+
+    fn wrong(&self, reason: String) -> LogError {
+        LogError::WrongColumns { log: self.name.clone(), reason }
+    }
+
+    /// Appends frames that [`Log::encode`] made, as one group.
+    pub(crate) fn append_encoded(
+        &self,
+        frames: Vec<EncodedFrame>,
+        sync: bool,
+    ) -> Result<Appended, LogError> {
+        let (appended, more) = {
+            let mut writer = self.writer.lock();
+            self.check(&writer)?;
+            let first = writer.next;
+            let written = self.write(&mut writer, frames, sync);
+            let frames = self.settle(&mut writer, written)?;
+            let visible = match self.options.durability {
+                Durability::Durable => sync,
+                Durability::Written | Durability::Memory => true,
+            };
+            let more = visible && self.publish(&mut writer);
+            (Appended { first, next: writer.next, frames }, more)
+        };
+        if more {
+            self.notify();
+        }
+        Ok(appended)
+    }
+
+    fn check(&self, writer: &Writer) -> Result<(), LogError> {
+        match &writer.failed {
+            Some(cause) => {
+                let (log, cause) = (self.name.clone(), Box::new(cause.clone()));
+                Err(LogError::Refusing { log, cause })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers a failure: from then on the log refuses, and gives up what is not visible yet.
+    fn settle<T>(&self, writer: &mut Writer, result: Result<T, LogError>) -> Result<T, LogError> {
+        if let Err(error) = &result {
+            writer.failed = Some(error.clone());
+            writer.pending.clear();
+        }
+        result
+    }
+
+    fn write(
+        &self,
+        writer: &mut Writer,
+        frames: Vec<EncodedFrame>,
+        sync: bool,
+    ) -> Result<Frames, LogError> {
+        let sizes =
+            frames.iter().map(|f| HEADER_BYTES + padded(f.frame.meta.len()) + f.payload.len());
+        let group_bytes: usize = sizes.sum();
+        let begun: Vec<_> = frames.iter().map(|_| OpenSequence::begin(&self.sequencer)).collect();
+        if let Some((_, _, now)) = begun.first() {
+            self.rotate_if_due(writer, group_bytes as u64, *now)?;
+        }
+        let mut group = Group::new(writer, group_bytes);
+        for (frame, (open, sequence, ingest_time)) in frames.into_iter().zip(begun) {
+            let frame = group.place(writer, frame, sequence, ingest_time);
+            writer.pending.push(Pending { frame, _open: open });
+        }
+        if let Some(disk) = &mut writer.disk {
+            if !group.bytes.is_empty() {
+                disk.write(&group.bytes, &group.places)?;
+            }
+            if sync {
+                disk.sync(writer.next)?;
+            }
+        }
+        Ok(group.frames)
+    }
+
+    fn rotate_if_due(&self, writer: &mut Writer, more: u64, now: i64) -> Result<(), LogError> {
+        let Some(disk) = &mut writer.disk else { return Ok(()) };
+        let Some(first_time) = disk.first_time else {
+            disk.first_time = Some(now);
+            return Ok(());
+        };
+        let full = disk.segment.length().saturating_add(more) > self.options.segment_bytes;
+        let old = now.saturating_sub(first_time) >= self.options.segment_micros;
+        if full || old {
+            disk.rotate(&*self.storage, &self.name, writer.next, writer.last)?;
+            disk.first_time = Some(now);
+            let segment = Arc::clone(&disk.segment);
+            self.shared.write().segments.push(segment);
+        }
+        Ok(())
+    }
+
+    /// Shows what is pending; whether there was anything.
+    fn publish(&self, writer: &mut Writer) -> bool {
+        if writer.pending.is_empty() {
+            return false;
+        }
+        let mut shared = self.shared.write();
+        for pending in &writer.pending {
+            shared.last_watermark = pending.frame.watermark;
+            shared.tail.push(Arc::clone(&pending.frame));
+        }
+        shared.visible = writer.next;
+        drop(shared);
+        // Sequences are finished only now: whoever sees them complete finds the frames.
+        writer.pending.clear();
+        true
+    }
+}
+
+#[cfg(test)]
+impl Log {
+    pub(crate) fn sequencer_complete(&self) -> u64 {
+        self.sequencer.complete_through()
+    }
+
+    /// The last sequence given out; takes one itself to learn it.
+    pub(crate) fn sequencer_last(&self) -> u64 {
+        let (sequence, _) = self.sequencer.begin();
+        self.sequencer.finish(sequence);
+        sequence - 1
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Marks the frames as belonging together.
+pub(crate) fn as_one_request(frames: &mut [EncodedFrame]) {
+    if let Some((_, others)) = frames.split_last_mut() {
+        for frame in others {
+            frame.more = true;
+        }
+    }
+}
+
+/// Frames that are written at once.
+struct Group {
+    bytes: Vec<u8>,
+    /// The place behind each frame.
+    places: Vec<Place>,
+    frames: Frames,
+    start: u64,
+}
+
+impl Group {
+    fn new(writer: &Writer, bytes: usize) -> Group {
+        let (capacity, start) =
+            writer.disk.as_ref().map_or((0, 0), |disk| (bytes, disk.segment.length()));
+        Group { bytes: Vec::with_capacity(capacity), places: Vec::new(), frames: Vec::new(), start }
+    }
+
+    /// Gives a frame its place and, where there is a disk, its bytes.
+    fn place(
+        &mut self,
+        writer: &mut Writer,
+        encoded: EncodedFrame,
+        sequence: u64,
+        ingest_time: i64,
+    ) -> Arc<Frame> {
+        let EncodedFrame { frame: NewFrame { kind, batch, watermark, meta }, payload, more } =
+            encoded;
+        let Position { frame: index, offset: first_offset } = writer.next;
+        let frame = Arc::new(Frame {
+            kind,
+            index,
+            first_offset,
+            sequence,
+            ingest_time,
+            watermark,
+            meta,
+            batch,
+        });
+        writer.next = Position { frame: index + 1, offset: frame.next_offset() };
+        writer.last = Last { sequence, ingest_time, watermark };
+        if writer.disk.is_some() {
+            self.push(&frame, &payload, more);
+            let byte = self.start + self.bytes.len() as u64;
+            self.places.push(Place { at: writer.next, byte });
+        }
+        self.frames.push(Arc::clone(&frame));
+        frame
+    }
+
+    fn push(&mut self, frame: &Frame, payload: &[u8], more: bool) {
+        let meta_bytes = padded(frame.meta.len());
+        let padding = &[0; 8][..meta_bytes - frame.meta.len()];
+        let crc = crc32c::crc32c(&frame.meta);
+        let crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, padding), payload);
+        let header = FrameHeader {
+            length: u32::try_from(meta_bytes + payload.len()).expect("encode checked the limit"),
+            body_crc: crc,
+            kind: frame.kind,
+            has_batch: frame.batch.is_some(),
+            more,
+            rows: u32::try_from(frame.rows()).expect("encode checked the limit"),
+            index: frame.index,
+            first_offset: frame.first_offset,
+            sequence: frame.sequence,
+            ingest_time: frame.ingest_time,
+            watermark: frame.watermark,
+            meta_length: u32::try_from(frame.meta.len()).expect("encode checked the limit"),
+        };
+        self.bytes.extend_from_slice(&header.to_bytes());
+        self.bytes.extend_from_slice(&frame.meta);
+        self.bytes.extend_from_slice(padding);
+        self.bytes.extend_from_slice(payload);
+    }
+}
+
+impl NewFrame {
+    /// Rows, before which the relation's watermark stood at `watermark`.
+    pub fn rows(batch: RecordBatch, watermark: i64) -> NewFrame {
+        NewFrame { kind: FrameKind::Rows, batch: Some(batch), watermark, meta: Vec::new() }
+    }
+
+    /// A control record that establishes `watermark`.
+    pub fn control(kind: FrameKind, watermark: i64, meta: Vec<u8>) -> NewFrame {
+        NewFrame { kind, batch: None, watermark, meta }
+    }
+}

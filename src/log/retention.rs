@@ -1,0 +1,122 @@
+//! Removes the oldest segments once nobody needs them any more.
+//!
+//! Only whole sealed segments go, oldest first, so that a crash in between leaves a log without
+//! holes. The newest frame always stays: its owner learns the state of the stream from it.
+
+use std::sync::Arc;
+
+use crate::log::error::LogError;
+use crate::log::frame::Position;
+use crate::log::log::{Log, Shared};
+use crate::log::segment::Segment;
+
+/// Which part of a log may go. A segment is expired if it is too old or the log too large.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RetentionRequest {
+    /// Frames appended before this are expired (microseconds).
+    pub older_than_ingest_time: Option<i64>,
+    /// The oldest segments are expired while the log is larger.
+    pub max_bytes: Option<u64>,
+    /// The slowest reader's position: nothing from here on is removed, expired or not.
+    pub needed_from: Option<Position>,
+}
+
+/// What [`Log::retain`] removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Removed {
+    /// Frames.
+    pub frames: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// What is the earliest position now.
+    pub earliest: Position,
+}
+
+impl RetentionRequest {
+    /// Whether a stretch of the log may go.
+    fn allows(&self, end: Position, newest_time: i64, log_bytes: u64) -> bool {
+        let needed = self.needed_from.is_some_and(|from| from.frame < end.frame);
+        let old = self.older_than_ingest_time.is_some_and(|time| newest_time < time);
+        let large = self.max_bytes.is_some_and(|limit| log_bytes > limit);
+        !needed && (old || large)
+    }
+}
+
+impl Log {
+    /// Bytes of the log: of its segments, or of the frames in memory where nothing is written.
+    pub fn bytes(&self) -> u64 {
+        bytes(&self.shared.read())
+    }
+
+    /// Removes what the request allows. A reader below the new start gets
+    /// [`LogError::NotRetained`].
+    pub fn retain(&self, request: RetentionRequest) -> Result<Removed, LogError> {
+        let _one_at_a_time = self.retaining.lock();
+        let (removed, segments) = {
+            let mut shared = self.shared.write();
+            let (start, size) = (shared.start, bytes(&shared));
+            let segments = if shared.segments.is_empty() {
+                drop_frames(&mut shared, request);
+                Vec::new()
+            } else {
+                take_segments(&mut shared, request)
+            };
+            let removed = Removed {
+                frames: shared.start.frame - start.frame,
+                rows: shared.start.offset - start.offset,
+                bytes: size - bytes(&shared),
+                earliest: shared.start,
+            };
+            (removed, segments)
+        };
+        for segment in &segments {
+            self.open_files.forget(segment);
+            segment.remove(&*self.storage)?;
+        }
+        if !segments.is_empty() {
+            let synced = self.storage.sync_dir(&self.name);
+            synced.map_err(|error| LogError::io("sync", &self.name, &error))?;
+        }
+        Ok(removed)
+    }
+}
+
+fn bytes(shared: &Shared) -> u64 {
+    if shared.segments.is_empty() {
+        shared.tail.bytes() as u64
+    } else {
+        shared.segments.iter().map(|segment| segment.length()).sum()
+    }
+}
+
+fn take_segments(shared: &mut Shared, request: RetentionRequest) -> Vec<Arc<Segment>> {
+    let mut size = bytes(shared);
+    let mut count = 0;
+    for pair in shared.segments.windows(2) {
+        let (segment, next) = (&pair[0], &pair[1].header);
+        let holds_newest = next.first.frame >= shared.visible.frame;
+        if holds_newest || !request.allows(next.first, next.before.ingest_time, size) {
+            break;
+        }
+        size -= segment.length();
+        count += 1;
+    }
+    let taken = shared.segments.drain(..count).collect();
+    shared.start = shared.segments[0].header.first;
+    taken
+}
+
+fn drop_frames(shared: &mut Shared, request: RetentionRequest) {
+    while shared.tail.len() > 1
+        && let Some(oldest) = shared.tail.oldest()
+    {
+        let end = Position { frame: oldest.index + 1, offset: oldest.next_offset() };
+        if !request.allows(end, oldest.ingest_time, shared.tail.bytes() as u64) {
+            break;
+        }
+        shared.start = end;
+        shared.tail.pop();
+    }
+}
