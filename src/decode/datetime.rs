@@ -1,6 +1,6 @@
 //! Reads dates, times and intervals in the forms of RFC 3339, ISO 8601 and PostgreSQL.
 //!
-//! Years before 0000 and after 9999 carry a sign and up to six digits, as [`crate::encode`] writes
+//! Years before 0000 and after 9999 carry a sign and up to seven digits, as [`crate::encode`] writes
 //! them. A time without an offset is UTC. More than six digits of fraction round to microseconds.
 
 use super::error::ValueError;
@@ -44,7 +44,9 @@ pub(crate) fn parse_date(text: &str) -> Result<i32, ValueError> {
 /// A TIMESTAMP or TIMESTAMPTZ as microseconds since 1970-01-01T00:00:00Z.
 #[inline]
 pub(crate) fn parse_timestamp(text: &str) -> Result<i64, ValueError> {
-    if let Some(micros) = usual_timestamp(text.as_bytes()) {
+    if let Some((micros, length)) = usual_timestamp(text.as_bytes())
+        && length == text.len()
+    {
         return Ok(micros);
     }
     let mut cursor = Cursor { bytes: text.as_bytes(), at: 0 };
@@ -56,9 +58,10 @@ pub(crate) fn parse_timestamp(text: &str) -> Result<i64, ValueError> {
 }
 
 /// `YYYY-MM-DDTHH:MM:SS`, up to six digits of fraction, and `Z` or nothing: what nearly every
-/// sender writes. Anything else, errors included, is for the general parser.
+/// sender writes. Answers the moment and how long its text is. What follows the text is for the
+/// caller to judge; anything in another form, errors included, is for the general parser.
 #[inline]
-fn usual_timestamp(bytes: &[u8]) -> Option<i64> {
+pub(crate) fn usual_timestamp(bytes: &[u8]) -> Option<(i64, usize)> {
     let head: &[u8; 19] = bytes.first_chunk()?;
     let separators = head[4] == b'-'
         && head[7] == b'-'
@@ -80,23 +83,27 @@ fn usual_timestamp(bytes: &[u8]) -> Option<i64> {
     if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
         return None;
     }
-    let mut rest = &bytes[19..];
-    let mut micros = 0i64;
-    if rest.first() == Some(&b'.') {
-        let digits = rest[1..].iter().take_while(|b| b.is_ascii_digit()).count();
-        if digits == 0 || digits > 6 {
+    let (mut length, mut micros) = (19, 0i64);
+    if bytes.get(length) == Some(&b'.') {
+        length += 1;
+        let mut place = 100_000;
+        while let Some(digit) = bytes.get(length).map(|b| b.wrapping_sub(b'0')).filter(|d| *d <= 9)
+        {
+            // A place of zero has more digits than microseconds hold: they would have to round.
+            if place == 0 {
+                return None;
+            }
+            micros += i64::from(digit) * place;
+            place /= 10;
+            length += 1;
+        }
+        if length == 20 {
             return None;
         }
-        for i in 0..6 {
-            micros = micros * 10 + if i < digits { i64::from(rest[1 + i] - b'0') } else { 0 };
-        }
-        rest = &rest[1 + digits..];
     }
-    if !matches!(rest, [] | [b'Z']) {
-        return None;
-    }
+    length += usize::from(bytes.get(length) == Some(&b'Z'));
     let seconds = i64::from(hour * 3600 + minute * 60 + second);
-    Some(days_from_civil(year, month, day) * DAY + seconds * 1_000_000 + micros)
+    Some((days_from_civil(year, month, day) * DAY + seconds * 1_000_000 + micros, length))
 }
 
 struct Cursor<'a> {
@@ -131,7 +138,7 @@ impl Cursor<'_> {
         if minus && plus {
             return Err(ValueError::DatetimeSyntax);
         }
-        let year = self.digits(4, 6)?;
+        let year = self.digits(4, 7)?;
         let year = if minus { -year } else { year };
         self.expect(b'-')?;
         let month = self.digits(1, 2)? as u32;
@@ -166,9 +173,9 @@ impl Cursor<'_> {
         if self.at < self.bytes.len() {
             return Err(ValueError::DatetimeSyntax);
         }
-        days.checked_mul(DAY)
-            .and_then(|micros| micros.checked_add(time - offset * 1_000_000))
-            .ok_or(ValueError::DatetimeRange)
+        // The first day that 64 bits reach begins before they do, so the sum is taken in 128.
+        let micros = i128::from(days) * i128::from(DAY) + i128::from(time - offset * 1_000_000);
+        i64::try_from(micros).map_err(|_| ValueError::DatetimeRange)
     }
 
     /// Digits behind the point, rounded to microseconds; 1,000,000 when all are nines.

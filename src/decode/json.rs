@@ -130,6 +130,10 @@ impl ObjectReader {
                 continue;
             };
             let member = &rows.columns[column];
+            if let Some(slot) = reader.plain_value(&member.kind) {
+                rows.slots[column] = slot;
+                continue;
+            }
             match reader.value(&member.kind, &mut rows.scratch) {
                 Ok(Slot::Null) if !member.nullable => return false,
                 Ok(slot) => rows.slots[column] = slot,
@@ -160,7 +164,8 @@ impl ObjectReader {
             match reader.value(kind, &mut self.rows.scratch) {
                 Ok(slot) => self.rows.slots[column] = slot,
                 Err(fault) => {
-                    return Err(self.rows.column_error(column, fault, &text[*start..*end]));
+                    let value = without_quotes(&text[*start..*end]);
+                    return Err(self.rows.column_error(column, fault, value));
                 }
             }
         }
@@ -287,59 +292,72 @@ impl JsonDecoder {
 
     fn body(&mut self, body: &str, first_line: u64) {
         let bytes = body.as_bytes();
-        let mut at = skip_blanks(bytes, 0);
-        let mut number = first_line;
-        let rest_error = |rows: &mut Rows, number, at: usize, expected| {
-            let rest = &bytes[at..bytes.len().min(at + rows.row_bytes_max())];
-            rows.reject(number, rest, &RowError::Json { expected, at: at + 1 });
+        let start = skip_blanks(bytes, 0);
+        let (end, number) = match bytes.get(start) {
+            None => return,
+            Some(b'[') => match self.elements(body, start + 1, first_line) {
+                Some(done) => done,
+                None => return,
+            },
+            Some(_) => {
+                let end = value_end(bytes, start);
+                self.element(&body[start..end], first_line);
+                (end, first_line + 1)
+            }
         };
-        if bytes.get(at) != Some(&b'[') {
-            if at == bytes.len() {
-                return;
-            }
-            let end = value_end(bytes, at);
-            self.element(&body[at..end], number);
-            let behind = skip_blanks(bytes, end);
-            if behind < bytes.len() {
-                rest_error(&mut self.objects.rows, number + 1, behind, "the end of the body");
-            }
-            return;
+        let behind = skip_blanks(bytes, end);
+        if behind < bytes.len() {
+            self.reject_rest(body, behind, number, "the end of the body");
         }
-        at = skip_blanks(bytes, at + 1);
-        let mut open = bytes.get(at) != Some(&b']');
-        while open {
+    }
+
+    /// Reads the elements of an array from `at` on. The place behind its bracket and the number of
+    /// the next row, or `None` where the array broke off.
+    fn elements(&mut self, body: &str, at: usize, first_line: u64) -> Option<(usize, u64)> {
+        let bytes = body.as_bytes();
+        let (mut at, mut number) = (skip_blanks(bytes, at), first_line);
+        if bytes.get(at) == Some(&b']') {
+            return Some((at + 1, number));
+        }
+        loop {
             let end = value_end(bytes, at);
             if end == at {
-                return rest_error(&mut self.objects.rows, number, at, "a JSON object");
+                self.reject_rest(body, at, number, "a JSON object");
+                return None;
             }
-            self.element(&body[at..end], number);
+            let good = self.element(&body[at..end], number);
             number += 1;
             at = skip_blanks(bytes, end);
             match bytes.get(at) {
                 Some(b',') => at = skip_blanks(bytes, at + 1),
-                Some(b']') => open = false,
+                Some(b']') => return Some((at + 1, number)),
+                // A body cut inside an element is one bad row, not two.
+                None if !good => return None,
                 _ => {
-                    return rest_error(
-                        &mut self.objects.rows,
-                        number,
-                        at,
-                        "a comma or a closing bracket",
-                    );
+                    self.reject_rest(body, at, number, "a comma or a closing bracket");
+                    return None;
                 }
             }
         }
-        at = skip_blanks(bytes, at + 1);
-        if at < bytes.len() {
-            rest_error(&mut self.objects.rows, number, at, "the end of the body");
-        }
     }
 
-    fn element(&mut self, text: &str, number: u64) {
+    /// Notes that nothing from `at` on can be told apart into rows.
+    fn reject_rest(&mut self, body: &str, at: usize, number: u64, expected: &'static str) {
+        let rows = &mut self.objects.rows;
+        let kept = body.len().min(at + rows.row_bytes_max());
+        let error = RowError::Json { expected, at: at + 1 };
+        rows.reject(number, &body.as_bytes()[at..kept], &error);
+    }
+
+    /// Takes one element in; whether it was good.
+    fn element(&mut self, text: &str, number: u64) -> bool {
+        let before = self.objects.rows.rejected_count();
         if text.len() > self.objects.rows.row_bytes_max() {
             self.objects.rows.reject_oversize(number, text.as_bytes());
         } else {
             self.objects.object(text, number);
         }
+        self.objects.rows.rejected_count() == before
     }
 }
 
@@ -356,6 +374,11 @@ impl Decoder for JsonDecoder {
         }
         self.objects.rows.finish(first_line, input.len())
     }
+}
+
+/// A string's inside, for a message that quotes it anyway.
+fn without_quotes(value: &str) -> &str {
+    value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
 }
 
 fn skip_blanks(bytes: &[u8], at: usize) -> usize {

@@ -3,6 +3,7 @@
 //! Strict RFC 8259, less what PostgreSQL's jsonb refuses too: lone surrogates and `\u0000`.
 
 use super::builders::{Scratch, Slot};
+use super::datetime;
 use super::error::{Fault, ValueError};
 use super::kind::{Kind, Member, slot_of_base64};
 use super::values;
@@ -36,6 +37,66 @@ fn marks(word: u64) -> u64 {
     let zero = |x: u64| x.wrapping_sub(ONES) & !x;
     let control = word.wrapping_sub(ONES * 0x20) & !word;
     (zero(quote) | zero(escape) | control) & HIGHS
+}
+
+/// The place of the quote that closes a string without escapes, `None` where another mark is first.
+#[inline]
+fn plain_string_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let found = marks(u64::from_le_bytes(*chunk));
+        if found != 0 {
+            at += found.trailing_zeros() as usize / 8;
+            return (bytes[at] == b'"').then_some(at);
+        }
+        at += 8;
+    }
+    // The last bytes of a row: rare enough for the careful way.
+    None
+}
+
+/// A JSON number of at most eighteen digits without an exponent.
+struct PlainNumber {
+    negative: bool,
+    mantissa: u64,
+    /// Digits behind the point.
+    fraction: usize,
+    length: usize,
+}
+
+impl PlainNumber {
+    #[inline]
+    fn read(bytes: &[u8]) -> Option<PlainNumber> {
+        let negative = bytes.first() == Some(&b'-');
+        let start = usize::from(negative);
+        let (mut at, mut mantissa) = (start, 0u64);
+        let mut digits = |at: &mut usize| {
+            let first = *at;
+            while let Some(digit) = bytes.get(*at).map(|b| b.wrapping_sub(b'0')).filter(|d| *d <= 9)
+            {
+                // Wrapped values are thrown away below, with everything of more than 18 digits.
+                mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+                *at += 1;
+            }
+            *at - first
+        };
+        let whole = digits(&mut at);
+        if whole == 0 || (whole > 1 && bytes[start] == b'0') {
+            return None;
+        }
+        let mut fraction = 0;
+        if bytes.get(at) == Some(&b'.') {
+            at += 1;
+            fraction = digits(&mut at);
+            if fraction == 0 {
+                return None;
+            }
+        }
+        if whole + fraction > 18 || matches!(bytes.get(at), Some(b'e' | b'E')) {
+            return None;
+        }
+        Some(PlainNumber { negative, mantissa, fraction, length: at })
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -317,6 +378,51 @@ impl<'a> Reader<'a> {
             self.expect(b']', "a comma or a closing bracket")?;
             self.levels += 1;
             return Ok(());
+        }
+    }
+
+    /// Reads the value at the cursor if it has the plainest form of `kind`: a string without
+    /// escapes, a short number, the usual form of a time. `None`, the cursor where it was, says
+    /// nothing about the value: [`Reader::value`] judges it.
+    #[inline]
+    pub(crate) fn plain_value(&mut self, kind: &Kind) -> Option<Slot> {
+        let bytes = self.text.as_bytes();
+        let start = self.at;
+        match kind {
+            Kind::Text if self.peek() == Some(b'"') => {
+                let end = plain_string_end(bytes, start + 1)?;
+                self.at = end + 1;
+                Some(Slot::Line(start as u32 + 1, (end - start - 1) as u32))
+            }
+            Kind::Timestamp if self.peek() == Some(b'"') => {
+                let (micros, length) = datetime::usual_timestamp(&bytes[start + 1..])?;
+                let end = start + 1 + length;
+                if bytes.get(end) != Some(&b'"') {
+                    return None;
+                }
+                self.at = end + 1;
+                Some(Slot::Int(micros))
+            }
+            Kind::Int { min, max } => {
+                let number = PlainNumber::read(&bytes[start..])?;
+                if number.fraction > 0 {
+                    return None;
+                }
+                let size = i64::try_from(number.mantissa).ok()?;
+                let value = if number.negative { -size } else { size };
+                if value < *min || *max < value {
+                    return None;
+                }
+                self.at = start + number.length;
+                Some(Slot::Int(value))
+            }
+            Kind::Float64 => {
+                let number = PlainNumber::read(&bytes[start..])?;
+                let value = values::exact_f64(number.mantissa, number.fraction)?;
+                self.at = start + number.length;
+                Some(Slot::Float(if number.negative { -value } else { value }))
+            }
+            _ => None,
         }
     }
 

@@ -125,7 +125,7 @@ impl Kind {
         text: &str,
         scratch: &mut Scratch,
     ) -> Result<Slot, ValueError> {
-        let text = text.trim_matches([' ', '\t', '\n', '\r']);
+        let text = text.trim_ascii();
         match self {
             Kind::Bool => values::parse_bool(text).map(Slot::Bool),
             Kind::Int { min, max } => values::parse_int(text, *min, *max).map(Slot::Int),

@@ -127,6 +127,11 @@ impl Rows {
         self.reject(line, &raw[..raw.len().min(OVERSIZE_KEPT)], &error);
     }
 
+    /// How many bad rows there are so far.
+    pub(crate) fn rejected_count(&self) -> usize {
+        self.rejected.len()
+    }
+
     /// Notes a punctuation behind the good rows so far.
     pub(crate) fn punctuate(&mut self, punctuation: Punctuation) {
         self.punctuations.push((self.lines.len(), punctuation));

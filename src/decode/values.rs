@@ -94,7 +94,7 @@ pub(crate) fn parse_f32(text: &str) -> Result<f32, ValueError> {
 }
 
 /// The usual short numbers: an integer below 2^53 over a power of ten that a double holds exactly
-/// divides with one correct rounding (Clinger, "How to read floating point numbers accurately").
+/// is one division, so one correct rounding (Clinger, "How to read floating point numbers accurately").
 #[inline]
 fn short_f64(bytes: &[u8]) -> Option<f64> {
     let (negative, digits) = match bytes.first()? {
@@ -115,12 +115,15 @@ fn short_f64(bytes: &[u8]) -> Option<f64> {
             return None;
         }
     }
-    if mantissa >= 1 << 53 {
-        return None;
-    }
-    let fraction = point.map_or(0, |p| digits.len() - p - 1);
-    let value = mantissa as f64 / POWERS[fraction];
+    let value = exact_f64(mantissa, point.map_or(0, |p| digits.len() - p - 1))?;
     Some(if negative { -value } else { value })
+}
+
+/// `mantissa` over ten to `fraction`, where one division gives the nearest double.
+#[inline]
+pub(crate) fn exact_f64(mantissa: u64, fraction: usize) -> Option<f64> {
+    let power = POWERS.get(fraction)?;
+    (mantissa < 1 << 53).then(|| mantissa as f64 / power)
 }
 
 fn special_float(text: &str) -> Option<f64> {

@@ -7,5 +7,7 @@ pub(crate) mod cell;
 pub mod csv;
 pub(crate) mod datetime;
 pub mod json;
+#[cfg(test)]
+mod tests;
 pub mod text;
 pub mod type_name;
