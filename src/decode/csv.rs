@@ -8,7 +8,7 @@ use super::error::{Fault, RowError, ValueError};
 use super::json_reader::Reader;
 use super::kind::Kind;
 use super::punctuation;
-use super::rows::{Rows, line_at, without_bom};
+use super::rows::{Rows, line_at, without_first_bom};
 use super::{DecodeSpecRef, Decoded, Decoder};
 
 /// Where a row ends.
@@ -240,8 +240,7 @@ fn split_fields<'a>(
 
 impl Decoder for CsvDecoder {
     fn decode(&mut self, input: &[u8], first_line: u64) -> Decoded {
-        let fresh = !std::mem::replace(&mut self.started, true);
-        let input = if fresh { without_bom(input) } else { input };
+        let input = without_first_bom(input, &mut self.started);
         self.rows.begin(input.len());
         let bytes_max = self.rows.row_bytes_max();
         let (mut at, mut number) = (0, first_line);

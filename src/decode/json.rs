@@ -1,4 +1,4 @@
-//! Decodes JSON objects, one a line or all in one body, straight into columns.
+//! Decodes JSON objects straight into columns, one a line; `json_body.rs` cuts whole bodies.
 //!
 //! # Method
 //! Senders repeat themselves: the next row has the same keys in the same order with the same blanks.
@@ -9,42 +9,43 @@
 //! known key. That reader alone makes error messages, so both ways agree on what a good row is.
 //!
 //! # Not here
-//! Strings, numbers and nesting: `json_reader.rs`. Types: `kind.rs`.
+//! Strings and nesting: `json_reader.rs`. Values of a column's type: `json_value.rs`.
 
 use super::builders::Slot;
 use super::error::{Fault, RowError};
 use super::json_reader::Reader;
 use super::punctuation;
-use super::rows::{Rows, as_text, line_at, without_bom};
+use super::rows::{Rows, as_text, line_at, without_first_bom};
 use super::{DecodeSpecRef, Decoded, Decoder};
 
 /// The key of an object that is a punctuation and not a row.
 const PUNCTUATE: &str = "$punctuate";
 
 /// Bytes between two values, with the value's column behind them.
+#[derive(Default)]
 struct Part {
     /// The first sixteen bytes, for a comparison without a loop.
     head: u128,
     mask: u128,
-    literal: Box<[u8]>,
+    literal: Vec<u8>,
     /// `None`: a key that the stream does not know.
     column: Option<usize>,
 }
 
 impl Part {
-    fn new(literal: &[u8], column: Option<usize>) -> Part {
+    /// Takes the place of what was here; rows of changing layout would allocate else.
+    fn set(&mut self, literal: &[u8], column: Option<usize>) {
         let mut head = [0u8; 16];
         let mut mask = [0u8; 16];
         for (i, byte) in literal.iter().take(16).enumerate() {
             head[i] = *byte;
             mask[i] = 0xff;
         }
-        Part {
-            head: u128::from_le_bytes(head),
-            mask: u128::from_le_bytes(mask),
-            literal: literal.into(),
-            column,
-        }
+        self.head = u128::from_le_bytes(head);
+        self.mask = u128::from_le_bytes(mask);
+        self.literal.clear();
+        self.literal.extend_from_slice(literal);
+        self.column = column;
     }
 
     #[inline]
@@ -76,20 +77,21 @@ struct Layout {
     values: Vec<(usize, usize, Option<usize>)>,
     /// Start and end of the last value of each column; `start > end`: none.
     spans: Vec<(usize, usize)>,
+    /// The first unknown key, where unknown keys are refused.
     unknown: Option<String>,
     repeated: bool,
     punctuation: Option<(usize, usize)>,
 }
 
 /// Reads objects into rows; shared by both JSON formats.
-struct ObjectReader {
-    rows: Rows,
+pub(crate) struct ObjectReader {
+    pub(crate) rows: Rows,
     template: Template,
     layout: Layout,
 }
 
 impl ObjectReader {
-    fn new(spec: DecodeSpecRef) -> ObjectReader {
+    pub(crate) fn new(spec: DecodeSpecRef) -> ObjectReader {
         ObjectReader {
             rows: Rows::new(spec),
             template: Template::default(),
@@ -99,7 +101,7 @@ impl ObjectReader {
 
     /// Takes one object in as a row, a punctuation or a rejected row.
     #[inline]
-    fn object(&mut self, text: &str, line: u64) {
+    pub(crate) fn object(&mut self, text: &str, line: u64) {
         if !(self.template.usable && self.by_template(text)) {
             self.rows.clear_row();
             match self.by_full_reader(text) {
@@ -151,7 +153,7 @@ impl ObjectReader {
             self.rows.punctuate(punctuation);
             return Ok(false);
         }
-        if let Some(name) = self.layout.unknown.take().filter(|_| self.rejects_unknown()) {
+        if let Some(name) = self.layout.unknown.take() {
             return Err(RowError::UnknownField(name));
         }
         let levels = self.rows.levels().saturating_sub(1);
@@ -174,10 +176,6 @@ impl ObjectReader {
         Ok(true)
     }
 
-    fn rejects_unknown(&self) -> bool {
-        self.rows.spec.reject_unknown_fields
-    }
-
     /// Checks the whole object and notes where its values are.
     fn survey(&mut self, text: &str) -> Result<(), Fault> {
         let Layout { values, spans, unknown, repeated, punctuation } = &mut self.layout;
@@ -186,13 +184,14 @@ impl ObjectReader {
         spans.resize(self.rows.columns.len(), (1, 0));
         (*unknown, *repeated, *punctuation) = (None, false, None);
         let by_name = &self.rows.by_name;
-        let mut reader = Reader::new(text, 0, self.rows.spec.limits.depth.min(self.rows.levels()));
+        let rejects_unknown = self.rows.spec.reject_unknown_fields;
+        let mut reader = Reader::new(text, 0, self.rows.levels());
         reader.skip_blanks();
         reader.members(&mut self.rows.scratch, |reader, key, scratch| {
             let key = reader.chars(&key, scratch);
             let column = by_name.get(key).copied();
             let marked = column.is_none() && key == PUNCTUATE;
-            if column.is_none() && unknown.is_none() {
+            if rejects_unknown && column.is_none() && unknown.is_none() {
                 *unknown = Some(key.to_string());
             }
             let start = reader.at;
@@ -218,13 +217,14 @@ impl ObjectReader {
             return;
         }
         let mut before = 0;
-        self.template.parts.clear();
-        for (start, end, column) in &self.layout.values {
-            let literal = &text.as_bytes()[before..*start];
-            self.template.parts.push(Part::new(literal, *column));
+        self.template.parts.resize_with(self.layout.values.len(), Part::default);
+        for (part, (start, end, column)) in self.template.parts.iter_mut().zip(&self.layout.values)
+        {
+            part.set(&text.as_bytes()[before..*start], *column);
             before = *end;
         }
-        self.template.tail = text.as_bytes()[before..].to_vec();
+        self.template.tail.clear();
+        self.template.tail.extend_from_slice(&text.as_bytes()[before..]);
         self.template.usable = true;
     }
 }
@@ -254,8 +254,9 @@ impl NdJsonDecoder {
 
 impl Decoder for NdJsonDecoder {
     fn decode(&mut self, input: &[u8], first_line: u64) -> Decoded {
-        let fresh = !std::mem::replace(&mut self.started, true) || first_line == 1;
-        let input = if fresh { without_bom(input) } else { input };
+        // A decoder may serve one request after the other: line 1 starts afresh.
+        self.started &= first_line != 1;
+        let input = without_first_bom(input, &mut self.started);
         self.objects.rows.begin(input.len());
         let text = as_text(input);
         let bytes_max = self.objects.rows.row_bytes_max();
@@ -280,143 +281,7 @@ impl Decoder for NdJsonDecoder {
     }
 }
 
-/// Decodes a body that is one object or an array of objects; a row's line is its place in the array.
-pub(crate) struct JsonDecoder {
-    objects: ObjectReader,
-}
-
-impl JsonDecoder {
-    pub(crate) fn new(spec: DecodeSpecRef) -> JsonDecoder {
-        JsonDecoder { objects: ObjectReader::new(spec) }
-    }
-
-    fn body(&mut self, body: &str, first_line: u64) {
-        let bytes = body.as_bytes();
-        let start = skip_blanks(bytes, 0);
-        let (end, number) = match bytes.get(start) {
-            None => return,
-            Some(b'[') => match self.elements(body, start + 1, first_line) {
-                Some(done) => done,
-                None => return,
-            },
-            Some(_) => {
-                let end = value_end(bytes, start);
-                self.element(&body[start..end], first_line);
-                (end, first_line + 1)
-            }
-        };
-        let behind = skip_blanks(bytes, end);
-        if behind < bytes.len() {
-            self.reject_rest(body, behind, number, "the end of the body");
-        }
-    }
-
-    /// Reads the elements of an array from `at` on. The place behind its bracket and the number of
-    /// the next row, or `None` where the array broke off.
-    fn elements(&mut self, body: &str, at: usize, first_line: u64) -> Option<(usize, u64)> {
-        let bytes = body.as_bytes();
-        let (mut at, mut number) = (skip_blanks(bytes, at), first_line);
-        if bytes.get(at) == Some(&b']') {
-            return Some((at + 1, number));
-        }
-        loop {
-            let end = value_end(bytes, at);
-            if end == at {
-                self.reject_rest(body, at, number, "a JSON object");
-                return None;
-            }
-            let good = self.element(&body[at..end], number);
-            number += 1;
-            at = skip_blanks(bytes, end);
-            match bytes.get(at) {
-                Some(b',') => at = skip_blanks(bytes, at + 1),
-                Some(b']') => return Some((at + 1, number)),
-                // A body cut inside an element is one bad row, not two.
-                None if !good => return None,
-                _ => {
-                    self.reject_rest(body, at, number, "a comma or a closing bracket");
-                    return None;
-                }
-            }
-        }
-    }
-
-    /// Notes that nothing from `at` on can be told apart into rows.
-    fn reject_rest(&mut self, body: &str, at: usize, number: u64, expected: &'static str) {
-        let rows = &mut self.objects.rows;
-        let kept = body.len().min(at + rows.row_bytes_max());
-        let error = RowError::Json { expected, at: at + 1 };
-        rows.reject(number, &body.as_bytes()[at..kept], &error);
-    }
-
-    /// Takes one element in; whether it was good.
-    fn element(&mut self, text: &str, number: u64) -> bool {
-        let before = self.objects.rows.rejected_count();
-        if text.len() > self.objects.rows.row_bytes_max() {
-            self.objects.rows.reject_oversize(number, text.as_bytes());
-        } else {
-            self.objects.object(text, number);
-        }
-        self.objects.rows.rejected_count() == before
-    }
-}
-
-impl Decoder for JsonDecoder {
-    fn decode(&mut self, input: &[u8], first_line: u64) -> Decoded {
-        let input = without_bom(input);
-        self.objects.rows.begin(input.len());
-        match as_text(input) {
-            Some(body) => self.body(body, first_line),
-            None => {
-                let kept = input.len().min(self.objects.rows.row_bytes_max());
-                self.objects.rows.reject(first_line, &input[..kept], &RowError::NotUtf8);
-            }
-        }
-        self.objects.rows.finish(first_line, input.len())
-    }
-}
-
 /// A string's inside, for a message that quotes it anyway.
 fn without_quotes(value: &str) -> &str {
     value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
-}
-
-fn skip_blanks(bytes: &[u8], at: usize) -> usize {
-    let blank = |b: &&u8| matches!(b, b' ' | b'\t' | b'\n' | b'\r');
-    at + bytes[at..].iter().take_while(blank).count()
-}
-
-/// Where the value at `at` ends by its brackets and quotes alone, without recursion: an element that
-/// is wrong inside must not hide the ones behind it.
-fn value_end(bytes: &[u8], at: usize) -> usize {
-    let (mut depth, mut i) = (0usize, at);
-    while i < bytes.len() {
-        match bytes[i] {
-            b'"' => i = string_end(bytes, i),
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' | b',' if depth == 0 => return i,
-            b'}' | b']' => {
-                depth -= 1;
-                if depth == 0 {
-                    return i + 1;
-                }
-            }
-            b' ' | b'\t' | b'\n' | b'\r' if depth == 0 => return i,
-            _ => {}
-        }
-        i += 1;
-    }
-    bytes.len()
-}
-
-/// The place of the closing quote of the string that opens at `at`, or the last byte.
-fn string_end(bytes: &[u8], at: usize) -> usize {
-    let mut i = at + 1;
-    while let Some(found) = memchr::memchr2(b'"', b'\\', &bytes[i.min(bytes.len())..]) {
-        if bytes[i + found] == b'"' {
-            return i + found;
-        }
-        i += found + 2;
-    }
-    bytes.len() - 1
 }

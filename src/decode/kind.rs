@@ -8,6 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 use super::builders::{Scratch, Slot};
 use super::datetime;
 use super::error::{RowError, ValueError, excerpt};
+use super::interval;
 use super::values;
 use crate::data::schema;
 use crate::encode::type_name::sql_type_name;
@@ -141,7 +142,7 @@ impl Kind {
                 datetime::parse_timestamp(text).map(Slot::Int).map_err(|e| number_or(e, text))
             }
             Kind::Interval => {
-                datetime::parse_interval(text).map(|(m, d, n)| Slot::Interval(m, d, n))
+                interval::parse_interval(text).map(|(m, d, n)| Slot::Interval(m, d, n))
             }
             Kind::Bytes => {
                 let start = scratch.bytes.len();

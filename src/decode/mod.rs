@@ -7,8 +7,11 @@ mod builders;
 mod csv;
 mod datetime;
 mod error;
+mod interval;
 mod json;
+mod json_body;
 mod json_reader;
+mod json_value;
 mod kind;
 mod punctuation;
 mod rows;
@@ -120,7 +123,7 @@ pub type DecodeSpecRef = Arc<DecodeSpec>;
 pub fn decoder(format: Format, spec: DecodeSpecRef) -> Box<dyn Decoder> {
     match format {
         Format::NdJson => Box::new(json::NdJsonDecoder::new(spec)),
-        Format::Json => Box::new(json::JsonDecoder::new(spec)),
+        Format::Json => Box::new(json_body::JsonDecoder::new(spec)),
         Format::Csv { header } => Box::new(csv::CsvDecoder::new(spec, header)),
         Format::Text => Box::new(text::TextDecoder::new(spec)),
         Format::ArrowIpc => Box::new(arrow_ipc::ArrowIpcDecoder::new(spec)),

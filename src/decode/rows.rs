@@ -1,5 +1,7 @@
 //! Gathers what one call of a decoder makes: columns of good rows, their lines, the bad rows.
 
+use std::sync::Arc;
+
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use hashbrown::HashMap;
 
@@ -52,8 +54,11 @@ impl Rows {
 
     /// Makes room for the rows of `input_bytes` bytes.
     pub(crate) fn begin(&mut self, input_bytes: usize) {
-        let rows = input_bytes / self.row_bytes + 1;
-        let block = input_bytes.clamp(64, 256 << 10) as u32;
+        // A row cannot fill more columns than it has bytes, and all texts together are no longer
+        // than the input: the room asked for stays a small multiple of the input.
+        let columns = self.columns.len().max(1);
+        let rows = input_bytes / self.row_bytes.max(columns) + 1;
+        let block = (input_bytes / columns).clamp(64, 256 << 10) as u32;
         self.values = self.columns.iter().map(|c| Values::new(&c.kind, rows, block)).collect();
     }
 
@@ -141,9 +146,7 @@ impl Rows {
     pub(crate) fn finish(&mut self, first_line: u64, input_bytes: usize) -> Decoded {
         let schema = &self.spec.schema;
         let rows = self.lines.len();
-        if rows > 0 {
-            self.row_bytes = (input_bytes / rows).max(1);
-        }
+        self.row_bytes = input_bytes.checked_div(rows).unwrap_or(self.row_bytes).max(1);
         let arrays = self
             .values
             .iter_mut()
@@ -151,7 +154,7 @@ impl Rows {
             .map(|(values, field)| values.finish(field.data_type()))
             .collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(schema.clone(), arrays, &options)
+        let batch = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
             .expect("each column was built for its field and checked for nulls");
         Decoded {
             batch,
@@ -204,6 +207,13 @@ pub(crate) fn line_at(input: &[u8], start: usize) -> Line {
 /// The input without a byte order mark at its start.
 pub(crate) fn without_bom(input: &[u8]) -> &[u8] {
     input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input)
+}
+
+/// As [`without_bom`] for the first bytes of all only; notes in `started` that they have come.
+pub(crate) fn without_first_bom<'a>(input: &'a [u8], started: &mut bool) -> &'a [u8] {
+    let first = !*started;
+    *started |= !input.is_empty();
+    if first { without_bom(input) } else { input }
 }
 
 /// The whole input as text if all of it is UTF-8: one fast check instead of one per line.

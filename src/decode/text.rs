@@ -4,7 +4,7 @@ use super::builders::Slot;
 use super::error::{RowError, ValueError};
 use super::kind::Kind;
 use super::punctuation;
-use super::rows::{Rows, line_at, without_bom};
+use super::rows::{Rows, line_at, without_first_bom};
 use super::{DecodeSpecRef, Decoded, Decoder};
 
 /// Takes each line as one value; where no column is text, the first column is read from it.
@@ -46,8 +46,9 @@ impl TextDecoder {
 
 impl Decoder for TextDecoder {
     fn decode(&mut self, input: &[u8], first_line: u64) -> Decoded {
-        let fresh = !std::mem::replace(&mut self.started, true) || first_line == 1;
-        let input = if fresh { without_bom(input) } else { input };
+        // A decoder may serve one request after the other: line 1 starts afresh.
+        self.started &= first_line != 1;
+        let input = without_first_bom(input, &mut self.started);
         self.rows.begin(input.len());
         let bytes_max = self.rows.row_bytes_max();
         let (mut at, mut number) = (0, first_line);

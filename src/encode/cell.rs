@@ -1,6 +1,7 @@
 //! Resolves a column's Arrow type once, and hands out its values one by one.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array,
@@ -122,7 +123,7 @@ impl Column {
             }
             _ => temporal(array),
         };
-        resolved.unwrap_or_else(|| Column::Other(array.clone()))
+        resolved.unwrap_or_else(|| Column::Other(Arc::clone(array)))
     }
 
     /// The value at `row`.
@@ -245,7 +246,7 @@ fn temporal(array: &ArrayRef) -> Option<Column> {
         DataType::Interval(IntervalUnit::MonthDayNano) => {
             Some(Column::Interval(array.as_primitive::<IntervalMonthDayNanoType>().clone()))
         }
-        DataType::Interval(unit) => Some(Column::IntervalOther(array.clone(), *unit)),
+        DataType::Interval(unit) => Some(Column::IntervalOther(Arc::clone(array), *unit)),
         _ => None,
     }
 }
@@ -260,7 +261,7 @@ fn nested(array: &ArrayRef) -> Option<Column> {
         | DataType::FixedSizeList(item, _)
         | DataType::ListView(item)
         | DataType::LargeListView(item) => {
-            nested(&cast(array, &DataType::List(item.clone())).ok()?)
+            nested(&cast(array, &DataType::List(Arc::clone(item))).ok()?)
         }
         DataType::Struct(fields) => {
             let array = array.as_struct();

@@ -76,8 +76,8 @@ pub(crate) fn write_clock(seconds: i64, nanos: u32, fraction: Fraction, out: &mu
     let start = out.len();
     put(out, format_args!(".{nanos:09}"));
     match fraction {
-        Fraction::Thousands if nanos % 1_000_000 == 0 => out.truncate(start + 4),
-        Fraction::Thousands if nanos % 1_000 == 0 => out.truncate(start + 7),
+        Fraction::Thousands if nanos.is_multiple_of(1_000_000) => out.truncate(start + 4),
+        Fraction::Thousands if nanos.is_multiple_of(1_000) => out.truncate(start + 7),
         Fraction::Thousands => {}
         Fraction::Shortest => {
             while out.last() == Some(&b'0') {
