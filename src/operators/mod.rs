@@ -4,13 +4,22 @@
 
 pub mod aggregate;
 pub mod aggregates;
+pub mod count_window;
+pub mod early;
 pub mod emission;
 pub mod emit;
 pub mod expr;
 pub mod filter_project;
 pub mod group_keys;
 pub mod operator;
+pub mod partitions;
+pub mod punctuation_window;
+pub mod row_buffer;
+pub mod session_aggregate;
 pub mod touched;
 pub mod union;
 pub mod unnest;
 pub mod window_assign;
+pub mod window_output;
+#[cfg(test)]
+pub(crate) mod window_trial;

@@ -1,0 +1,491 @@
+//! Groups the rows of each partition into sessions and emits one row per session and key.
+//!
+//! ```text
+//!              a b  c            d            gap |---|
+//!   ----------+-+--+---|--------+---|--->     session 1 = [a, c + gap), session 2 = [d, d + gap)
+//!                      ^ emitted when the watermark gets here
+//! ```
+//!
+//! # Method
+//! Rows are buffered in log order; [`Sessions`] keeps, per partition, which row belongs to which
+//! session. When the watermark passes a session's end its rows are evaluated in one shot
+//! ([`WindowOutput`]). The same goes for a correction: the session as it was put out is evaluated
+//! again as a retraction. One timer per partition says when the next of its sessions ends or may be
+//! forgotten; timers of sessions that have grown are put off when they come up.
+//! Cost per row O(log sessions) in order, O(rows of the chain) for a row in its middle.
+//!
+//! # Lateness
+//! A row is dropped when its event time is below its arrival watermark less the allowed lateness.
+//! A kept row joins a session whose last row is less than `gap` before it. So a session whose end
+//! (last row + gap) is at or below the watermark less the allowed lateness can change no more and is
+//! forgotten. With MAX the next session of the same chain stays cut where it is, because its first
+//! row lies before every row that may still come.
+//!
+//! # Keys
+//! Where the keys do not hold every partition column, sessions of several partitions with the same
+//! bounds make one group. They end together, so they are put out together; a correction of one takes
+//! back and puts out the union.
+//!
+//! # State
+//! Per partition the rows whose session's end + allowed lateness is above the watermark. Nothing
+//! after the last watermark.
+//!
+//! # Invariants
+//! 1. A session is put out as final once, when its end <= watermark; later only corrections.
+//! 2. `published` holds the sessions as last put out, of those that are not forgotten.
+//! 3. Each retraction equals the last insertion of that session and key.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use arrow::array::Array;
+use arrow::datatypes::SchemaRef;
+
+use crate::data::change::Change;
+use crate::data::punctuation::Punctuation;
+use crate::operators::aggregates::spec::AggregateSpec;
+use crate::operators::early::{EarlyClock, refinement, rows_between};
+use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
+use crate::operators::operator::{Emitter, EvalError, Operator};
+use crate::operators::partitions::{Partitions, late_row, null_time, renamed};
+use crate::operators::window_output::{
+    OutputSpec, Version, WindowColumn, WindowColumns, WindowOutput, difference,
+    symmetric_difference,
+};
+use crate::time::EventTime;
+use crate::windows::columns::event_times;
+use crate::windows::session::{Session, Sessions};
+use crate::windows::spec::SessionWindow;
+
+/// What a session aggregate computes.
+#[derive(Debug, Clone)]
+pub struct SessionAggregateSpec {
+    /// Gap and longest duration.
+    pub window: SessionWindow,
+    /// The event-time column.
+    pub time_column: usize,
+    /// Columns whose values have sessions of their own.
+    pub partition: Vec<usize>,
+    /// GROUP BY columns besides those of the window.
+    pub keys: Vec<usize>,
+    /// Aggregates.
+    pub aggregates: Vec<AggregateSpec>,
+    /// When results appear.
+    pub emit: EmitSpec,
+    /// Columns of the input.
+    pub input_schema: SchemaRef,
+    /// Columns of the output: window_start, window_end, keys, aggregates.
+    pub schema: SchemaRef,
+}
+
+/// End and start of a session: the order of emission.
+type Bounds = (i64, i64);
+
+#[derive(Debug, Default)]
+struct PartitionState {
+    sessions: Sessions,
+    /// Rows of each session as last put out.
+    published: BTreeMap<Bounds, Vec<u64>>,
+    /// The watermark of the earliest timer that is set for this partition.
+    due: Option<i64>,
+}
+
+/// Which sessions of a partition are put out besides those that have ended.
+#[derive(Debug, Clone, Copy)]
+enum Early {
+    /// None but those that were put out before and have changed.
+    Published,
+    /// Also the one that holds this time.
+    At(i64),
+    /// All.
+    All,
+}
+
+/// The running operator.
+pub struct SessionAggregate {
+    spec: SessionAggregateSpec,
+    partitions: Partitions<PartitionState>,
+    output: WindowOutput,
+    /// Watermark at which a partition has something to do, its slot and birth.
+    timers: BinaryHeap<Reverse<(i64, usize, u64)>>,
+    /// Partitions that have put out a session with these bounds; kept where keys do not hold every
+    /// partition column.
+    sharing: Option<BTreeMap<Bounds, BTreeSet<usize>>>,
+    /// Partitions with changes that EMIT CHANGES or EMIT EVERY INTERVAL has not put out, with births.
+    dirty: BTreeSet<(u64, usize)>,
+    clock: EarlyClock,
+    watermark: EventTime,
+    now: i64,
+    published_rows: usize,
+}
+
+/// What changes about the sessions with the same bounds: rows before and rows after.
+#[derive(Debug, Default)]
+struct Revision {
+    before: Vec<u64>,
+    after: Vec<u64>,
+    slots: Vec<usize>,
+}
+
+impl SessionAggregate {
+    /// A session aggregate that has seen nothing.
+    pub fn new(spec: SessionAggregateSpec) -> Result<SessionAggregate, EvalError> {
+        assert!(spec.window.gap > 0, "the gap of a session is positive");
+        assert!(spec.window.max.is_none_or(|max| max > 0), "the duration of a session is positive");
+        assert!(spec.emit.allowed_lateness >= 0, "allowed lateness is not negative");
+        let output = WindowOutput::new(OutputSpec {
+            layout: &[WindowColumn::Start, WindowColumn::End],
+            keys: spec.keys.clone(),
+            aggregates: spec.aggregates.clone(),
+            input_schema: spec.input_schema.clone(),
+            schema: spec.schema.clone(),
+        })?;
+        let shared = spec.partition.iter().any(|column| !spec.keys.contains(column));
+        Ok(SessionAggregate {
+            partitions: Partitions::new(&spec.input_schema, &spec.partition)?,
+            output,
+            timers: BinaryHeap::new(),
+            sharing: shared.then(BTreeMap::new),
+            dirty: BTreeSet::new(),
+            clock: EarlyClock::new(spec.emit.mode),
+            watermark: EventTime::MIN,
+            now: i64::MIN,
+            published_rows: 0,
+            spec,
+        })
+    }
+
+    fn take_row(&mut self, slot: usize, time: i64, row: u64) {
+        let window = &self.spec.window;
+        let watermark = self.watermark.0;
+        let entry = self.partitions.entry_mut(slot);
+        let birth = entry.birth;
+        let sessions = &mut entry.state.sessions;
+        let ended = |session: &Session| session.end(window) <= watermark;
+        let reach = sessions.reach(window, time);
+        let corrects = sessions.all()[reach].iter().any(ended);
+        let changed = sessions.insert(window, time, row);
+        let changed = &sessions.all()[changed];
+        let earliest = changed.iter().map(|session| session.end(window)).min();
+        let count = changed
+            .iter()
+            .find(|session| session.start() <= time && time <= session.last())
+            .map_or(0, |session| session.rows.len() as u64);
+        if corrects || changed.iter().any(ended) {
+            self.reconcile(&[slot], Early::Published);
+        }
+        match self.spec.emit.mode {
+            EmitMode::EveryRows { rows, .. } if rows > 0 && count % rows == 0 => {
+                self.reconcile(&[slot], Early::At(time));
+            }
+            EmitMode::Changes | EmitMode::EveryInterval { .. } => {
+                self.dirty.insert((birth, slot));
+            }
+            EmitMode::OnClose | EmitMode::EveryRows { .. } => {}
+        }
+        self.set_timer(slot, earliest.unwrap_or(i64::MAX));
+        if earliest.is_some_and(|end| end <= watermark) {
+            self.pass_timers();
+        }
+    }
+
+    /// Wants to hear of the partition when the watermark comes to `due`.
+    fn set_timer(&mut self, slot: usize, due: i64) {
+        let entry = self.partitions.entry_mut(slot);
+        if entry.state.due.is_none_or(|set| due < set) {
+            entry.state.due = Some(due);
+            self.timers.push(Reverse((due, slot, entry.birth)));
+        }
+    }
+
+    fn advance(&mut self, watermark: EventTime) {
+        if watermark > self.watermark {
+            self.watermark = watermark;
+            self.pass_timers();
+        }
+    }
+
+    /// Puts out the sessions that have ended and forgets those that nothing can change any more.
+    fn pass_timers(&mut self) {
+        let watermark = self.watermark.0;
+        let mut slots = Vec::new();
+        while let Some(&Reverse((due, slot, birth))) = self.timers.peek()
+            && due <= watermark
+        {
+            self.timers.pop();
+            let is_set = |state: &PartitionState| state.due == Some(due);
+            if self.partitions.get_born(slot, birth).is_some_and(|entry| is_set(&entry.state)) {
+                self.partitions.entry_mut(slot).state.due = None;
+                slots.push(slot);
+            }
+        }
+        self.reconcile(&slots, Early::Published);
+        let dropped = self.watermark.minus(self.spec.emit.allowed_lateness);
+        for slot in slots {
+            self.forget_until(slot, dropped.0);
+            let window = &self.spec.window;
+            let state = &self.partitions.entry(slot).state;
+            let ends = || state.sessions.all().iter().map(|session| session.end(window));
+            let next_end = ends().find(|&end| end > watermark);
+            let lateness = self.spec.emit.allowed_lateness;
+            let next_drop = ends().next().map(|end| end.saturating_add(lateness));
+            match next_end.into_iter().chain(next_drop).min() {
+                Some(due) => self.set_timer(slot, due),
+                None => {
+                    self.partitions.remove(slot);
+                }
+            }
+        }
+    }
+
+    /// Forgets the sessions of a partition that end at or below `time`.
+    fn forget_until(&mut self, slot: usize, time: i64) {
+        let state = &mut self.partitions.entry_mut(slot).state;
+        for session in state.sessions.take_ended(&self.spec.window, time) {
+            self.output.release(session.rows.iter().map(|&(_, row)| row));
+        }
+        while let Some(first) = state.published.first_entry()
+            && first.key().0 <= time
+        {
+            let bounds = *first.key();
+            self.published_rows -= first.remove().len();
+            if let Some(sharing) = &mut self.sharing {
+                leave(sharing, bounds, slot);
+            }
+        }
+    }
+
+    /// Brings what is put out of some partitions to what their sessions are now.
+    fn reconcile(&mut self, slots: &[usize], early: Early) {
+        let mut revisions: BTreeMap<Bounds, Revision> = BTreeMap::new();
+        for &slot in slots {
+            self.revise(slot, early, &mut revisions);
+        }
+        let refinement = refinement(self.spec.emit.mode);
+        let mut put_out: Vec<u64> = Vec::new();
+        for (bounds, revision) in &mut revisions {
+            self.join_others(*bounds, revision);
+            revision.before.sort_unstable();
+            revision.after.sort_unstable();
+            put_out.extend(&revision.before);
+        }
+        put_out.sort_unstable();
+        if refinement == Refinement::Retracting {
+            for (&bounds, revision) in &revisions {
+                let changed = revision.changed();
+                self.output.retract(self.now, version(bounds, revision.before.clone()), changed);
+            }
+        }
+        for (bounds, revision) in revisions {
+            let changed = revision.changed();
+            let rows = match refinement {
+                Refinement::Discarding => difference(&revision.after, &put_out),
+                Refinement::Retracting | Refinement::Accumulating => revision.after,
+            };
+            self.output.insert(self.now, version(bounds, rows), changed);
+        }
+    }
+
+    /// Notes what of one partition differs from what was put out, and takes it as put out.
+    fn revise(&mut self, slot: usize, early: Early, revisions: &mut BTreeMap<Bounds, Revision>) {
+        let window = &self.spec.window;
+        let watermark = self.watermark.0;
+        let may_be_early = self.spec.emit.mode != EmitMode::OnClose;
+        let state = &mut self.partitions.entry_mut(slot).state;
+        let old = &state.published;
+        let visible = |session: &&Session| {
+            let (start, last) = (session.start(), session.last());
+            let put_out_before =
+                || may_be_early && old.keys().any(|&(_, first)| start <= first && first <= last);
+            session.end(window) <= watermark
+                || match early {
+                    Early::Published => put_out_before(),
+                    Early::At(time) => (start <= time && time <= last) || put_out_before(),
+                    Early::All => true,
+                }
+        };
+        let new: BTreeMap<Bounds, Vec<u64>> = (state.sessions.all().iter())
+            .filter(visible)
+            .map(|session| ((session.end(window), session.start()), session.row_numbers()))
+            .collect();
+        let mut old = std::mem::take(&mut state.published);
+        self.published_rows -= old.values().map(Vec::len).sum::<usize>();
+        self.published_rows += new.values().map(Vec::len).sum::<usize>();
+        for (&bounds, after) in &new {
+            let before = old.remove(&bounds).unwrap_or_default();
+            if before != *after {
+                if let Some(sharing) = &mut self.sharing {
+                    sharing.entry(bounds).or_default().insert(slot);
+                }
+                revisions.entry(bounds).or_default().add(slot, before, after.clone());
+            }
+        }
+        for (bounds, before) in old {
+            if let Some(sharing) = &mut self.sharing {
+                leave(sharing, bounds, slot);
+            }
+            revisions.entry(bounds).or_default().add(slot, before, Vec::new());
+        }
+        self.partitions.entry_mut(slot).state.published = new;
+    }
+
+    /// Adds the rows that other partitions have put out under the same bounds.
+    fn join_others(&self, bounds: Bounds, revision: &mut Revision) {
+        let Some(slots) = self.sharing.as_ref().and_then(|sharing| sharing.get(&bounds)) else {
+            return;
+        };
+        for slot in slots.iter().filter(|slot| !revision.slots.contains(slot)) {
+            if let Some(rows) = self.partitions.entry(*slot).state.published.get(&bounds) {
+                revision.before.extend(rows);
+                revision.after.extend(rows);
+            }
+        }
+    }
+
+    /// Puts out what EMIT CHANGES or EMIT EVERY INTERVAL has not yet.
+    fn put_out_dirty(&mut self) {
+        let dirty = std::mem::take(&mut self.dirty);
+        let lives = |&(birth, slot): &(u64, usize)| {
+            self.partitions.get_born(slot, birth).is_some().then_some(slot)
+        };
+        let slots: Vec<usize> = dirty.iter().filter_map(lives).collect();
+        self.reconcile(&slots, Early::All);
+    }
+}
+
+impl Revision {
+    fn add(&mut self, slot: usize, before: Vec<u64>, after: Vec<u64>) {
+        self.before.extend(before);
+        self.after.extend(after);
+        self.slots.push(slot);
+    }
+
+    /// The rows that make the difference, where there is a before and an after to tell apart.
+    fn changed(&self) -> Option<Vec<u64>> {
+        let both = !self.before.is_empty() && !self.after.is_empty();
+        both.then(|| symmetric_difference(&self.before, &self.after))
+    }
+}
+
+fn version((end, start): Bounds, rows: Vec<u64>) -> Version {
+    let columns = WindowColumns { start: Some(start), end: Some(end), ..WindowColumns::default() };
+    Version { columns, rows }
+}
+
+fn leave(sharing: &mut BTreeMap<Bounds, BTreeSet<usize>>, bounds: Bounds, slot: usize) {
+    if let Some(slots) = sharing.get_mut(&bounds) {
+        slots.remove(&slot);
+        if slots.is_empty() {
+            sharing.remove(&bounds);
+        }
+    }
+}
+
+impl Operator for SessionAggregate {
+    fn name(&self) -> &'static str {
+        "SessionAggregate"
+    }
+
+    fn on_change(
+        &mut self,
+        _port: usize,
+        change: Change,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        self.on_tick(change.origin.ingest_time, out)?;
+        let times = event_times(change.batch.column(self.spec.time_column))?;
+        let keys = self.partitions.keys(&change.batch)?;
+        let first = self.output.push(&change)?;
+        for (row, number) in rows_between(first, change.batch.num_rows()) {
+            self.advance(change.progress(row));
+            if times.is_null(row) {
+                self.output.release([number]);
+                out.reject(null_time(&change, row, self.spec.time_column));
+                continue;
+            }
+            let time = times.value(row);
+            let arrival = change.arrival(row);
+            if time < arrival.minus(self.spec.emit.allowed_lateness).0 {
+                self.output.release([number]);
+                out.late(late_row(&change, row, time));
+                continue;
+            }
+            let slot = self.partitions.slot(&keys, row);
+            self.take_row(slot, time, number);
+            if self.output.is_full() {
+                self.output.flush(out)?;
+            }
+        }
+        self.output.flush(out)
+    }
+
+    fn on_watermark(
+        &mut self,
+        _port: usize,
+        watermark: EventTime,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        self.advance(watermark);
+        self.output.flush(out)?;
+        out.watermark(watermark);
+        Ok(())
+    }
+
+    fn on_punctuation(
+        &mut self,
+        _port: usize,
+        punctuation: &Punctuation,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let Some(slots) = self.partitions.covered(punctuation)? else { return Ok(()) };
+        let watermark = std::mem::replace(&mut self.watermark, EventTime::MAX);
+        self.reconcile(&slots, Early::Published);
+        self.watermark = watermark;
+        for slot in slots {
+            self.forget_until(slot, i64::MAX);
+            self.partitions.remove(slot);
+        }
+        self.output.flush(out)?;
+        let columns: Vec<(usize, usize)> =
+            self.spec.keys.iter().enumerate().map(|(place, &key)| (key, place + 2)).collect();
+        let output = &self.spec.schema;
+        if let Some(kept) = renamed(punctuation, &self.spec.input_schema, output, &columns) {
+            out.punctuation(kept);
+        }
+        Ok(())
+    }
+
+    fn on_tick(&mut self, now: i64, out: &mut Emitter) -> Result<(), EvalError> {
+        if self.clock.passes(now) {
+            self.put_out_dirty();
+            self.output.flush(out)?;
+        }
+        self.now = self.now.max(now);
+        Ok(())
+    }
+
+    fn next_tick(&self) -> Option<i64> {
+        if self.dirty.is_empty() { None } else { self.clock.due() }
+    }
+
+    fn on_step_end(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
+        if self.spec.emit.mode == EmitMode::Changes {
+            self.put_out_dirty();
+            self.output.flush(out)?;
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        let sessions: usize =
+            self.partitions.iter().map(|(_, entry)| entry.state.sessions.state_bytes()).sum();
+        self.output.state_bytes()
+            + self.partitions.state_bytes()
+            + sessions
+            + self.published_rows * size_of::<u64>()
+            + self.timers.len() * size_of::<Reverse<(i64, usize, u64)>>()
+    }
+}
+
+#[cfg(test)]
+mod tests;
