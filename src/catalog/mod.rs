@@ -1,1 +1,7 @@
 //! Remembers what exists: streams, tables, queries, sinks, and their definitions.
+//!
+//! [`definition`] checks what a CREATE statement says; [`persist`] keeps the statements.
+
+pub mod definition;
+pub mod options;
+pub mod persist;

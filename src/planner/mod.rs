@@ -1,1 +1,77 @@
 //! Turns a query into a plan of operators, and explains it.
+//!
+//! In reading order: [`relations`] (what is known of a relation), [`bind`] (SQL to a logical plan,
+//! with [`hidden`], [`window_call`] and [`window_node`]), `translate` and `windowed` (logical plan to
+//! [`physical`] plan: watermarks, append-only, keys, bounded state), [`emit_clause`], [`explain`].
+
+pub mod bind;
+pub mod constants;
+pub mod emit_clause;
+pub mod error;
+pub mod explain;
+pub mod functions;
+mod hidden;
+mod lower_aggregate;
+pub mod physical;
+pub mod relations;
+mod translate;
+mod windowed;
+pub mod window_call;
+pub mod window_node;
+
+use datafusion::sql::sqlparser::ast::Query;
+
+use crate::planner::bind::Purpose;
+use crate::planner::error::{PlanError, from_datafusion};
+use crate::planner::physical::{PhysicalPlan, StateBound};
+use crate::planner::relations::RelationLookup;
+use crate::sql::statement::EmitClause;
+
+/// Plans a continuous query.
+///
+/// # Errors
+/// Undefined names (42P01, 42703), misused windows (42P20, 42803, 22023), missing watermarks (WR001),
+/// unbounded state where `require_bounded_state` forbids it (WR002), retractions where an operator
+/// cannot take them (WR003), and what is not supported (0A000).
+pub fn plan_continuous(
+    query: &Query,
+    emit: &EmitClause,
+    require_bounded_state: bool,
+    lookup: &dyn RelationLookup,
+) -> Result<PhysicalPlan, PlanError> {
+    bind::on_large_stack(|| {
+        let request = emit_clause::resolve(emit, lookup)?;
+        let logical = bind::bind(query, lookup, Purpose::Continuous)?;
+        let logical = bind::optimize(logical)?;
+        let plan = translate::translate(&logical, request)?;
+        check_names(&plan)?;
+        if require_bounded_state {
+            check_bounded(&plan)?;
+        }
+        Ok(plan)
+    })
+}
+
+/// Columns of an answer are named, and each name once.
+fn check_names(plan: &PhysicalPlan) -> Result<(), PlanError> {
+    let mut seen = std::collections::BTreeSet::new();
+    for field in plan.schema.fields() {
+        if !seen.insert(field.name()) {
+            return Err(from_datafusion(datafusion::error::DataFusionError::SchemaError(
+                Box::new(datafusion::common::SchemaError::DuplicateUnqualifiedField {
+                    name: field.name().clone(),
+                }),
+                Box::new(None),
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_bounded(plan: &PhysicalPlan) -> Result<(), PlanError> {
+    if let StateBound::Unbounded(reason) = &plan.state {
+        let detail = format!("{}: {reason}.", explain::node_name(&plan.node));
+        return Err(PlanError::UnboundedState { detail });
+    }
+    plan.inputs.iter().try_for_each(check_bounded)
+}

@@ -1,1 +1,9 @@
-//! Keeps the answers of queries and serves them to SELECT and subscribers.
+//! Keeps the answers of queries and serves them: as a log of changes, as a relation, as a subscription.
+//!
+//! [`changelog`] is the durable log; [`result_view`] its sum, the current result;
+//! [`subscription`] hands it to clients; [`table_provider`] to SELECT.
+
+pub mod changelog;
+pub mod result_view;
+pub mod subscription;
+pub mod table_provider;

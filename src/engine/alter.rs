@@ -1,0 +1,178 @@
+//! Drops, pauses and resumes what exists.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::catalog::persist::Kind;
+use crate::engine::StatementResult;
+use crate::engine::create::durability_of;
+use crate::engine::query::Status;
+use crate::engine::registry::wrong_kind;
+use crate::engine::state::Engine;
+use crate::error::{Error, Result, SqlState};
+use crate::sql::statement::ObjectKind;
+
+impl Engine {
+    /// DROP.
+    pub(super) fn drop_object(
+        self: &Arc<Engine>,
+        kind: ObjectKind,
+        name: &str,
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<StatementResult> {
+        let kind = Kind::from(kind);
+        let done = StatementResult::command(format!("DROP {}", word(kind)));
+        {
+            let registry = self.registry.read();
+            match registry.kind_of(name) {
+                Some(found) if found == kind => {}
+                None if if_exists => return Ok(done),
+                _ => return Err(wrong_kind(&registry, name, kind)),
+            }
+        }
+        let doomed = self.doomed(kind, name);
+        if doomed.len() > 1 && !cascade {
+            let others: Vec<String> = doomed[1..]
+                .iter()
+                .map(|(kind, name)| format!("{} \"{name}\"", kind.noun()))
+                .collect();
+            return Err(Error::new(
+                SqlState::DEPENDENT_OBJECTS,
+                format!("{} \"{name}\" cannot be dropped: others depend on it", kind.noun()),
+            )
+            .with_detail(format!("Depending on it: {}.", others.join(", ")))
+            .with_hint(format!("DROP {} {name} CASCADE drops them, too.", word(kind))));
+        }
+        // Those on top go first, so that nothing ever reads what is gone.
+        for (kind, name) in doomed.iter().rev() {
+            self.remove(*kind, name)?;
+        }
+        Ok(done)
+    }
+
+    /// The object and everything that depends on it; each after what it depends on.
+    fn doomed(&self, kind: Kind, name: &str) -> Vec<(Kind, String)> {
+        let registry = self.registry.read();
+        let mut doomed = vec![(kind, name.to_string())];
+        let mut next = 0;
+        while next < doomed.len() {
+            for dependant in registry.dependants(&doomed[next].1.clone()) {
+                doomed.retain(|other| *other != dependant);
+                doomed.push(dependant);
+            }
+            next += 1;
+        }
+        doomed
+    }
+
+    fn remove(&self, kind: Kind, name: &str) -> Result<()> {
+        let mut registry = self.registry.write();
+        match kind {
+            Kind::Stream => {
+                if let Some(stream) = registry.streams.remove(name) {
+                    self.reports.streams.write().remove(name);
+                    drop(registry);
+                    stream.appender.shut_down();
+                    self.store.remove(&[stream.record.id])?;
+                    self.remove_files("streams", stream.record.id);
+                }
+            }
+            Kind::Table => {
+                if let Some(table) = registry.tables.remove(name) {
+                    drop(registry);
+                    self.store.remove(&[table.record.id])?;
+                    self.remove_files("tables", table.record.id);
+                }
+            }
+            Kind::Query => {
+                if let Some(query) = registry.queries.remove(name) {
+                    drop(registry);
+                    query.stop(Status::Dropped);
+                    if let Some(task) = query.task.get() {
+                        task.retire();
+                    }
+                    let id = query.record.lock().id;
+                    self.store.remove(&[id])?;
+                    self.remove_files("queries", id);
+                }
+            }
+            Kind::Sink => {
+                if let Some(sink) = registry.sinks.remove(name) {
+                    drop(registry);
+                    sink.stop();
+                    self.store.remove(&[sink.record.id])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_files(&self, directory: &str, id: u64) {
+        // The catalog no longer names them; what stays behind costs only space.
+        if let Err(error) = self.storage.remove_dir(&format!("{directory}/{id}")) {
+            tracing::warn!("files of a dropped object stay behind: {error}");
+        }
+    }
+
+    /// PAUSE.
+    pub(super) fn pause(&self, name: &str) -> Result<StatementResult> {
+        if let Some(sink) = self.registry.read().sinks.get(name).map(Arc::clone) {
+            sink.stop();
+            return Ok(StatementResult::command("PAUSE"));
+        }
+        let query = self.query_state(name)?;
+        if query.is_running() {
+            query.stop(Status::Paused);
+            let mut record = query.record.lock();
+            record.paused = true;
+            self.store.put(&record)?;
+        }
+        Ok(StatementResult::command("PAUSE"))
+    }
+
+    /// RESUME: also restarts a query that failed.
+    pub(super) fn resume(&self, name: &str) -> Result<StatementResult> {
+        let done = StatementResult::command("RESUME");
+        let query = self.query_state(name)?;
+        if query.is_running() {
+            return Ok(done);
+        }
+        let registry = self.registry.read();
+        let mut record = query.record.lock();
+        record.paused = false;
+        let durability = durability_of(&registry, &query.plan);
+        let mut run =
+            self.run_of(&registry, &query.plan, &record, &query.changelog, durability)?;
+        run.memory_limit = query.options.memory_limit;
+        for (input, source) in run.inputs.iter().zip(query.sources()) {
+            let start = input.source.log().start();
+            if start.frame > input.position.frame {
+                return Err(Error::new(
+                    SqlState::OFFSET_NOT_RETAINED,
+                    format!("continuous query \"{name}\" cannot resume: its input is no longer retained"),
+                )
+                .with_detail(format!(
+                    "\"{source}\" is retained from offset {}, and the query needs it from {}.",
+                    start.offset, input.position.offset
+                )));
+            }
+        }
+        self.store.put(&record)?;
+        *query.processed.lock() = run.frontier();
+        *query.run.lock() = Some(run);
+        *query.status.lock() = Status::Running;
+        query.figures.rows_in.store(0, Ordering::Relaxed);
+        query.wake();
+        Ok(done)
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Stream => "STREAM",
+        Kind::Table => "TABLE",
+        Kind::Query => "CONTINUOUS QUERY",
+        Kind::Sink => "SINK",
+    }
+}

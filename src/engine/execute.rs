@@ -1,0 +1,187 @@
+//! Executes statements one after the other, up to the first error.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringViewArray};
+use arrow::datatypes::{DataType, Field, Schema};
+
+use crate::catalog::persist::Kind;
+use crate::engine::registry::wrong_kind;
+use crate::engine::state::Engine;
+use crate::engine::{Execution, StatementResult};
+use crate::error::{Error, Result, SqlState};
+use crate::sql::parse::parse_prefix;
+use crate::sql::statement::{ObjectKind, Statement, SubscribeFrom};
+use crate::views::subscription::{From, SubscribeRequest, Subscription};
+
+impl Engine {
+    /// Executes the statements of a text in order, up to the first error; what ran before it stays.
+    pub async fn execute(self: &Arc<Engine>, sql: &str) -> Execution {
+        let mut execution = Execution::default();
+        let (statements, syntax_error) = parse_prefix(sql);
+        for parsed in statements {
+            if let Statement::Subscribe { query, from, snapshot } = &parsed.statement {
+                let from = match from {
+                    SubscribeFrom::Now => From::Now,
+                    SubscribeFrom::Earliest => From::Earliest,
+                    SubscribeFrom::Offset(offset) => From::Offset(*offset),
+                };
+                let request =
+                    SubscribeRequest { from, snapshot: *snapshot, ..SubscribeRequest::default() };
+                match self.subscribe(query, request) {
+                    Ok(subscription) => execution.subscription = Some(subscription),
+                    Err(error) => execution.error = Some(error),
+                }
+                return execution;
+            }
+            match self.run(parsed.statement).await {
+                Ok(result) => execution.results.push(result),
+                Err(error) => {
+                    execution.error = Some(error);
+                    return execution;
+                }
+            }
+        }
+        execution.error = syntax_error.map(Error::from);
+        execution
+    }
+
+    /// Executes one statement.
+    async fn run(self: &Arc<Engine>, statement: Statement) -> Result<StatementResult> {
+        match statement {
+            Statement::Query(query) => self.select(&query).await,
+            Statement::Show(kind) => Ok(self.show(kind)),
+            Statement::Describe(name) => self.describe(&name),
+            Statement::Explain { analyze, target } => self.explain(analyze, &target),
+            Statement::Insert { target, columns, source } => {
+                self.insert(&target, &columns, &source).await
+            }
+            Statement::Update { target, assignments, predicate } => {
+                self.update(&target, &assignments, predicate.as_ref()).await
+            }
+            Statement::Delete { target, predicate } => {
+                self.delete(&target, predicate.as_ref()).await
+            }
+            Statement::Punctuate { stream, predicate } => self.punctuate(&stream, &predicate).await,
+            Statement::Flush { sink } => {
+                self.flush().await?;
+                if let Some(sink) = sink {
+                    self.flush_sink(&sink).await?;
+                }
+                Ok(StatementResult::command("FLUSH"))
+            }
+            Statement::Copy { target, .. } => Err(Error::new(
+                SqlState::NOT_SUPPORTED,
+                "COPY FROM STDIN is not supported over this interface",
+            )
+            .with_hint(format!("POST the rows to /v1/streams/{target}, or use \\feed in the shell."))),
+            Statement::Rebuild(_) => Err(Error::new(
+                SqlState::NOT_SUPPORTED,
+                "REBUILD is not supported yet",
+            )
+            .with_hint("DROP the query and create it again.")),
+            Statement::Subscribe { .. } => unreachable!("execute answers it"),
+            Statement::CreateStream(_)
+            | Statement::CreateTable(_)
+            | Statement::CreateQuery(_)
+            | Statement::CreateSink(_)
+            | Statement::Drop { .. }
+            | Statement::Pause(_)
+            | Statement::Resume(_) => self.change_catalog(statement).await,
+        }
+    }
+
+    /// Statements that change the catalog come one after the other, off the server's own threads:
+    /// they plan on a stack of their own and wait for the disk.
+    async fn change_catalog(self: &Arc<Engine>, statement: Statement) -> Result<StatementResult> {
+        let _one_at_a_time = self.ddl.lock().await;
+        let engine = Arc::clone(self);
+        let work = move || match statement {
+            Statement::CreateStream(create) => engine.create_stream(&create),
+            Statement::CreateTable(create) => engine.create_table(&create),
+            Statement::CreateQuery(create) => engine.create_query(&create),
+            Statement::CreateSink(create) => engine.create_sink(&create),
+            Statement::Drop { kind, name, if_exists, cascade } => {
+                engine.drop_object(kind, &name, if_exists, cascade)
+            }
+            Statement::Pause(name) => engine.pause(&name),
+            Statement::Resume(name) => engine.resume(&name),
+            _ => unreachable!("run sends no other statement here"),
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(join) if join.is_panic() => {
+                Err(Error::new(SqlState::INTERNAL, "statement broke while it was executed"))
+            }
+            Err(_) => Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")),
+        }
+    }
+
+    /// Begins a subscription to a query.
+    ///
+    /// # Errors
+    /// 42P01 for an undefined query, WR004 for an offset beyond the head.
+    pub fn subscribe(&self, query: &str, request: SubscribeRequest) -> Result<Subscription> {
+        let state = self.query_state(query)?;
+        let (view, bell) = (Arc::clone(&state.view), Arc::clone(&state.bell));
+        Subscription::begin(query, view, state, bell, request)
+    }
+
+    fn show(&self, kind: ObjectKind) -> StatementResult {
+        let registry = self.registry.read();
+        let names: Vec<String> = match kind {
+            ObjectKind::Stream => registry.streams.keys().cloned().collect(),
+            ObjectKind::Table => registry.tables.keys().cloned().collect(),
+            ObjectKind::Query => registry.queries.keys().cloned().collect(),
+            ObjectKind::Sink => registry.sinks.keys().cloned().collect(),
+        };
+        texts("SHOW", &["name"], vec![names])
+    }
+
+    /// Columns of a relation; hidden ones are left out.
+    fn describe(&self, name: &str) -> Result<StatementResult> {
+        let registry = self.registry.read();
+        let schema = if let Some(stream) = registry.streams.get(name) {
+            Arc::clone(&stream.definition.schema)
+        } else if let Some(table) = registry.tables.get(name) {
+            Arc::clone(table.changelog.schema())
+        } else if let Some(query) = registry.queries.get(name) {
+            Arc::clone(&query.plan.schema)
+        } else if let Some(schema) = super::system::schema_of(name) {
+            schema
+        } else {
+            return Err(wrong_kind(&registry, name, Kind::Stream));
+        };
+        let fields = schema.fields();
+        let column = |text: &dyn Fn(&Field) -> String| -> ArrayRef {
+            Arc::new(StringViewArray::from_iter_values(fields.iter().map(|field| text(field))))
+        };
+        let described = Arc::new(Schema::new(vec![
+            Field::new("column", DataType::Utf8View, false),
+            Field::new("type", DataType::Utf8View, false),
+            Field::new("nullable", DataType::Boolean, false),
+        ]));
+        let columns = vec![
+            column(&|field| field.name().clone()),
+            column(&crate::encode::sql_type_name),
+            Arc::new(BooleanArray::from_iter(fields.iter().map(|f| Some(f.is_nullable())))),
+        ];
+        let batch = RecordBatch::try_new(Arc::clone(&described), columns)
+            .map_err(|e| Error::new(SqlState::INTERNAL, e.to_string()))?;
+        Ok(StatementResult { tag: "DESCRIBE".into(), schema: described, batches: vec![batch] })
+    }
+}
+
+/// An answer of text columns.
+pub(super) fn texts(tag: &str, names: &[&str], columns: Vec<Vec<String>>) -> StatementResult {
+    let fields: Vec<Field> =
+        names.iter().map(|name| Field::new(*name, DataType::Utf8View, false)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let arrays = columns
+        .into_iter()
+        .map(|column| Arc::new(StringViewArray::from_iter_values(column)) as ArrayRef)
+        .collect();
+    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
+        .expect("as many columns as names, all of one length");
+    StatementResult { tag: tag.into(), schema, batches: vec![batch] }
+}

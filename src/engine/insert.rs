@@ -1,0 +1,253 @@
+//! Inserts rows by SQL, and makes punctuations.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::{Expr, Operator};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::planner::PlannerContext;
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query};
+
+use crate::catalog::persist::Kind;
+use crate::data::punctuation::{Pattern, Punctuation};
+use crate::decode::{Decoded, Lines};
+use crate::engine::registry::wrong_kind;
+use crate::engine::state::Engine;
+use crate::engine::stream::{IngestOrigin, StreamHandle};
+use crate::engine::{IngestReceipt, StatementResult};
+use crate::error::{Error, Result, SqlState};
+use crate::operators::expr::row_error;
+use crate::planner::error::from_datafusion;
+use crate::planner::{bind, constants};
+
+impl Engine {
+    /// INSERT INTO a stream or a table.
+    pub(super) async fn insert(
+        self: &Arc<Engine>,
+        target: &str,
+        columns: &[String],
+        source: &Query,
+    ) -> Result<StatementResult> {
+        let schema = self.insert_schema(target)?;
+        let answer = self.select(source).await?;
+        let order = column_order(target, columns, &schema, answer.schema.fields().len())?;
+        let batch = to_schema(&answer, &schema, &order)?;
+        let rows = batch.num_rows();
+        if self.registry.read().tables.contains_key(target) {
+            let table = self.table_state(target)?;
+            let _writing = table.writing.lock().await;
+            table.apply(batch, vec![1; rows])?;
+        } else {
+            check_not_null(target, &schema, &batch)?;
+            let receipt = self.insert_rows(target, batch).await?;
+            if let Some((_, code, message)) = receipt.errors.into_iter().next() {
+                return Err(Error::new(code, message).with_detail(format!(
+                    "{} of {rows} rows were refused and are in weir.dead_letters; the others were stored.",
+                    receipt.rejected
+                )));
+            }
+        }
+        Ok(StatementResult::command(format!("INSERT 0 {rows}")))
+    }
+
+    fn insert_schema(&self, target: &str) -> Result<SchemaRef> {
+        let registry = self.registry.read();
+        if let Some(stream) = registry.streams.get(target) {
+            Ok(Arc::clone(&stream.definition.schema))
+        } else if let Some(table) = registry.tables.get(target) {
+            Ok(Arc::clone(&table.definition.schema))
+        } else {
+            Err(wrong_kind(&registry, target, Kind::Stream))
+        }
+    }
+
+    async fn insert_rows(self: &Arc<Engine>, name: &str, batch: RecordBatch) -> Result<IngestReceipt> {
+        let decoded =
+            Decoded { batch, lines: Lines::From(1), rejected: vec![], punctuations: vec![] };
+        self.stream(name)?.ingest(decoded, None, IngestOrigin::default()).await
+    }
+
+    /// PUNCTUATE.
+    pub(super) async fn punctuate(
+        self: &Arc<Engine>,
+        name: &str,
+        predicate: &SqlExpr,
+    ) -> Result<StatementResult> {
+        let handle: StreamHandle = self.stream(name)?;
+        let schema = Arc::clone(&handle.stream.definition.schema);
+        let names = DFSchema::try_from_qualified_schema(name, &schema)
+            .map_err(|e| Error::from(from_datafusion(e)))?;
+        let expr = self.planning(|lookup| {
+            bind::expression(predicate, &names, lookup, &mut PlannerContext::new())
+        })?;
+        let punctuation = patterns(expr, &schema)?;
+        let empty = RecordBatch::new_empty(schema);
+        let decoded = Decoded {
+            batch: empty,
+            lines: Lines::From(1),
+            rejected: vec![],
+            punctuations: vec![(0, punctuation)],
+        };
+        handle.ingest(decoded, None, IngestOrigin::default()).await?;
+        Ok(StatementResult::command("PUNCTUATE"))
+    }
+}
+
+/// For each column of the target the column of the source, or none.
+fn column_order(
+    target: &str,
+    columns: &[String],
+    schema: &SchemaRef,
+    given: usize,
+) -> Result<Vec<Option<usize>>> {
+    let wanted = if columns.is_empty() { schema.fields().len() } else { columns.len() };
+    if given > wanted || (!columns.is_empty() && given < wanted) {
+        let which = if given > wanted { "more expressions than target columns" } else { "more target columns than expressions" };
+        return Err(Error::new(SqlState::SYNTAX, format!("INSERT into \"{target}\" has {which}")));
+    }
+    if columns.is_empty() {
+        return Ok((0..schema.fields().len()).map(|c| (c < given).then_some(c)).collect());
+    }
+    let mut order = vec![None; schema.fields().len()];
+    for (index, name) in columns.iter().enumerate() {
+        let column = schema.index_of(name).map_err(|_| {
+            Error::new(
+                SqlState::UNDEFINED_COLUMN,
+                format!("column \"{name}\" of \"{target}\" does not exist"),
+            )
+        })?;
+        if order[column].replace(index).is_some() {
+            return Err(Error::new(
+                SqlState::DUPLICATE_COLUMN,
+                format!("column \"{name}\" specified more than once"),
+            ));
+        }
+    }
+    Ok(order)
+}
+
+/// An answer's rows with the types and the order of a relation's columns.
+pub(super) fn to_schema(
+    answer: &StatementResult,
+    schema: &SchemaRef,
+    order: &[Option<usize>],
+) -> Result<RecordBatch> {
+    let internal =
+        |error: arrow::error::ArrowError| Error::new(SqlState::INTERNAL, error.to_string());
+    let all = concat_batches(&answer.schema, &answer.batches).map_err(internal)?;
+    let rows = all.num_rows();
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = schema
+        .fields()
+        .iter()
+        .zip(order)
+        .map(|(field, source)| -> Result<ArrayRef> {
+            let Some(source) = source else { return Ok(new_null_array(field.data_type(), rows)) };
+            cast_with_options(all.column(*source), field.data_type(), &options).map_err(|error| {
+                let (code, reason) = row_error(&error.into());
+                Error::new(code, format!("value for column \"{}\": {reason}", field.name()))
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let fields: Vec<_> =
+        schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let loose = Arc::new(arrow::datatypes::Schema::new(fields));
+    RecordBatch::try_new_with_options(loose, columns, &options).map_err(internal)
+}
+
+fn check_not_null(target: &str, schema: &SchemaRef, batch: &RecordBatch) -> Result<()> {
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        if !field.is_nullable() && column.null_count() > 0 {
+            return Err(Error::new(
+                SqlState::NOT_NULL_VIOLATION,
+                format!(
+                    "null value in column \"{}\" of stream \"{target}\" violates its NOT NULL constraint",
+                    field.name()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a conjunction of comparisons of columns with constants.
+fn patterns(expr: Expr, schema: &SchemaRef) -> Result<Punctuation> {
+    let mut columns: Vec<(String, Pattern)> = Vec::new();
+    for conjunct in split_conjunction_owned(expr) {
+        let text = conjunct.to_string();
+        let (name, pattern) = pattern(conjunct, schema)?.ok_or_else(|| {
+            Error::new(SqlState::INVALID_PARAMETER, format!("punctuation cannot hold {text}"))
+                .with_hint("Compare columns with constants: =, IN, <, <=, >, >=, BETWEEN, joined by AND.")
+        })?;
+        match columns.iter_mut().find(|(other, _)| *other == name) {
+            None => columns.push((name, pattern)),
+            Some((_, existing)) => *existing = both(existing.clone(), pattern),
+        }
+    }
+    Ok(Punctuation { columns })
+}
+
+/// Two patterns of one column as one.
+fn both(a: Pattern, b: Pattern) -> Pattern {
+    match (a, b) {
+        (Pattern::OneOf(values), other) | (other, Pattern::OneOf(values)) => {
+            Pattern::OneOf(values.into_iter().filter(|value| other.matches(value)).collect())
+        }
+        (Pattern::Range { low: l1, high: h1 }, Pattern::Range { low: l2, high: h2 }) => {
+            Pattern::Range { low: l2.or(l1), high: h2.or(h1) }
+        }
+    }
+}
+
+fn pattern(expr: Expr, schema: &SchemaRef) -> Result<Option<(String, Pattern)>> {
+    let constant = |expr: Expr, name: &str| -> Result<Option<ScalarValue>> {
+        let Some(value) = constants::fold(expr).map_err(from_datafusion)? else { return Ok(None) };
+        let data_type = schema.field_with_name(name).map_or(value.data_type(), |f| f.data_type().clone());
+        value.cast_to(&data_type).map(Some).map_err(|error| {
+            let (code, reason) = row_error(&error);
+            Error::new(code, format!("value for column \"{name}\": {reason}"))
+        })
+    };
+    Ok(match expr {
+        Expr::BinaryExpr(binary) => {
+            let (column, value, op) = match (*binary.left, *binary.right) {
+                (Expr::Column(column), value) => (column, value, Some(binary.op)),
+                (value, Expr::Column(column)) => (column, value, binary.op.swap()),
+                _ => return Ok(None),
+            };
+            let Some(value) = constant(value, &column.name)? else { return Ok(None) };
+            let range = |low, high| Pattern::Range { low, high };
+            let pattern = match op {
+                Some(Operator::Eq) => Pattern::OneOf(vec![value]),
+                Some(Operator::Lt) => range(None, Some((value, false))),
+                Some(Operator::LtEq) => range(None, Some((value, true))),
+                Some(Operator::Gt) => range(Some((value, false)), None),
+                Some(Operator::GtEq) => range(Some((value, true)), None),
+                _ => return Ok(None),
+            };
+            Some((column.name, pattern))
+        }
+        Expr::InList(list) if !list.negated => {
+            let Expr::Column(column) = *list.expr else { return Ok(None) };
+            let mut values = Vec::new();
+            for item in list.list {
+                let Some(value) = constant(item, &column.name)? else { return Ok(None) };
+                values.push(value);
+            }
+            Some((column.name, Pattern::OneOf(values)))
+        }
+        Expr::Between(between) if !between.negated => {
+            let Expr::Column(column) = *between.expr else { return Ok(None) };
+            let low = constant(*between.low, &column.name)?;
+            let high = constant(*between.high, &column.name)?;
+            let (Some(low), Some(high)) = (low, high) else { return Ok(None) };
+            Some((column.name, Pattern::Range { low: Some((low, true)), high: Some((high, true)) }))
+        }
+        _ => None,
+    })
+}

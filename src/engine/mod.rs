@@ -1,0 +1,130 @@
+//! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
+//!
+//! In reading order: `state` (everything that runs), `registry` (what exists), [`stream`] (rows in),
+//! `query` (a query that runs), `table`, `execute` (statements), `create`, `alter` (drop, pause),
+//! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
+//! `timers`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
+
+mod alter;
+mod create;
+mod execute;
+mod explain;
+mod flush;
+mod insert;
+mod open;
+mod query;
+mod registry;
+mod reports;
+mod select;
+mod sinks;
+mod state;
+pub mod stream;
+mod system;
+mod table;
+mod timers;
+
+use std::path::PathBuf;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+use crate::error::{Error, SqlState};
+use crate::views::subscription::Subscription;
+
+pub use state::Engine;
+pub use stream::{IngestOrigin, StreamHandle};
+
+/// What an engine needs to know before it starts.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Threads that run queries.
+    pub query_threads: usize,
+    /// Whether a thread of the engine's own drives timers; scripts drive them by hand.
+    pub timers: bool,
+    /// Memory of one SELECT, in bytes.
+    pub select_memory: usize,
+    /// Rows of one SELECT's answer.
+    pub select_rows: usize,
+    /// How long a SELECT may take, in microseconds.
+    pub select_time: i64,
+}
+
+impl EngineSettings {
+    /// The defaults over a data directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> EngineSettings {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        EngineSettings {
+            data_dir: data_dir.into(),
+            query_threads: cores.max(2),
+            timers: true,
+            select_memory: 256 << 20,
+            select_rows: 10_000_000,
+            select_time: 60 * crate::time::SECOND,
+        }
+    }
+}
+
+/// When an append is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AckLevel {
+    /// It is in memory only (streams with durability 'memory').
+    Memory,
+    /// The operating system has it.
+    Written,
+    /// It is on the disk.
+    Durable,
+    /// It is kept as the stream asks, and in the results of all running queries.
+    Processed,
+}
+
+/// What one statement answered.
+#[derive(Debug, Clone)]
+pub struct StatementResult {
+    /// PostgreSQL's command tag: `CREATE STREAM`, `INSERT 0 3`, `SELECT 10` …
+    pub tag: String,
+    /// Columns of the answer; empty for commands.
+    pub schema: SchemaRef,
+    /// Rows of the answer.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// What a text of statements answered.
+#[derive(Default)]
+pub struct Execution {
+    /// One per statement that ran.
+    pub results: Vec<StatementResult>,
+    /// Why the next statement did not run.
+    pub error: Option<Error>,
+    /// The last statement was SUBSCRIBE, and this is what it answers.
+    pub subscription: Option<Subscription>,
+}
+
+/// What became of the rows of one ingest request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct IngestReceipt {
+    /// Rows stored.
+    pub accepted: u64,
+    /// Rows refused.
+    pub rejected: u64,
+    /// Offset of the first stored row (the next offset when none was stored).
+    pub first_offset: u64,
+    /// The offset after the last stored row.
+    pub next_offset: u64,
+    /// The refused rows: line from 1, code, message. At most 1,000; `rejected` counts them all.
+    pub errors: Vec<(u64, SqlState, String)>,
+}
+
+impl StatementResult {
+    /// A command without rows.
+    pub fn command(tag: impl Into<String>) -> StatementResult {
+        let schema = std::sync::Arc::new(arrow::datatypes::Schema::empty());
+        StatementResult { tag: tag.into(), schema, batches: vec![] }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+}

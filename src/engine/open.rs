@@ -1,0 +1,319 @@
+//! Opens an engine over a data directory, and brings back everything that was there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::catalog::definition;
+use crate::catalog::persist::{Kind, Record, Store};
+use crate::data::schema::with_hidden;
+use crate::engine::EngineSettings;
+use crate::engine::registry::{Planning, Registry};
+use crate::engine::reports::Reports;
+use crate::engine::state::Engine;
+use crate::engine::stream::StreamState;
+use crate::engine::system;
+use crate::engine::table::TableState;
+use crate::error::{Error, Result, SqlState};
+use crate::log::append::{Admission, Appender, QueueLimits};
+use crate::log::frame::{FrameKind, NewFrame};
+use crate::log::log::{Durability, Log, LogOptions};
+use crate::log::sequence::Sequencer;
+use crate::log::storage::{DiskStorage, Storage};
+use crate::pipeline::schedule::Scheduler;
+use crate::pipeline::source::watermark_after;
+use crate::sql::parse::parse_statement;
+use crate::sql::statement::Statement;
+use crate::time::Clock;
+use crate::views::changelog::{Changelog, Layout};
+use crate::views::result_view::ResultView;
+
+/// What may wait for a stream's writer.
+const QUEUE: QueueLimits = QueueLimits { rows: 1 << 20, bytes: 256 << 20 };
+
+impl Engine {
+    /// Opens an engine: locks the directory, recovers every log, starts every query.
+    ///
+    /// # Errors
+    /// 55006 when another server has the directory, XX001 for damage, 58030 for input and output.
+    pub fn open(settings: EngineSettings, clock: Arc<dyn Clock>) -> Result<Arc<Engine>> {
+        std::fs::create_dir_all(&settings.data_dir).map_err(|e| io(&settings, &e))?;
+        let lock = lock(&settings)?;
+        let storage: Arc<dyn Storage> = Arc::new(DiskStorage::new(&settings.data_dir));
+        let store = Store::open(&settings.data_dir.join("catalog.redb"))?;
+        let sequencer = Arc::new(Sequencer::new(Arc::clone(&clock), 0, 0));
+        let report_log = |name: &str, directory: &str| -> Result<Arc<Log>> {
+            let schema = system::schema_of(name).expect("it is a system relation");
+            let options = LogOptions { durability: Durability::Written, ..LogOptions::default() };
+            let opened =
+                Log::open(Arc::clone(&storage), directory, schema, options, Arc::clone(&sequencer))?;
+            Ok(Arc::new(opened))
+        };
+        let reports = Arc::new(Reports {
+            clock: Arc::clone(&clock),
+            dead_letters: report_log(system::DEAD_LETTERS, "system/dead_letters")?,
+            late_rows: report_log(system::LATE_ROWS, "system/late_rows")?,
+            streams: RwLock::default(),
+            known: Mutex::default(),
+        });
+        reports.remember()?;
+        let engine = Arc::new(Engine {
+            scheduler: Scheduler::start(settings.query_threads),
+            settings,
+            clock,
+            storage,
+            store,
+            registry: RwLock::new(Registry::default()),
+            ddl: tokio::sync::Mutex::new(()),
+            sequencer,
+            reports,
+            stepped: Arc::new(Notify::new()),
+            select_runtime: Mutex::new(None),
+            stopping: Arc::new(AtomicBool::new(false)),
+            timer: Mutex::new(None),
+            _lock: lock,
+        });
+        engine.recover()?;
+        if engine.settings.timers {
+            engine.start_timer();
+        }
+        Ok(engine)
+    }
+
+    /// Brings back every object of the catalog, logs first: the sequence must be known to all of
+    /// them before a query writes.
+    fn recover(self: &Arc<Engine>) -> Result<()> {
+        let records = self.store.load()?;
+        let (queries, logs): (Vec<Record>, Vec<Record>) =
+            records.into_iter().partition(|record| matches!(record.kind, Kind::Query | Kind::Sink));
+        for record in logs {
+            self.recover_one(record)?;
+        }
+        let (sinks, queries): (Vec<Record>, Vec<Record>) =
+            queries.into_iter().partition(|record| record.kind == Kind::Sink);
+        for record in queries {
+            self.recover_one(record)?;
+        }
+        for query in self.registry.read().queries_in_order() {
+            query.wake();
+        }
+        sinks.into_iter().try_for_each(|record| self.recover_one(record))
+    }
+
+    fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
+        let named = |error: Error| {
+            let context = format!("while opening {} \"{}\"", record.kind.noun(), record.name);
+            let message = format!("{}, {context}", error.message());
+            let renamed = Error::new(error.code(), message);
+            match error.detail() {
+                Some(detail) => renamed.with_detail(detail),
+                None => renamed,
+            }
+        };
+        match parse_statement(&record.sql).map_err(Error::from).map_err(named)? {
+            Statement::CreateStream(create) => {
+                let definition = definition::stream(&create, &definition::NoRelations)?;
+                let stream = self.open_stream(record.clone(), definition).map_err(named)?;
+                self.add_stream(stream);
+            }
+            Statement::CreateTable(create) => {
+                let table = self.open_table(record.clone(), definition::table(&create)?).map_err(named)?;
+                self.registry.write().tables.insert(record.name.clone(), table);
+            }
+            Statement::CreateQuery(create) => {
+                let query = self.open_query(record.clone(), *create, None).map_err(named)?;
+                self.add_query(query);
+            }
+            Statement::CreateSink(create) => self.open_sink(record.clone(), &create).map_err(named)?,
+            _ => {
+                return Err(named(Error::new(SqlState::CORRUPT, "catalog holds no definition")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a stream's log and starts its writer.
+    pub(super) fn open_stream(
+        &self,
+        record: Record,
+        definition: definition::StreamDefinition,
+    ) -> Result<Arc<StreamState>> {
+        let definition = Arc::new(definition);
+        let log = Log::open(
+            Arc::clone(&self.storage),
+            &format!("streams/{}", record.id),
+            Arc::clone(&definition.schema),
+            LogOptions { durability: definition.durability, ..LogOptions::default() },
+            Arc::clone(&self.sequencer),
+        )?;
+        let log = Arc::new(log);
+        let mut standing = match &definition.watermark {
+            Some(watermark) => stored_watermark(&log, watermark)?,
+            None => i64::MIN,
+        };
+        let watermark = definition.watermark.clone();
+        // Runs on the writer's thread, in log order: the watermark of a row is that of the rows before.
+        let prepare = move |frame: &mut NewFrame| {
+            let Some(watermark) = &watermark else {
+                frame.watermark = i64::MIN;
+                return Admission::Append;
+            };
+            match (&frame.kind, &frame.batch) {
+                (FrameKind::Rows, Some(batch)) => {
+                    frame.watermark = standing;
+                    // The column's type was checked at CREATE; a failure leaves the watermark alone.
+                    standing = watermark_after(batch, watermark, standing).unwrap_or(standing);
+                }
+                _ => {
+                    standing = standing.max(frame.watermark);
+                    frame.watermark = standing;
+                }
+            }
+            Admission::Append
+        };
+        let name = format!("log-{}", definition.name);
+        let appender = Appender::start(Arc::clone(&log), &name, QUEUE, Box::new(prepare))
+            .map_err(|e| io(&self.settings, &e))?;
+        let promises = self.stored_punctuations(&definition, &log)?;
+        Ok(Arc::new(StreamState {
+            full_schema: Arc::new(with_hidden(&definition.schema)),
+            decode_spec: StreamState::decode_spec(&definition),
+            record,
+            definition,
+            log,
+            appender,
+            punctuations: tokio::sync::RwLock::new(promises),
+            last_arrival: std::sync::atomic::AtomicI64::new(i64::MIN),
+            rows_rejected: std::sync::atomic::AtomicU64::new(0),
+        }))
+    }
+
+    /// Promises that stand in a log.
+    fn stored_punctuations(
+        &self,
+        definition: &definition::StreamDefinition,
+        log: &Arc<Log>,
+    ) -> Result<Vec<crate::data::punctuation::Punctuation>> {
+        let mut promises = Vec::new();
+        for frame in log.summaries(|kind| kind == FrameKind::Punctuation)? {
+            promises.extend(super::reports::read_punctuation(&definition.schema, &frame.meta));
+        }
+        Ok(promises)
+    }
+
+    /// Makes a stream known, and its log's news reach the queries that read it.
+    pub(super) fn add_stream(self: &Arc<Engine>, stream: Arc<StreamState>) {
+        let name = stream.definition.name.to_string();
+        self.listen(&stream.log, &name);
+        self.reports.streams.write().insert(name.clone(), Arc::clone(&stream));
+        self.registry.write().streams.insert(name, stream);
+    }
+
+    /// Wakes the readers of a relation whenever its log has moved.
+    pub(super) fn listen(self: &Arc<Engine>, log: &Arc<Log>, relation: &str) {
+        let engine = Arc::downgrade(self);
+        let relation = relation.to_string();
+        log.listen(Arc::new(move || {
+            if let Some(engine) = engine.upgrade() {
+                engine.wake_readers(&relation);
+            }
+        }));
+    }
+
+    fn wake_readers(&self, relation: &str) {
+        // While the catalog changes, the statement itself wakes whom it made.
+        let Some(registry) = self.registry.try_read_for(std::time::Duration::from_millis(50)) else {
+            return;
+        };
+        for query in registry.queries.values().filter(|query| query.reads(relation)) {
+            query.wake();
+        }
+    }
+
+    /// Opens a table's log.
+    pub(super) fn open_table(
+        self: &Arc<Engine>,
+        record: Record,
+        definition: definition::TableDefinition,
+    ) -> Result<Arc<TableState>> {
+        let layout = Layout { weights: true, arrivals: false };
+        let log = Log::open(
+            Arc::clone(&self.storage),
+            &format!("tables/{}", record.id),
+            layout.log_schema(&definition.schema),
+            LogOptions { durability: Durability::Durable, ..LogOptions::default() },
+            Arc::clone(&self.sequencer),
+        )?;
+        let log = Arc::new(log);
+        self.listen(&log, &definition.name);
+        let changelog = Arc::new(Changelog::new(log, Arc::clone(&definition.schema), layout));
+        let view = ResultView::new(Arc::clone(&changelog));
+        Ok(Arc::new(TableState::new(record, definition, changelog, view)))
+    }
+
+    /// Stops everything: takes no more rows, ends queries after their step, and joins every thread.
+    pub async fn shutdown(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.stepped.notify_waiters();
+        if let Some(timer) = self.timer.lock().take() {
+            timer.thread().unpark();
+            // It only looks at figures; a panic there was logged and there is nothing left to undo.
+            drop(timer.join());
+        }
+        let (streams, sinks): (Vec<_>, Vec<_>) = {
+            let registry = self.registry.read();
+            let streams = registry.streams.values().map(Arc::clone).collect();
+            (streams, registry.sinks.values().map(Arc::clone).collect())
+        };
+        for sink in sinks {
+            sink.stop();
+        }
+        for stream in streams {
+            stream.appender.shut_down();
+        }
+        self.scheduler.stop();
+        if let Some(runtime) = self.select_runtime.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// The planner's view of what exists, for the duration of `work`.
+    pub(super) fn planning<T>(&self, work: impl FnOnce(&Planning<'_>) -> T) -> T {
+        let registry = self.registry.read();
+        work(&Planning(&registry))
+    }
+}
+
+/// The watermark after the last frame of a stream's log.
+fn stored_watermark(log: &Log, watermark: &definition::Watermark) -> Result<i64> {
+    let Some(last) = log.last_frame()? else { return Ok(i64::MIN) };
+    match &last.batch {
+        Some(batch) => watermark_after(batch, watermark, last.watermark),
+        None => Ok(last.watermark),
+    }
+}
+
+fn lock(settings: &EngineSettings) -> Result<std::fs::File> {
+    let path = settings.data_dir.join("lock");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|e| io(settings, &e))?;
+    file.try_lock().map_err(|_| {
+        Error::new(
+            SqlState::OBJECT_IN_USE,
+            format!("data directory \"{}\" is in use by another server", settings.data_dir.display()),
+        )
+        .with_hint("Stop the other server, or give this one a --data-dir of its own.")
+    })?;
+    Ok(file)
+}
+
+fn io(settings: &EngineSettings, error: &std::io::Error) -> Error {
+    let directory = settings.data_dir.display();
+    Error::new(SqlState::IO, format!("data directory \"{directory}\" cannot be used: {error}"))
+}

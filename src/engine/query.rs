@@ -1,0 +1,246 @@
+//! Is a continuous query that runs: its plan, its pipeline, its answers and its figures.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::catalog::definition::QueryOptions;
+use crate::catalog::persist::Record;
+use crate::engine::reports::Reports;
+use crate::error::{Error, SqlState};
+use crate::log::frame::Position;
+use crate::pipeline::drive::{QueryRun, StepReport};
+use crate::pipeline::graph::RowCount;
+use crate::pipeline::schedule::{Next, Task, Work};
+use crate::planner::physical::{Node, PhysicalPlan};
+use crate::planner::relations::{RelationInfo, RelationKind};
+use crate::sql::statement::CreateQuery;
+use crate::time::SECOND;
+use crate::views::changelog::{Changelog, Frontier};
+use crate::views::result_view::ResultView;
+use crate::views::subscription::Progress;
+
+/// Whether a query runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Status {
+    /// It takes steps.
+    Running,
+    /// PAUSE.
+    Paused,
+    /// It has stopped for a reason of its own.
+    Failed {
+        code: SqlState,
+        message: String,
+    },
+    /// It was dropped.
+    Dropped,
+}
+
+/// Live figures, read without a lock.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    pub rows_in: AtomicU64,
+    pub rows_out: AtomicU64,
+    pub late_rows: AtomicU64,
+    pub rejected_rows: AtomicU64,
+    pub state_bytes: AtomicU64,
+    pub steps: AtomicU64,
+    /// `i64::MIN` while there is none.
+    pub watermark: AtomicI64,
+    /// Processing time at which it wants a tick; `i64::MAX`: never.
+    pub next_tick: AtomicI64,
+}
+
+/// A query that runs.
+pub(super) struct QueryState {
+    pub record: Mutex<Record>,
+    pub definition: CreateQuery,
+    pub options: QueryOptions,
+    pub plan: PhysicalPlan,
+    pub changelog: Arc<Changelog>,
+    pub view: Arc<ResultView>,
+    pub run: Mutex<Option<QueryRun>>,
+    pub task: OnceLock<Arc<Task>>,
+    pub status: Mutex<Status>,
+    pub figures: Figures,
+    pub operators: Mutex<Vec<(&'static str, usize, RowCount)>>,
+    /// How far the inputs are processed and the results visible.
+    pub processed: Mutex<Frontier>,
+    /// Set when a query or sink above wants to see the watermark in the changelog.
+    pub write_progress: AtomicBool,
+    /// Rings for subscribers.
+    pub bell: Arc<Notify>,
+    /// Rings for FLUSH.
+    pub stepped: Arc<Notify>,
+    pub reports: Arc<Reports>,
+    pub name: String,
+}
+
+impl QueryState {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Names of the relations at the bottom of the plan, in the order of the inputs.
+    pub(super) fn sources(&self) -> Vec<Arc<str>> {
+        let mut names = Vec::new();
+        sources_of(&self.plan, &mut names);
+        names
+    }
+
+    pub(super) fn reads(&self, relation: &str) -> bool {
+        self.sources().iter().any(|name| &**name == relation)
+    }
+
+    pub(super) fn info(&self) -> RelationInfo {
+        RelationInfo {
+            name: self.name.as_str().into(),
+            kind: RelationKind::Query,
+            schema: Arc::clone(&self.plan.schema),
+            append_only: self.plan.facts.append_only,
+            event_times: self.plan.facts.event_times.clone(),
+            processing_time: false,
+            unique_key: self.plan.facts.unique_key.clone(),
+        }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        *self.status.lock() == Status::Running
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(task) = self.task.get() {
+            task.wake();
+        }
+    }
+
+    /// Stops the query for good, or until RESUME; what it held is freed.
+    pub(super) fn stop(&self, status: Status) {
+        *self.status.lock() = status;
+        *self.run.lock() = None;
+        self.figures.state_bytes.store(0, Ordering::Relaxed);
+        self.figures.next_tick.store(i64::MAX, Ordering::Relaxed);
+        self.bell.notify_waiters();
+        self.stepped.notify_waiters();
+    }
+
+    pub(super) fn fail(&self, error: &Error) {
+        tracing::error!(query = self.name, code = %error.code(), "query stopped: {}", error.message());
+        self.stop(Status::Failed { code: error.code(), message: error.message() });
+    }
+
+    fn record_step(&self, run: &QueryRun, report: &StepReport) {
+        let figures = &self.figures;
+        figures.rows_in.fetch_add(report.rows_in, Ordering::Relaxed);
+        figures.rows_out.fetch_add(report.rows_out, Ordering::Relaxed);
+        figures.late_rows.fetch_add(report.late.len() as u64, Ordering::Relaxed);
+        figures.rejected_rows.fetch_add(report.rejected.len() as u64, Ordering::Relaxed);
+        figures.steps.fetch_add(1, Ordering::Relaxed);
+        let state_bytes = run.graph.state_bytes() as u64;
+        figures.state_bytes.store(state_bytes, Ordering::Relaxed);
+        figures.watermark.store(run.graph.output_watermark().0, Ordering::Relaxed);
+        figures.next_tick.store(wanted_tick(run, &self.plan), Ordering::Relaxed);
+        *self.operators.lock() = run.graph.operators().collect();
+        if !run.replaying() {
+            *self.processed.lock() = run.frontier();
+        }
+    }
+
+    fn step(&self) -> Next {
+        let mut guard = self.run.lock();
+        if !self.is_running() {
+            return Next::Wait;
+        }
+        let Some(run) = guard.as_mut() else { return Next::Wait };
+        run.write_progress = self.write_progress.load(Ordering::Relaxed);
+        let report = match run.step() {
+            Ok(report) => report,
+            Err(error) => {
+                drop(guard);
+                self.fail(&error);
+                return Next::Wait;
+            }
+        };
+        self.record_step(run, &report);
+        let again = report.progressed || has_more(run);
+        drop(guard);
+        self.reports.late_rows(&self.name, &report.late);
+        self.reports.rejected_rows(&self.name, &report.rejected);
+        self.bell.notify_waiters();
+        self.stepped.notify_waiters();
+        if again { Next::Again } else { Next::Wait }
+    }
+}
+
+fn has_more(run: &QueryRun) -> bool {
+    run.replaying()
+        || run.inputs.iter().any(|input| {
+            !input.ready.is_empty() || input.source.log().visible().frame > input.position.frame
+        })
+}
+
+/// When the query wants a tick: timers of its operators, and once a second while windows over the
+/// clock hold rows.
+fn wanted_tick(run: &QueryRun, plan: &PhysicalPlan) -> i64 {
+    let timer = run.graph.next_tick().unwrap_or(i64::MAX);
+    let by_clock = run.inputs.iter().any(|input| input.source.processing_time());
+    if by_clock && has_window(plan) && run.graph.holds_rows() {
+        return timer.min(crate::operators::row_clock::get().saturating_add(SECOND));
+    }
+    timer
+}
+
+fn has_window(plan: &PhysicalPlan) -> bool {
+    let here = matches!(
+        plan.node,
+        Node::WindowAggregate(_)
+            | Node::SessionAggregate(_)
+            | Node::CountWindow(_)
+            | Node::PunctuationWindow(_)
+    );
+    here || plan.inputs.iter().any(has_window)
+}
+
+fn sources_of(plan: &PhysicalPlan, names: &mut Vec<Arc<str>>) {
+    if let Node::Source(source) = &plan.node {
+        names.push(Arc::clone(&source.relation));
+    }
+    plan.inputs.iter().for_each(|input| sources_of(input, names));
+}
+
+impl Work for QueryState {
+    fn turn(&self) -> Next {
+        self.step()
+    }
+
+    fn panicked(&self, reason: String) {
+        let error = Error::new(SqlState::INTERNAL, format!("query broke: {reason}"));
+        self.fail(&error);
+    }
+}
+
+impl Progress for QueryState {
+    fn watermark(&self) -> i64 {
+        self.figures.watermark.load(Ordering::Relaxed)
+    }
+
+    fn ended(&self) -> Option<Error> {
+        match &*self.status.lock() {
+            Status::Running | Status::Paused => None,
+            Status::Failed { code, message } => Some(Error::new(*code, message.clone())),
+            Status::Dropped => Some(Error::new(
+                SqlState::UNDEFINED_RELATION,
+                format!("continuous query \"{}\" was dropped", self.name),
+            )),
+        }
+    }
+}
+
+/// Whether a query has come as far as each target.
+pub(super) fn reached(processed: &Frontier, targets: &[Position]) -> bool {
+    processed.len() == targets.len()
+        && processed.iter().zip(targets).all(|(done, target)| done.frame >= target.frame)
+}

@@ -1,0 +1,175 @@
+//! Knows what exists by name, and answers the planner's questions about it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::TableSource;
+
+use crate::catalog::persist::Kind;
+use crate::engine::query::QueryState;
+use crate::engine::sinks::SinkState;
+use crate::engine::state::Engine;
+use crate::engine::stream::StreamState;
+use crate::engine::table::TableState;
+use crate::error::{Error, Result, SqlState};
+use crate::planner::physical::EventTimeColumn;
+use crate::planner::relations::{RelationInfo, RelationKind, RelationLookup, RelationSource};
+
+/// Everything that has a name. Streams, tables, queries and sinks share one space of names.
+#[derive(Default)]
+pub(super) struct Registry {
+    pub streams: BTreeMap<String, Arc<StreamState>>,
+    pub tables: BTreeMap<String, Arc<TableState>>,
+    pub queries: BTreeMap<String, Arc<QueryState>>,
+    pub sinks: BTreeMap<String, Arc<SinkState>>,
+}
+
+impl Registry {
+    /// The kind of the object of that name.
+    pub fn kind_of(&self, name: &str) -> Option<Kind> {
+        if self.streams.contains_key(name) {
+            Some(Kind::Stream)
+        } else if self.tables.contains_key(name) {
+            Some(Kind::Table)
+        } else if self.queries.contains_key(name) {
+            Some(Kind::Query)
+        } else if self.sinks.contains_key(name) {
+            Some(Kind::Sink)
+        } else {
+            None
+        }
+    }
+
+    /// What the planner needs to know of a relation.
+    pub fn info(&self, name: &str) -> Option<RelationInfo> {
+        if let Some(stream) = self.streams.get(name) {
+            return Some(stream.info());
+        }
+        if let Some(table) = self.tables.get(name) {
+            return Some(table.info());
+        }
+        self.queries.get(name).map(|query| query.info())
+    }
+
+    /// Names of the queries that read a relation, and of the sinks that a query feeds.
+    pub fn dependants(&self, name: &str) -> Vec<(Kind, String)> {
+        let queries = self
+            .queries
+            .values()
+            .filter(|query| query.reads(name))
+            .map(|query| (Kind::Query, query.name().to_string()));
+        let sinks = self
+            .sinks
+            .values()
+            .filter(|sink| sink.from == name)
+            .map(|sink| (Kind::Sink, sink.name.clone()));
+        queries.chain(sinks).collect()
+    }
+
+    /// Queries such that every query comes after those it reads.
+    pub fn queries_in_order(&self) -> Vec<Arc<QueryState>> {
+        let mut queries: Vec<Arc<QueryState>> = self.queries.values().map(Arc::clone).collect();
+        queries.sort_by_key(|query| query.record.lock().id);
+        queries
+    }
+}
+
+impl Engine {
+    /// The stream of that name.
+    ///
+    /// # Errors
+    /// 42P01 if there is none, 42809 if the name is another kind of object.
+    pub(super) fn stream_state(&self, name: &str) -> Result<Arc<StreamState>> {
+        let registry = self.registry.read();
+        match registry.streams.get(name) {
+            Some(stream) => Ok(Arc::clone(stream)),
+            None => Err(wrong_kind(&registry, name, Kind::Stream)),
+        }
+    }
+
+    /// The query of that name.
+    pub(super) fn query_state(&self, name: &str) -> Result<Arc<QueryState>> {
+        let registry = self.registry.read();
+        match registry.queries.get(name) {
+            Some(query) => Ok(Arc::clone(query)),
+            None => Err(wrong_kind(&registry, name, Kind::Query)),
+        }
+    }
+}
+
+/// Why a name does not stand for an object of the wanted kind.
+pub(super) fn wrong_kind(registry: &Registry, name: &str, wanted: Kind) -> Error {
+    match registry.kind_of(name) {
+        Some(kind) => Error::new(
+            SqlState::WRONG_OBJECT,
+            format!("\"{name}\" is a {}, not a {}", kind.noun(), wanted.noun()),
+        ),
+        None => Error::new(
+            SqlState::UNDEFINED_RELATION,
+            format!("{} \"{name}\" does not exist", wanted.noun()),
+        )
+        .with_hint(format!("SHOW {} lists what exists.", plural(wanted))),
+    }
+}
+
+fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Stream => "STREAMS",
+        Kind::Table => "TABLES",
+        Kind::Query => "QUERIES",
+        Kind::Sink => "SINKS",
+    }
+}
+
+/// The planner's view of the registry: nothing in it can be scanned.
+pub(super) struct Planning<'a>(pub &'a Registry);
+
+impl RelationLookup for Planning<'_> {
+    fn relation(&self, name: &str) -> Option<RelationInfo> {
+        self.0.info(name).or_else(|| system_info(name))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let registry = self.0;
+        let streams = registry.streams.keys();
+        streams.chain(registry.tables.keys()).chain(registry.queries.keys()).cloned().collect()
+    }
+}
+
+/// The planner's view for one-off SELECTs: every relation can be scanned as it stands now.
+pub(super) struct Scanning<'a> {
+    pub engine: &'a Engine,
+    pub registry: &'a Registry,
+}
+
+impl RelationLookup for Scanning<'_> {
+    fn relation(&self, name: &str) -> Option<RelationInfo> {
+        Planning(self.registry).relation(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        Planning(self.registry).names()
+    }
+
+    fn source(&self, info: &RelationInfo) -> Arc<dyn TableSource> {
+        match self.engine.provider(self.registry, info) {
+            Ok(provider) => provider_as_source(provider),
+            // Scanning then fails with "no table provider", which names the relation.
+            Err(_) => Arc::new(RelationSource { info: info.clone() }),
+        }
+    }
+}
+
+fn system_info(name: &str) -> Option<RelationInfo> {
+    let schema = super::system::schema_of(name)?;
+    Some(RelationInfo {
+        name: name.into(),
+        kind: RelationKind::System,
+        schema,
+        append_only: false,
+        event_times: Vec::<EventTimeColumn>::new(),
+        processing_time: false,
+        unique_key: None,
+    })
+}

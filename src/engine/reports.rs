@@ -1,0 +1,258 @@
+//! Keeps what could not be used as data: dead letters and late rows, each a log that can be queried.
+//!
+//! Both logs are bounded by bytes. A query that replays reports nothing twice: late and refused rows
+//! come in the order of their offsets, so those at or below the last one recorded are known.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+};
+use arrow::datatypes::SchemaRef;
+use parking_lot::{Mutex, RwLock};
+
+use crate::data::punctuation::{Pattern, Punctuation};
+use crate::decode::Rejected;
+use crate::engine::stream::StreamState;
+use crate::engine::system;
+use crate::error::{Error, Result, SqlState};
+use crate::log::frame::{FrameKind, NewFrame, Position};
+use crate::log::log::Log;
+use crate::operators::operator::{LateRow, RejectedRow};
+use crate::time::Clock;
+
+/// The two logs, and the streams whose rows they tell of.
+pub(super) struct Reports {
+    pub clock: Arc<dyn Clock>,
+    pub dead_letters: Arc<Log>,
+    pub late_rows: Arc<Log>,
+    /// Streams by name, to read a late row's content.
+    pub streams: RwLock<BTreeMap<String, Arc<StreamState>>>,
+    /// Per (query, stream), the offset after the last late row, and after the last refused one.
+    pub known: Mutex<BTreeMap<(String, String), (u64, u64)>>,
+}
+
+/// Rows of `weir.dead_letters` before they are columns.
+#[derive(Default)]
+struct DeadLetters {
+    relation: Vec<String>,
+    offset: Vec<Option<i64>>,
+    line: Vec<Option<i64>>,
+    code: Vec<&'static str>,
+    reason: Vec<String>,
+    raw: Vec<Vec<u8>>,
+    query: Vec<Option<String>>,
+}
+
+impl Reports {
+    /// Records rows of a request that were refused.
+    pub(super) fn dead_letters(&self, relation: &str, rejected: &[Rejected]) -> Result<()> {
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        let mut rows = DeadLetters::default();
+        for row in rejected {
+            rows.relation.push(relation.into());
+            rows.offset.push(None);
+            rows.line.push(i64::try_from(row.line).ok());
+            rows.code.push(row.code.0);
+            rows.reason.push(row.message.clone());
+            rows.raw.push(row.raw.clone());
+            rows.query.push(None);
+        }
+        self.append(&self.dead_letters, self.dead_letter_columns(&rows))
+    }
+
+    /// Records rows on which a query's expression failed.
+    pub(super) fn rejected_rows(&self, query: &str, rows: &[RejectedRow]) {
+        let mut letters = DeadLetters::default();
+        for row in rows {
+            let fresh = self.is_fresh(query, &row.relation, row.offset, |known| &mut known.1);
+            if !fresh {
+                continue;
+            }
+            letters.relation.push(row.relation.to_string());
+            letters.query.push(Some(query.into()));
+            letters.offset.push(i64::try_from(row.offset).ok());
+            letters.line.push(None);
+            letters.code.push(row.code.0);
+            letters.reason.push(row.reason.clone());
+            letters.raw.push(self.row_text(&row.relation, row.offset).into_bytes());
+        }
+        if !letters.relation.is_empty() {
+            let appended = self.append(&self.dead_letters, self.dead_letter_columns(&letters));
+            log_failure(appended);
+        }
+    }
+
+    /// Records rows that came after their window was dropped.
+    pub(super) fn late_rows(&self, query: &str, rows: &[LateRow]) {
+        let fresh: Vec<&LateRow> = rows
+            .iter()
+            .filter(|row| self.is_fresh(query, &row.relation, row.offset, |known| &mut known.0))
+            .collect();
+        if fresh.is_empty() {
+            return;
+        }
+        let count = fresh.len();
+        let texts = |text: &dyn Fn(&LateRow) -> String| -> ArrayRef {
+            Arc::new(StringViewArray::from_iter_values(fresh.iter().map(|row| text(row))))
+        };
+        let times = |time: &dyn Fn(&LateRow) -> i64| -> ArrayRef {
+            Arc::new(TimestampMicrosecondArray::from_iter_values(fresh.iter().map(|row| time(row))))
+        };
+        let now = self.clock.now();
+        let columns: Vec<ArrayRef> = vec![
+            texts(&|_| query.to_string()),
+            texts(&|row| row.relation.to_string()),
+            Arc::new(Int64Array::from_iter_values(fresh.iter().map(|row| row.offset as i64))),
+            times(&|row| row.event_time.0),
+            times(&|row| row.watermark.0),
+            texts(&|row| self.row_text(&row.relation, row.offset)),
+            Arc::new(TimestampMicrosecondArray::from_value(now, count)),
+        ];
+        log_failure(self.append(&self.late_rows, columns));
+    }
+
+    /// Reads back what earlier runs recorded, so that a replay does not record it again.
+    pub(super) fn remember(&self) -> Result<()> {
+        let mut known = self.known.lock();
+        for (log, is_late) in [(&self.late_rows, true), (&self.dead_letters, false)] {
+            let mut position = log.start();
+            while position.frame < log.visible().frame {
+                let frames = log.read(position, 65_536)?;
+                let Some(last) = frames.last() else { break };
+                position = Position { frame: last.index + 1, offset: last.next_offset() };
+                for batch in frames.iter().filter_map(|frame| frame.batch.as_ref()) {
+                    system::each_report(batch, is_late, |query, relation, offset| {
+                        let entry = known.entry((query, relation)).or_default();
+                        let place = if is_late { &mut entry.0 } else { &mut entry.1 };
+                        *place = (*place).max(offset + 1);
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_fresh(
+        &self,
+        query: &str,
+        relation: &str,
+        offset: u64,
+        place: impl Fn(&mut (u64, u64)) -> &mut u64,
+    ) -> bool {
+        let mut known = self.known.lock();
+        let place = place(known.entry((query.into(), relation.into())).or_default());
+        let fresh = offset >= *place;
+        if fresh {
+            *place = offset + 1;
+        }
+        fresh
+    }
+
+    fn dead_letter_columns(&self, rows: &DeadLetters) -> Vec<ArrayRef> {
+        let raw = rows.raw.iter().map(Vec::as_slice);
+        let count = rows.relation.len();
+        vec![
+            Arc::new(StringViewArray::from_iter_values(&rows.relation)),
+            Arc::new(Int64Array::from(rows.offset.clone())),
+            Arc::new(Int64Array::from(rows.line.clone())),
+            Arc::new(StringViewArray::from_iter_values(&rows.code)),
+            Arc::new(StringViewArray::from_iter_values(&rows.reason)),
+            Arc::new(BinaryArray::from_iter_values(raw)),
+            Arc::new(TimestampMicrosecondArray::from_value(self.clock.now(), count)),
+            Arc::new(rows.query.iter().map(Option::as_deref).collect::<StringViewArray>()),
+        ]
+    }
+
+    fn append(&self, log: &Log, columns: Vec<ArrayRef>) -> Result<()> {
+        let batch = RecordBatch::try_new(self.schema_of(log), columns).map_err(|error| {
+            Error::new(SqlState::INTERNAL, format!("report cannot be written: {error}"))
+        })?;
+        let frame =
+            NewFrame { kind: FrameKind::Rows, batch: Some(batch), watermark: i64::MIN, meta: vec![] };
+        log.append(vec![frame], false)?;
+        Ok(())
+    }
+
+    fn schema_of(&self, log: &Log) -> SchemaRef {
+        let name = if std::ptr::eq(log, &*self.dead_letters) { system::DEAD_LETTERS } else { system::LATE_ROWS };
+        system::schema_of(name).expect("both are system relations")
+    }
+
+    /// A row of a stream as JSON; empty when the log no longer holds it.
+    fn row_text(&self, relation: &str, offset: u64) -> String {
+        let Some(stream) = self.streams.read().get(relation).map(Arc::clone) else {
+            return String::new();
+        };
+        let read = || -> Option<String> {
+            let position = stream.log.position_of_offset(offset).ok()?;
+            let frame = stream.log.read(position, 1).ok()?.into_iter().next()?;
+            let row = usize::try_from(offset.checked_sub(frame.first_offset)?).ok()?;
+            let batch = frame.batch.as_ref().filter(|batch| row < batch.num_rows())?;
+            let mut text = Vec::new();
+            crate::encode::json::write_row_object(batch, row, &mut text);
+            String::from_utf8(text).ok()
+        };
+        read().unwrap_or_default()
+    }
+}
+
+fn log_failure(result: Result<()>) {
+    if let Err(error) = result {
+        tracing::error!("report was lost: {}", error.message());
+    }
+}
+
+/// A punctuation as bytes of a frame's meta: JSON with each value as Arrow prints it.
+pub(super) fn punctuation_bytes(punctuation: &Punctuation) -> Vec<u8> {
+    use serde_json::{Map, Value, json};
+    let text = |value: &datafusion::scalar::ScalarValue| Value::String(value.to_string());
+    let mut object = Map::new();
+    for (name, pattern) in &punctuation.columns {
+        let value = match pattern {
+            Pattern::OneOf(values) => json!({ "in": values.iter().map(text).collect::<Vec<_>>() }),
+            Pattern::Range { low, high } => {
+                let mut range = Map::new();
+                if let Some((bound, included)) = low {
+                    range.insert(if *included { "gte" } else { "gt" }.into(), text(bound));
+                }
+                if let Some((bound, included)) = high {
+                    range.insert(if *included { "lte" } else { "lt" }.into(), text(bound));
+                }
+                Value::Object(range)
+            }
+        };
+        object.insert(name.clone(), value);
+    }
+    Value::Object(object).to_string().into_bytes()
+}
+
+/// Reads what [`punctuation_bytes`] wrote, with the types of the relation's columns.
+pub(super) fn read_punctuation(schema: &SchemaRef, bytes: &[u8]) -> Option<Punctuation> {
+    use datafusion::scalar::ScalarValue;
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(bytes).ok()?;
+    let mut columns = Vec::new();
+    for (name, value) in &object {
+        let data_type = schema.field_with_name(name).ok()?.data_type();
+        let read = |text: &serde_json::Value| {
+            ScalarValue::from(text.as_str()?).cast_to(data_type).ok()
+        };
+        let pattern = match value.get("in") {
+            Some(list) => Pattern::OneOf(list.as_array()?.iter().map(read).collect::<Option<_>>()?),
+            None => {
+                let bound = |names: [(&str, bool); 2]| {
+                    names.iter().find_map(|(key, included)| Some((read(value.get(key)?)?, *included)))
+                };
+                Pattern::Range {
+                    low: bound([("gte", true), ("gt", false)]),
+                    high: bound([("lte", true), ("lt", false)]),
+                }
+            }
+        };
+        columns.push((name.clone(), pattern));
+    }
+    Some(Punctuation { columns })
+}

@@ -1,0 +1,258 @@
+//! Answers SELECT once, through DataFusion, with limits on time, memory and rows.
+//!
+//! Windows inside a SELECT are computed from all rows of their input at once: every retained row
+//! counts and every window closes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use adhoc::{Limits, Materialize};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{DFSchema, Result as DataFusionResult, exec_datafusion_err};
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_expr::create_physical_expr;
+use datafusion::sql::sqlparser::ast::Query;
+
+use crate::engine::StatementResult;
+use crate::engine::registry::{Registry, Scanning};
+use crate::engine::state::Engine;
+use crate::engine::system;
+use crate::error::{Error, Result, SqlState};
+use crate::pipeline::source::full_rows;
+use crate::planner::bind::{self, Purpose};
+use crate::planner::error::tidy_message;
+use crate::planner::functions;
+use crate::planner::relations::{RelationInfo, RelationKind};
+use crate::planner::window_node::{WindowKind, WindowNode, window_time_type};
+use crate::views::table_provider::{log_provider, rows_provider};
+use crate::windows::batch::{BatchWindow, assign_batch};
+
+impl Engine {
+    /// Answers a query once.
+    ///
+    /// # Errors
+    /// The planner's, 57014 when it takes too long, 53200 and 53400 when a limit is reached.
+    pub async fn select(&self, query: &Query) -> Result<StatementResult> {
+        let plan = self.bind_once(query)?;
+        let answer = self.answer(plan).await?;
+        let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
+        Ok(StatementResult {
+            tag: format!("SELECT {rows}"),
+            schema: answer.schema,
+            batches: answer.batches,
+        })
+    }
+
+    fn bind_once(&self, query: &Query) -> Result<LogicalPlan> {
+        let registry = self.registry.read();
+        let scanning = Scanning { engine: self, registry: &registry };
+        Ok(bind::on_large_stack(|| bind::bind(query, &scanning, Purpose::Once))?)
+    }
+
+    async fn answer(&self, plan: LogicalPlan) -> Result<adhoc::Answer> {
+        let limits = Limits {
+            memory_bytes: self.settings.select_memory,
+            rows: self.settings.select_rows,
+            answer_bytes: self.settings.select_memory.saturating_mul(4),
+        };
+        let work = adhoc::answer(functions::state(), plan, limits, Arc::new(Windows));
+        let handle = self.select_handle();
+        let task = handle.spawn(work);
+        let abort = task.abort_handle();
+        let time = Duration::from_micros(self.settings.select_time.unsigned_abs());
+        match tokio::time::timeout(time, task).await {
+            Ok(Ok(answer)) => answer.map_err(execution_error),
+            Ok(Err(join)) if join.is_panic() => {
+                Err(Error::new(SqlState::INTERNAL, "statement broke while it was executed"))
+            }
+            Ok(Err(_)) => Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")),
+            Err(_) => {
+                abort.abort();
+                Err(Error::new(SqlState::CANCELLED, "statement took too long and was cancelled")
+                    .with_hint("Ask for fewer rows, or register a continuous query."))
+            }
+        }
+    }
+
+    /// A runtime of its own, made when the first SELECT comes: an answer that hogs it hurts no one else.
+    fn select_handle(&self) -> tokio::runtime::Handle {
+        let mut runtime = self.select_runtime.lock();
+        let runtime = runtime.get_or_insert_with(|| {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .thread_name("select")
+                .thread_stack_size(16 << 20)
+                .enable_all()
+                .build()
+                .expect("the system gives us threads")
+        });
+        runtime.handle().clone()
+    }
+
+    /// What scans a relation as it stands now.
+    pub(super) fn provider(
+        &self,
+        registry: &Registry,
+        info: &RelationInfo,
+    ) -> Result<Arc<dyn TableProvider>> {
+        match info.kind {
+            RelationKind::Stream => {
+                let stream = registry.streams.get(&*info.name).ok_or_else(|| gone(info))?;
+                let definition = Arc::clone(&stream.definition);
+                let schema = Arc::clone(&stream.full_schema);
+                let rows = {
+                    let schema = Arc::clone(&schema);
+                    Arc::new(move |frame: &crate::log::frame::Frame| {
+                        full_rows(&definition, &schema, frame).ok().flatten()
+                    })
+                };
+                log_provider(&stream.log, schema, rows)
+            }
+            RelationKind::Table => {
+                let table = registry.tables.get(&*info.name).ok_or_else(|| gone(info))?;
+                rows_provider(Arc::clone(&info.schema), table.view.snapshot()?.0)
+            }
+            RelationKind::Query => {
+                let query = registry.queries.get(&*info.name).ok_or_else(|| gone(info))?;
+                if query.changelog.append_only() {
+                    let changelog = Arc::clone(&query.changelog);
+                    let schema = nullable(&info.schema);
+                    let wanted = Arc::clone(&schema);
+                    let rows = Arc::new(move |frame: &crate::log::frame::Frame| {
+                        let entry = changelog.entry(frame)?;
+                        entry.batch.with_schema(Arc::clone(&wanted)).ok()
+                    });
+                    return log_provider(query.changelog.log(), schema, rows);
+                }
+                rows_provider(nullable(&info.schema), query.view.snapshot()?.0)
+            }
+            RelationKind::System => {
+                let batches = system::rows(self, registry, &info.name)?;
+                rows_provider(Arc::clone(&info.schema), batches)
+            }
+        }
+    }
+}
+
+/// Answers of queries may hold nulls wherever the plan could not exclude them.
+fn nullable(schema: &arrow::datatypes::SchemaRef) -> arrow::datatypes::SchemaRef {
+    let fields: Vec<_> =
+        schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    Arc::new(arrow::datatypes::Schema::new(fields))
+}
+
+fn gone(info: &RelationInfo) -> Error {
+    let kind = info.kind.noun();
+    Error::new(SqlState::UNDEFINED_RELATION, format!("{kind} \"{}\" does not exist", info.name))
+}
+
+/// Finds the code of an error that came up while a statement ran.
+pub(super) fn execution_error(error: DataFusionError) -> Error {
+    if let DataFusionError::ResourcesExhausted(text) = error.find_root() {
+        return Error::new(SqlState::OUT_OF_MEMORY, "statement needs more memory than it may use")
+            .with_detail(tidy_message(text));
+    }
+    let text = error.strip_backtrace();
+    if text.contains("answer exceeds the limit") {
+        return Error::new(SqlState::CONFIGURED_LIMIT, tidy_message(&text))
+            .with_hint("Add LIMIT, or aggregate.");
+    }
+    let (code, reason) = crate::operators::expr::row_error(&error);
+    Error::new(code, reason)
+}
+
+/// Computes window functions over rows that are all there.
+struct Windows;
+
+impl Windows {
+    fn node(plan: &LogicalPlan) -> Option<&WindowNode> {
+        let LogicalPlan::Extension(extension) = plan else { return None };
+        extension.node.as_any().downcast_ref::<WindowNode>()
+    }
+}
+
+impl Materialize for Windows {
+    fn is_ours(&self, node: &LogicalPlan) -> bool {
+        Self::node(node).is_some()
+    }
+
+    fn rows(&self, plan: &LogicalPlan, input: RecordBatch) -> DataFusionResult<RecordBatch> {
+        let node = Self::node(plan).ok_or_else(|| exec_datafusion_err!("not a window"))?;
+        let names = node.input.schema();
+        let mut columns = input.columns().to_vec();
+        let mut fields: Vec<_> = input.schema().fields().iter().map(Arc::clone).collect();
+        let place = |expr: &Expr| -> DataFusionResult<usize> {
+            let Expr::Column(column) = expr else {
+                return Err(exec_datafusion_err!("window argument {expr} is not a column"));
+            };
+            names.index_of_column(column)
+        };
+        let mut time = node.time.as_ref().map(place).transpose()?;
+        let partition = node.partition.iter().map(place).collect::<DataFusionResult<Vec<_>>>()?;
+        let start = node.start.as_ref().map(|e| mask(e, names, &input)).transpose()?;
+        let end = node.end.as_ref().map(|e| mask(e, names, &input)).transpose()?;
+        if let Some(column) = time {
+            let wanted = window_time_type(columns[column].data_type());
+            if *columns[column].data_type() != wanted {
+                let cast = arrow::compute::cast(&columns[column], &wanted)?;
+                let field = arrow::datatypes::Field::new("__time", wanted, true);
+                columns.push(cast);
+                fields.push(Arc::new(field));
+                time = Some(columns.len() - 1);
+            }
+        }
+        let schema = Arc::new(arrow::datatypes::Schema::new(fields));
+        let widened = RecordBatch::try_new(schema, columns)?;
+        let required = || time.ok_or_else(|| exec_datafusion_err!("window needs a time column"));
+        let window = match &node.kind {
+            WindowKind::Time(window) => {
+                BatchWindow::Time { window: window.clone(), time_column: required()? }
+            }
+            WindowKind::Session(window) => BatchWindow::Session {
+                window: window.clone(),
+                time_column: required()?,
+                partition,
+            },
+            WindowKind::Count(window) => {
+                BatchWindow::Count { window: window.clone(), time_column: time, partition }
+            }
+            WindowKind::Punctuation(window) => BatchWindow::Punctuation {
+                window: window.clone(),
+                time_column: time,
+                partition,
+                start,
+                end,
+            },
+        };
+        let (rows, added) = assign_batch(&widened, &window).map_err(|error| {
+            DataFusionError::External(Box::new(error))
+        })?;
+        let taken = arrow::compute::take_record_batch(&input, &rows)?;
+        let mut columns = taken.columns().to_vec();
+        columns.extend(added);
+        use datafusion::logical_expr::UserDefinedLogicalNodeCore;
+        let schema = UserDefinedLogicalNodeCore::schema(node).as_arrow();
+        let fields: Vec<_> = schema
+            .fields()
+            .iter()
+            .zip(&columns)
+            .map(|(field, column)| {
+                let field = field.as_ref().clone().with_data_type(column.data_type().clone());
+                field.with_nullable(true)
+            })
+            .collect();
+        Ok(RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns)?)
+    }
+}
+
+fn mask(expr: &Expr, names: &DFSchema, input: &RecordBatch) -> DataFusionResult<BooleanArray> {
+    let properties = ExecutionProps::new();
+    let physical =
+        create_physical_expr(expr, names, &properties, &PhysicalPlanningContext::default())?;
+    let array = physical.evaluate(input)?.into_array(input.num_rows())?;
+    Ok(array.as_boolean().clone())
+}

@@ -1,0 +1,262 @@
+//! Starts sinks, and lets them read changelogs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::catalog::persist::{Kind, Record};
+use crate::decode::Rejected;
+use crate::engine::StatementResult;
+use crate::engine::query::QueryState;
+use crate::engine::registry::wrong_kind;
+use crate::engine::reports::Reports;
+use crate::engine::state::Engine;
+use crate::error::{Error, Result, SqlState};
+use crate::log::log::Durability;
+use crate::sinks::options;
+use crate::sinks::run::{ChangelogChunk, ChangelogSource, SinkRunner};
+use crate::sinks::sink::Refused;
+use crate::sinks::status::{SinkHandle, SinkState as Doing};
+use crate::sql::print::print;
+use crate::sql::statement::{CreateSink, Statement};
+use crate::views::changelog::Changelog;
+
+/// How long FLUSH SINK waits.
+const FLUSH_TIME: Duration = Duration::from_secs(60);
+
+/// A sink that runs.
+pub(super) struct SinkState {
+    pub record: Record,
+    pub name: String,
+    /// The query.
+    pub from: String,
+    /// The kind of target.
+    pub into: String,
+    handle: SinkHandle,
+    bell: Arc<Notify>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// A sink's figures as `weir.sinks` shows them.
+pub(super) struct SinkFigures {
+    pub status: Option<&'static str>,
+    pub committed_offset: Option<u64>,
+    pub rows_written: Option<u64>,
+    pub retries: Option<u64>,
+    pub error: Option<String>,
+}
+
+impl SinkState {
+    pub(super) fn figures(&self) -> SinkFigures {
+        let status = self.handle.status();
+        SinkFigures {
+            status: Some(match status.state {
+                Doing::Starting => "starting",
+                Doing::Running => "running",
+                Doing::Retrying => "retrying",
+                Doing::Stopped => "stopped",
+                Doing::Failed => "failed",
+            }),
+            committed_offset: status.committed,
+            rows_written: Some(status.rows_written),
+            retries: Some(status.retries),
+            error: status.last_error.map(|(code, message)| format!("{code}: {message}")),
+        }
+    }
+
+    /// Ends the sink after the transaction that it is in.
+    pub(super) fn stop(&self) {
+        self.handle.stop();
+        self.bell.notify_waiters();
+        if let Some(thread) = self.thread.lock().take() {
+            // The loop catches its own panics, so there is nothing to learn from how it ended.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Reads a query's changelog for a sink.
+struct Reader {
+    query: Arc<QueryState>,
+    changelog: Arc<Changelog>,
+    bell: Arc<Notify>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl ChangelogSource for Reader {
+    fn read(&mut self, from: u64, max_rows: usize) -> Result<Option<ChangelogChunk>> {
+        let log = self.changelog.log();
+        if log.visible().offset == from {
+            return Ok(None);
+        }
+        let position = log.position_of_offset(from)?;
+        let frames = self.changelog.read(position, max_rows)?;
+        let entries: Vec<_> = frames
+            .iter()
+            .filter_map(|frame| self.changelog.entry(frame))
+            .filter_map(|entry| entry.from_offset(from))
+            .collect();
+        let Some(first) = entries.first() else { return Ok(None) };
+        let broken = |error: arrow::error::ArrowError| {
+            Error::new(SqlState::INTERNAL, format!("changelog cannot be read: {error}"))
+        };
+        let schema = first.batch.schema();
+        let batch = arrow::compute::concat_batches(&schema, entries.iter().map(|e| &e.batch))
+            .map_err(broken)?;
+        let weights = (!self.changelog.append_only()).then(|| {
+            let weights = entries.iter().flat_map(|e| e.weights.iter().flat_map(|w| w.values()));
+            arrow::array::Int64Array::from_iter_values(weights.copied())
+        });
+        let next_offset = first.first_offset + batch.num_rows() as u64;
+        Ok(Some(ChangelogChunk { first_offset: first.first_offset, batch, weights, next_offset }))
+    }
+
+    fn wait(&mut self, past: u64, timeout: Duration) {
+        let (query, bell) = (Arc::clone(&self.query), Arc::clone(&self.bell));
+        self.runtime.block_on(async move {
+            let news = query.bell.notified();
+            let stop = bell.notified();
+            tokio::pin!(news, stop);
+            // Armed before looking, so that nothing that happens in between is missed.
+            news.as_mut().enable();
+            stop.as_mut().enable();
+            if query.changelog.log().visible().offset > past {
+                return;
+            }
+            tokio::select! {
+                () = news => {}
+                () = stop => {}
+                () = tokio::time::sleep(timeout) => {}
+            }
+        });
+    }
+}
+
+impl Engine {
+    /// CREATE SINK.
+    pub(super) fn create_sink(self: &Arc<Engine>, create: &CreateSink) -> Result<StatementResult> {
+        let done = StatementResult::command("CREATE SINK");
+        if !self.name_is_free(&create.name, create.if_not_exists, Kind::Sink)? {
+            return Ok(done);
+        }
+        let sql = print(&Statement::CreateSink(create.clone()));
+        let mut record = self.record(Kind::Sink, &create.name, sql)?;
+        record.sink_id = Some(format!("weir-{}-{}", self.clock.now(), record.id));
+        self.open_sink(record.clone(), create)?;
+        self.store.put(&record)?;
+        Ok(done)
+    }
+
+    /// Starts a sink.
+    pub(super) fn open_sink(self: &Arc<Engine>, record: Record, create: &CreateSink) -> Result<()> {
+        let query = {
+            let registry = self.registry.read();
+            match registry.queries.get(&create.from) {
+                Some(query) => Arc::clone(query),
+                None => return Err(wrong_kind(&registry, &create.from, Kind::Query)),
+            }
+        };
+        if query.changelog.log().durability() == Durability::Memory {
+            return Err(Error::new(
+                SqlState::NOT_SUPPORTED,
+                format!("sink \"{}\" cannot read from a memory stream", create.name),
+            )
+            .with_detail("After a restart its offsets would begin again.")
+            .with_hint("Create the stream with durability = 'durable' or 'written'."));
+        }
+        let facts = &query.plan.facts;
+        let parsed = options::parse(
+            &create.into,
+            &create.options,
+            &query.plan.schema,
+            facts.unique_key.as_deref(),
+            facts.append_only,
+        )?;
+        let changelog_id = format!("query-{}", query.record.lock().id);
+        let id = record.sink_id.clone().unwrap_or_default();
+        let schema = Arc::clone(&query.plan.schema);
+        let plan = parsed.plan(&id, &create.name, &changelog_id, schema);
+        let bell = Arc::new(Notify::new());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|e| Error::new(SqlState::IO, format!("sink cannot start: {e}")))?;
+        let reader = Reader {
+            changelog: Arc::clone(&query.changelog),
+            bell: Arc::clone(&bell),
+            query,
+            runtime,
+        };
+        let letters = dead_letters(Arc::clone(&self.reports), create.from.clone());
+        let runner = SinkRunner::new(
+            plan,
+            parsed.open(),
+            Box::new(reader),
+            Box::new(letters),
+            Arc::clone(&self.clock),
+        );
+        let handle = runner.handle();
+        let thread = runner
+            .spawn()
+            .map_err(|e| Error::new(SqlState::IO, format!("sink cannot start: {e}")))?;
+        let sink = SinkState {
+            record,
+            name: create.name.clone(),
+            from: create.from.clone(),
+            into: create.into.clone(),
+            handle,
+            bell,
+            thread: Mutex::new(Some(thread)),
+        };
+        self.registry.write().sinks.insert(create.name.clone(), Arc::new(sink));
+        Ok(())
+    }
+
+    /// FLUSH SINK: waits until the sink has committed what its query has answered so far.
+    pub(super) async fn flush_sink(&self, name: &str) -> Result<()> {
+        let (sink, offset) = {
+            let registry = self.registry.read();
+            let Some(sink) = registry.sinks.get(name) else {
+                return Err(wrong_kind(&registry, name, Kind::Sink));
+            };
+            let query = registry.queries.get(&sink.from);
+            let offset = query.map_or(0, |query| query.changelog.log().visible().offset);
+            (Arc::clone(sink), offset)
+        };
+        let waited = tokio::task::spawn_blocking(move || {
+            sink.bell.notify_waiters();
+            sink.handle.wait_committed(offset, FLUSH_TIME)
+        });
+        match waited.await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(Error::new(
+                SqlState::CANCELLED,
+                format!("sink \"{name}\" did not commit everything in time"),
+            )
+            .with_hint("SELECT * FROM weir.sinks shows what it is doing.")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")),
+        }
+    }
+}
+
+/// Rows that a target refuses become dead letters of the query.
+fn dead_letters(
+    reports: Arc<Reports>,
+    relation: String,
+) -> impl FnMut(&[Refused]) -> Result<()> + Send {
+    move |refused: &[Refused]| {
+        let rows: Vec<Rejected> = refused
+            .iter()
+            .map(|row| Rejected {
+                line: row.offset,
+                code: row.code,
+                message: row.reason.clone(),
+                raw: vec![],
+            })
+            .collect();
+        reports.dead_letters(&relation, &rows)
+    }
+}

@@ -1,0 +1,46 @@
+//! Holds everything that runs.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::catalog::persist::Store;
+use crate::engine::EngineSettings;
+use crate::engine::registry::Registry;
+use crate::engine::reports::Reports;
+use crate::log::sequence::Sequencer;
+use crate::log::storage::Storage;
+use crate::pipeline::schedule::Scheduler;
+use crate::time::Clock;
+
+/// A running engine. Everything that outlives a call is here.
+pub struct Engine {
+    pub(super) settings: EngineSettings,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) storage: Arc<dyn Storage>,
+    /// The durable catalog.
+    pub(super) store: Store,
+    /// What exists, by name.
+    pub(super) registry: RwLock<Registry>,
+    /// Held while the catalog changes, so that statements that change it come one after the other.
+    pub(super) ddl: tokio::sync::Mutex<()>,
+    pub(super) sequencer: Arc<Sequencer>,
+    pub(super) scheduler: Scheduler,
+    pub(super) reports: Arc<Reports>,
+    /// Rings when a query has taken a step.
+    pub(super) stepped: Arc<Notify>,
+    /// Runs one-off SELECTs, apart from everything else.
+    pub(super) select_runtime: Mutex<Option<tokio::runtime::Runtime>>,
+    pub(super) stopping: Arc<AtomicBool>,
+    pub(super) timer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Keeps a second server off the data directory.
+    pub(super) _lock: std::fs::File,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,341 @@
+//! Takes rows into a stream: checks each row, appends what is good, reports what is not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use datafusion::scalar::ScalarValue;
+
+use crate::catalog::definition::StreamDefinition;
+use crate::catalog::persist::Record;
+use crate::data::punctuation::Punctuation;
+use crate::decode::{DecodeSpec, DecodeSpecRef, Decoded, Limits, Lines, Rejected};
+use crate::engine::state::Engine;
+use crate::engine::{AckLevel, IngestReceipt};
+use crate::error::{Error, Result, SqlState};
+use crate::log::append::Appender;
+use crate::log::frame::{FrameKind, NewFrame};
+use crate::log::log::{Durability, Log};
+use crate::pipeline::source::event_times;
+use crate::planner::physical::EventTimeColumn;
+use crate::planner::relations::{RelationInfo, RelationKind};
+
+/// Errors of one request that are listed one by one.
+const LISTED_ERRORS: usize = 1_000;
+
+/// Who sent rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IngestOrigin {
+    /// Producer and sequence of the first row, for idempotent ingest.
+    pub producer: Option<(String, u64)>,
+}
+
+/// A stream that runs.
+pub(super) struct StreamState {
+    pub record: Record,
+    pub definition: Arc<StreamDefinition>,
+    /// Visible columns, then the hidden ones.
+    pub full_schema: SchemaRef,
+    pub log: Arc<Log>,
+    pub appender: Appender,
+    pub decode_spec: DecodeSpecRef,
+    /// Promises made so far. Held for writing while one is made, for reading while rows are checked and
+    /// queued, so that a row behind a promise in the log was checked against it.
+    pub punctuations: tokio::sync::RwLock<Vec<Punctuation>>,
+    /// Processing time of the last append.
+    pub last_arrival: AtomicI64,
+    pub rows_rejected: AtomicU64,
+}
+
+/// Names of the good rows' lines.
+fn line_of(lines: &Lines, row: usize) -> u64 {
+    match lines {
+        Lines::From(first) => first + row as u64,
+        Lines::Each(lines) => lines.get(row).copied().unwrap_or_default(),
+    }
+}
+
+impl StreamState {
+    pub(super) fn decode_spec(definition: &StreamDefinition) -> DecodeSpecRef {
+        Arc::new(DecodeSpec {
+            schema: Arc::clone(&definition.schema),
+            reject_unknown_fields: definition.reject_unknown_fields,
+            limits: Limits::default(),
+        })
+    }
+
+    pub(super) fn info(&self) -> RelationInfo {
+        let visible = self.definition.schema.fields().len();
+        let (event_times, processing_time) = match &self.definition.watermark {
+            Some(watermark) => (vec![EventTimeColumn { column: watermark.column, delay: 0 }], false),
+            // `_ingest_time` never goes back: it is its own watermark.
+            None => (vec![EventTimeColumn { column: visible + 1, delay: 0 }], true),
+        };
+        RelationInfo {
+            name: Arc::clone(&self.definition.name),
+            kind: RelationKind::Stream,
+            schema: Arc::clone(&self.full_schema),
+            append_only: true,
+            event_times,
+            processing_time,
+            unique_key: Some(vec![visible]),
+        }
+    }
+
+    pub(super) fn default_ack(&self) -> AckLevel {
+        match self.definition.durability {
+            Durability::Durable => AckLevel::Durable,
+            Durability::Written => AckLevel::Written,
+            Durability::Memory => AckLevel::Memory,
+        }
+    }
+
+    /// Checks rows one by one against what the schema alone cannot say; gives the good ones.
+    fn check(&self, decoded: &mut Decoded, now: i64, promises: &[Punctuation]) -> Result<()> {
+        let rows = decoded.batch.num_rows();
+        if rows == 0 {
+            return Ok(());
+        }
+        let mut bad: Vec<(usize, SqlState, String)> = Vec::new();
+        if let Some(watermark) = &self.definition.watermark {
+            let field = self.definition.schema.field(watermark.column);
+            let times = event_times(decoded.batch.column(watermark.column))?;
+            let timed = field.data_type().is_temporal();
+            let limit = now.saturating_add(self.definition.max_future_skew);
+            let highest = arrow::compute::max(&times).unwrap_or(i64::MIN);
+            if times.null_count() > 0 || (timed && highest > limit) {
+                for row in 0..rows {
+                    if times.is_null(row) {
+                        let message = format!("null value in event-time column \"{}\"", field.name());
+                        bad.push((row, SqlState::NOT_NULL_VIOLATION, message));
+                    } else if timed && times.value(row) > limit {
+                        let message = format!(
+                            "event time in column \"{}\" is too far ahead of the clock",
+                            field.name()
+                        );
+                        bad.push((row, SqlState::TOO_FAR_IN_FUTURE, message));
+                    }
+                }
+            }
+        }
+        if !promises.is_empty() {
+            for row in 0..rows {
+                if bad.iter().all(|(other, ..)| *other != row)
+                    && breaks_promise(&decoded.batch, row, promises)?
+                {
+                    let message = "row matches a punctuation that was given before".to_string();
+                    bad.push((row, SqlState::BEHIND_PUNCTUATION, message));
+                }
+            }
+        }
+        if bad.is_empty() { Ok(()) } else { remove_rows(decoded, &bad) }
+    }
+
+    /// The frames of a request: its rows, cut where punctuations stand.
+    fn frames(&self, decoded: &Decoded) -> Vec<NewFrame> {
+        let rows = |start: usize, end: usize| NewFrame {
+            kind: FrameKind::Rows,
+            batch: Some(decoded.batch.slice(start, end - start)),
+            watermark: i64::MIN,
+            meta: vec![],
+        };
+        let mut frames = Vec::with_capacity(1 + 2 * decoded.punctuations.len());
+        let mut start = 0;
+        for (at, punctuation) in &decoded.punctuations {
+            if *at > start {
+                frames.push(rows(start, *at));
+                start = *at;
+            }
+            frames.push(self.punctuation_frame(punctuation));
+        }
+        if decoded.batch.num_rows() > start {
+            frames.push(rows(start, decoded.batch.num_rows()));
+        }
+        frames
+    }
+
+    /// A punctuation as a control record; `at < t` moves the watermark.
+    pub(super) fn punctuation_frame(&self, punctuation: &Punctuation) -> NewFrame {
+        let watermark = self.definition.watermark.as_ref().and_then(|watermark| {
+            let field = self.definition.schema.field(watermark.column);
+            let bound = punctuation.as_watermark(field.name())?;
+            let times = event_times(&bound.to_array().ok()?).ok()?;
+            Some(times.value(0))
+        });
+        NewFrame {
+            kind: FrameKind::Punctuation,
+            batch: None,
+            watermark: watermark.unwrap_or(i64::MIN),
+            meta: crate::engine::reports::punctuation_bytes(punctuation),
+        }
+    }
+}
+
+fn breaks_promise(batch: &RecordBatch, row: usize, promises: &[Punctuation]) -> Result<bool> {
+    let schema = batch.schema();
+    for promise in promises {
+        let mut matches = !promise.columns.is_empty();
+        for (name, pattern) in &promise.columns {
+            let Ok(column) = schema.index_of(name) else { return Ok(false) };
+            let value = ScalarValue::try_from_array(batch.column(column), row).map_err(|error| {
+                Error::new(SqlState::INTERNAL, format!("value cannot be read: {error}"))
+            })?;
+            matches &= pattern.matches(&value);
+        }
+        if matches {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Moves rows from the good to the bad, keeping lines and the places of punctuations right.
+fn remove_rows(decoded: &mut Decoded, bad: &[(usize, SqlState, String)]) -> Result<()> {
+    let rows = decoded.batch.num_rows();
+    let mut keep = vec![true; rows];
+    for (row, code, message) in bad {
+        keep[*row] = false;
+        let mut raw = Vec::new();
+        crate::encode::json::write_row_object(&decoded.batch, *row, &mut raw);
+        decoded.rejected.push(Rejected {
+            line: line_of(&decoded.lines, *row),
+            code: *code,
+            message: message.clone(),
+            raw,
+        });
+    }
+    decoded.rejected.sort_by_key(|rejected| rejected.line);
+    let kept = (0..rows).filter(|row| keep[*row]);
+    decoded.lines = Lines::Each(kept.map(|row| line_of(&decoded.lines, row)).collect());
+    for (at, _) in &mut decoded.punctuations {
+        *at -= bad.iter().filter(|(row, ..)| row < at).count();
+    }
+    decoded.batch = filter_record_batch(&decoded.batch, &BooleanArray::from(keep))
+        .map_err(|error| Error::new(SqlState::INTERNAL, format!("rows cannot be kept: {error}")))?;
+    Ok(())
+}
+
+/// A stream as those who send rows see it.
+#[derive(Clone)]
+pub struct StreamHandle {
+    pub(super) engine: Arc<Engine>,
+    pub(super) stream: Arc<StreamState>,
+}
+
+impl StreamHandle {
+    /// The stream's name.
+    pub fn name(&self) -> &str {
+        &self.stream.definition.name
+    }
+
+    /// What a decoder needs to know.
+    pub fn decode_spec(&self) -> DecodeSpecRef {
+        Arc::clone(&self.stream.decode_spec)
+    }
+
+    /// The ack level that the stream's durability gives.
+    pub fn default_ack(&self) -> AckLevel {
+        self.stream.default_ack()
+    }
+
+    /// Whether one bad row refuses its whole request.
+    pub fn rejects_requests(&self) -> bool {
+        self.stream.definition.reject_requests
+    }
+
+    /// Stores the good rows as one piece of the log and the bad ones as dead letters, and waits for
+    /// the ack. With `on_error = 'reject'` and a bad row nothing is stored.
+    ///
+    /// # Errors
+    /// 22023 when the ack level is above the stream's durability, 0A000 for producers, and the log's.
+    pub async fn ingest(
+        &self,
+        mut decoded: Decoded,
+        ack: Option<AckLevel>,
+        origin: IngestOrigin,
+    ) -> Result<IngestReceipt> {
+        let ack = self.check_ack(ack)?;
+        if origin.producer.is_some() {
+            return Err(Error::new(
+                SqlState::NOT_SUPPORTED,
+                "idempotent producers are not supported yet",
+            )
+            .with_hint("Send the rows without a producer."));
+        }
+        let stream = &self.stream;
+        let now = self.engine.clock.now();
+        let promises = stream.punctuations.read().await;
+        stream.check(&mut decoded, now, &promises)?;
+        let mut receipt = IngestReceipt {
+            rejected: decoded.rejected.len() as u64,
+            errors: decoded
+                .rejected
+                .iter()
+                .take(LISTED_ERRORS)
+                .map(|rejected| (rejected.line, rejected.code, rejected.message.clone()))
+                .collect(),
+            ..IngestReceipt::default()
+        };
+        stream.rows_rejected.fetch_add(receipt.rejected, Ordering::Relaxed);
+        if receipt.rejected > 0 && self.rejects_requests() {
+            let next = stream.log.visible().offset;
+            (receipt.first_offset, receipt.next_offset) = (next, next);
+            return Ok(receipt);
+        }
+        receipt.accepted = decoded.batch.num_rows() as u64;
+        let frames = stream.frames(&decoded);
+        if frames.is_empty() {
+            let next = stream.log.visible().offset;
+            (receipt.first_offset, receipt.next_offset) = (next, next);
+        } else {
+            let promised: Vec<Punctuation> =
+                decoded.punctuations.iter().map(|(_, promise)| promise.clone()).collect();
+            stream.last_arrival.store(now, Ordering::Relaxed);
+            let appended = stream.appender.submit_async(frames);
+            drop(promises);
+            if !promised.is_empty() {
+                stream.punctuations.write().await.extend(promised);
+            }
+            let appended = appended.await?;
+            receipt.first_offset = appended.first.offset;
+            receipt.next_offset = appended.next.offset;
+        }
+        self.engine.reports.dead_letters(self.name(), &decoded.rejected)?;
+        if ack == AckLevel::Processed {
+            self.engine.flush().await?;
+        }
+        Ok(receipt)
+    }
+
+    fn check_ack(&self, ack: Option<AckLevel>) -> Result<AckLevel> {
+        let default = self.default_ack();
+        let ack = ack.unwrap_or(default);
+        if ack != AckLevel::Processed && ack > default {
+            let level = |level| match level {
+                AckLevel::Memory => "memory",
+                AckLevel::Written => "written",
+                AckLevel::Durable => "durable",
+                AckLevel::Processed => "processed",
+            };
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER,
+                format!("stream \"{}\" cannot acknowledge at level '{}'", self.name(), level(ack)),
+            )
+            .with_detail(format!("Its durability is '{}'.", level(default)))
+            .with_hint("Leave ack out, or create the stream with a higher durability."));
+        }
+        Ok(ack)
+    }
+}
+
+impl Engine {
+    /// The stream of that name, for sending rows.
+    ///
+    /// # Errors
+    /// 42P01 if there is none, 42809 if the name is another kind of object.
+    pub fn stream(self: &Arc<Engine>, name: &str) -> Result<StreamHandle> {
+        Ok(StreamHandle { engine: Arc::clone(self), stream: self.stream_state(name)? })
+    }
+}

@@ -1,0 +1,263 @@
+//! Is the schema `weir`: what runs, how far it has come, and what could not be used.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringViewArray,
+    TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+
+use crate::data::schema::TIMESTAMP;
+use crate::engine::query::{QueryState, Status};
+use crate::engine::registry::Registry;
+use crate::engine::state::Engine;
+use crate::error::{Error, Result, SqlState};
+use crate::log::frame::Position;
+use crate::log::log::{Durability, Log};
+
+/// Rows that were refused.
+pub(super) const DEAD_LETTERS: &str = "weir.dead_letters";
+/// Rows that came after their window was dropped.
+pub(super) const LATE_ROWS: &str = "weir.late_rows";
+
+/// The columns of a system relation; `None` for other names.
+pub(super) fn schema_of(name: &str) -> Option<SchemaRef> {
+    let text = |name: &str| Field::new(name, DataType::Utf8View, true);
+    let count = |name: &str| Field::new(name, DataType::Int64, true);
+    let time = |name: &str| Field::new(name, TIMESTAMP, true);
+    let flag = |name: &str| Field::new(name, DataType::Boolean, true);
+    let json = |name: &str| {
+        let mark = (crate::data::schema::JSON_MARK.to_string(), "true".to_string());
+        text(name).with_metadata([mark].into())
+    };
+    let fields = match name {
+        "weir.streams" => vec![
+            text("name"), count("next_offset"), count("first_offset"), count("rows_rejected"),
+            time("watermark"), text("durability"), count("bytes"),
+        ],
+        "weir.tables" => vec![text("name"), count("rows")],
+        "weir.queries" => vec![
+            text("name"), text("status"), count("lag"), time("watermark"), count("rows_in"),
+            count("rows_out"), count("late_rows"), count("rejected_rows"), count("state_bytes"),
+            count("next_offset"), flag("append_only"), text("waits_for"), text("error"), text("sql"),
+        ],
+        "weir.operators" => vec![
+            text("query"), count("node"), text("operator"), count("rows_in"), count("rows_out"),
+            count("state_bytes"),
+        ],
+        "weir.sinks" => vec![
+            text("name"), text("query"), text("into"), text("status"), count("committed_offset"),
+            count("rows_written"), count("retries"), text("error"),
+        ],
+        "weir.subscriptions" => vec![text("query"), count("subscribers")],
+        DEAD_LETTERS => vec![
+            text("relation"), count("offset"), count("line"), text("code"), text("reason"),
+            Field::new("raw", DataType::Binary, true), time("at"), text("query"),
+        ],
+        LATE_ROWS => vec![
+            text("query"), text("stream"), count("offset"), time("event_time"), time("watermark"),
+            json("row"), time("at"),
+        ],
+        "weir.adaptations" => vec![text("query"), text("operator"), text("decision"), time("at")],
+        "weir.shed" => vec![text("stream"), count("rows"), text("reason"), time("at")],
+        _ => return None,
+    };
+    Some(Arc::new(Schema::new(fields)))
+}
+
+/// The rows of a system relation now.
+pub(super) fn rows(engine: &Engine, registry: &Registry, name: &str) -> Result<Vec<RecordBatch>> {
+    let columns = match name {
+        "weir.streams" => streams(registry),
+        "weir.tables" => tables(registry)?,
+        "weir.queries" => queries(registry),
+        "weir.operators" => operators(registry),
+        "weir.sinks" => sinks(registry),
+        "weir.subscriptions" => subscriptions(registry),
+        DEAD_LETTERS => return all(&engine.reports.dead_letters),
+        LATE_ROWS => return all(&engine.reports.late_rows),
+        // Nothing adapts and nothing is shed yet: the relations are there, and empty.
+        _ => return Ok(vec![]),
+    };
+    let schema = schema_of(name).ok_or_else(|| broken("no such relation"))?;
+    Ok(vec![RecordBatch::try_new(schema, columns).map_err(broken)?])
+}
+
+fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<StringViewArray>())
+}
+
+fn counts(values: impl IntoIterator<Item = Option<u64>>) -> ArrayRef {
+    let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    Arc::new(values.into_iter().map(|value| value.map(signed)).collect::<Int64Array>())
+}
+
+fn times(values: impl IntoIterator<Item = i64>) -> ArrayRef {
+    let known = |time: i64| (time != i64::MIN && time != i64::MAX).then_some(time);
+    Arc::new(values.into_iter().map(known).collect::<TimestampMicrosecondArray>())
+}
+
+fn streams(registry: &Registry) -> Vec<ArrayRef> {
+    let streams: Vec<_> = registry.streams.values().collect();
+    let durability = |durability| match durability {
+        Durability::Durable => "durable",
+        Durability::Written => "written",
+        Durability::Memory => "memory",
+    };
+    vec![
+        texts(streams.iter().map(|s| Some(&*s.definition.name))),
+        counts(streams.iter().map(|s| Some(s.log.visible().offset))),
+        counts(streams.iter().map(|s| Some(s.log.start().offset))),
+        counts(streams.iter().map(|s| Some(s.rows_rejected.load(Ordering::Relaxed)))),
+        times(streams.iter().map(|s| s.log.last_watermark())),
+        texts(streams.iter().map(|s| Some(durability(s.definition.durability)))),
+        counts(streams.iter().map(|s| Some(s.log.bytes()))),
+    ]
+}
+
+fn tables(registry: &Registry) -> Result<Vec<ArrayRef>> {
+    let mut rows = Vec::new();
+    for table in registry.tables.values() {
+        let (batches, _) = table.view.snapshot()?;
+        rows.push(Some(batches.iter().map(|batch| batch.num_rows() as u64).sum()));
+    }
+    Ok(vec![texts(registry.tables.keys().map(Some)), counts(rows)])
+}
+
+/// Rows that are in a query's inputs and not yet in its results.
+fn lag(registry: &Registry, query: &QueryState) -> u64 {
+    let processed = query.processed.lock();
+    query
+        .sources()
+        .iter()
+        .zip(processed.iter())
+        .map(|(name, done)| head(registry, name).offset.saturating_sub(done.offset))
+        .sum()
+}
+
+fn head(registry: &Registry, name: &str) -> Position {
+    if let Some(stream) = registry.streams.get(name) {
+        stream.log.visible()
+    } else if let Some(table) = registry.tables.get(name) {
+        table.changelog.log().visible()
+    } else {
+        registry.queries.get(name).map_or(Position::default(), |q| q.changelog.log().visible())
+    }
+}
+
+fn queries(registry: &Registry) -> Vec<ArrayRef> {
+    let queries: Vec<_> = registry.queries.values().collect();
+    let figure = |get: &dyn Fn(&QueryState) -> u64| {
+        counts(queries.iter().map(|query| Some(get(query))))
+    };
+    let status = |query: &QueryState| match &*query.status.lock() {
+        Status::Running => ("running", None),
+        Status::Paused => ("paused", None),
+        Status::Failed { code, message } => ("failed", Some(format!("{code}: {message}"))),
+        Status::Dropped => ("dropped", None),
+    };
+    // A query over a watermarked input that holds rows and has emitted none waits for its watermark.
+    let waits = |query: &QueryState| {
+        let holds = query.figures.state_bytes.load(Ordering::Relaxed) > 0;
+        let time = query.plan.facts.event_times.first();
+        let idle = lag(registry, query) == 0 && query.is_running();
+        (holds && idle && time.is_some()).then_some("watermark")
+    };
+    vec![
+        texts(queries.iter().map(|q| Some(q.name()))),
+        texts(queries.iter().map(|q| Some(status(q).0))),
+        figure(&|q| lag(registry, q)),
+        times(queries.iter().map(|q| q.figures.watermark.load(Ordering::Relaxed))),
+        figure(&|q| q.figures.rows_in.load(Ordering::Relaxed)),
+        figure(&|q| q.figures.rows_out.load(Ordering::Relaxed)),
+        figure(&|q| q.figures.late_rows.load(Ordering::Relaxed)),
+        figure(&|q| q.figures.rejected_rows.load(Ordering::Relaxed)),
+        figure(&|q| q.figures.state_bytes.load(Ordering::Relaxed)),
+        figure(&|q| q.changelog.log().visible().offset),
+        Arc::new(BooleanArray::from_iter(queries.iter().map(|q| Some(q.changelog.append_only())))),
+        texts(queries.iter().map(|q| waits(q))),
+        texts(queries.iter().map(|q| status(q).1)),
+        texts(queries.iter().map(|q| Some(q.record.lock().sql.clone()))),
+    ]
+}
+
+fn operators(registry: &Registry) -> Vec<ArrayRef> {
+    let rows: Vec<_> = registry
+        .queries
+        .values()
+        .flat_map(|query| {
+            let operators = query.operators.lock().clone();
+            operators.into_iter().enumerate().map(|(node, o)| (query.name().to_string(), node, o))
+        })
+        .collect();
+    vec![
+        texts(rows.iter().map(|(query, ..)| Some(query))),
+        counts(rows.iter().map(|(_, node, _)| Some(*node as u64))),
+        texts(rows.iter().map(|(.., operator)| Some(operator.0))),
+        counts(rows.iter().map(|(.., operator)| Some(operator.2.rows_in))),
+        counts(rows.iter().map(|(.., operator)| Some(operator.2.rows_out))),
+        counts(rows.iter().map(|(.., operator)| Some(operator.1 as u64))),
+    ]
+}
+
+fn sinks(registry: &Registry) -> Vec<ArrayRef> {
+    let sinks: Vec<_> = registry.sinks.values().map(|sink| (sink, sink.figures())).collect();
+    vec![
+        texts(sinks.iter().map(|(sink, _)| Some(&sink.name))),
+        texts(sinks.iter().map(|(sink, _)| Some(&sink.from))),
+        texts(sinks.iter().map(|(sink, _)| Some(&sink.into))),
+        texts(sinks.iter().map(|(_, figures)| Some(figures.status))),
+        counts(sinks.iter().map(|(_, figures)| Some(figures.committed_offset))),
+        counts(sinks.iter().map(|(_, figures)| Some(figures.rows_written))),
+        counts(sinks.iter().map(|(_, figures)| Some(figures.retries))),
+        texts(sinks.iter().map(|(_, figures)| figures.error.clone())),
+    ]
+}
+
+fn subscriptions(registry: &Registry) -> Vec<ArrayRef> {
+    let queries: Vec<_> = registry.queries.values().collect();
+    vec![
+        texts(queries.iter().map(|q| Some(q.name()))),
+        // A subscription shares its query's bell; the query itself holds one more.
+        counts(queries.iter().map(|q| Some(Arc::strong_count(&q.bell) as u64 - 1))),
+    ]
+}
+
+fn all(log: &Arc<Log>) -> Result<Vec<RecordBatch>> {
+    let end = log.visible();
+    let mut position = log.start();
+    let mut batches = Vec::new();
+    while position.frame < end.frame {
+        let frames = log.read(position, 65_536)?;
+        let Some(last) = frames.last() else { break };
+        position = Position { frame: last.index + 1, offset: last.next_offset() };
+        batches.extend(frames.iter().filter_map(|frame| frame.batch.clone()));
+    }
+    Ok(batches)
+}
+
+/// Calls `known` with (query, relation, offset) for every row of a report that has an offset.
+pub(super) fn each_report(
+    batch: &RecordBatch,
+    is_late: bool,
+    mut known: impl FnMut(String, String, u64),
+) {
+    let (query_at, relation_at, offset_at) = if is_late { (0, 1, 2) } else { (7, 0, 1) };
+    let queries = batch.column(query_at).as_string_view();
+    let relations = batch.column(relation_at).as_string_view();
+    let offsets = batch.column(offset_at).as_primitive::<Int64Type>();
+    for row in 0..batch.num_rows() {
+        if offsets.is_null(row) || queries.is_null(row) {
+            continue;
+        }
+        if let Ok(offset) = u64::try_from(offsets.value(row)) {
+            known(queries.value(row).into(), relations.value(row).into(), offset);
+        }
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> Error {
+    Error::new(SqlState::INTERNAL, format!("system relation cannot be read: {error}"))
+}

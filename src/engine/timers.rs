@@ -1,0 +1,93 @@
+//! Writes ticks into the logs of streams whose queries wait for the clock.
+//!
+//! Nothing in a query reads a clock: timeouts, EMIT EVERY and idle watermarks see the processing time of
+//! the frames in the log, and when no frame comes, a tick. So replay sees the same times.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::engine::state::Engine;
+use crate::engine::stream::StreamState;
+use crate::error::Result;
+use crate::log::frame::{FrameKind, NewFrame};
+
+/// How often the timer looks.
+const PERIOD: Duration = Duration::from_millis(100);
+
+impl Engine {
+    /// Writes the ticks that are due now, and gives the number of streams that got one.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn run_timers(&self) -> Result<usize> {
+        let now = self.clock.now();
+        let mut due: BTreeSet<String> = BTreeSet::new();
+        let registry = self.registry.read();
+        for query in registry.queries.values().filter(|query| query.is_running()) {
+            if query.figures.next_tick.load(Ordering::Relaxed) <= now {
+                due.extend(self.streams_below(&registry, query.name()));
+            }
+        }
+        for (name, stream) in &registry.streams {
+            if idle_watermark(stream, now).is_some() {
+                due.insert(name.clone());
+            }
+        }
+        let streams: Vec<Arc<StreamState>> =
+            due.iter().filter_map(|name| registry.streams.get(name).map(Arc::clone)).collect();
+        drop(registry);
+        for stream in &streams {
+            let watermark = idle_watermark(stream, now).unwrap_or(i64::MIN);
+            let tick = NewFrame { kind: FrameKind::Tick, batch: None, watermark, meta: vec![] };
+            stream.appender.submit(vec![tick], |_| {});
+        }
+        Ok(streams.len())
+    }
+
+    /// The streams that a query reads, also through other queries.
+    fn streams_below(&self, registry: &super::registry::Registry, name: &str) -> BTreeSet<String> {
+        let mut streams = BTreeSet::new();
+        let mut open = vec![name.to_string()];
+        while let Some(name) = open.pop() {
+            if let Some(query) = registry.queries.get(&name) {
+                open.extend(query.sources().iter().map(ToString::to_string));
+            } else if registry.streams.contains_key(&name) {
+                streams.insert(name);
+            }
+        }
+        streams
+    }
+
+    /// Starts the thread that drives the timers.
+    pub(super) fn start_timer(self: &Arc<Engine>) {
+        let engine = Arc::downgrade(self);
+        let stopping = Arc::clone(&self.stopping);
+        let thread = std::thread::Builder::new().name("timer".into()).spawn(move || {
+            while !stopping.load(Ordering::Relaxed) {
+                std::thread::park_timeout(PERIOD);
+                let Some(engine) = engine.upgrade() else { return };
+                if let Err(error) = engine.run_timers() {
+                    tracing::warn!("timer: {}", error.message());
+                }
+            }
+        });
+        *self.timer.lock() = Some(thread.expect("the system gives us a thread"));
+    }
+}
+
+/// The watermark that an idle stream has come to by the clock alone, if it is one.
+fn idle_watermark(stream: &StreamState, now: i64) -> Option<i64> {
+    let timeout = stream.definition.idle_timeout?;
+    stream.definition.watermark.as_ref()?;
+    let last = stream.last_arrival.load(Ordering::Relaxed);
+    let watermark = stream.log.last_watermark();
+    if last == i64::MIN || watermark == i64::MIN || now.saturating_sub(last) < timeout {
+        return None;
+    }
+    // From the last arrival on it advances with the clock; the appender never lets it go back.
+    let base = stream.idle_base(last, watermark);
+    let advanced = base.saturating_add(now.saturating_sub(last));
+    (advanced > watermark).then_some(advanced)
+}

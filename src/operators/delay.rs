@@ -1,0 +1,101 @@
+//! Holds the watermark back by a fixed width.
+//!
+//! A window over a column that trails the watermark (`window_start` of a window below trails it by the
+//! window's size) must close that much later. Rows pass unchanged.
+//!
+//! # State
+//! None.
+
+use std::sync::Arc;
+
+use crate::data::change::{Change, Marks, Origin};
+use crate::data::punctuation::Punctuation;
+use crate::operators::operator::{Emitter, EvalError, Operator};
+use crate::time::EventTime;
+
+/// The operator.
+#[derive(Debug)]
+pub struct Delay {
+    width: i64,
+}
+
+impl Delay {
+    /// Holds watermarks back by `width` units of the time column.
+    pub fn new(width: i64) -> Delay {
+        assert!(width >= 0, "a delay never runs ahead");
+        Delay { width }
+    }
+
+    fn held_back(&self, marks: &Marks) -> Marks {
+        let shift = |mark: i64| EventTime(mark).minus(self.width).0;
+        match marks {
+            Marks::All(mark) => Marks::All(shift(*mark)),
+            Marks::Rows(marks) => Marks::Rows(marks.iter().map(|mark| shift(*mark)).collect()),
+        }
+    }
+}
+
+impl Operator for Delay {
+    fn name(&self) -> &'static str {
+        "Delay"
+    }
+
+    fn on_change(&mut self, _: usize, change: Change, out: &mut Emitter) -> Result<(), EvalError> {
+        let origin = Origin {
+            relation: Arc::clone(&change.origin.relation),
+            first_offset: change.origin.first_offset,
+            ingest_time: change.origin.ingest_time,
+            arrival: self.held_back(&change.origin.arrival),
+            progress: self.held_back(&change.origin.progress),
+        };
+        out.change(Change { origin: Arc::new(origin), ..change });
+        Ok(())
+    }
+
+    fn on_watermark(
+        &mut self,
+        _: usize,
+        watermark: EventTime,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        out.watermark(watermark.minus(self.width));
+        Ok(())
+    }
+
+    fn on_punctuation(
+        &mut self,
+        _: usize,
+        punctuation: &Punctuation,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        out.punctuation(Arc::new(punctuation.clone()));
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operators::operator::Output;
+
+    #[test]
+    fn the_watermark_is_held_back_and_the_end_of_time_is_not() {
+        let mut delay = Delay::new(10);
+        let mut out = Emitter::default();
+        delay.on_watermark(0, EventTime(25), &mut out).unwrap();
+        delay.on_watermark(0, EventTime::MAX, &mut out).unwrap();
+        let marks: Vec<EventTime> = out
+            .outputs
+            .iter()
+            .map(|output| match output {
+                Output::Watermark(mark) => *mark,
+                Output::Change(_) | Output::Punctuation(_) => panic!("only watermarks went in"),
+            })
+            .collect();
+        assert_eq!(marks, [EventTime(15), EventTime::MAX]);
+    }
+}

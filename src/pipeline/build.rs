@@ -1,0 +1,55 @@
+//! Makes operators of a plan.
+
+use std::sync::Arc;
+
+use crate::operators::aggregate::Aggregate;
+use crate::operators::count_window::CountWindow;
+use crate::operators::delay::Delay;
+use crate::operators::filter_project::FilterProject;
+use crate::operators::operator::{EvalError, Operator};
+use crate::operators::punctuation_window::PunctuationWindow;
+use crate::operators::session_aggregate::SessionAggregate;
+use crate::operators::union::Union;
+use crate::operators::unnest::Unnest;
+use crate::operators::window_aggregate::WindowAggregate;
+use crate::operators::window_assign::WindowAssign;
+use crate::pipeline::graph::{Graph, Target};
+use crate::planner::physical::{Node, PhysicalPlan, SourceSpec};
+
+/// The operators of a plan, and its sources in the order of the graph's.
+pub fn build(plan: &PhysicalPlan) -> Result<(Graph, Vec<SourceSpec>), EvalError> {
+    let mut graph = Graph::new();
+    let mut sources = Vec::new();
+    add(plan, None, &mut graph, &mut sources)?;
+    Ok((graph, sources))
+}
+
+fn add(
+    plan: &PhysicalPlan,
+    parent: Target,
+    graph: &mut Graph,
+    sources: &mut Vec<SourceSpec>,
+) -> Result<(), EvalError> {
+    let operator: Box<dyn Operator> = match &plan.node {
+        Node::Source(source) => {
+            graph.add_source(parent);
+            sources.push(source.clone());
+            return Ok(());
+        }
+        Node::FilterProject(spec) => Box::new(FilterProject::new(Arc::clone(spec))?),
+        Node::Unnest(spec) => Box::new(Unnest::new(Arc::clone(spec))),
+        Node::Union => Box::new(Union::new(plan.inputs.len())),
+        Node::Delay(delay) => Box::new(Delay::new(*delay)),
+        Node::WindowAssign(spec) => Box::new(WindowAssign::new(Arc::clone(spec))),
+        Node::WindowAggregate(spec) => Box::new(WindowAggregate::new(Arc::clone(spec))?),
+        Node::SessionAggregate(spec) => Box::new(SessionAggregate::new(Arc::clone(spec))?),
+        Node::CountWindow(spec) => Box::new(CountWindow::new(Arc::clone(spec))?),
+        Node::PunctuationWindow(spec) => Box::new(PunctuationWindow::new(Arc::clone(spec))?),
+        Node::Aggregate(spec) => Box::new(Aggregate::new(Arc::clone(spec))?),
+    };
+    let node = graph.add(operator, parent);
+    for (port, input) in plan.inputs.iter().enumerate() {
+        add(input, Some((node, port)), graph, sources)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Advances one query: reads its inputs, pushes rows through its operators, appends what came out.
+//!
+//! A *step* takes the next frames of every input, in the order of the server-wide ingest sequence, and
+//! ends by appending what came out as one entry of the changelog, with the [`Frontier`] that produced
+//! it. Nothing is visible before the entry is as durable as the inputs ask.
+//!
+//! After a restart the same code replays: it stops at the frontiers that the changelog recorded, so
+//! it regenerates the same entries, checks their sizes and skips them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::data::punctuation::Punctuation;
+use crate::error::{Error, Result, SqlState};
+use crate::log::frame::{Frame, FrameKind, Position};
+use crate::log::sequence::Sequencer;
+use crate::operators::operator::{LateRow, RejectedRow};
+use crate::operators::row_clock;
+use crate::pipeline::graph::{Graph, StepOutput};
+use crate::pipeline::source::Source;
+use crate::time::EventTime;
+use crate::views::changelog::{Changelog, EntryMeta, Frontier};
+
+/// Rows that a step takes at most; enough to make a step's own cost small.
+const STEP_ROWS: usize = 65_536;
+
+/// Reads punctuations back from a frame's meta.
+pub type ReadPunctuation = Arc<dyn Fn(&str, &[u8]) -> Option<Punctuation> + Send + Sync>;
+
+/// One input of a query with its place in the log.
+#[derive(Debug)]
+pub struct Input {
+    /// What reads the log.
+    pub source: Source,
+    /// The next frame.
+    pub position: Position,
+    /// Frames that are read and not yet processed.
+    pub ready: VecDeque<Arc<Frame>>,
+}
+
+/// What a step did.
+#[derive(Debug, Default)]
+pub struct StepReport {
+    /// Whether anything was read or written.
+    pub progressed: bool,
+    /// Rows taken from inputs.
+    pub rows_in: u64,
+    /// Rows appended to the changelog.
+    pub rows_out: u64,
+    /// Rows dropped as too late.
+    pub late: Vec<LateRow>,
+    /// Rows on which an expression failed.
+    pub rejected: Vec<RejectedRow>,
+}
+
+/// A query that runs.
+pub struct QueryRun {
+    /// The operators.
+    pub graph: Graph,
+    /// The inputs, in the order of the graph's sources.
+    pub inputs: Vec<Input>,
+    /// The answers.
+    pub changelog: Arc<Changelog>,
+    /// Entries to regenerate before anything new is appended, each with its number of rows.
+    pub replay: VecDeque<(EntryMeta, u64)>,
+    /// The order over all logs.
+    pub sequencer: Arc<Sequencer>,
+    /// Whether entries must be on the disk before they are visible.
+    pub sync: bool,
+    /// Reads punctuations.
+    pub read_punctuation: ReadPunctuation,
+    /// The watermark of the answers as last written to the changelog.
+    pub written_watermark: i64,
+    /// Whether watermarks are written even when no rows come out, for queries above this one.
+    pub write_progress: bool,
+    /// Bytes of state at which the query stops.
+    pub memory_limit: u64,
+}
+
+impl QueryRun {
+    /// Whether the recorded part of the changelog is still being regenerated.
+    pub fn replaying(&self) -> bool {
+        !self.replay.is_empty()
+    }
+
+    /// How far the inputs have been read.
+    pub fn frontier(&self) -> Frontier {
+        self.inputs.iter().map(|input| input.position).collect()
+    }
+
+    /// Takes one step.
+    ///
+    /// # Errors
+    /// What ends the query: a failing operator (its code), the memory limit (53200), a log that cannot be
+    /// read or written, a changelog that does not fit the plan (WR006).
+    pub fn step(&mut self) -> Result<StepReport> {
+        let mut report = StepReport::default();
+        let until = self.replay.front().map(|(meta, _)| meta.frontier.clone());
+        if let Some(frontier) = &until
+            && frontier.len() != self.inputs.len()
+        {
+            return Err(misfit("the number of inputs is another one"));
+        }
+        self.take_frames(until.as_deref(), &mut report)?;
+        let at_target = until.as_ref().is_some_and(|frontier| {
+            self.inputs.iter().zip(frontier).all(|(input, target)| input.position.frame >= target.frame)
+        });
+        if until.is_some() && !at_target {
+            if !report.progressed {
+                return Err(misfit("an input ends before the changelog does"));
+            }
+            return Ok(report);
+        }
+        self.end_step(&mut report)?;
+        if self.graph.state_bytes() as u64 > self.memory_limit {
+            return Err(Error::new(
+                SqlState::OUT_OF_MEMORY,
+                format!("state of the query exceeds its memory limit of {} bytes", self.memory_limit),
+            )
+            .with_hint("Raise memory_limit in WITH (…), or bound the state by windows."));
+        }
+        Ok(report)
+    }
+
+    /// Processes up to a step's worth of frames in the order of their sequence.
+    fn take_frames(&mut self, until: Option<&[Position]>, report: &mut StepReport) -> Result<()> {
+        // Taken before the logs are looked at: whatever is below it can be seen.
+        let complete = self.sequencer.complete_through();
+        let single = self.inputs.len() == 1;
+        let mut taken = 0;
+        while taken < STEP_ROWS {
+            let mut next: Option<(u64, usize)> = None;
+            for index in 0..self.inputs.len() {
+                let target = until.map(|frontier| frontier[index].frame);
+                let Some(sequence) = self.peek(index, target)? else { continue };
+                if next.is_none_or(|(best, _)| sequence < best) {
+                    next = Some((sequence, index));
+                }
+            }
+            let Some((sequence, index)) = next else { break };
+            if !single && sequence > complete {
+                break;
+            }
+            let frame = self.inputs[index].ready.pop_front().expect("peek saw a frame");
+            taken += frame.rows() as usize + 1;
+            report.rows_in += frame.rows();
+            report.progressed = true;
+            self.process(index, &frame)?;
+            self.inputs[index].position =
+                Position { frame: frame.index + 1, offset: frame.next_offset() };
+        }
+        Ok(())
+    }
+
+    /// The sequence of an input's next frame, if it is there and below the target.
+    fn peek(&mut self, index: usize, target: Option<u64>) -> Result<Option<u64>> {
+        let input = &mut self.inputs[index];
+        if target.is_some_and(|frame| input.position.frame >= frame) {
+            return Ok(None);
+        }
+        if input.ready.is_empty() && input.source.log().visible().frame > input.position.frame {
+            let frames = input.source.log().read(input.position, STEP_ROWS)?;
+            input.ready.extend(frames);
+        }
+        Ok(input.ready.front().map(|frame| frame.sequence))
+    }
+
+    fn process(&mut self, index: usize, frame: &Frame) -> Result<()> {
+        row_clock::set(frame.ingest_time);
+        self.graph.tick(frame.ingest_time)?;
+        let (change, watermark) = self.inputs[index].source.change(frame)?;
+        if let Some(change) = change {
+            // A query that starts at an offset inside a frame skips the rows before it.
+            let skip = self.inputs[index].position.offset.saturating_sub(frame.first_offset) as usize;
+            let rows = change.batch.num_rows();
+            let change = if skip == 0 { change } else { change.slice(skip.min(rows), rows - skip.min(rows)) };
+            self.graph.push(index, change)?;
+        }
+        if frame.kind == FrameKind::Punctuation {
+            let relation = self.inputs[index].source.relation();
+            if let Some(punctuation) = (self.read_punctuation)(relation, &frame.meta) {
+                self.graph.punctuation(index, Arc::new(punctuation))?;
+            }
+        }
+        if watermark != i64::MIN {
+            self.graph.watermark(index, EventTime(watermark))?;
+        }
+        Ok(())
+    }
+
+    fn end_step(&mut self, report: &mut StepReport) -> Result<()> {
+        let output = self.graph.step_end()?;
+        let watermark = self.graph.output_watermark().0.max(self.written_watermark);
+        let meta = EntryMeta { watermark, frontier: self.frontier() };
+        let rows: u64 = output.changes.iter().map(|change| change.batch.num_rows() as u64).sum();
+        let StepOutput { changes, late, rejected, .. } = output;
+        report.late = late;
+        report.rejected = rejected;
+        if let Some((recorded, recorded_rows)) = self.replay.pop_front() {
+            if rows != recorded_rows {
+                return Err(misfit(&format!("an entry of {recorded_rows} rows came out with {rows}")));
+            }
+            self.written_watermark = recorded.watermark;
+            return Ok(());
+        }
+        let moved = self.write_progress && watermark > self.written_watermark;
+        let frame = if rows > 0 {
+            self.changelog.frame(&changes, self.written_watermark, &meta)?
+        } else if moved {
+            Changelog::progress(&meta)
+        } else {
+            return Ok(());
+        };
+        self.changelog.append(vec![frame], self.sync)?;
+        self.written_watermark = watermark;
+        report.rows_out = rows;
+        report.progressed = true;
+        Ok(())
+    }
+}
+
+fn misfit(detail: &str) -> Error {
+    Error::new(SqlState::SNAPSHOT_MISMATCH, "changelog does not fit the plan of the query")
+        .with_detail(format!("On replay {detail}."))
+        .with_hint("Drop the query and create it again to recompute it from the retained log.")
+}

@@ -1,0 +1,207 @@
+//! Binds names and types: from SQL to DataFusion's logical plan, optimised.
+//!
+//! DataFusion plans and optimises; window functions come in through
+//! [`crate::planner::window_call::WindowPlanner`]. Streams are plain table sources, so nothing here
+//! can run anything.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::common::{DFSchema, Result as PlannerResult, TableReference};
+use datafusion::config::ConfigOptions;
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, RelationPlanner, TypePlanner,
+};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext};
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion::sql::sqlparser::ast::{
+    DataType as SqlType, Expr as SqlExpr, Query, Statement as SqlStatement, TimezoneInfo,
+};
+
+use crate::planner::error::{PlanError, from_datafusion};
+use crate::planner::functions;
+use crate::planner::hidden::exclude_hidden;
+use crate::planner::relations::{RelationInfo, RelationLookup};
+use crate::planner::window_call::WindowPlanner;
+
+/// What the plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A continuous query: now() is the row's ingest time.
+    Continuous,
+    /// A SELECT, answered once.
+    Once,
+}
+
+/// Binds a query; not optimised yet.
+pub fn bind(
+    query: &Query,
+    lookup: &dyn RelationLookup,
+    purpose: Purpose,
+) -> Result<LogicalPlan, PlanError> {
+    let mut query = query.clone();
+    exclude_hidden(&mut query, lookup);
+    let context = Context {
+        lookup,
+        purpose,
+        relation_planners: vec![Arc::new(WindowPlanner)],
+    };
+    let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
+    let planner = SqlToRel::new_with_options(&context, options);
+    planner.sql_statement_to_plan(SqlStatement::Query(Box::new(query))).map_err(from_datafusion)
+}
+
+/// Binds a single expression against the given columns.
+pub fn expression(
+    expr: &SqlExpr,
+    schema: &DFSchema,
+    lookup: &dyn RelationLookup,
+    planner_context: &mut PlannerContext,
+) -> Result<Expr, PlanError> {
+    let context =
+        Context { lookup, purpose: Purpose::Continuous, relation_planners: vec![] };
+    let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
+    let planner = SqlToRel::new_with_options(&context, options);
+    planner.sql_to_expr(expr.clone(), schema, planner_context).map_err(from_datafusion)
+}
+
+/// Optimises the plan of a continuous query with the rules that keep its meaning on a stream.
+pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
+    let options = functions::state().config_options();
+    let plan = Analyzer::new()
+        .execute_and_check(plan, options, |_, _| {})
+        .map_err(from_datafusion)?;
+    let rules = Optimizer::new()
+        .rules
+        .into_iter()
+        // It splits DISTINCT aggregates into two stages, which costs a stream twice the state.
+        .filter(|rule| rule.name() != "single_distinct_aggregation_to_group_by")
+        .collect();
+    let context = OptimizerContext::new_with_config_options(Arc::clone(options))
+        .without_query_execution_start_time();
+    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {}).map_err(from_datafusion)
+}
+
+/// Runs `work` on a thread whose stack fits the deepest plan that the parser's limits let through.
+pub fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    const STACK_BYTES: usize = 64 << 20;
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("plan".into())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, work)
+            .expect("the system gives us a thread")
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+struct Context<'a> {
+    lookup: &'a dyn RelationLookup,
+    purpose: Purpose,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+}
+
+impl Context<'_> {
+    fn relation(&self, reference: &TableReference) -> Option<RelationInfo> {
+        let name = match reference {
+            TableReference::Bare { table } => table.to_string(),
+            TableReference::Partial { schema, table } => format!("{schema}.{table}"),
+            TableReference::Full { schema, table, .. } => format!("{schema}.{table}"),
+        };
+        self.lookup.relation(name.strip_prefix("public.").unwrap_or(&name))
+    }
+
+    fn similar(&self, name: &str) -> Option<String> {
+        let distance = |other: &String| datafusion::common::utils::datafusion_strsim::levenshtein(name, other);
+        self.lookup.names().into_iter().filter(|other| distance(other) <= 2).min_by_key(distance)
+    }
+}
+
+impl ContextProvider for Context<'_> {
+    fn get_table_source(&self, name: TableReference) -> PlannerResult<Arc<dyn TableSource>> {
+        match self.relation(&name) {
+            Some(info) => Ok(self.lookup.source(&info)),
+            None => {
+                let name = name.to_string();
+                let similar = self.similar(&name);
+                Err(PlanError::UndefinedRelation { name, similar }.into())
+            }
+        }
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        functions::state().expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(Types))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        let ours = (self.purpose == Purpose::Continuous).then(|| functions::row_clock_function(name));
+        ours.flatten().or_else(|| functions::state().scalar_functions().get(name).cloned())
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        functions::state().higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        functions::state().aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        functions::state().window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        functions::state().config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        functions::state().scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        functions::state().higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        functions::state().aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        functions::state().window_functions().keys().cloned().collect()
+    }
+}
+
+/// TIMESTAMP has microseconds, as in PostgreSQL; DataFusion's default is nanoseconds.
+#[derive(Debug)]
+struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql_type: &SqlType) -> PlannerResult<Option<FieldRef>> {
+        let zone = match sql_type {
+            SqlType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone)
+            | SqlType::Datetime(None) => None,
+            SqlType::Timestamp(None, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
+                Some("UTC".into())
+            }
+            _ => return Ok(None),
+        };
+        let data_type = DataType::Timestamp(TimeUnit::Microsecond, zone);
+        Ok(Some(Arc::new(Field::new("", data_type, true))))
+    }
+}

@@ -1,0 +1,224 @@
+//! Lists the situations in which a query cannot be planned.
+
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+
+use crate::error::{Report, SqlState};
+
+/// Why a query cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A relation of that name does not exist.
+    #[error("relation \"{name}\" does not exist")]
+    UndefinedRelation {
+        /// The name.
+        name: String,
+        /// A name that looks alike.
+        similar: Option<String>,
+    },
+    /// A window is over a column that no watermark bounds.
+    #[error("window over {relation} needs a watermark")]
+    WatermarkRequired {
+        /// What the window is over, with its kind and quoted.
+        relation: String,
+        /// The column that the window is over.
+        column: String,
+    },
+    /// The answer would need rows that are never retracted.
+    #[error("{what} needs append-only input")]
+    AppendOnlyRequired {
+        /// What needs it.
+        what: String,
+        /// Why the input is not.
+        detail: String,
+    },
+    /// `require_bounded_state` is set and the state is not.
+    #[error("state of continuous query would be unbounded")]
+    UnboundedState {
+        /// Which node, and why.
+        detail: String,
+    },
+    /// Not supported.
+    #[error("{what} is not supported in a continuous query")]
+    NotSupported {
+        /// What.
+        what: String,
+        /// What to do instead.
+        hint: String,
+    },
+    /// A window function is called wrongly.
+    #[error("{message}")]
+    Window {
+        /// The code: 42P20, 22023, 42803, 42601.
+        code: SqlState,
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// DataFusion's planner refused.
+    #[error("{message}")]
+    Refused {
+        /// The code that fits.
+        code: SqlState,
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+}
+
+impl PlanError {
+    /// A misuse of a window function.
+    pub fn window(code: SqlState, message: impl Into<String>) -> PlanError {
+        PlanError::Window { code, message: message.into(), hint: None }
+    }
+
+    /// Something that this version does not do.
+    pub fn unsupported(what: impl Into<String>, hint: impl Into<String>) -> PlanError {
+        PlanError::NotSupported { what: what.into(), hint: hint.into() }
+    }
+}
+
+impl Report for PlanError {
+    fn code(&self) -> SqlState {
+        match self {
+            PlanError::UndefinedRelation { .. } => SqlState::UNDEFINED_RELATION,
+            PlanError::WatermarkRequired { .. } => SqlState::WATERMARK_REQUIRED,
+            PlanError::AppendOnlyRequired { .. } => SqlState::APPEND_ONLY_REQUIRED,
+            PlanError::UnboundedState { .. } => SqlState::UNBOUNDED_STATE,
+            PlanError::NotSupported { .. } => SqlState::NOT_SUPPORTED,
+            PlanError::Window { code, .. } | PlanError::Refused { code, .. } => *code,
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            PlanError::WatermarkRequired { column, .. } => Some(format!(
+                "No watermark bounds column \"{column}\", so no window over it could ever close."
+            )),
+            PlanError::AppendOnlyRequired { detail, .. }
+            | PlanError::UnboundedState { detail } => Some(detail.clone()),
+            PlanError::UndefinedRelation { .. }
+            | PlanError::NotSupported { .. }
+            | PlanError::Window { .. }
+            | PlanError::Refused { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            PlanError::UndefinedRelation { similar, .. } => similar
+                .as_ref()
+                .map(|name| format!("Perhaps you meant \"{name}\"."))
+                .or_else(|| Some("SHOW STREAMS, SHOW TABLES and SHOW QUERIES list what exists.".into())),
+            PlanError::WatermarkRequired { column, .. } => Some(format!(
+                "Add WATERMARK FOR {column} AS {column} - INTERVAL '5' SECOND to the stream, \
+                 or accept unbounded state with EMIT CHANGES."
+            )),
+            PlanError::AppendOnlyRequired { .. } => {
+                Some("Use an input that is append-only, such as a stream or a query with EMIT ON CLOSE.".into())
+            }
+            PlanError::UnboundedState { .. } => Some(
+                "Group by a time window over a watermarked column, or drop require_bounded_state."
+                    .into(),
+            ),
+            PlanError::NotSupported { hint, .. } => Some(hint.clone()),
+            PlanError::Window { hint, .. } | PlanError::Refused { hint, .. } => hint.clone(),
+        }
+    }
+}
+
+impl From<PlanError> for DataFusionError {
+    fn from(error: PlanError) -> DataFusionError {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+/// Finds the code that fits an error of DataFusion's planner; our own errors come back unchanged.
+pub fn from_datafusion(error: DataFusionError) -> PlanError {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast::<PlanError>() {
+            Ok(ours) => *ours,
+            Err(other) => refused(SqlState::INTERNAL, &other.to_string()),
+        },
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            from_datafusion(*inner)
+        }
+        DataFusionError::Collection(mut errors) if !errors.is_empty() => {
+            from_datafusion(errors.swap_remove(0))
+        }
+        DataFusionError::SchemaError(schema_error, _) => schema(*schema_error),
+        DataFusionError::NotImplemented(text) => refused(SqlState::NOT_SUPPORTED, &text),
+        other => {
+            let text = other.strip_backtrace();
+            refused(code_of(&text), &text)
+        }
+    }
+}
+
+fn schema(error: SchemaError) -> PlanError {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => PlanError::Refused {
+            code: SqlState::UNDEFINED_COLUMN,
+            message: format!("column \"{}\" does not exist", field.name),
+            hint: (!valid_fields.is_empty()).then(|| {
+                let names: Vec<String> = valid_fields.iter().map(|f| f.name.clone()).collect();
+                format!("Columns are: {}.", names.join(", "))
+            }),
+        },
+        SchemaError::AmbiguousReference { field } => PlanError::Refused {
+            code: SqlState::AMBIGUOUS_COLUMN,
+            message: format!("column reference \"{}\" is ambiguous", field.name),
+            hint: Some("Qualify the column with the name of its relation.".into()),
+        },
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => PlanError::Refused {
+            code: SqlState::DUPLICATE_COLUMN,
+            message: format!("column \"{name}\" specified more than once"),
+            hint: Some("Give the columns different names with AS.".into()),
+        },
+    }
+}
+
+/// DataFusion has no codes: the opening words of its messages tell the situation.
+fn code_of(text: &str) -> SqlState {
+    let has = |needle: &str| text.contains(needle);
+    if has("must appear in the GROUP BY") || has("must be in GROUP BY") || has("in the SELECT list must") {
+        SqlState::GROUPING
+    } else if has("Invalid function") || has("No function matches") || has("does not support zero arguments") || has("Failed to coerce arguments") {
+        SqlState::UNDEFINED_FUNCTION
+    } else if has("Divide by zero") || has("DivideByZero") {
+        SqlState::DIVISION_BY_ZERO
+    } else if has("coerce") || has("Cannot cast") || has("incompatible") || has("Cannot infer common") {
+        SqlState::TYPE_MISMATCH
+    } else if has("Parser error") || has("parse") {
+        SqlState::INVALID_TEXT
+    } else if has("Overflow") || has("overflow") {
+        SqlState::NUMERIC_RANGE
+    } else if has("not supported") || has("Unsupported") || has("not implemented") {
+        SqlState::NOT_SUPPORTED
+    } else {
+        SqlState::SYNTAX
+    }
+}
+
+fn refused(code: SqlState, text: &str) -> PlanError {
+    PlanError::Refused { code, message: tidy_message(text), hint: None }
+}
+
+/// Brings a foreign message under the message law: no prefix, lower case, one line, no full stop.
+pub fn tidy_message(text: &str) -> String {
+    let mut line = text.lines().next().unwrap_or_default().trim();
+    for prefix in ["Error during planning: ", "Execution error: ", "Arrow error: ", "Optimizer rule ", "External error: ", "Schema error: ", "This feature is not implemented: "] {
+        line = line.strip_prefix(prefix).unwrap_or(line);
+    }
+    let line = line.trim_end_matches('.');
+    let mut chars = line.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
+            first.to_lowercase().chain(line[first.len_utf8()..].chars()).collect()
+        }
+        _ => line.to_string(),
+    }
+}

@@ -1,0 +1,170 @@
+//! Prints a plan as EXPLAIN shows it: each operator with its state bound, and what flows out of it.
+
+use std::fmt::Write;
+
+use crate::operators::aggregates::spec::AggregateSpec;
+use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
+use crate::operators::window_aggregate::WindowSource;
+use crate::planner::physical::{Node, PhysicalPlan, StateBound};
+
+/// The operator's name in EXPLAIN, metrics and `weir.operators`.
+pub fn node_name(node: &Node) -> &'static str {
+    match node {
+        Node::Source(_) => "Source",
+        Node::FilterProject(_) => "FilterProject",
+        Node::Unnest(_) => "Unnest",
+        Node::Union => "Union",
+        Node::Delay(_) => "Delay",
+        Node::WindowAssign(_) => "WindowAssign",
+        Node::WindowAggregate(_) => "WindowAggregate",
+        Node::SessionAggregate(_) => "SessionAggregate",
+        Node::CountWindow(_) => "CountWindow",
+        Node::PunctuationWindow(_) => "PunctuationWindow",
+        Node::Aggregate(_) => "Aggregate",
+    }
+}
+
+/// One line for each operator and one for the edge above it, root first.
+pub fn explain(plan: &PhysicalPlan) -> Vec<String> {
+    let mut lines = Vec::new();
+    print(plan, 0, &mut lines);
+    lines
+}
+
+fn print(plan: &PhysicalPlan, depth: usize, lines: &mut Vec<String>) {
+    let indent = "  ".repeat(depth);
+    let detail = describe(plan);
+    let separator = if detail.is_empty() { "" } else { ": " };
+    lines.push(format!("{indent}{}{separator}{detail}", node_name(&plan.node)));
+    let state = match &plan.state {
+        StateBound::Stateless => "none".to_string(),
+        StateBound::Bounded(text) => format!("bounded: {text}"),
+        StateBound::Unbounded(text) => format!("unbounded: {text}"),
+    };
+    lines.push(format!("{indent}    state {state}"));
+    lines.push(format!("{indent}    output {}", edge(plan)));
+    for input in &plan.inputs {
+        print(input, depth + 1, lines);
+    }
+}
+
+/// What flows out: append-only or changelog, watermark, key.
+fn edge(plan: &PhysicalPlan) -> String {
+    let mut text =
+        String::from(if plan.facts.append_only { "append-only" } else { "changelog" });
+    if plan.facts.event_times.is_empty() {
+        text.push_str(", no watermark");
+    }
+    for time in &plan.facts.event_times {
+        let name = plan.schema.field(time.column).name();
+        let is_time = plan.schema.field(time.column).data_type().is_temporal();
+        match time.delay {
+            0 => write!(text, ", watermark on {name}"),
+            delay if is_time => write!(text, ", watermark on {name} - {}", duration(delay)),
+            delay => write!(text, ", watermark on {name} - {delay}"),
+        }
+        .expect("writing to a string does not fail");
+    }
+    if let Some(key) = &plan.facts.unique_key {
+        let names: Vec<&str> = key.iter().map(|c| plan.schema.field(*c).name().as_str()).collect();
+        write!(text, ", unique key ({})", names.join(", ")).expect("writing to a string does not fail");
+    }
+    text
+}
+
+fn describe(plan: &PhysicalPlan) -> String {
+    match &plan.node {
+        Node::Source(source) => {
+            let names: Vec<&str> =
+                plan.schema.fields().iter().map(|f| f.name().as_str()).collect();
+            format!("{} {} ({})", source.kind.noun(), source.relation, names.join(", "))
+        }
+        Node::FilterProject(spec) => {
+            let mut parts = Vec::new();
+            if let Some(filter) = &spec.filter {
+                parts.push(format!("filter {filter}"));
+            }
+            if let Some(projection) = &spec.projection {
+                let columns: Vec<String> =
+                    projection.iter().map(|(expr, name)| format!("{expr} AS {name}")).collect();
+                parts.push(format!("project {}", columns.join(", ")));
+            }
+            parts.join("; ")
+        }
+        Node::Unnest(_) | Node::Union => String::new(),
+        Node::Delay(delay) => format!("watermark - {}", duration(*delay)),
+        Node::WindowAssign(spec) => format!("{:?}", spec.window.kind),
+        Node::WindowAggregate(spec) => {
+            let window = match &spec.window {
+                WindowSource::Time(window) => format!("{:?}", window.kind),
+                WindowSource::Assigned { .. } => "windows of the input".into(),
+            };
+            grouped(plan, &window, &spec.keys, &spec.aggregates, &spec.emit)
+        }
+        Node::SessionAggregate(spec) => {
+            let window = format!("gap {}", duration(spec.window.gap));
+            grouped(plan, &window, &spec.keys, &spec.aggregates, &spec.emit)
+        }
+        Node::CountWindow(spec) => {
+            let window = format!("size {} slide {}", spec.window.size, spec.window.slide);
+            grouped(plan, &window, &spec.keys, &spec.aggregates, &spec.emit)
+        }
+        Node::PunctuationWindow(spec) => {
+            grouped(plan, "start and end rows", &spec.keys, &spec.aggregates, &spec.emit)
+        }
+        Node::Aggregate(spec) => {
+            grouped(plan, "no window", &spec.keys, &spec.aggregates, &spec.emit)
+        }
+    }
+}
+
+fn grouped(
+    plan: &PhysicalPlan,
+    window: &str,
+    keys: &[usize],
+    aggregates: &[AggregateSpec],
+    emit: &EmitSpec,
+) -> String {
+    let input = &plan.inputs[0].schema;
+    let keys: Vec<&str> = keys.iter().map(|key| input.field(*key).name().as_str()).collect();
+    let aggregates: Vec<String> = aggregates.iter().map(ToString::to_string).collect();
+    format!(
+        "{window}; keys ({}); aggregates ({}); emit {}",
+        keys.join(", "),
+        aggregates.join(", "),
+        emit_text(emit)
+    )
+}
+
+fn emit_text(emit: &EmitSpec) -> String {
+    let refinement = |refinement| match refinement {
+        Refinement::Retracting => "retracting",
+        Refinement::Accumulating => "accumulating",
+        Refinement::Discarding => "discarding",
+    };
+    let mut text = match emit.mode {
+        EmitMode::OnClose => "on close".to_string(),
+        EmitMode::Changes => "changes".to_string(),
+        EmitMode::EveryInterval { interval, refinement: r } => {
+            format!("every {}, {}", duration(interval), refinement(r))
+        }
+        EmitMode::EveryRows { rows, refinement: r } => {
+            format!("every {rows} rows, {}", refinement(r))
+        }
+    };
+    if emit.allowed_lateness > 0 {
+        write!(text, ", allowed lateness {}", duration(emit.allowed_lateness))
+            .expect("writing to a string does not fail");
+    }
+    text
+}
+
+/// Microseconds in the largest unit that fits.
+fn duration(micros: i64) -> String {
+    for (unit, width) in [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1_000)] {
+        if micros != 0 && micros % width == 0 {
+            return format!("{} {unit}", micros / width);
+        }
+    }
+    format!("{micros} us")
+}

@@ -1,0 +1,162 @@
+//! Adds the functions that DataFusion lacks or that mean something else in a continuous query.
+
+use std::any::Any;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, AsArray, ListBuilder, StringViewBuilder};
+use arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
+};
+use datafusion::prelude::SessionConfig;
+
+use crate::operators::row_clock;
+
+/// DataFusion's functions and planners, and ours; built once.
+pub fn state() -> &'static SessionState {
+    static STATE: LazyLock<SessionState> = LazyLock::new(|| {
+        let mut config = SessionConfig::new().with_information_schema(false);
+        config.options_mut().sql_parser.map_string_types_to_utf8view = true;
+        let mut builder = SessionStateBuilder::new().with_config(config).with_default_features();
+        if let Some(functions) = builder.scalar_functions() {
+            functions.push(Arc::new(ScalarUDF::from(RegexpExtractAll::new())));
+        }
+        builder.build()
+    });
+    &STATE
+}
+
+/// `now()` and its kin as a continuous query means them; `None` for any other name.
+pub fn row_clock_function(name: &str) -> Option<Arc<ScalarUDF>> {
+    static NOW: LazyLock<[Arc<ScalarUDF>; 3]> = LazyLock::new(|| {
+        [Moment::Now, Moment::Date, Moment::Time]
+            .map(|moment| Arc::new(ScalarUDF::from(RowClock::new(moment))))
+    });
+    let index = match name {
+        "now" | "current_timestamp" => 0,
+        "current_date" | "today" => 1,
+        "current_time" => 2,
+        _ => return None,
+    };
+    Some(Arc::clone(&NOW[index]))
+}
+
+/// Whether the function is one of [`row_clock_function`]'s.
+pub fn is_row_clock(function: &ScalarUDF) -> bool {
+    (function.inner().as_ref() as &dyn Any).is::<RowClock>()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Moment {
+    Now,
+    Date,
+    Time,
+}
+
+/// The row's ingest time. Volatile, so that it is neither folded nor shared.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RowClock {
+    moment: Moment,
+    signature: Signature,
+}
+
+impl RowClock {
+    fn new(moment: Moment) -> RowClock {
+        RowClock { moment, signature: Signature::nullary(Volatility::Volatile) }
+    }
+}
+
+impl ScalarUDFImpl for RowClock {
+    fn name(&self) -> &str {
+        match self.moment {
+            Moment::Now => "now",
+            Moment::Date => "current_date",
+            Moment::Time => "current_time",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(match self.moment {
+            Moment::Now => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Moment::Date => DataType::Date32,
+            Moment::Time => DataType::Time64(TimeUnit::Microsecond),
+        })
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let now = row_clock::get();
+        let day = 86_400_000_000;
+        let value = match self.moment {
+            Moment::Now => ScalarValue::TimestampMicrosecond(Some(now), Some("UTC".into())),
+            Moment::Date => {
+                ScalarValue::Date32(Some(i32::try_from(now.div_euclid(day)).unwrap_or(i32::MAX)))
+            }
+            Moment::Time => ScalarValue::Time64Microsecond(Some(now.rem_euclid(day))),
+        };
+        Ok(ColumnarValue::Scalar(value))
+    }
+}
+
+/// `regexp_extract_all(text, pattern) -> TEXT[]`: every match, or of each match the first group if
+/// the pattern has one.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RegexpExtractAll {
+    signature: Signature,
+}
+
+impl RegexpExtractAll {
+    fn new() -> RegexpExtractAll {
+        let texts = TypeSignature::Exact(vec![DataType::Utf8View, DataType::Utf8View]);
+        RegexpExtractAll { signature: Signature::new(texts, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for RegexpExtractAll {
+    fn name(&self) -> &str {
+        "regexp_extract_all"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true))))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let texts = args.args[0].to_array(rows)?;
+        let patterns = args.args[1].to_array(rows)?;
+        let (texts, patterns) = (texts.as_string_view(), patterns.as_string_view());
+        let mut compiled: Option<(String, regex::Regex)> = None;
+        let mut list = ListBuilder::new(StringViewBuilder::new());
+        for row in 0..rows {
+            if texts.is_null(row) || patterns.is_null(row) {
+                list.append_null();
+                continue;
+            }
+            let pattern = patterns.value(row);
+            if compiled.as_ref().is_none_or(|(text, _)| text != pattern) {
+                let regex = regex::Regex::new(pattern)
+                    .map_err(|_| exec_datafusion_err!("invalid regular expression '{pattern}'"))?;
+                compiled = Some((pattern.to_string(), regex));
+            }
+            let Some((_, regex)) = &compiled else { unreachable!("compiled just above") };
+            for captures in regex.captures_iter(texts.value(row)) {
+                let wanted = captures.get(1).or_else(|| captures.get(0));
+                list.values().append_option(wanted.map(|found| found.as_str()));
+            }
+            list.append(true);
+        }
+        Ok(ColumnarValue::Array(Arc::new(list.finish())))
+    }
+}

@@ -1,0 +1,185 @@
+//! Keeps the hidden columns of streams out of `*`: they are there to be named, not to be listed.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, VisitMut, VisitorMut,
+    WildcardAdditionalOptions,
+};
+
+use crate::data::schema::{INGEST_TIME, LATE, OFFSET};
+use crate::planner::relations::{RelationKind, RelationLookup};
+
+/// Rewrites every wildcard of the query that would show hidden columns.
+pub fn exclude_hidden(query: &mut Query, lookup: &dyn RelationLookup) {
+    let mut rewriter = Rewriter { lookup, shadowed: BTreeSet::new() };
+    let _: ControlFlow<()> = VisitMut::visit(query, &mut rewriter);
+}
+
+struct Rewriter<'a> {
+    lookup: &'a dyn RelationLookup,
+    /// Names of CTEs: they hide streams of the same name.
+    shadowed: BTreeSet<String>,
+}
+
+impl VisitorMut for Rewriter<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.shadowed.insert(fold(&cte.alias.name));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        self.set_expr(&mut query.body);
+        ControlFlow::Continue(())
+    }
+}
+
+impl Rewriter<'_> {
+    fn set_expr(&self, body: &mut SetExpr) {
+        match body {
+            SetExpr::Select(select) => self.select(select),
+            SetExpr::SetOperation { left, right, .. } => {
+                self.set_expr(left);
+                self.set_expr(right);
+            }
+            // Nested queries are visited as queries of their own.
+            _ => {}
+        }
+    }
+
+    fn select(&self, select: &mut Select) {
+        let factors: Vec<&TableFactor> = select
+            .from
+            .iter()
+            .flat_map(|from| {
+                std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
+            })
+            .collect();
+        if !factors.iter().any(|factor| self.exposes(factor)) {
+            return;
+        }
+        let described: Vec<(Option<ObjectName>, bool)> =
+            factors.iter().map(|factor| (name_of(factor), self.exposes(factor))).collect();
+        let items = std::mem::take(&mut select.projection);
+        for item in items {
+            match item {
+                SelectItem::Wildcard(options) if described.len() == 1 => {
+                    select.projection.push(SelectItem::Wildcard(excluding(options)));
+                }
+                SelectItem::Wildcard(options) if described.iter().all(|(name, _)| name.is_some()) => {
+                    for (name, exposes) in &described {
+                        let Some(name) = name.clone() else { unreachable!("all are named") };
+                        let options =
+                            if *exposes { excluding(options.clone()) } else { options.clone() };
+                        select.projection.push(SelectItem::QualifiedWildcard(
+                            SelectItemQualifiedWildcardKind::ObjectName(name),
+                            options,
+                        ));
+                    }
+                }
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(name),
+                    options,
+                ) if described.iter().any(|(other, exposes)| {
+                    *exposes && other.as_ref().is_some_and(|other| same(other, &name))
+                }) =>
+                {
+                    select.projection.push(SelectItem::QualifiedWildcard(
+                        SelectItemQualifiedWildcardKind::ObjectName(name),
+                        excluding(options),
+                    ));
+                }
+                other => select.projection.push(other),
+            }
+        }
+    }
+
+    /// Whether the relation's columns include the hidden ones.
+    fn exposes(&self, factor: &TableFactor) -> bool {
+        match factor {
+            TableFactor::Table { name, args: None, .. } => self.is_stream(name),
+            TableFactor::Table { args: Some(args), .. } => self.call_exposes(&args.args),
+            TableFactor::TableFunction { expr: Expr::Function(call), .. } => {
+                self.function_exposes(call)
+            }
+            _ => false,
+        }
+    }
+
+    fn function_exposes(&self, call: &datafusion::sql::sqlparser::ast::Function) -> bool {
+        use datafusion::sql::sqlparser::ast::FunctionArguments;
+        match &call.args {
+            FunctionArguments::List(list) => self.call_exposes(&list.args),
+            FunctionArguments::None | FunctionArguments::Subquery(_) => false,
+        }
+    }
+
+    fn call_exposes(&self, args: &[FunctionArg]) -> bool {
+        let relation = args.iter().find_map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
+            | FunctionArg::Named { arg: FunctionArgExpr::Expr(expr), .. }
+            | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(expr), .. } => Some(expr),
+            _ => None,
+        });
+        match relation {
+            Some(Expr::Identifier(name)) => self.is_stream(&ObjectName::from(vec![name.clone()])),
+            Some(Expr::CompoundIdentifier(names)) => self.is_stream(&ObjectName::from(names.clone())),
+            Some(Expr::Function(call)) => self.function_exposes(call),
+            _ => false,
+        }
+    }
+
+    fn is_stream(&self, name: &ObjectName) -> bool {
+        let [part] = name.0.as_slice() else { return false };
+        let Some(ident) = part.as_ident() else { return false };
+        let name = fold(ident);
+        !self.shadowed.contains(&name)
+            && self.lookup.relation(&name).is_some_and(|info| info.kind == RelationKind::Stream)
+    }
+}
+
+/// The name under which the relation's columns are qualified.
+fn name_of(factor: &TableFactor) -> Option<ObjectName> {
+    match factor {
+        TableFactor::Table { alias: Some(alias), .. }
+        | TableFactor::TableFunction { alias: Some(alias), .. }
+        | TableFactor::Derived { alias: Some(alias), .. } => {
+            Some(ObjectName::from(vec![alias.name.clone()]))
+        }
+        TableFactor::Table { name, args: None, .. } => Some(name.clone()),
+        _ => None,
+    }
+}
+
+fn same(a: &ObjectName, b: &ObjectName) -> bool {
+    let text = |name: &ObjectName| -> Vec<String> {
+        name.0.iter().filter_map(|part| part.as_ident().map(fold)).collect()
+    };
+    text(a) == text(b)
+}
+
+fn fold(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+fn excluding(mut options: WildcardAdditionalOptions) -> WildcardAdditionalOptions {
+    let mut names: Vec<ObjectName> = match options.opt_exclude.take() {
+        None => vec![],
+        Some(ExcludeSelectItem::Single(name)) => vec![name],
+        Some(ExcludeSelectItem::Multiple(names)) => names,
+    };
+    for hidden in [OFFSET, INGEST_TIME, LATE] {
+        let name = ObjectName::from(vec![Ident::new(hidden)]);
+        if !names.iter().any(|other| same(other, &name)) {
+            names.push(name);
+        }
+    }
+    options.opt_exclude = Some(ExcludeSelectItem::Multiple(names));
+    options
+}

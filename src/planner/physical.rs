@@ -1,0 +1,168 @@
+//! Names the plan of a continuous query: a tree of operator specs, each edge with what is known of it.
+//!
+//! The planner makes it, EXPLAIN prints it, [`crate::pipeline::build`] turns it into operators. It
+//! holds no state.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, SchemaRef};
+
+use crate::operators::aggregate::AggregateOpSpec;
+use crate::operators::count_window::CountWindowSpec;
+use crate::operators::filter_project::FilterProjectSpec;
+use crate::operators::punctuation_window::PunctuationWindowSpec;
+use crate::operators::session_aggregate::SessionAggregateSpec;
+use crate::operators::unnest::UnnestSpec;
+use crate::operators::window_aggregate::WindowAggregateSpec;
+use crate::operators::window_assign::WindowAssignSpec;
+use crate::planner::relations::RelationKind;
+
+/// What is known of the rows on an edge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// No retraction ever flows here.
+    pub append_only: bool,
+    /// The event-time columns: watermarked, each with its delay against the pipeline's watermark.
+    pub event_times: Vec<EventTimeColumn>,
+    /// A set of columns that identifies a row of the current result, if one is known.
+    pub unique_key: Option<Vec<usize>>,
+    /// Per column, whether it is a bound of a window that a node below made.
+    pub windows: Vec<Option<WindowRole>>,
+}
+
+/// A column that is a bound of a time window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WindowRole {
+    /// `window_start`.
+    Start,
+    /// `window_end`.
+    End,
+}
+
+/// Field metadata key under which a query's output remembers [`WindowRole`]s.
+const WINDOW_MARK: &str = "weir.window";
+
+impl WindowRole {
+    /// Reads the role from a field's metadata.
+    pub fn of_field(field: &Field) -> Option<WindowRole> {
+        match field.metadata().get(WINDOW_MARK).map(String::as_str) {
+            Some("start") => Some(WindowRole::Start),
+            Some("end") => Some(WindowRole::End),
+            _ => None,
+        }
+    }
+
+    /// Writes the role into a field's metadata.
+    pub fn mark(self, field: Field) -> Field {
+        let text = match self {
+            WindowRole::Start => "start",
+            WindowRole::End => "end",
+        };
+        let mut metadata = field.metadata().clone();
+        metadata.insert(WINDOW_MARK.into(), text.into());
+        field.with_metadata(metadata)
+    }
+}
+
+impl Facts {
+    /// The delay of an event-time column; `None` for other columns.
+    pub fn delay_of(&self, column: usize) -> Option<i64> {
+        self.event_times.iter().find(|time| time.column == column).map(|time| time.delay)
+    }
+
+    /// The facts of a projection: per output column the input column that it passes on unchanged.
+    pub fn project(&self, sources: &[Option<usize>]) -> Facts {
+        let position = |column: usize| sources.iter().position(|source| *source == Some(column));
+        let event_times = sources
+            .iter()
+            .enumerate()
+            .filter_map(|(column, source)| {
+                Some(EventTimeColumn { column, delay: self.delay_of((*source)?)? })
+            })
+            .collect();
+        Facts {
+            append_only: self.append_only,
+            event_times,
+            unique_key: self
+                .unique_key
+                .as_ref()
+                .and_then(|key| key.iter().map(|column| position(*column)).collect()),
+            windows: sources.iter().map(|source| self.windows[(*source)?]).collect(),
+        }
+    }
+}
+
+/// A column whose values the watermark bounds from below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventTimeColumn {
+    /// Column index.
+    pub column: usize,
+    /// Rows below `watermark - delay` are not expected. In the column's units.
+    pub delay: i64,
+}
+
+/// One node with its inputs.
+#[derive(Debug, Clone)]
+pub struct PhysicalPlan {
+    /// What the node does.
+    pub node: Node,
+    /// Columns of the output.
+    pub schema: SchemaRef,
+    /// What is known of the output.
+    pub facts: Facts,
+    /// How much state the node holds and when rows leave it, as EXPLAIN says it.
+    pub state: StateBound,
+    /// Where the rows come from.
+    pub inputs: Vec<PhysicalPlan>,
+}
+
+/// How much state a node holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateBound {
+    /// None at all.
+    Stateless,
+    /// Bounded; the text says by what, and when rows leave.
+    Bounded(String),
+    /// Unbounded; the text says why.
+    Unbounded(String),
+}
+
+/// What a node does.
+#[derive(Debug, Clone)]
+pub enum Node {
+    /// Reads a stream, a table, or the changelog of another query.
+    Source(SourceSpec),
+    /// Filters and projects.
+    FilterProject(Arc<FilterProjectSpec>),
+    /// Makes a row of each element of lists.
+    Unnest(Arc<UnnestSpec>),
+    /// Puts the rows of several inputs into one stream (UNION ALL).
+    Union,
+    /// Holds the watermark back by so many units, for windows over a delayed event-time column.
+    Delay(i64),
+    /// Adds window columns to rows (time windows without GROUP BY).
+    WindowAssign(Arc<WindowAssignSpec>),
+    /// Groups by window and key over tumbling, sliding, cumulating and landmark windows.
+    WindowAggregate(Arc<WindowAggregateSpec>),
+    /// Groups by session and key.
+    SessionAggregate(Arc<SessionAggregateSpec>),
+    /// Groups by count window and partition.
+    CountWindow(Arc<CountWindowSpec>),
+    /// Groups by punctuation window and partition.
+    PunctuationWindow(Arc<PunctuationWindowSpec>),
+    /// Groups without a window.
+    Aggregate(Arc<AggregateOpSpec>),
+}
+
+/// A relation at the bottom of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceSpec {
+    /// Name of the stream, table or query.
+    pub relation: Arc<str>,
+    /// What it is.
+    pub kind: RelationKind,
+    /// Indices into the relation's columns followed by the hidden ones (streams only).
+    pub columns: Vec<usize>,
+    /// Whether a `_ingest_time` column serves as the event time (streams without WATERMARK).
+    pub processing_time: bool,
+}

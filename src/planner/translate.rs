@@ -1,0 +1,551 @@
+//! Translates DataFusion's optimised logical plan into a tree of operator specs.
+//!
+//! The walk goes bottom-up and carries, for each output column of a logical node, where it stands in
+//! the physical output ([`Slot`]). A window function does not become an operator at once: it stays
+//! *pending*, its columns virtual, until a GROUP BY takes it up (so that rows fold into slices and are
+//! never multiplied by the number of their windows) or until something needs the columns row by row
+//! (then [`crate::operators::window_assign`] makes them real). See [`super::windowed`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, TableReference};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+
+use crate::operators::emit::EmitMode;
+use crate::operators::filter_project::FilterProjectSpec;
+use crate::planner::error::{PlanError, from_datafusion};
+use crate::planner::functions;
+use crate::planner::physical::{
+    EventTimeColumn, Facts, Node, PhysicalPlan, SourceSpec, StateBound, WindowRole,
+};
+use crate::planner::relations::{RelationKind, RelationSource};
+use crate::planner::window_node::{WindowColumn, WindowKind, WindowNode};
+
+/// What the EMIT clause asks, resolved to widths.
+#[derive(Debug, Clone)]
+pub struct EmitRequest {
+    /// The mode, if one was written.
+    pub mode: Option<EmitMode>,
+    /// ALLOWED LATENESS, 0 if not written.
+    pub allowed_lateness: i64,
+}
+
+/// Where an output column of a logical node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// In this physical column.
+    Column(usize),
+    /// Nowhere yet: it is a column of the pending window.
+    Window(WindowColumn),
+}
+
+/// A window whose rows have not been assigned yet. Numbers are physical columns of the input.
+#[derive(Debug, Clone)]
+pub(super) struct Pending {
+    pub kind: WindowKind,
+    pub time: Option<usize>,
+    pub partition: Vec<usize>,
+    pub start: Option<usize>,
+    pub end: Option<usize>,
+    /// Boolean column: which rows count, after the windows are formed (WHERE beside a window).
+    pub row_filter: Option<usize>,
+    /// Conditions on the window's columns alone, with the name each column had.
+    pub window_filters: Vec<(Expr, Vec<NamedWindowColumn>)>,
+}
+
+pub(super) type NamedWindowColumn = (Option<TableReference>, FieldRef, WindowColumn);
+
+/// A logical node, translated.
+#[derive(Debug, Clone)]
+pub(super) struct Built {
+    pub plan: PhysicalPlan,
+    /// The logical node's columns.
+    pub schema: DFSchemaRef,
+    /// One per logical column.
+    pub slots: Vec<Slot>,
+    pub pending: Option<Pending>,
+}
+
+/// Walks a plan.
+pub(super) struct Translator {
+    pub emit: EmitRequest,
+    pub properties: ExecutionProps,
+    pub planning: PhysicalPlanningContext,
+}
+
+/// Translates a whole query; the output has exactly the logical plan's columns.
+pub(super) fn translate(
+    logical: &LogicalPlan,
+    emit: EmitRequest,
+) -> Result<PhysicalPlan, PlanError> {
+    let translator = Translator {
+        emit,
+        properties: ExecutionProps::new(),
+        planning: PhysicalPlanningContext::default(),
+    };
+    let built = translator.build(logical, true)?;
+    let built = translator.materialize(built)?;
+    translator.arrange(built)
+}
+
+impl Translator {
+    /// Translates a node; `outermost` says whether no aggregate lies above it.
+    pub(super) fn build(&self, logical: &LogicalPlan, outermost: bool) -> Result<Built, PlanError> {
+        match logical {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => {
+                let built = self.build(&alias.input, outermost)?;
+                Ok(Built { schema: Arc::clone(&alias.schema), ..built })
+            }
+            LogicalPlan::Projection(projection) => {
+                let built = self.build(&projection.input, outermost)?;
+                self.project(built, &projection.expr, &projection.schema)
+            }
+            LogicalPlan::Filter(filter) => {
+                let built = self.build(&filter.input, outermost)?;
+                self.filter(built, &filter.predicate)
+            }
+            LogicalPlan::Extension(extension) => {
+                match extension.node.as_any().downcast_ref::<WindowNode>() {
+                    Some(node) => self.window(node, outermost),
+                    None => Err(unsupported(logical)),
+                }
+            }
+            LogicalPlan::Aggregate(aggregate) => {
+                let built = self.build(&aggregate.input, false)?;
+                self.aggregate(built, aggregate, outermost)
+            }
+            LogicalPlan::Union(union) => self.union(union, outermost),
+            LogicalPlan::Unnest(unnest) => {
+                let built = self.build(&unnest.input, outermost)?;
+                let built = self.materialize(built)?;
+                self.unnest(built, unnest)
+            }
+            other => Err(unsupported(other)),
+        }
+    }
+
+    fn scan(&self, scan: &datafusion::logical_expr::TableScan) -> Result<Built, PlanError> {
+        let Some(source) = scan.source.downcast_ref::<RelationSource>() else {
+            return Err(PlanError::unsupported(
+                format!("relation \"{}\"", scan.table_name),
+                "Use a stream, a table or a continuous query.",
+            ));
+        };
+        let info = &source.info;
+        if info.kind == RelationKind::System {
+            return Err(PlanError::unsupported(
+                format!("system relation \"{}\"", info.name),
+                "Ask it with SELECT; its content is not a stream.",
+            ));
+        }
+        let columns: Vec<usize> = match &scan.projection {
+            Some(projection) => projection.clone(),
+            None => (0..info.schema.fields().len()).collect(),
+        };
+        let schema = Arc::new(info.schema.project(&columns).map_err(|e| from_datafusion(e.into()))?);
+        let position = |column: usize| columns.iter().position(|c| *c == column);
+        let event_times = info
+            .event_times
+            .iter()
+            .filter_map(|time| {
+                Some(EventTimeColumn { column: position(time.column)?, delay: time.delay })
+            })
+            .collect();
+        let unique_key = info
+            .unique_key
+            .as_ref()
+            .and_then(|key| key.iter().map(|column| position(*column)).collect());
+        let windows = schema.fields().iter().map(|field| WindowRole::of_field(field)).collect();
+        let plan = PhysicalPlan {
+            node: Node::Source(SourceSpec {
+                relation: Arc::clone(&info.name),
+                kind: info.kind,
+                columns,
+                processing_time: info.processing_time,
+            }),
+            facts: Facts { append_only: info.append_only, event_times, unique_key, windows },
+            state: StateBound::Stateless,
+            inputs: vec![],
+            schema,
+        };
+        let slots = (0..plan.schema.fields().len()).map(Slot::Column).collect();
+        Ok(Built { plan, schema: Arc::clone(&scan.projected_schema), slots, pending: None })
+    }
+
+    fn project(
+        &self,
+        mut built: Built,
+        exprs: &[Expr],
+        schema: &DFSchemaRef,
+    ) -> Result<Built, PlanError> {
+        if built.pending.is_some()
+            && exprs.iter().any(|e| built.plain_window(e).is_none() && built.uses_window(e))
+        {
+            built = self.materialize(built)?;
+        }
+        let names = built.physical_names()?;
+        let mut outputs: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::new();
+        let mut slots = Vec::with_capacity(exprs.len());
+        for (expr, field) in exprs.iter().zip(schema.fields()) {
+            if let Some(column) = built.plain_window(expr) {
+                slots.push(Slot::Window(column));
+                continue;
+            }
+            slots.push(Slot::Column(outputs.len()));
+            outputs.push((self.lower(expr, &names)?, field.name().clone()));
+        }
+        let pending = built.pending.take().map(|pending| keep_pending(pending, &built.plan, &mut outputs));
+        let plan = self.filter_project(built.plan, None, Some(outputs))?;
+        Ok(Built { plan, schema: Arc::clone(schema), slots, pending })
+    }
+
+    fn filter(&self, mut built: Built, predicate: &Expr) -> Result<Built, PlanError> {
+        let conjuncts = datafusion::logical_expr::utils::split_conjunction(predicate);
+        let mut below = Vec::new();
+        let mut beside = Vec::new();
+        for conjunct in conjuncts {
+            let Some(pending) = &built.pending else {
+                below.push(conjunct);
+                continue;
+            };
+            let columns = columns_of(conjunct);
+            let of_window =
+                columns.iter().filter(|column| built.window_column(column).is_some()).count();
+            let time_window = matches!(pending.kind, WindowKind::Time(_));
+            if of_window == 0 && time_window {
+                below.push(conjunct);
+            } else if of_window == 0 {
+                beside.push(conjunct.clone());
+            } else if of_window == columns.len() {
+                let named = built.named_window_columns(&columns);
+                let pending = built.pending.as_mut().expect("looked at just above");
+                pending.window_filters.push((conjunct.clone(), named));
+            } else if time_window {
+                built = self.materialize(built)?;
+                below.push(conjunct);
+            } else {
+                return Err(PlanError::unsupported(
+                    format!("a condition on both {} and its rows", pending.kind.name()),
+                    "Put the condition on the window into HAVING, or around the query.",
+                ));
+            }
+        }
+        if let Some(condition) = beside.into_iter().reduce(|a, b| a.and(b)) {
+            built = self.add_row_filter(built, &condition)?;
+        }
+        if let Some(condition) = below.into_iter().cloned().reduce(|a, b| a.and(b)) {
+            let names = built.physical_names()?;
+            let condition = self.lower(&condition, &names)?;
+            built.plan = self.filter_project(built.plan, Some(condition), None)?;
+        }
+        Ok(built)
+    }
+
+    fn union(
+        &self,
+        union: &datafusion::logical_expr::Union,
+        outermost: bool,
+    ) -> Result<Built, PlanError> {
+        let mut inputs = Vec::with_capacity(union.inputs.len());
+        for input in &union.inputs {
+            let built = self.build(input, outermost)?;
+            let built = self.materialize(built)?;
+            inputs.push(self.arrange(built)?);
+        }
+        let fields: Vec<Field> = union
+            .schema
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(i, f)| Field::new(f.name(), inputs[0].schema.field(i).data_type().clone(), true))
+            .collect();
+        let width = fields.len();
+        let event_times = (0..width)
+            .filter_map(|column| {
+                let delays: Option<Vec<i64>> =
+                    inputs.iter().map(|input| input.facts.delay_of(column)).collect();
+                Some(EventTimeColumn { column, delay: delays?.into_iter().max()? })
+            })
+            .collect();
+        let facts = Facts {
+            append_only: inputs.iter().all(|input| input.facts.append_only),
+            event_times,
+            unique_key: None,
+            windows: vec![None; width],
+        };
+        let plan = PhysicalPlan {
+            node: Node::Union,
+            schema: Arc::new(Schema::new(fields)),
+            facts,
+            state: StateBound::Stateless,
+            inputs,
+        };
+        let slots = (0..width).map(Slot::Column).collect();
+        Ok(Built { plan, schema: Arc::clone(&union.schema), slots, pending: None })
+    }
+
+    /// Puts the physical columns into the order of the logical ones and drops the rest.
+    pub(super) fn arrange(&self, built: Built) -> Result<PhysicalPlan, PlanError> {
+        let wanted: Vec<usize> = built.slots.iter().map(|slot| slot.column()).collect();
+        let named_right = built
+            .schema
+            .fields()
+            .iter()
+            .zip(built.plan.schema.fields())
+            .all(|(logical, physical)| logical.name() == physical.name());
+        let identity = wanted.iter().copied().eq(0..built.plan.schema.fields().len());
+        if identity && named_right {
+            return Ok(built.plan);
+        }
+        let outputs = wanted
+            .iter()
+            .zip(built.schema.fields())
+            .map(|(column, field)| (column_expr(&built.plan, *column), field.name().clone()))
+            .collect();
+        self.filter_project(built.plan, None, Some(outputs))
+    }
+
+    /// Puts a filter and a projection on top, fused with a bare filter below.
+    pub(super) fn filter_project(
+        &self,
+        input: PhysicalPlan,
+        filter: Option<Arc<dyn PhysicalExpr>>,
+        projection: Option<Vec<(Arc<dyn PhysicalExpr>, String)>>,
+    ) -> Result<PhysicalPlan, PlanError> {
+        let (input, filter) = match (input, filter) {
+            (PhysicalPlan { node: Node::FilterProject(spec), mut inputs, .. }, None)
+                if spec.projection.is_none() =>
+            {
+                (inputs.swap_remove(0), spec.filter.clone())
+            }
+            (input, filter) => (input, filter),
+        };
+        let Some(outputs) = projection else {
+            let spec = FilterProjectSpec {
+                filter,
+                projection: None,
+                input_schema: Arc::clone(&input.schema),
+                schema: Arc::clone(&input.schema),
+            };
+            return Ok(PhysicalPlan {
+                node: Node::FilterProject(Arc::new(spec)),
+                schema: Arc::clone(&input.schema),
+                facts: input.facts.clone(),
+                state: StateBound::Stateless,
+                inputs: vec![input],
+            });
+        };
+        let schema = projected_schema(&outputs, &input.schema)?;
+        let sources: Vec<Option<usize>> = outputs.iter().map(|(e, _)| source_column(e)).collect();
+        let facts = input.facts.project(&sources);
+        let spec = FilterProjectSpec {
+            filter,
+            projection: Some(outputs),
+            input_schema: Arc::clone(&input.schema),
+            schema: Arc::clone(&schema),
+        };
+        Ok(PhysicalPlan {
+            node: Node::FilterProject(Arc::new(spec)),
+            schema,
+            facts,
+            state: StateBound::Stateless,
+            inputs: vec![input],
+        })
+    }
+
+    /// Lowers an expression against physical columns named as `names` says.
+    pub(super) fn lower(
+        &self,
+        expr: &Expr,
+        names: &DFSchema,
+    ) -> Result<Arc<dyn PhysicalExpr>, PlanError> {
+        refuse_volatile(expr)?;
+        create_physical_expr(expr, names, &self.properties, &self.planning).map_err(from_datafusion)
+    }
+}
+
+impl Slot {
+    /// The physical column; slots of materialised nodes always have one.
+    pub(super) fn column(self) -> usize {
+        match self {
+            Slot::Column(column) => column,
+            Slot::Window(column) => unreachable!("{column:?} was materialised before"),
+        }
+    }
+}
+
+impl Built {
+    /// The window column that a logical column stands for.
+    pub(super) fn window_column(&self, column: &Column) -> Option<WindowColumn> {
+        let index = self.schema.maybe_index_of_column(column)?;
+        match self.slots[index] {
+            Slot::Window(window) => Some(window),
+            Slot::Column(_) => None,
+        }
+    }
+
+    /// The window column that an expression is, under whatever alias.
+    pub(super) fn plain_window(&self, expr: &Expr) -> Option<WindowColumn> {
+        match expr {
+            Expr::Alias(alias) => self.plain_window(&alias.expr),
+            Expr::Column(column) => self.window_column(column),
+            _ => None,
+        }
+    }
+
+    /// The physical column that an expression is, under whatever alias.
+    pub(super) fn plain_column(&self, expr: &Expr) -> Option<usize> {
+        match expr {
+            Expr::Alias(alias) => self.plain_column(&alias.expr),
+            Expr::Column(column) => {
+                match self.slots[self.schema.maybe_index_of_column(column)?] {
+                    Slot::Column(column) => Some(column),
+                    Slot::Window(_) => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether an expression reads a column of the pending window.
+    pub(super) fn uses_window(&self, expr: &Expr) -> bool {
+        columns_of(expr).iter().any(|column| self.window_column(column).is_some())
+    }
+
+    fn named_window_columns(&self, columns: &BTreeSet<Column>) -> Vec<NamedWindowColumn> {
+        columns
+            .iter()
+            .filter_map(|column| {
+                let window = self.window_column(column)?;
+                let index = self.schema.maybe_index_of_column(column)?;
+                let (qualifier, field) = self.schema.qualified_field(index);
+                Some((qualifier.cloned(), Arc::clone(field), window))
+            })
+            .collect()
+    }
+
+    /// The physical columns under their logical names, for lowering expressions.
+    pub(super) fn physical_names(&self) -> Result<DFSchema, PlanError> {
+        let mut fields: Vec<(Option<TableReference>, FieldRef)> = (0..self.plan.schema.fields().len())
+            .map(|column| {
+                let field = self.plan.schema.field(column);
+                (None, Arc::new(field.clone().with_name(format!("__column_{column}"))))
+            })
+            .collect();
+        for (index, slot) in self.slots.iter().enumerate() {
+            if let Slot::Column(column) = slot {
+                let (qualifier, logical) = self.schema.qualified_field(index);
+                let physical = self.plan.schema.field(*column);
+                let named = physical.clone().with_name(logical.name());
+                fields[*column] = (qualifier.cloned(), Arc::new(named));
+            }
+        }
+        DFSchema::new_with_metadata(fields, Default::default()).map_err(from_datafusion)
+    }
+}
+
+/// Keeps the physical columns that a pending window needs alive through a projection.
+fn keep_pending(
+    pending: Pending,
+    input: &PhysicalPlan,
+    outputs: &mut Vec<(Arc<dyn PhysicalExpr>, String)>,
+) -> Pending {
+    let mut keep = |column: usize| -> usize {
+        let present = outputs.iter().position(|(expr, _)| source_column(expr) == Some(column));
+        present.unwrap_or_else(|| {
+            outputs.push((column_expr(input, column), format!("__window_{column}")));
+            outputs.len() - 1
+        })
+    };
+    Pending {
+        time: pending.time.map(&mut keep),
+        partition: pending.partition.into_iter().map(&mut keep).collect(),
+        start: pending.start.map(&mut keep),
+        end: pending.end.map(&mut keep),
+        row_filter: pending.row_filter.map(&mut keep),
+        kind: pending.kind,
+        window_filters: pending.window_filters,
+    }
+}
+
+/// An expression that reads a physical column.
+pub(super) fn column_expr(plan: &PhysicalPlan, column: usize) -> Arc<dyn PhysicalExpr> {
+    let name = plan.schema.field(column).name();
+    Arc::new(datafusion::physical_expr::expressions::Column::new(name, column))
+}
+
+/// The column that an expression passes on unchanged.
+pub(super) fn source_column(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    expr.downcast_ref::<datafusion::physical_expr::expressions::Column>().map(|c| c.index())
+}
+
+fn projected_schema(
+    outputs: &[(Arc<dyn PhysicalExpr>, String)],
+    input: &SchemaRef,
+) -> Result<SchemaRef, PlanError> {
+    let mut fields = Vec::with_capacity(outputs.len());
+    for (expr, name) in outputs {
+        let field = expr.return_field(input).map_err(from_datafusion)?;
+        fields.push(Field::clone(&field).with_name(name));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The columns that an expression reads.
+pub(super) fn columns_of(expr: &Expr) -> BTreeSet<Column> {
+    expr.column_refs().into_iter().cloned().collect()
+}
+
+/// random(), uuid() and the like would give another answer on replay.
+fn refuse_volatile(expr: &Expr) -> Result<(), PlanError> {
+    let mut found = None;
+    expr.apply(|node| {
+        if let Expr::ScalarFunction(call) = node
+            && call.func.signature().volatility == Volatility::Volatile
+            && !functions::is_row_clock(&call.func)
+        {
+            found = Some(call.func.name().to_string());
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(from_datafusion)?;
+    match found {
+        None => Ok(()),
+        Some(name) => Err(PlanError::unsupported(
+            format!("volatile function {name}()"),
+            "A continuous query must give the same answer when it is replayed; \
+             compute the value before you send the row.",
+        )),
+    }
+}
+
+/// Says what a logical node is in the words of SQL.
+fn unsupported(plan: &LogicalPlan) -> PlanError {
+    let (what, hint) = match plan {
+        LogicalPlan::Join(_) => ("JOIN", "Join when you ask: SELECT … FROM query JOIN table …."),
+        LogicalPlan::Sort(_) => ("ORDER BY", "Order when you ask: SELECT … FROM query ORDER BY …."),
+        LogicalPlan::Limit(_) => ("LIMIT", "Limit when you ask: SELECT … FROM query ORDER BY … LIMIT n."),
+        LogicalPlan::Window(_) => ("OVER", "Group by a window function in FROM instead."),
+        LogicalPlan::Subquery(_) => ("a subquery in an expression", "Compute it in a query of its own."),
+        LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", "Ask it with SELECT."),
+        LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
+            ("a query without a stream, table or query in FROM", "Ask it with SELECT.")
+        }
+        LogicalPlan::Distinct(_) => ("DISTINCT ON", "Group by the columns, and take first_value of the others."),
+        other => return PlanError::unsupported(other.display().to_string(), "Ask it with SELECT."),
+    };
+    PlanError::unsupported(what, hint)
+}
+
+/// Gives `DataType` of a physical column.
+pub(super) fn type_of(plan: &PhysicalPlan, column: usize) -> &DataType {
+    plan.schema.field(column).data_type()
+}

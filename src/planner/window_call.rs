@@ -1,0 +1,523 @@
+//! Reads the arguments of window functions in FROM: positional and named, checked one by one.
+//!
+//! Positional forms follow Flink and RisingWave. Every argument has a name, too; the first one is the
+//! relation. What a name means is said in `docs/sql.md`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Field;
+use chrono_tz::Tz;
+use datafusion::common::{Column, DFSchema, Result as PlannerResult};
+use datafusion::logical_expr::planner::{
+    PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
+};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
+    TableFactor, TableFunctionArgs, Value,
+};
+
+use crate::data::schema::INGEST_TIME;
+use crate::error::SqlState;
+use crate::planner::constants;
+use crate::planner::error::PlanError;
+use crate::planner::window_node::{WindowKind, WindowNode};
+use crate::windows::spec::{
+    CountWindow, Include, PunctuationWindow, SessionWindow, Span, TimeWindow, TimeWindowKind,
+};
+
+/// Field metadata key: the column carries its stream's watermark. Count and punctuation windows, which
+/// name no time column, take their bounds from the first column that has it.
+pub const EVENT_TIME_MARK: &str = "weir.event_time";
+
+/// Names that are reserved for the mining functions, which are refused for now.
+const MINING: [&str; 4] = ["heavy_hitters", "frequent_itemsets", "association_rules", "trend"];
+
+/// Turns calls of window functions in FROM into [`WindowNode`]s.
+#[derive(Debug)]
+pub struct WindowPlanner;
+
+impl RelationPlanner for WindowPlanner {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> PlannerResult<RelationPlanning> {
+        let (name, arguments, alias) = match relation {
+            TableFactor::Table { ref name, args: Some(ref args), ref alias, .. } => {
+                (function_name(name), args.args.clone(), alias.clone())
+            }
+            TableFactor::TableFunction { expr: SqlExpr::Function(ref call), ref alias } => {
+                (function_name(&call.name), arguments_of(call), alias.clone())
+            }
+            other => return Ok(RelationPlanning::Original(Box::new(other))),
+        };
+        let Some(parameters) = parameters(&name) else {
+            if MINING.contains(&name.as_str()) {
+                let hint = "Count with GROUP BY over a window, and keep the groups with HAVING.";
+                return Err(PlanError::unsupported(name.to_uppercase(), hint).into());
+            }
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let call = Call::bind(&name, parameters, arguments)?;
+        let input = context.plan(call.relation()?)?;
+        let node = call.plan(input, context)?;
+        let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+    }
+}
+
+/// Parameter names of a window function in positional order; those behind `;` have names only.
+fn parameters(function: &str) -> Option<(&'static [&'static str], &'static [&'static str])> {
+    Some(match function {
+        "tumble" => (&["relation", "time", "size"], &["offset", "timezone"]),
+        "hop" => (&["relation", "time", "slide", "size"], &["offset", "timezone"]),
+        "cumulate" => (&["relation", "time", "step", "size"], &["offset", "timezone"]),
+        "session" => (&["relation", "time", "gap"], &["partition", "max"]),
+        "landmark" => (&["relation", "time"], &["since"]),
+        "count_window" => (
+            &["relation", "size"],
+            &["slide", "partition", "order", "ties", "timeout", "partial"],
+        ),
+        "punctuation_window" => (
+            &["relation"],
+            &["partition", "start", "end", "include", "max_rows", "max_duration", "min_rows", "idle", "order"],
+        ),
+        _ => return None,
+    })
+}
+
+/// Other names that Flink and DataFusion users write for the same parameter.
+fn canonical(name: &str) -> &str {
+    match name {
+        "data" | "table" | "input" => "relation",
+        "timecol" | "at" | "time_column" => "time",
+        "partition_by" => "partition",
+        "order_by" => "order",
+        other => other,
+    }
+}
+
+/// A call with each argument under its parameter's name.
+struct Call {
+    function: String,
+    arguments: Vec<(String, SqlExpr)>,
+}
+
+impl Call {
+    fn bind(
+        function: &str,
+        (positional, named): (&[&str], &[&str]),
+        arguments: Vec<FunctionArg>,
+    ) -> Result<Call, PlanError> {
+        let upper = function.to_uppercase();
+        let mut bound: Vec<(String, SqlExpr)> = Vec::new();
+        for (index, argument) in arguments.into_iter().enumerate() {
+            let (name, value) = match argument {
+                FunctionArg::Unnamed(value) => {
+                    let name = positional.get(index).ok_or_else(|| {
+                        misuse(format!("too many positional arguments for {upper}"), positional, named)
+                    })?;
+                    ((*name).to_string(), value)
+                }
+                FunctionArg::Named { name, arg, .. } => (fold(&name), arg),
+                FunctionArg::ExprNamed { name: SqlExpr::Identifier(name), arg, .. } => {
+                    (fold(&name), arg)
+                }
+                FunctionArg::ExprNamed { name, .. } => {
+                    let message = format!("argument name {name} of {upper} is not a name");
+                    return Err(misuse(message, positional, named));
+                }
+            };
+            let name = canonical(&name).to_string();
+            if !positional.contains(&name.as_str()) && !named.contains(&name.as_str()) {
+                let message = format!("{upper} has no argument \"{name}\"");
+                return Err(misuse(message, positional, named));
+            }
+            if bound.iter().any(|(other, _)| *other == name) {
+                let message = format!("argument \"{name}\" of {upper} is given twice");
+                return Err(misuse(message, positional, named));
+            }
+            let FunctionArgExpr::Expr(value) = value else {
+                let message = format!("argument \"{name}\" of {upper} is not an expression");
+                return Err(misuse(message, positional, named));
+            };
+            bound.push((name, value));
+        }
+        Ok(Call { function: upper, arguments: bound })
+    }
+
+    fn argument(&self, name: &str) -> Option<&SqlExpr> {
+        self.arguments.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+    }
+
+    fn required(&self, name: &str) -> Result<&SqlExpr, PlanError> {
+        self.argument(name).ok_or_else(|| {
+            let (positional, named) = parameters(&self.function.to_lowercase()).unwrap_or_default();
+            misuse(format!("{} needs argument \"{name}\"", self.function), positional, named)
+        })
+    }
+
+    /// The first argument as a relation: a name, a subquery, or another window function.
+    fn relation(&self) -> Result<TableFactor, PlanError> {
+        let table = |name: ObjectName, args: Option<Vec<FunctionArg>>| TableFactor::Table {
+            name,
+            alias: None,
+            args: args.map(|args| TableFunctionArgs { args, settings: None }),
+            with_hints: vec![],
+            version: None,
+            with_ordinality: false,
+            partitions: vec![],
+            json_path: None,
+            sample: None,
+            index_hints: vec![],
+        };
+        match self.required("relation")? {
+            SqlExpr::Identifier(name) => Ok(table(ObjectName::from(vec![name.clone()]), None)),
+            SqlExpr::CompoundIdentifier(names) => Ok(table(ObjectName::from(names.clone()), None)),
+            SqlExpr::Subquery(query) => Ok(TableFactor::Derived {
+                lateral: false,
+                subquery: query.clone(),
+                alias: None,
+                sample: None,
+            }),
+            SqlExpr::Nested(inner) if matches!(**inner, SqlExpr::Subquery(_)) => {
+                let SqlExpr::Subquery(query) = &**inner else { unreachable!("just matched") };
+                Ok(TableFactor::Derived {
+                    lateral: false,
+                    subquery: query.clone(),
+                    alias: None,
+                    sample: None,
+                })
+            }
+            SqlExpr::Function(call) => Ok(table(call.name.clone(), Some(arguments_of(call)))),
+            other => Err(PlanError::window(
+                SqlState::WINDOWING,
+                format!("first argument of {} must be a relation, not {other}", self.function),
+            )),
+        }
+    }
+
+    fn plan(
+        &self,
+        input: LogicalPlan,
+        context: &mut dyn RelationPlannerContext,
+    ) -> PlannerResult<WindowNode> {
+        let schema = Arc::clone(input.schema());
+        let mut reader = Reader { call: self, schema: &schema, context };
+        let kind = reader.kind()?;
+        let time = reader.time()?;
+        let partition = reader.partition()?;
+        let start = reader.predicate("start")?;
+        let end = reader.predicate("end")?;
+        WindowNode::new(input, kind, time, partition, (start, end))
+    }
+}
+
+/// Reads the arguments of one call against the input's columns.
+struct Reader<'a> {
+    call: &'a Call,
+    schema: &'a DFSchema,
+    context: &'a mut dyn RelationPlannerContext,
+}
+
+impl Reader<'_> {
+    fn kind(&mut self) -> PlannerResult<WindowKind> {
+        Ok(match self.call.function.as_str() {
+            "TUMBLE" => {
+                let size = self.span("size")?;
+                WindowKind::Time(self.time_window(TimeWindowKind::Tumble { size })?)
+            }
+            "HOP" => {
+                let (slide, size) = (self.span("slide")?, self.span("size")?);
+                WindowKind::Time(self.time_window(TimeWindowKind::Hop { slide, size })?)
+            }
+            "CUMULATE" => {
+                let (step, size) = (self.span("step")?, self.span("size")?);
+                self.check_steps(step, size)?;
+                WindowKind::Time(self.time_window(TimeWindowKind::Cumulate { step, size })?)
+            }
+            "LANDMARK" => {
+                let since = self.since()?;
+                WindowKind::Time(self.time_window(TimeWindowKind::Landmark { since })?)
+            }
+            "SESSION" => {
+                let gap = self.fixed("gap")?.ok_or_else(|| self.missing("gap"))?;
+                WindowKind::Session(SessionWindow { gap, max: self.fixed("max")? })
+            }
+            "COUNT_WINDOW" => WindowKind::Count(self.count()?),
+            _ => WindowKind::Punctuation(self.punctuation()?),
+        })
+    }
+
+    fn time_window(&mut self, kind: TimeWindowKind) -> PlannerResult<TimeWindow> {
+        let timezone = self.timezone()?;
+        let offset = match self.literal("offset")? {
+            None => 0,
+            Some(value) => constants::signed_width(&value)
+                .ok_or_else(|| self.bad("offset", "an interval without months, or an integer"))?,
+        };
+        let calendar = |span: Span| match span {
+            Span::Days(days) if timezone.is_none() => {
+                Span::Fixed(days.saturating_mul(constants::DAY))
+            }
+            other => other,
+        };
+        let kind = match kind {
+            TimeWindowKind::Tumble { size } => TimeWindowKind::Tumble { size: calendar(size) },
+            TimeWindowKind::Hop { slide, size } => {
+                TimeWindowKind::Hop { slide: calendar(slide), size: calendar(size) }
+            }
+            TimeWindowKind::Cumulate { step, size } => {
+                TimeWindowKind::Cumulate { step: calendar(step), size: calendar(size) }
+            }
+            TimeWindowKind::Landmark { since } => TimeWindowKind::Landmark { since },
+        };
+        Ok(TimeWindow { kind, offset, timezone })
+    }
+
+    fn check_steps(&self, step: Span, size: Span) -> PlannerResult<()> {
+        let whole = match (step, size) {
+            (Span::Fixed(step), Span::Fixed(size))
+            | (Span::Days(step), Span::Days(size))
+            | (Span::Months(step), Span::Months(size)) => size % step == 0,
+            (Span::Fixed(step), Span::Days(_)) => constants::DAY % step == 0,
+            _ => false,
+        };
+        if whole {
+            return Ok(());
+        }
+        let message = "size of CUMULATE must be a whole multiple of its step";
+        Err(PlanError::window(SqlState::INVALID_PARAMETER, message).into())
+    }
+
+    fn timezone(&mut self) -> PlannerResult<Option<Tz>> {
+        let Some(value) = self.literal("timezone")? else { return Ok(None) };
+        let name = constants::text(&value).ok_or_else(|| self.bad("timezone", "a text"))?;
+        if name.eq_ignore_ascii_case("utc") {
+            return Ok(None);
+        }
+        let zone: Tz = name.parse().map_err(|_| PlanError::Window {
+            code: SqlState::INVALID_PARAMETER,
+            message: format!("time zone \"{name}\" is not known"),
+            hint: Some("Use a name of the IANA data base, such as 'Europe/Paris'.".into()),
+        })?;
+        Ok(Some(zone))
+    }
+
+    fn since(&mut self) -> PlannerResult<i64> {
+        let value = self.literal("since")?.ok_or_else(|| self.missing("since"))?;
+        Ok(constants::instant(&value)
+            .ok_or_else(|| self.bad("since", "a timestamp, or an integer for logical time"))?)
+    }
+
+    fn count(&mut self) -> PlannerResult<CountWindow> {
+        let size = self.rows("size")?.ok_or_else(|| self.missing("size"))?;
+        let ties = self.choice("ties", &["arrival", "together"])?;
+        let ordered = self.call.argument("order").is_some();
+        if ties == "together" && !ordered {
+            let message = "TIES => 'together' of COUNT_WINDOW needs ORDER";
+            return Err(PlanError::window(SqlState::INVALID_PARAMETER, message).into());
+        }
+        Ok(CountWindow {
+            size,
+            slide: self.rows("slide")?.unwrap_or(size),
+            partial: self.flag("partial")?,
+            ties_together: ties == "together",
+            ordered,
+            timeout: self.fixed("timeout")?,
+        })
+    }
+
+    fn punctuation(&mut self) -> PlannerResult<PunctuationWindow> {
+        let include = match self.choice("include", &["both", "start", "end", "none"])? {
+            "start" => Include::Start,
+            "end" => Include::End,
+            "none" => Include::None,
+            _ => Include::Both,
+        };
+        Ok(PunctuationWindow {
+            include,
+            max_rows: self.rows("max_rows")?,
+            max_duration: self.fixed("max_duration")?,
+            min_rows: self.rows("min_rows")?,
+            idle: self.fixed("idle")?,
+        })
+    }
+
+    fn time(&mut self) -> PlannerResult<Option<Expr>> {
+        let name = if self.call.argument("order").is_some() { "order" } else { "time" };
+        let Some(argument) = self.call.argument(name).cloned() else {
+            return match self.call.function.as_str() {
+                "COUNT_WINDOW" | "PUNCTUATION_WINDOW" => Ok(self.default_time()),
+                _ => Err(self.missing("time").into()),
+            };
+        };
+        let expr = self.context.sql_to_expr(argument, self.schema)?;
+        let Expr::Column(_) = &expr else {
+            return Err(PlanError::Window {
+                code: SqlState::WINDOWING,
+                message: format!("time of {} must be a column", self.call.function),
+                hint: Some("Compute the time in a subquery, and give that as the relation.".into()),
+            }
+            .into());
+        };
+        use datafusion::logical_expr::ExprSchemable;
+        let data_type = expr.get_type(self.schema)?;
+        if !data_type.is_temporal() && !data_type.is_integer() {
+            return Err(PlanError::Window {
+                code: SqlState::TYPE_MISMATCH,
+                message: format!("time of {} must be a timestamp, a date or an integer", self.call.function),
+                hint: Some("Cast the column in a subquery, and give that as the relation.".into()),
+            }
+            .into());
+        }
+        self.check_units(&data_type)?;
+        Ok(Some(expr))
+    }
+
+    /// The event-time column, else the ingest time, else none.
+    fn default_time(&self) -> Option<Expr> {
+        let column = |found: fn(&Field) -> bool| {
+            let index = self.schema.fields().iter().position(|field| found(field))?;
+            Some(Expr::Column(Column::from(self.schema.qualified_field(index))))
+        };
+        column(|field| field.metadata().contains_key(EVENT_TIME_MARK))
+            .or_else(|| column(|field| field.name() == INGEST_TIME))
+    }
+
+    /// Sizes are intervals over timestamps and integers over logical time.
+    fn check_units(&mut self, time: &arrow::datatypes::DataType) -> PlannerResult<()> {
+        for name in ["size", "slide", "step", "gap", "max", "offset", "max_duration"] {
+            if matches!(self.call.function.as_str(), "COUNT_WINDOW") && name != "max_duration" {
+                continue;
+            }
+            let Some(value) = self.literal(name)? else { continue };
+            let is_interval = value.data_type().is_temporal();
+            if is_interval == time.is_integer() {
+                let wanted = if time.is_integer() { "an integer" } else { "an interval" };
+                return Err(self.bad(name, wanted).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn partition(&mut self) -> PlannerResult<Vec<Expr>> {
+        let Some(argument) = self.call.argument("partition").cloned() else { return Ok(vec![]) };
+        let items = match argument {
+            SqlExpr::Tuple(items) => items,
+            SqlExpr::Nested(inner) => vec![*inner],
+            single => vec![single],
+        };
+        items.into_iter().map(|item| self.column(item, "partition")).collect()
+    }
+
+    fn column(&mut self, item: SqlExpr, parameter: &str) -> PlannerResult<Expr> {
+        let expr = self.context.sql_to_expr(item, self.schema)?;
+        match expr {
+            Expr::Column(_) => Ok(expr),
+            _ => Err(PlanError::Window {
+                code: SqlState::WINDOWING,
+                message: format!("\"{parameter}\" of {} must be a column", self.call.function),
+                hint: Some("Compute it in a subquery, and give that as the relation.".into()),
+            }
+            .into()),
+        }
+    }
+
+    fn predicate(&mut self, name: &str) -> PlannerResult<Option<Expr>> {
+        if self.call.function != "PUNCTUATION_WINDOW" {
+            return Ok(None);
+        }
+        match self.call.argument(name).cloned() {
+            None => Ok(None),
+            Some(argument) => Ok(Some(self.context.sql_to_expr(argument, self.schema)?)),
+        }
+    }
+
+    fn literal(&mut self, name: &str) -> PlannerResult<Option<ScalarValue>> {
+        let Some(argument) = self.call.argument(name).cloned() else { return Ok(None) };
+        // `SLIDE => m` and the like may be written bare; a column cannot be a constant.
+        let expr = self.context.sql_to_expr(argument, &DFSchema::empty())?;
+        let value = constants::fold(expr)?;
+        Ok(Some(value.ok_or_else(|| self.bad(name, "a constant"))?))
+    }
+
+    fn span(&mut self, name: &str) -> PlannerResult<Span> {
+        let value = self.literal(name)?.ok_or_else(|| self.missing(name))?;
+        Ok(constants::span(&value)
+            .ok_or_else(|| self.bad(name, "a positive interval or integer of one unit"))?)
+    }
+
+    fn fixed(&mut self, name: &str) -> PlannerResult<Option<i64>> {
+        let Some(value) = self.literal(name)? else { return Ok(None) };
+        match constants::signed_width(&value) {
+            Some(width) if width > 0 => Ok(Some(width)),
+            _ => Err(self.bad(name, "a positive interval without months, or a positive integer").into()),
+        }
+    }
+
+    fn rows(&mut self, name: &str) -> PlannerResult<Option<u64>> {
+        let Some(value) = self.literal(name)? else { return Ok(None) };
+        match constants::integer(&value).and_then(|n| u64::try_from(n).ok()) {
+            Some(rows) if rows > 0 => Ok(Some(rows)),
+            _ => Err(self.bad(name, "a positive number of rows").into()),
+        }
+    }
+
+    fn choice<'c>(&mut self, name: &str, choices: &[&'c str]) -> PlannerResult<&'c str> {
+        let Some(value) = self.literal(name)? else { return Ok(choices[0]) };
+        let text = constants::text(&value).unwrap_or_default().to_lowercase();
+        let found = choices.iter().find(|choice| **choice == text);
+        Ok(found.copied().ok_or_else(|| self.bad(name, &format!("one of {}", choices.join(", "))))?)
+    }
+
+    fn flag(&mut self, name: &str) -> PlannerResult<bool> {
+        match self.call.argument(name) {
+            None => Ok(false),
+            Some(SqlExpr::Value(value)) => match value.value {
+                Value::Boolean(flag) => Ok(flag),
+                _ => Err(self.bad(name, "true or false").into()),
+            },
+            Some(_) => Err(self.bad(name, "true or false").into()),
+        }
+    }
+
+    fn bad(&self, name: &str, wanted: &str) -> PlanError {
+        let message = format!("argument \"{name}\" of {} must be {wanted}", self.call.function);
+        PlanError::window(SqlState::INVALID_PARAMETER, message)
+    }
+
+    fn missing(&self, name: &str) -> PlanError {
+        self.call.required(name).err().unwrap_or_else(|| self.bad(name, "given"))
+    }
+}
+
+fn misuse(message: String, positional: &[&str], named: &[&str]) -> PlanError {
+    let mut names: Vec<String> = positional.iter().map(|name| (*name).to_string()).collect();
+    names.extend(named.iter().map(|name| format!("{} => …", name.to_uppercase())));
+    PlanError::Window {
+        code: SqlState::WINDOWING,
+        message,
+        hint: Some(format!("Arguments are ({}).", names.join(", "))),
+    }
+}
+
+fn function_name(name: &ObjectName) -> String {
+    match name.0.as_slice() {
+        [part] => part.as_ident().map(|ident| ident.value.to_lowercase()).unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+fn fold(ident: &Ident) -> String {
+    ident.value.to_lowercase()
+}
+
+fn arguments_of(call: &Function) -> Vec<FunctionArg> {
+    match &call.args {
+        FunctionArguments::List(list) => list.args.clone(),
+        FunctionArguments::None | FunctionArguments::Subquery(_) => vec![],
+    }
+}

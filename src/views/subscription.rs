@@ -1,0 +1,361 @@
+//! Hands a changelog to one subscriber: a snapshot if asked, then every change from an offset on.
+//!
+//! A subscriber holds nothing but a position, so a slow one costs its neighbours nothing: it lags in
+//! the log. What happens then is its own choice ([`OnSlow`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, Int64Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use tokio::sync::Notify;
+
+use crate::error::{Error, Result, SqlState};
+use crate::log::frame::Position;
+use crate::views::changelog::{Changelog, Entry};
+use crate::views::result_view::ResultView;
+
+/// Rows sent in one frame at most.
+const FRAME_ROWS: usize = 8_192;
+/// Rows behind the head from which `drop` and `conflate` act.
+const SLOW_ROWS: u64 = 65_536;
+/// A progress frame comes at least this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// What happens to a subscriber that falls behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnSlow {
+    /// It lags, alone, and sees everything.
+    #[default]
+    Block,
+    /// It skips to the head, and is told so by a gap.
+    Drop,
+    /// It gets the net effect of what it missed.
+    Conflate,
+}
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum From {
+    /// With the next change.
+    #[default]
+    Now,
+    /// With the oldest retained change.
+    Earliest,
+    /// With the change at this offset.
+    Offset(u64),
+}
+
+/// What a subscriber asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SubscribeRequest {
+    /// Where to begin; with `snapshot`, right after the snapshot.
+    pub from: From,
+    /// Whether the current result comes first.
+    pub snapshot: bool,
+    /// What happens when it falls behind.
+    pub on_slow: OnSlow,
+}
+
+/// What a subscriber is told first.
+#[derive(Debug, Clone)]
+pub struct Hello {
+    /// The query.
+    pub query: String,
+    /// Columns of the rows to come.
+    pub schema: SchemaRef,
+    /// Whether no row is ever retracted.
+    pub append_only: bool,
+    /// The next offset to come.
+    pub offset: u64,
+}
+
+/// What a subscriber is told then.
+#[derive(Debug)]
+pub enum SubscriptionFrame {
+    /// The result at `offset`.
+    Snapshot {
+        /// Its rows.
+        batches: Vec<RecordBatch>,
+        /// The next offset to come.
+        offset: u64,
+    },
+    /// Changes.
+    Data {
+        /// Offset of the first row.
+        offset: u64,
+        /// The rows.
+        batch: RecordBatch,
+        /// Weight per row, for changelogs.
+        weights: Option<Vec<i64>>,
+    },
+    /// How far the query has come.
+    Progress {
+        /// Its watermark; `None` while there is none. Microseconds, or logical time.
+        watermark: Option<i64>,
+        /// The next offset to come.
+        offset: u64,
+    },
+    /// Offsets that this subscriber does not see.
+    Gap {
+        /// The first one.
+        from: u64,
+        /// The one after the last.
+        to: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The subscription has ended.
+    Error(Error),
+}
+
+/// What a subscription asks the query that it hangs on.
+pub trait Progress: Send + Sync {
+    /// The watermark of the answers, `i64::MIN` while there is none.
+    fn watermark(&self) -> i64;
+    /// Why the query has stopped for good, if it has.
+    fn ended(&self) -> Option<Error>;
+}
+
+/// One subscriber's way through a changelog.
+pub struct Subscription {
+    hello: Hello,
+    view: Arc<ResultView>,
+    changelog: Arc<Changelog>,
+    query: Arc<dyn Progress>,
+    bell: Arc<Notify>,
+    on_slow: OnSlow,
+    /// The next offset to send, and a frame at or before it.
+    next: u64,
+    frame: u64,
+    pending: std::collections::VecDeque<SubscriptionFrame>,
+    told_watermark: i64,
+    ended: bool,
+}
+
+impl Subscription {
+    /// Begins a subscription. `bell` rings whenever the changelog or the watermark has moved.
+    ///
+    /// # Errors
+    /// WR004 for an offset that lies beyond the head.
+    pub fn begin(
+        query: &str,
+        view: Arc<ResultView>,
+        progress: Arc<dyn Progress>,
+        bell: Arc<Notify>,
+        request: SubscribeRequest,
+    ) -> Result<Subscription> {
+        let changelog = Arc::clone(view.changelog());
+        let log = changelog.log();
+        let (earliest, head) = (log.start(), log.visible());
+        let mut pending = std::collections::VecDeque::new();
+        let mut next = match request.from {
+            From::Now => head.offset,
+            From::Earliest => earliest.offset,
+            From::Offset(offset) => offset,
+        };
+        if request.snapshot {
+            let (batches, position) = view.snapshot()?;
+            next = position.offset;
+            pending.push_back(SubscriptionFrame::Snapshot { batches, offset: next });
+        } else if next > head.offset {
+            return Err(Error::new(
+                SqlState::OFFSET_NOT_RETAINED,
+                format!("offset {next} of continuous query \"{query}\" does not exist yet"),
+            )
+            .with_detail(format!("The next offset is {}.", head.offset)));
+        } else if next < earliest.offset {
+            let to = earliest.offset;
+            let reason = "retention".to_string();
+            pending.push_back(SubscriptionFrame::Gap { from: next, to, reason });
+            next = to;
+        }
+        let hello = Hello {
+            query: query.to_string(),
+            schema: Arc::clone(changelog.schema()),
+            append_only: changelog.append_only(),
+            offset: next,
+        };
+        let frame = log.position_of_offset(next)?.frame;
+        Ok(Subscription {
+            hello,
+            view,
+            changelog,
+            query: progress,
+            bell,
+            on_slow: request.on_slow,
+            next,
+            frame,
+            pending,
+            told_watermark: i64::MIN,
+            ended: false,
+        })
+    }
+
+    /// What to tell first.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// The next frame, waiting for it; `None` after an error frame. Cancel-safe.
+    pub async fn next(&mut self) -> Option<SubscriptionFrame> {
+        loop {
+            let bell = Arc::clone(&self.bell);
+            let rung = bell.notified();
+            tokio::pin!(rung);
+            // Armed before looking, so that nothing that happens in between is missed.
+            rung.as_mut().enable();
+            if let Some(frame) = self.poll() {
+                return Some(frame);
+            }
+            if self.ended {
+                return None;
+            }
+            if tokio::time::timeout(PROGRESS_EVERY, rung).await.is_err() {
+                return Some(self.progress());
+            }
+        }
+    }
+
+    /// The next frame if there is one now.
+    pub fn poll(&mut self) -> Option<SubscriptionFrame> {
+        if let Some(frame) = self.pending.pop_front() {
+            return Some(frame);
+        }
+        if self.ended {
+            return None;
+        }
+        match self.read() {
+            Ok(Some(frame)) => return Some(frame),
+            Ok(None) => {}
+            Err(error) => {
+                self.ended = true;
+                return Some(SubscriptionFrame::Error(error));
+            }
+        }
+        if self.query.watermark() != self.told_watermark {
+            return Some(self.progress());
+        }
+        let error = self.query.ended()?;
+        self.ended = true;
+        Some(SubscriptionFrame::Error(error))
+    }
+
+    fn progress(&mut self) -> SubscriptionFrame {
+        self.told_watermark = self.query.watermark();
+        let watermark = (self.told_watermark != i64::MIN).then_some(self.told_watermark);
+        SubscriptionFrame::Progress { watermark, offset: self.next }
+    }
+
+    /// Reads on in the changelog, and queues the frames that come of it.
+    fn read(&mut self) -> Result<Option<SubscriptionFrame>> {
+        let head = self.changelog.log().visible();
+        if head.offset <= self.next {
+            self.frame = self.frame.max(head.frame);
+            return Ok(None);
+        }
+        let earliest = self.changelog.log().start();
+        if self.next < earliest.offset {
+            let gap = self.gap(earliest, "retention");
+            return Ok(Some(gap));
+        }
+        if head.offset - self.next > SLOW_ROWS {
+            match self.on_slow {
+                OnSlow::Block => {}
+                OnSlow::Drop => return Ok(Some(self.gap(head, "slow"))),
+                OnSlow::Conflate => return self.conflate(head),
+            }
+        }
+        let position = Position { frame: self.frame, offset: self.next };
+        for frame in self.changelog.read(position, FRAME_ROWS)? {
+            self.frame = frame.index + 1;
+            let entry = self.changelog.entry(&frame).and_then(|e| e.from_offset(self.next));
+            if let Some(entry) = entry {
+                self.next = entry.first_offset + entry.batch.num_rows() as u64;
+                self.queue(&entry);
+            }
+        }
+        Ok(self.pending.pop_front())
+    }
+
+    /// Cuts an entry into frames that a client can take in one piece.
+    fn queue(&mut self, entry: &Entry) {
+        let rows = entry.batch.num_rows();
+        for start in (0..rows).step_by(FRAME_ROWS) {
+            let length = FRAME_ROWS.min(rows - start);
+            let weights = entry.weights.as_ref().map(|weights| {
+                weights.slice(start, length).values().to_vec()
+            });
+            self.pending.push_back(SubscriptionFrame::Data {
+                offset: entry.first_offset + start as u64,
+                batch: entry.batch.slice(start, length),
+                weights,
+            });
+        }
+    }
+
+    fn gap(&mut self, to: Position, reason: &str) -> SubscriptionFrame {
+        let from = self.next;
+        (self.next, self.frame) = (to.offset, to.frame);
+        SubscriptionFrame::Gap { from, to: to.offset, reason: reason.into() }
+    }
+
+    /// The net effect of everything up to the head, as one frame.
+    fn conflate(&mut self, head: Position) -> Result<Option<SubscriptionFrame>> {
+        let mut entries = Vec::new();
+        let mut position = Position { frame: self.frame, offset: self.next };
+        while position.frame < head.frame {
+            let frames = self.changelog.read(position, FRAME_ROWS)?;
+            let Some(last) = frames.last() else { break };
+            position = Position { frame: last.index + 1, offset: last.next_offset() };
+            let rows = frames.iter().filter_map(|frame| self.changelog.entry(frame));
+            entries.extend(rows.filter_map(|entry| entry.from_offset(self.next)));
+        }
+        let offset = self.next;
+        (self.next, self.frame) = (position.offset, position.frame);
+        let (batch, weights) = net_effect(self.view.changelog().schema(), &entries)?;
+        if batch.num_rows() > 0 {
+            let weights = (!self.hello.append_only).then(|| weights.values().to_vec());
+            self.pending.push_back(SubscriptionFrame::Data { offset, batch, weights });
+        }
+        let progress = self.progress();
+        self.pending.push_back(progress);
+        Ok(self.pending.pop_front())
+    }
+}
+
+/// Adds the weights of equal rows up; rows stand in the order of their first appearance,
+/// retractions first.
+fn net_effect(schema: &SchemaRef, entries: &[Entry]) -> Result<(RecordBatch, Int64Array)> {
+    let broken = |error: arrow::error::ArrowError| {
+        Error::new(SqlState::INTERNAL, format!("changes cannot be conflated: {error}"))
+    };
+    let Some(first) = entries.first() else {
+        return Ok((RecordBatch::new_empty(Arc::clone(schema)), Int64Array::from(Vec::<i64>::new())));
+    };
+    let batches = entries.iter().map(|entry| &entry.batch);
+    let all = arrow::compute::concat_batches(first.batch.schema_ref(), batches).map_err(broken)?;
+    let fields = all.schema().fields().iter().map(|field| {
+        arrow::row::SortField::new(field.data_type().clone())
+    });
+    let converter = arrow::row::RowConverter::new(fields.collect()).map_err(broken)?;
+    let rows = converter.convert_columns(all.columns()).map_err(broken)?;
+    let weights = entries.iter().flat_map(|entry| {
+        (0..entry.batch.num_rows()).map(|row| entry.weights.as_ref().map_or(1, |w| w.value(row)))
+    });
+    let mut places = hashbrown::HashMap::new();
+    let mut sums: Vec<(u32, i64)> = Vec::new();
+    for (row, weight) in weights.enumerate() {
+        let place = *places.entry(rows.row(row)).or_insert_with(|| {
+            sums.push((row as u32, 0));
+            sums.len() - 1
+        });
+        sums[place].1 += weight;
+    }
+    let (retracted, inserted): (Vec<_>, Vec<_>) =
+        sums.into_iter().filter(|(_, weight)| *weight != 0).partition(|(_, weight)| *weight < 0);
+    let net: Vec<(u32, i64)> = retracted.into_iter().chain(inserted).collect();
+    let indices = arrow::array::UInt32Array::from_iter_values(net.iter().map(|(row, _)| *row));
+    let batch = arrow::compute::take_record_batch(&all, &indices).map_err(broken)?;
+    Ok((batch, Int64Array::from_iter_values(net.iter().map(|(_, weight)| *weight))))
+}
