@@ -222,7 +222,9 @@ fn table(postgres: bool, written: &str) -> Result<TableName, OptionError> {
         return Err(bad("It has more than two parts."));
     }
     if !postgres && schema.as_deref().is_some_and(|schema| schema != "main") {
-        return Err(bad("A SQLite file has the schema main only; put a name with a dot in quotes."));
+        return Err(bad(
+            "A SQLite file has the schema main only; put a name with a dot in quotes.",
+        ));
     }
     if name.eq_ignore_ascii_case(PROGRESS) {
         return Err(bad("That table keeps the progress of sinks."));
@@ -278,9 +280,8 @@ fn check_columns(schema: &Schema, postgres: bool, mode: SinkMode) -> Result<(), 
     let mut seen = BTreeSet::new();
     for field in schema.fields() {
         let name = field.name();
-        let bad = |code, detail: String| {
-            Err(OptionError::Column { column: name.clone(), code, detail })
-        };
+        let bad =
+            |code, detail: String| Err(OptionError::Column { column: name.clone(), code, detail });
         if name.is_empty() || name.contains('\0') {
             return bad(SqlState::INVALID_PARAMETER, "Its name is empty or holds NUL.".into());
         }

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::error::Error;
+use crate::error::{Error, Report};
 
 fn schema() -> Schema {
     Schema::new(vec![
@@ -37,7 +37,9 @@ fn sqlite(
 
 fn check(result: Result<SinkOptions, OptionError>, expected: Expect) {
     let text = match result {
-        Ok(o) => format!("{:?} {:?} {} key {:?} adopt {}", o.target, o.mode, o.table, o.key, o.adopt),
+        Ok(o) => {
+            format!("{:?} {:?} {} key {:?} adopt {}", o.target, o.mode, o.table, o.key, o.adopt)
+        }
         Err(error) => Error::from(error).to_string(),
     };
     expected.assert_eq(&text);

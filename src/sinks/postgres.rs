@@ -24,9 +24,7 @@ use crate::sinks::net_effect::{Item, Operation, net_effect};
 use crate::sinks::postgres_session::{Failure, Session, connect, judge};
 use crate::sinks::postgres_table::{self, Statements};
 use crate::sinks::progress;
-use crate::sinks::sink::{
-    Refuse, Refused, SinkBatch, SinkError, SinkMode, SinkPlan, SinkTarget,
-};
+use crate::sinks::sink::{Refuse, Refused, SinkBatch, SinkError, SinkMode, SinkPlan, SinkTarget};
 use crate::sinks::values::{self, Column};
 
 /// Bytes of one message of COPY data.
@@ -255,7 +253,7 @@ impl<'a> Job<'a> {
 
     /// Applies all lines but those that are refused, which it finds by halving.
     async fn bisect(&self, refused: &mut Vec<Refused>) -> Result<(), Failure> {
-        let mut waiting: Vec<Range<usize>> = Vec::from([0..self.lines.items.len()]);
+        let mut waiting: Vec<Range<usize>> = std::iter::once(0..self.lines.items.len()).collect();
         while let Some(lines) = waiting.pop() {
             let Err((code, reason)) = self.attempt(lines.clone()).await? else { continue };
             if lines.len() > 1 {
@@ -272,10 +270,7 @@ impl<'a> Job<'a> {
     }
 
     /// Applies lines under a savepoint; the inner error is the refusal of one of them.
-    async fn attempt(
-        &self,
-        lines: Range<usize>,
-    ) -> Result<Result<(), (String, String)>, Failure> {
+    async fn attempt(&self, lines: Range<usize>) -> Result<Result<(), (String, String)>, Failure> {
         if lines.is_empty() {
             return Ok(Ok(()));
         }

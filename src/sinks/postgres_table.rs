@@ -212,8 +212,8 @@ impl Statements {
     fn new(plan: &SinkPlan, table: &str, marks: &str) -> Statements {
         let columns: Vec<String> = ddl::column_names(plan).iter().map(|c| quote(c)).collect();
         let list = columns.join(", ");
-        let upsert = (plan.mode == SinkMode::Upsert)
-            .then(|| UpsertStatements::new(plan, table, &columns));
+        let upsert =
+            (plan.mode == SinkMode::Upsert).then(|| UpsertStatements::new(plan, table, &columns));
         Statements {
             advance: progress::advance_progress(marks),
             read_mark: format!("SELECT \"offset\", fence FROM {marks} WHERE sink = $1"),

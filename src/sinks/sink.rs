@@ -189,7 +189,9 @@ impl SinkError {
     /// Whether trying again cannot help.
     pub fn is_final(&self) -> bool {
         match self {
-            SinkError::Unavailable { .. } | SinkError::Target { .. } | SinkError::Record(_) => false,
+            SinkError::Unavailable { .. } | SinkError::Target { .. } | SinkError::Record(_) => {
+                false
+            }
             SinkError::Fenced { .. }
             | SinkError::InUse { .. }
             | SinkError::Mismatch { .. }
@@ -256,9 +258,9 @@ impl Report for SinkError {
                 Some("The changelog keeps the rows; the sink tries again by itself.".into())
             }
             SinkError::Record(error) => error.hint(),
-            SinkError::Weight { .. }
-            | SinkError::Target { .. }
-            | SinkError::Conversion { .. } => None,
+            SinkError::Weight { .. } | SinkError::Target { .. } | SinkError::Conversion { .. } => {
+                None
+            }
         }
     }
 }

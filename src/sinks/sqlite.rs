@@ -1,16 +1,5 @@
 //! Writes a changelog into a SQLite file.
 //!
-//! | SQL | stored as |
-//! |---|---|
-//! | BOOLEAN, integers | INTEGER (booleans 0 and 1) |
-//! | REAL, DOUBLE | REAL; NaN as NULL, as SQLite itself does; infinities stay |
-//! | NUMERIC | TEXT, with exactly its scale |
-//! | TEXT; JSON, lists, structs | TEXT; JSON text |
-//! | DATE, TIMESTAMP | TEXT `YYYY-MM-DD`, `YYYY-MM-DD HH:MM:SS.ffffff` |
-//! | TIMESTAMPTZ | the same in UTC with `+00:00` |
-//! | INTERVAL | TEXT, ISO 8601 |
-//! | BYTEA | BLOB |
-//!
 //! A row is refused alone: SQLite undoes the failed statement and keeps the transaction. An upsert
 //! is UPDATE … WHERE key IS …, and INSERT where that met nothing, so null keys are keys like others
 //! and columns that the user added to the table stay. A NaN cannot be part of a key (22023).
@@ -19,18 +8,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arrow::datatypes::DataType;
-use rusqlite::types::{ToSqlOutput, Value as Stored, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Statement, params};
 
 use crate::error::SqlState;
 use crate::sinks::ddl::{self, quote};
 use crate::sinks::net_effect::{Item, Operation, net_effect};
 use crate::sinks::progress::{self, PROGRESS};
-use crate::sinks::sink::{
-    Refuse, Refused, SinkBatch, SinkError, SinkMode, SinkPlan, SinkTarget,
-};
+use crate::sinks::sink::{Refuse, Refused, SinkBatch, SinkError, SinkMode, SinkPlan, SinkTarget};
 use crate::sinks::sqlite_table;
-use crate::sinks::text::{self, Era, PointForm};
+use crate::sinks::sqlite_value::stored;
 use crate::sinks::values::{self, Column, Value};
 
 /// How long a statement waits for another process' lock before the sink backs off.
@@ -402,36 +388,4 @@ pub(crate) fn lost(sink: &str, error: &rusqlite::Error) -> SinkError {
         }
         _ => SinkError::Unavailable { sink, cause: error.to_string() },
     }
-}
-
-/// A value as SQLite stores it.
-fn stored<'a>(value: &Value<'a>) -> ToSqlOutput<'a> {
-    const POINT: PointForm = PointForm { separator: ' ', zone: "", era: Era::Sign };
-    const POINT_UTC: PointForm = PointForm { separator: ' ', zone: "+00:00", era: Era::Sign };
-    let mut out = String::new();
-    match value {
-        Value::Null => return ToSqlOutput::Owned(Stored::Null),
-        Value::Boolean(value) => return ToSqlOutput::Owned(Stored::Integer((*value).into())),
-        Value::Integer(value) => return ToSqlOutput::Owned(Stored::Integer(*value)),
-        Value::Float(value, _) if value.is_nan() => return ToSqlOutput::Owned(Stored::Null),
-        Value::Float(value, _) => return ToSqlOutput::Owned(Stored::Real(*value)),
-        Value::Text(value) | Value::Json(value) => {
-            return ToSqlOutput::Borrowed(ValueRef::Text(value.as_bytes()));
-        }
-        Value::Bytes(value) => return ToSqlOutput::Borrowed(ValueRef::Blob(value)),
-        // In a TEXT column SQLite turns it into its digits, in a BIGINT column (UInt64) it stays.
-        Value::Decimal(value, 0) if i64::try_from(*value).is_ok() => {
-            return ToSqlOutput::Owned(Stored::Integer(*value as i64));
-        }
-        Value::Decimal(value, scale) => text::push_decimal(&mut out, *value, *scale),
-        Value::Date(days) => text::push_date(&mut out, *days, Era::Sign),
-        Value::Timestamp(t) => text::push_point(&mut out, *t, POINT),
-        Value::TimestampTz(t) => text::push_point(&mut out, *t, POINT_UTC),
-        Value::Time(t) => text::push_time(&mut out, *t),
-        Value::Interval(months, days, nanos) => {
-            text::push_interval_iso(&mut out, *months, *days, *nanos);
-        }
-        Value::List(..) | Value::Struct(..) => values::push_json(&mut out, value),
-    }
-    ToSqlOutput::Owned(Stored::Text(out))
 }

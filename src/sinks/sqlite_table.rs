@@ -39,7 +39,10 @@ pub(crate) fn create_or_check(connection: &Connection, plan: &SinkPlan) -> Resul
 }
 
 /// Claims the plan's mark, after other sinks' marks on the table are judged: offset and fence.
-pub(crate) fn claim_mark(connection: &Connection, plan: &SinkPlan) -> Result<(i64, i64), SinkError> {
+pub(crate) fn claim_mark(
+    connection: &Connection,
+    plan: &SinkPlan,
+) -> Result<(i64, i64), SinkError> {
     let lost = |error| lost(&plan.name, &error);
     connection.execute_batch(&progress::create_progress(PROGRESS)).map_err(lost)?;
     let target = plan.table.name.to_ascii_lowercase();
