@@ -211,8 +211,9 @@ impl SinkRunner {
         let ChangelogChunk { first_offset, batch, weights, .. } = chunk;
         let batch = SinkBatch { batch, weights, first_offset };
         let mut attempt = 0;
+        // Of the last attempt that got so far: one that finds its transaction counted reports none.
+        let mut refused = 0;
         loop {
-            let mut refused = 0;
             let dead_letters = &mut self.dead_letters;
             let mut refuse = |rows: &[Refused]| {
                 refused = rows.len() as u64;
