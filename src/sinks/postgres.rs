@@ -1,0 +1,321 @@
+//! Writes a changelog into a PostgreSQL table.
+//!
+//! # Method
+//! One transaction: move the mark (which locks it against every other writer), COPY the rows, in
+//! upsert mode into a temporary stage and from there DELETE … USING and INSERT … ON CONFLICT, COMMIT.
+//! If a row is refused the transaction runs again with the batch halved under savepoints until the
+//! refused rows are alone: k of n cost about 2·k·log n statements, none costs nothing extra.
+//!
+//! # A lost reply
+//! When the connection breaks, the next [`SinkTarget::commit`] with the same range connects anew. Its
+//! UPDATE of the mark waits until the old transaction has ended either way, then meets the mark at
+//! `from` (it did not count: write) or at `to` with the own fence (it counted: done).
+//!
+//! # Not here
+//! TLS: an URL that asks for it is refused. Text of values: copy.rs. Tables: postgres_table.rs.
+
+use std::ops::Range;
+
+use futures::SinkExt;
+use tokio::runtime::Runtime;
+
+use crate::sinks::copy::{self, Lines};
+use crate::sinks::net_effect::{Item, Operation, net_effect};
+use crate::sinks::postgres_session::{Failure, Session, connect, judge};
+use crate::sinks::postgres_table::{self, Statements};
+use crate::sinks::progress;
+use crate::sinks::sink::{Refuse, Refused, SinkBatch, SinkError, SinkMode, SinkPlan, SinkTarget};
+use crate::sinks::values::{self, Column};
+
+/// Bytes of one message of COPY data.
+const COPY_CHUNK: usize = 1 << 18;
+
+/// A table in a PostgreSQL database. Blocks: use it on a thread of its own, not on an async one.
+pub struct PostgresTarget {
+    url: String,
+    runtime: Option<Runtime>,
+    session: Option<Session>,
+    claim: Option<Claim>,
+}
+
+/// What [`SinkTarget::prepare`] found and claimed.
+struct Claim {
+    plan: SinkPlan,
+    fence: i64,
+    statements: Statements,
+}
+
+impl PostgresTarget {
+    /// A target that connects at [`SinkTarget::prepare`].
+    pub fn new(url: String) -> PostgresTarget {
+        PostgresTarget { url, runtime: None, session: None, claim: None }
+    }
+
+    /// The runtime that drives the connection, taken out so that futures may borrow the rest.
+    fn take_runtime(&mut self, sink: &str) -> Result<Runtime, SinkError> {
+        match self.runtime.take() {
+            Some(runtime) => Ok(runtime),
+            None => tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(
+                |error| SinkError::Unavailable { sink: sink.into(), cause: error.to_string() },
+            ),
+        }
+    }
+
+    async fn prepare_async(&mut self, plan: &SinkPlan) -> Result<u64, Failure> {
+        let failed = |error| judge(&plan.name, &error);
+        let client = connect(&self.url, &plan.name).await?;
+        client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed)?;
+        let claimed = match postgres_table::prepare(&client, plan).await {
+            Ok(claimed) => claimed,
+            Err(failure) => {
+                // Frees the locks at once; what the first error says is what matters.
+                client.batch_execute("ROLLBACK").await.ok();
+                return Err(failure);
+            }
+        };
+        let session = Session::open(client, plan, &claimed.statements).await?;
+        session.client.batch_execute("COMMIT").await.map_err(failed)?;
+        let offset = u64::try_from(claimed.offset).map_err(|_| SinkError::Target {
+            sink: plan.name.clone(),
+            code: crate::error::SqlState::CORRUPT.0.into(),
+            message: format!("weir_progress holds the offset {}", claimed.offset),
+        })?;
+        let (fence, statements) = (claimed.fence, claimed.statements);
+        self.claim = Some(Claim { plan: plan.clone(), fence, statements });
+        self.session = Some(session);
+        Ok(offset)
+    }
+
+    async fn commit_async(
+        &mut self,
+        batch: &SinkBatch,
+        (from, to): (i64, i64),
+        refuse: Refuse<'_>,
+    ) -> Result<u64, Failure> {
+        let claim = self.claim.as_ref().expect("prepare comes before commit");
+        // It goes back only when no transaction can be open on it any more.
+        let session = match self.session.take() {
+            Some(session) if !session.client.is_closed() => session,
+            _ => {
+                let client = connect(&self.url, &claim.plan.name).await?;
+                Session::open(client, &claim.plan, &claim.statements).await?
+            }
+        };
+        let job = Job::new(claim, &session, batch)?;
+        let mut result = job.transact(false, (from, to), &mut *refuse).await;
+        if let Err(Failure::Row(..)) = result {
+            job.run("ROLLBACK").await?;
+            result = job.transact(true, (from, to), refuse).await;
+        }
+        if result.is_ok() || session.client.batch_execute("ROLLBACK").await.is_ok() {
+            self.session = Some(session);
+        }
+        result
+    }
+}
+
+impl Drop for PostgresTarget {
+    fn drop(&mut self) {
+        self.session = None;
+        // A plain drop would panic on a thread that itself drives async code.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl SinkTarget for PostgresTarget {
+    fn prepare(&mut self, plan: &SinkPlan) -> Result<u64, SinkError> {
+        let runtime = self.take_runtime(&plan.name)?;
+        let result = runtime.block_on(Box::pin(self.prepare_async(plan)));
+        self.runtime = Some(runtime);
+        result.map_err(|failure| failure.into_error(&plan.name))
+    }
+
+    fn commit(
+        &mut self,
+        batch: &SinkBatch,
+        from: u64,
+        to: u64,
+        refuse: Refuse<'_>,
+    ) -> Result<u64, SinkError> {
+        assert!(from < to, "a transaction moves the mark forward: {from} to {to}");
+        let sink = self.claim.as_ref().expect("prepare comes before commit").plan.name.clone();
+        let runtime = self.take_runtime(&sink)?;
+        let range = (progress::signed(from), progress::signed(to));
+        let result = runtime.block_on(Box::pin(self.commit_async(batch, range, refuse)));
+        self.runtime = Some(runtime);
+        result.map_err(|failure| failure.into_error(&sink))
+    }
+}
+
+/// One transaction's work.
+struct Job<'a> {
+    claim: &'a Claim,
+    session: &'a Session,
+    batch: SinkBatch,
+    columns: Vec<Column>,
+    items: Vec<Item>,
+    lines: Lines,
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        claim: &'a Claim,
+        session: &'a Session,
+        batch: &SinkBatch,
+    ) -> Result<Job<'a>, SinkError> {
+        let sink = claim.plan.name.clone();
+        let canonical = values::canonical_batch(&batch.batch)
+            .map_err(|error| SinkError::Conversion { sink, cause: error.to_string() })?;
+        let batch = SinkBatch { batch: canonical, ..batch.clone() };
+        let items = net_effect(&claim.plan, &batch)?;
+        let columns = Column::of_batch(&batch.batch);
+        let lines = copy::encode(&claim.plan, &batch, &columns, &items);
+        Ok(Job { claim, session, batch, columns, items, lines })
+    }
+
+    fn failed(&self, error: &tokio_postgres::Error) -> Failure {
+        judge(&self.claim.plan.name, error)
+    }
+
+    async fn run(&self, sql: &str) -> Result<(), Failure> {
+        self.session.client.batch_execute(sql).await.map_err(|error| self.failed(&error))
+    }
+
+    /// The whole transaction; answers the number of rows written.
+    async fn transact(
+        &self,
+        bisect: bool,
+        range: (i64, i64),
+        refuse: Refuse<'_>,
+    ) -> Result<u64, Failure> {
+        // Deferred constraints would refuse at COMMIT, where no row can be told from another.
+        self.run("BEGIN ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL IMMEDIATE").await?;
+        if !self.advance(range).await? {
+            self.run("ROLLBACK").await?;
+            return Ok(self.items.len() as u64);
+        }
+        let nul = |&row: &usize| self.refused(row, copy::NUL_CODE, copy::NUL_REASON.into());
+        let mut refused: Vec<Refused> = self.lines.unfit.iter().map(nul).collect();
+        match bisect {
+            true => self.bisect(&mut refused).await?,
+            false => self.apply(0..self.lines.items.len()).await?,
+        }
+        if !refused.is_empty() {
+            refuse(&refused).map_err(SinkError::Record)?;
+        }
+        // Nothing is left that could refuse a row, so an error of COMMIT is the target's.
+        let commit = self.run("COMMIT").await;
+        commit.map_err(|failure| Failure::Sink(failure.into_error(&self.claim.plan.name)))?;
+        Ok((self.items.len() - refused.len()) as u64)
+    }
+
+    /// Moves the mark; `false`: this very transaction counted already.
+    async fn advance(&self, (from, to): (i64, i64)) -> Result<bool, Failure> {
+        let (id, fence) = (&self.claim.plan.id, &self.claim.fence);
+        let client = &self.session.client;
+        let moved = client.execute(&self.session.advance, &[&to, id, &from, fence]).await;
+        if moved.map_err(|error| self.failed(&error))? == 1 {
+            return Ok(true);
+        }
+        let found = client.query_opt(&self.claim.statements.read_mark, &[id]).await;
+        let found = found.map_err(|error| self.failed(&error))?.map(|row| (row.get(0), row.get(1)));
+        match found {
+            Some((offset, of)) if offset == to && of == *fence => Ok(false),
+            _ => Err(progress::fenced(&self.claim.plan, (from, *fence), found).into()),
+        }
+    }
+
+    /// Applies some lines.
+    async fn apply(&self, lines: Range<usize>) -> Result<(), Failure> {
+        self.send(lines).await?;
+        let Some(upsert) = &self.claim.statements.upsert else { return Ok(()) };
+        if self.lines.deletes {
+            self.run(&upsert.delete).await?;
+        }
+        if self.lines.null_keys {
+            self.run(&upsert.delete_null_keys).await?;
+        }
+        self.run(&upsert.insert).await
+    }
+
+    async fn send(&self, lines: Range<usize>) -> Result<(), Failure> {
+        let copy = self.session.client.copy_in(&self.claim.statements.copy).await;
+        let mut stream = Box::pin(copy.map_err(|error| self.failed(&error))?);
+        let mut data = self.lines.data(lines);
+        while !data.is_empty() {
+            let chunk = data.split_to(data.len().min(COPY_CHUNK));
+            stream.send(chunk).await.map_err(|error| self.failed(&error))?;
+        }
+        stream.as_mut().finish().await.map(drop).map_err(|error| self.failed(&error))
+    }
+
+    /// Applies all lines but those that are refused, which it finds by halving.
+    async fn bisect(&self, refused: &mut Vec<Refused>) -> Result<(), Failure> {
+        let mut waiting: Vec<Range<usize>> = std::iter::once(0..self.lines.items.len()).collect();
+        while let Some(lines) = waiting.pop() {
+            let Err((code, reason)) = self.attempt(lines.clone()).await? else { continue };
+            if lines.len() > 1 {
+                let middle = lines.start + lines.len() / 2;
+                waiting.push(middle..lines.end);
+                waiting.push(lines.start..middle);
+                continue;
+            }
+            let item = self.lines.items[lines.start];
+            let reason = self.remove_previous(item, reason).await?;
+            refused.push(self.refused(item.row, &code, reason));
+        }
+        Ok(())
+    }
+
+    /// Applies lines under a savepoint; the inner error is the refusal of one of them.
+    async fn attempt(&self, lines: Range<usize>) -> Result<Result<(), (String, String)>, Failure> {
+        if lines.is_empty() {
+            return Ok(Ok(()));
+        }
+        self.run("SAVEPOINT weir_bisect").await?;
+        match self.apply(lines).await {
+            Ok(()) => {
+                if let Some(upsert) = &self.claim.statements.upsert {
+                    self.run(&upsert.clear_stage).await?;
+                }
+                self.run("RELEASE SAVEPOINT weir_bisect").await?;
+                Ok(Ok(()))
+            }
+            Err(Failure::Row(code, reason)) => {
+                let back = "ROLLBACK TO SAVEPOINT weir_bisect; RELEASE SAVEPOINT weir_bisect";
+                self.run(back).await?;
+                Ok(Err((code, reason)))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Removes the previous row of a refused row's key. Answers the reason of the refusal, longer
+    /// by why the previous row stays, if it does.
+    async fn remove_previous(&self, item: Item, reason: String) -> Result<String, Failure> {
+        if self.claim.plan.mode != SinkMode::Upsert || item.operation != Operation::Put {
+            return Ok(reason);
+        }
+        let delete = Item { operation: Operation::Delete, ..item };
+        let lines = copy::encode(&self.claim.plan, &self.batch, &self.columns, &[delete]);
+        let session = self.session;
+        let (batch, columns) = (self.batch.clone(), Column::of_batch(&self.batch.batch));
+        let items = Vec::from([delete]);
+        let job = Job { claim: self.claim, session, batch, columns, items, lines };
+        Ok(match job.attempt(0..job.lines.items.len()).await? {
+            Ok(()) => reason,
+            Err((_, why)) => format!("{reason}; its key's previous row stays: {why}"),
+        })
+    }
+
+    fn refused(&self, row: usize, code: &str, reason: String) -> Refused {
+        Refused {
+            offset: self.batch.offset(row),
+            code: code.into(),
+            reason,
+            row: values::row_as_json(&self.batch.batch, &self.columns, row),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Keeps the marks of sinks: how far each has come, which writer owns it, which table it fills.
+//!
+//! `weir_progress(sink, target, "offset", fence, changelog)` lives beside the target table. The fence
+//! grows with every claim; a writer moves the mark only while the fence is its own. `changelog` says
+//! what the offset counts, so that another sink can tell whether it may continue from there.
+
+use crate::error::SqlState;
+use crate::sinks::sink::{SinkError, SinkPlan};
+
+/// The table in which every sink of a database keeps its mark.
+pub const PROGRESS: &str = "weir_progress";
+/// CREATE TABLE IF NOT EXISTS for the progress table.
+pub fn create_progress(progress: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {progress} (sink TEXT PRIMARY KEY, target TEXT NOT NULL, \
+         \"offset\" BIGINT NOT NULL, fence BIGINT NOT NULL, changelog TEXT NOT NULL)"
+    )
+}
+
+/// Claims a mark. Parameters: sink, target, offset if it is new, changelog. Answers offset, fence.
+pub fn claim_progress(progress: &str) -> String {
+    format!(
+        "INSERT INTO {progress} AS p (sink, target, \"offset\", fence, changelog) \
+         VALUES ($1, $2, $3, 1, $4) ON CONFLICT (sink) DO UPDATE SET fence = p.fence + 1 \
+         RETURNING \"offset\", fence"
+    )
+}
+
+/// Moves a mark. Parameters: to, sink, from, fence (in the order in which SQLite counts them).
+pub fn advance_progress(progress: &str) -> String {
+    format!(
+        "UPDATE {progress} SET \"offset\" = $1 \
+         WHERE sink = $2 AND \"offset\" = $3 AND fence = $4"
+    )
+}
+
+/// The error of a writer whose mark is not where, or whose, it thought.
+pub(crate) fn fenced(
+    plan: &SinkPlan,
+    (offset, fence): (i64, i64),
+    found: Option<(i64, i64)>,
+) -> SinkError {
+    let found = match found {
+        Some((o, f)) => format!("offset {o} with fence {f} instead of {offset} with fence {fence}"),
+        None => "no progress of this sink any more".into(),
+    };
+    SinkError::Fenced { sink: plan.name.clone(), found: format!("weir_progress holds {found}.") }
+}
+
+/// Offsets count rows, so none reaches the top bit.
+pub(crate) fn signed(offset: u64) -> i64 {
+    i64::try_from(offset).expect("an offset is below 2^63")
+}
+
+/// Where a new mark starts on a table that has the marks `others` (sink, changelog, offset).
+pub(crate) fn adopted_offset(
+    plan: &SinkPlan,
+    others: &[(String, String, i64)],
+) -> Result<i64, SinkError> {
+    if !others.is_empty() && !plan.adopt {
+        let table = plan.table.to_string();
+        let others = others.iter().map(|(sink, ..)| sink.clone()).collect();
+        return Err(SinkError::InUse { table, others });
+    }
+    let same = others.iter().filter(|(_, changelog, _)| *changelog == plan.changelog);
+    Ok(same.map(|(.., offset)| *offset).max().unwrap_or(0))
+}
+
+/// Judges an existing table by the columns it lacks and those that no row of ours could fill.
+pub(crate) fn check_names(
+    plan: &SinkPlan,
+    missing: &[String],
+    unfillable: &[String],
+) -> Result<(), SinkError> {
+    let mismatch = |code, detail: String| SinkError::Mismatch {
+        code,
+        message: format!("table \"{}\" does not fit sink \"{}\"", plan.table, plan.name),
+        detail,
+        hint: "Change the table, or name one that does not exist: it is created.".into(),
+    };
+    if !missing.is_empty() {
+        let detail = format!("It lacks the columns {}.", missing.join(", "));
+        return Err(mismatch(SqlState::UNDEFINED_COLUMN, detail));
+    }
+    if !unfillable.is_empty() {
+        let detail = format!("Its columns {} need values.", unfillable.join(", "));
+        return Err(mismatch(SqlState::NOT_NULL_VIOLATION, detail));
+    }
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Drives a sink: reads the changelog, commits it in batches, backs off while the target is away.
+//!
+//! The changelog is the only buffer: rows leave memory when they are committed, and a target that is
+//! away costs one batch of memory and a wake-up per delay. A commit is repeated with the same batch
+//! and range until it succeeds or fails for good, because only then does a lost reply not count twice.
+//!
+//! The loop sleeps only on conditions: the source's, for rows; its own, for the end of a delay.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::compute::concat_batches;
+
+use crate::error::{Error, Result, SqlState};
+use crate::sinks::sink::{Refused, SinkBatch, SinkError, SinkPlan, SinkTarget};
+use crate::sinks::status::{SinkHandle, SinkState};
+use crate::time::Clock;
+
+/// The first delay after an error that is not final.
+const DELAY_FIRST: Duration = Duration::from_millis(100);
+/// The longest delay.
+const DELAY_MAX: Duration = Duration::from_secs(30);
+/// How long the source is waited for before the stop flag is looked at again.
+const IDLE_WAIT: Duration = Duration::from_millis(250);
+
+/// Rows of a changelog.
+#[derive(Debug, Clone)]
+pub struct ChangelogChunk {
+    /// Offset of the first row.
+    pub first_offset: u64,
+    /// The rows; may be none.
+    pub batch: RecordBatch,
+    /// Per row +n or −n; `None`: every row is +1.
+    pub weights: Option<Int64Array>,
+    /// The offset to read next. Greater than the last row's plus one when the rows are a snapshot
+    /// that stands for everything before it.
+    pub next_offset: u64,
+}
+
+/// A changelog as a sink reads it.
+pub trait ChangelogSource: Send {
+    /// Durable rows from `from` on, ending where an entry of the changelog ends, so that no
+    /// transaction shows half of one: `max_rows` is a wish. `None`: there are none yet. An offset
+    /// beyond the end of the changelog, or one no longer retained, is an error.
+    fn read(&mut self, from: u64, max_rows: usize) -> Result<Option<ChangelogChunk>>;
+
+    /// Returns when there may be rows at or past `past`, and after `timeout` at the latest. May
+    /// return early for any reason, such as [`SinkHandle::stop`].
+    fn wait(&mut self, past: u64, timeout: Duration);
+}
+
+/// Takes refused rows, durably.
+pub type DeadLetters = Box<dyn FnMut(&[Refused]) -> Result<()> + Send>;
+
+/// When a transaction is committed.
+#[derive(Debug, Clone, Copy)]
+pub struct SinkSettings {
+    /// As soon as so many rows have come.
+    pub batch_rows: usize,
+    /// So long after the first row of the batch was read.
+    pub linger: Duration,
+}
+
+impl Default for SinkSettings {
+    fn default() -> SinkSettings {
+        SinkSettings { batch_rows: 50_000, linger: Duration::from_millis(20) }
+    }
+}
+
+/// What a sink is made of.
+pub struct SinkRunner {
+    plan: SinkPlan,
+    target: Box<dyn SinkTarget>,
+    source: Box<dyn ChangelogSource>,
+    dead_letters: DeadLetters,
+    clock: Arc<dyn Clock>,
+    settings: SinkSettings,
+    handle: SinkHandle,
+}
+
+/// Why the loop ends: an error, or a stop.
+type Ended = ControlFlow<Option<Error>>;
+
+impl SinkRunner {
+    /// A sink that is not running yet. The clock measures how long a batch lingers.
+    pub fn new(
+        plan: SinkPlan,
+        target: Box<dyn SinkTarget>,
+        source: Box<dyn ChangelogSource>,
+        dead_letters: DeadLetters,
+        clock: Arc<dyn Clock>,
+    ) -> SinkRunner {
+        let settings = SinkSettings::default();
+        let handle = SinkHandle::new();
+        SinkRunner { plan, target, source, dead_letters, clock, settings, handle }
+    }
+
+    /// The same sink with other settings.
+    pub fn with_settings(self, settings: SinkSettings) -> SinkRunner {
+        assert!(settings.batch_rows > 0, "a transaction carries at least one row");
+        SinkRunner { settings, ..self }
+    }
+
+    /// The door to the sink.
+    pub fn handle(&self) -> SinkHandle {
+        self.handle.clone()
+    }
+
+    /// Runs the sink on a thread of its own.
+    pub fn spawn(self) -> std::io::Result<JoinHandle<()>> {
+        let name = format!("sink {}", self.plan.name.replace('\0', ""));
+        std::thread::Builder::new().name(name).spawn(move || self.run())
+    }
+
+    /// Runs the sink until it is stopped or fails for good; a panic is a failure of this sink alone.
+    pub fn run(mut self) {
+        let handle = self.handle.clone();
+        let ended = catch_unwind(AssertUnwindSafe(|| self.drive()));
+        let error = match ended {
+            Ok(Some(error)) => error,
+            Ok(None) => {
+                handle.update(|status| status.state = SinkState::Stopped);
+                return;
+            }
+            Err(_) => {
+                let message = format!("sink \"{}\" broke an invariant", self.plan.name);
+                Error::new(SqlState::INTERNAL, message)
+            }
+        };
+        tracing::error!(sink = %self.plan.name, code = %error.code(), "{}", error.message());
+        handle.failed(SinkState::Failed, &error);
+    }
+
+    fn drive(&mut self) -> Option<Error> {
+        let mut offset = match self.prepare() {
+            ControlFlow::Continue(offset) => offset,
+            ControlFlow::Break(ended) => return ended,
+        };
+        loop {
+            let step = self.gather(offset).map(|chunk| chunk.map(|c| self.commit(offset, c)));
+            offset = match step {
+                Err(error) => return Some(error),
+                Ok(Some(ControlFlow::Break(ended))) => return ended,
+                Ok(Some(ControlFlow::Continue(offset))) => offset,
+                Ok(None) => offset,
+            };
+            if self.handle.stopped() {
+                return None;
+            }
+        }
+    }
+
+    fn prepare(&mut self) -> ControlFlow<Option<Error>, u64> {
+        let mut attempt = 0;
+        loop {
+            match self.target.prepare(&self.plan) {
+                Ok(offset) => {
+                    self.handle.update(|status| {
+                        status.committed = Some(offset);
+                        status.state = SinkState::Running;
+                    });
+                    return ControlFlow::Continue(offset);
+                }
+                Err(error) => self.back_off(error, &mut attempt)?,
+            }
+        }
+    }
+
+    /// One transaction's rows from `from` on; `None`: there are none yet.
+    fn gather(&mut self, from: u64) -> Result<Option<ChangelogChunk>> {
+        let wanted = self.settings.batch_rows;
+        let Some(first) = self.source.read(from, wanted)? else {
+            self.source.wait(from, IDLE_WAIT);
+            return Ok(None);
+        };
+        assert!(from < first.next_offset, "a source that has rows moves on");
+        let mut rows = first.batch.num_rows();
+        let mut next = first.next_offset;
+        let mut chunks = Vec::from([first]);
+        let deadline = self.clock.now().saturating_add(micros(self.settings.linger));
+        // A snapshot's rows have no offsets in a row with what follows, so it stays alone.
+        while rows < wanted && chunks.iter().all(contiguous) {
+            match self.source.read(next, wanted - rows)? {
+                Some(chunk) if contiguous(&chunk) => {
+                    assert!(next < chunk.next_offset, "a source that has rows moves on");
+                    rows += chunk.batch.num_rows();
+                    next = chunk.next_offset;
+                    chunks.push(chunk);
+                }
+                Some(_) => break,
+                None => {
+                    let left = deadline.saturating_sub(self.clock.now());
+                    let hurry = self.handle.is_awaited_past(from);
+                    let Some(left) = u64::try_from(left).ok().filter(|&left| left > 0 && !hurry)
+                    else {
+                        break;
+                    };
+                    self.source.wait(next, Duration::from_micros(left));
+                }
+            }
+        }
+        join(chunks).map(Some)
+    }
+
+    fn commit(&mut self, from: u64, chunk: ChangelogChunk) -> ControlFlow<Option<Error>, u64> {
+        let to = chunk.next_offset;
+        let ChangelogChunk { first_offset, batch, weights, .. } = chunk;
+        let batch = SinkBatch { batch, weights, first_offset };
+        let mut attempt = 0;
+        // Of the last attempt that got so far: one that finds its transaction counted reports none.
+        let mut refused = 0;
+        loop {
+            let dead_letters = &mut self.dead_letters;
+            let mut refuse = |rows: &[Refused]| {
+                refused = rows.len() as u64;
+                dead_letters(rows)
+            };
+            match self.target.commit(&batch, from, to, &mut refuse) {
+                Ok(written) => {
+                    self.handle.update(|status| {
+                        status.state = SinkState::Running;
+                        status.committed = Some(to);
+                        status.rows_written += written;
+                        status.rows_refused += refused;
+                        status.transactions += 1;
+                    });
+                    return ControlFlow::Continue(to);
+                }
+                Err(error) => self.back_off(error, &mut attempt)?,
+            }
+        }
+    }
+
+    /// Ends the loop for a final error, else waits before the next attempt.
+    fn back_off(&self, error: SinkError, attempt: &mut u32) -> Ended {
+        if error.is_final() {
+            return ControlFlow::Break(Some(error.into()));
+        }
+        let error = Error::from(error);
+        tracing::warn!(sink = %self.plan.name, code = %error.code(), "{}", error.message());
+        self.handle.failed(SinkState::Retrying, &error);
+        self.handle.delay(delay(*attempt));
+        *attempt += 1;
+        if self.handle.stopped() { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// The delay before attempt number `attempt` + 2: it doubles from the first to the longest.
+fn delay(attempt: u32) -> Duration {
+    DELAY_FIRST.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(DELAY_MAX)
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn contiguous(chunk: &ChangelogChunk) -> bool {
+    chunk.first_offset + chunk.batch.num_rows() as u64 == chunk.next_offset
+}
+
+/// One chunk of several that follow each other.
+fn join(mut chunks: Vec<ChangelogChunk>) -> Result<ChangelogChunk> {
+    if chunks.len() == 1 {
+        return Ok(chunks.remove(0));
+    }
+    let (first, last) = (&chunks[0], &chunks[chunks.len() - 1]);
+    let batch = concat_batches(&first.batch.schema(), chunks.iter().map(|chunk| &chunk.batch))
+        .map_err(|error| {
+            let message = "chunks of one changelog have different columns";
+            Error::new(SqlState::INTERNAL, message).with_detail(error.to_string())
+        })?;
+    let weights = chunks.iter().any(|chunk| chunk.weights.is_some()).then(|| {
+        let of_chunk = |chunk: &ChangelogChunk| match &chunk.weights {
+            Some(weights) => weights.values().to_vec(),
+            None => vec![1; chunk.batch.num_rows()],
+        };
+        Int64Array::from(chunks.iter().flat_map(of_chunk).collect::<Vec<i64>>())
+    });
+    let (first_offset, next_offset) = (first.first_offset, last.next_offset);
+    Ok(ChangelogChunk { first_offset, batch, weights, next_offset })
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -1,0 +1,277 @@
+//! What only PostgreSQL does, and the replies that get lost on the way.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field};
+
+use super::fixture::{Database, Postgres, Writer, plan, writer};
+use crate::error::{Report, SqlState};
+use crate::sinks::ddl::TableName;
+use crate::sinks::postgres::PostgresTarget;
+use crate::sinks::sink::{SinkBatch, SinkError, SinkMode, SinkTarget};
+
+#[test]
+fn text_with_nul_is_refused_and_its_key_removed() {
+    let Some(database) = Postgres::new() else { return };
+    let keys: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c\0"]));
+    let item = Arc::new(Field::new("item", DataType::Utf8, true));
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["x", "\0y", "z"]));
+    let list: ArrayRef =
+        Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([1, 1, 1]), texts, None));
+    let batch = RecordBatch::try_from_iter([("k", keys), ("l", list)]).unwrap();
+    let mut plan = plan("1", SinkMode::Upsert);
+    plan.schema = batch.schema();
+    let mut writer = writer(&database, &plan);
+    database.sql("INSERT INTO t VALUES ('b', '{previous}')");
+    assert_eq!(writer.commit(&SinkBatch { batch, weights: None, first_offset: 0 }).unwrap(), 1);
+    assert_eq!(database.sql("SELECT k, l FROM t"), ["a|{x}"]);
+    let refused: Vec<(u64, &str)> =
+        writer.refused.iter().map(|r| (r.offset, r.code.as_str())).collect();
+    assert_eq!(refused, [(1, "22021"), (2, "22021")]);
+}
+
+#[test]
+fn the_created_table_has_a_key() {
+    let Some(database) = Postgres::new() else { return };
+    writer(&database, &plan("1", SinkMode::Upsert));
+    let definition = "SELECT pg_get_constraintdef(oid) FROM pg_constraint \
+                      WHERE conrelid = to_regclass('t')";
+    let found = database.sql(definition);
+    assert!(["UNIQUE NULLS NOT DISTINCT (k)", "PRIMARY KEY (k)"].contains(&found[0].as_str()));
+    database.sql("DROP TABLE t; DROP TABLE weir_progress");
+    let mut not_null = plan("2", SinkMode::Upsert);
+    not_null.key = vec![0];
+    let fields =
+        vec![Field::new("k", DataType::Utf8View, false), Field::new("n", DataType::Int64, true)];
+    not_null.schema = Arc::new(arrow::datatypes::Schema::new(fields));
+    writer(&database, &not_null);
+    assert_eq!(database.sql(definition), ["PRIMARY KEY (k)"]);
+}
+
+#[test]
+fn null_keys_are_found_in_a_table_that_takes_nulls_for_distinct() {
+    let Some(database) = Postgres::new() else { return };
+    database.sql("CREATE TABLE t (k TEXT UNIQUE, n BIGINT)");
+    let mut writer = writer(&database, &plan("1", SinkMode::Upsert));
+    writer.write("+_1 +a1").unwrap();
+    writer.write("-_1 +_2").unwrap();
+    assert_eq!(database.sql("SELECT k, n FROM t ORDER BY n"), ["a|1", "∅|2"]);
+}
+
+#[test]
+fn a_table_without_a_unique_key_or_with_other_types_is_refused() {
+    let Some(database) = Postgres::new() else { return };
+    database.sql("CREATE TABLE t (k TEXT, n BIGINT)");
+    let error = Writer::new(&database, &plan("1", SinkMode::Upsert)).err().unwrap();
+    assert_eq!(error.detail().unwrap(), "It has no unique constraint on (\"k\").");
+    assert_eq!(error.hint().unwrap(), "ALTER TABLE \"t\" ADD UNIQUE (\"k\").");
+    assert!(error.is_final());
+    // The refusal left nothing behind.
+    assert_eq!(database.sql("SELECT to_regclass('weir_progress')"), ["∅"]);
+    database.sql("DROP TABLE t; CREATE TABLE t (k TEXT PRIMARY KEY, n TIMESTAMP)");
+    let error = Writer::new(&database, &plan("1", SinkMode::Upsert)).err().unwrap();
+    assert_eq!(error.code(), SqlState::TYPE_MISMATCH);
+    assert_eq!(
+        error.detail().unwrap(),
+        "Its column \"n\" has the type timestamp without time zone and should be BIGINT."
+    );
+}
+
+#[test]
+fn the_types_of_an_existing_table_are_kept() {
+    let Some(database) = Postgres::new() else { return };
+    database.sql("CREATE TABLE t (n NUMERIC(3,1), k VARCHAR(1) PRIMARY KEY DEFERRABLE)");
+    let plan = plan("1", SinkMode::Append);
+    let mut writer = writer(&database, &plan);
+    assert_eq!(writer.write("+a1 +b100 +c2 +a9").unwrap(), 2);
+    assert_eq!(database.sql("SELECT k, n FROM t ORDER BY k"), ["a|1.0", "c|2.0"]);
+    let codes: Vec<&str> = writer.refused.iter().map(|r| r.code.as_str()).collect();
+    assert_eq!(codes, ["22003", "23505"]);
+}
+
+#[test]
+fn a_deferred_constraint_refuses_its_row_alone() {
+    let Some(database) = Postgres::new() else { return };
+    database.sql("CREATE TABLE t (k TEXT, n BIGINT UNIQUE DEFERRABLE INITIALLY DEFERRED)");
+    let mut writer = writer(&database, &plan("1", SinkMode::Append));
+    assert_eq!(writer.write("+a1 +b1 +c2").unwrap(), 2);
+    assert_eq!(database.sql("SELECT k FROM t ORDER BY k"), ["a", "c"]);
+    assert_eq!(writer.refused[0].code, "23505");
+}
+
+#[test]
+fn a_table_may_live_in_another_schema() {
+    let Some(database) = Postgres::new() else { return };
+    let schema = database.sql("SELECT current_schema()").remove(0);
+    let other = format!("{schema} \"other\"");
+    let quoted = crate::sinks::ddl::quote(&other);
+    database.sql(&format!("CREATE SCHEMA {quoted}"));
+    let mut plan = plan("1", SinkMode::Upsert);
+    plan.table = TableName { schema: Some(other), name: "T.x".into() };
+    writer(&database, &plan).write("+a1").unwrap();
+    assert_eq!(database.sql(&format!("SELECT k FROM {quoted}.\"T.x\"")), ["a"]);
+    let mark = format!("SELECT \"offset\" FROM {quoted}.weir_progress");
+    assert_eq!(database.sql(&mark), ["1"]);
+}
+
+#[test]
+fn a_server_that_is_away_is_worth_another_try() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://u:secret@127.0.0.1:{port}/d");
+    let mut target = PostgresTarget::new(url);
+    let error = target.prepare(&plan("1", SinkMode::Append)).unwrap_err();
+    assert!(matches!(error, SinkError::Unavailable { .. }), "{error}");
+    let detail = error.detail().unwrap();
+    assert!(detail.contains("refused") && !detail.contains("secret"), "{detail}");
+}
+
+#[test]
+fn a_connection_that_breaks_is_made_anew() {
+    let Some(database) = Postgres::new() else { return };
+    let mut writer = writer(&database, &plan("1", SinkMode::Upsert));
+    writer.write("+a1").unwrap();
+    drop(writer);
+    let proxy = Proxy::new(&database.url);
+    let mut target = PostgresTarget::new(proxy.url.clone());
+    let offset = target.prepare(&plan("1", SinkMode::Upsert)).unwrap();
+    proxy.lose.store(Lose::NOW, Ordering::SeqCst);
+    let batch = super::fixture::changes(offset, "+b1");
+    let error = target.commit(&batch, 1, 2, &mut |_| Ok(())).unwrap_err();
+    assert!(matches!(error, SinkError::Unavailable { .. }), "{error}");
+    assert_eq!(target.commit(&batch, 1, 2, &mut |_| Ok(())).unwrap(), 1);
+    assert_eq!(database.sql("SELECT k FROM t ORDER BY k"), ["a", "b"]);
+}
+
+#[test]
+fn a_lost_reply_to_commit_does_not_count_twice() {
+    let Some(database) = Postgres::new() else { return };
+    for (lose, expected) in [(Lose::REPLY, 1), (Lose::COMMIT, 0)] {
+        database.sql("DROP TABLE IF EXISTS t, weir_progress");
+        let proxy = Proxy::new(&database.url);
+        let mut target = PostgresTarget::new(proxy.url.clone());
+        assert_eq!(target.prepare(&plan("1", SinkMode::Append)).unwrap(), 0);
+        proxy.lose.store(lose, Ordering::SeqCst);
+        let batch = super::fixture::changes(0, "+a1");
+        let error = target.commit(&batch, 0, 1, &mut |_| Ok(())).unwrap_err();
+        assert!(matches!(error, SinkError::Unavailable { .. }), "{error}");
+        assert_eq!(database.sql("SELECT count(*) FROM t"), [expected.to_string()]);
+        assert_eq!(target.commit(&batch, 0, 1, &mut |_| Ok(())).unwrap(), 1);
+        assert_eq!(database.sql("SELECT count(*) FROM t"), ["1"]);
+        let next = super::fixture::changes(1, "+b1");
+        assert_eq!(target.commit(&next, 1, 2, &mut |_| Ok(())).unwrap(), 1);
+        assert_eq!(database.sql("SELECT k FROM t ORDER BY k"), ["a", "b"]);
+    }
+}
+
+#[test]
+fn a_large_batch_goes_through_in_chunks() {
+    let Some(database) = Postgres::new() else { return };
+    let rows = 3_000_i64;
+    let text = "x".repeat(1_000);
+    let keys = StringArray::from_iter_values((0..rows).map(|row| format!("{text}{row}")));
+    let keys: ArrayRef = Arc::new(keys);
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+    let batch = RecordBatch::try_from_iter([("k", keys), ("n", numbers)]).unwrap();
+    let mut plan = plan("1", SinkMode::Upsert);
+    plan.schema = batch.schema();
+    let mut writer = writer(&database, &plan);
+    let batch = SinkBatch { batch, weights: None, first_offset: 0 };
+    assert_eq!(writer.commit(&batch).unwrap(), rows as u64);
+    assert_eq!(database.sql("SELECT count(*), sum(n) FROM t"), ["3000|4498500"]);
+}
+
+/// What the proxy loses; then it forwards again.
+struct Lose;
+
+impl Lose {
+    const NOTHING: u8 = 0;
+    /// The client's COMMIT and the connection.
+    const COMMIT: u8 = 1;
+    /// The server's reply to COMMIT and the connection.
+    const REPLY: u8 = 2;
+    /// Whatever the server says next, and the connection.
+    const REPLIES: u8 = 4;
+    /// The connection, at the client's next message.
+    const NOW: u8 = 3;
+}
+
+/// Forwards connections to a server and breaks them on demand.
+struct Proxy {
+    url: String,
+    lose: Arc<AtomicU8>,
+}
+
+impl Proxy {
+    fn new(url: &str) -> Proxy {
+        let config: tokio_postgres::Config = url.parse().unwrap();
+        let tokio_postgres::config::Host::Tcp(host) = &config.get_hosts()[0] else {
+            unreachable!("tests connect over TCP");
+        };
+        let port = *config.get_ports().first().unwrap_or(&5432);
+        let server = format!("{host}:{port}");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap().to_string();
+        let lose = Arc::new(AtomicU8::new(Lose::NOTHING));
+        let shared = Arc::clone(&lose);
+        let (address, proxied) = (server.clone(), url.replacen(&server, &own, 1));
+        assert_ne!(proxied, url, "the URL names host and port");
+        std::thread::Builder::new()
+            .spawn(move || {
+                for client in listener.incoming() {
+                    forward(client.unwrap(), TcpStream::connect(&address).unwrap(), &shared);
+                }
+            })
+            .unwrap();
+        Proxy { url: proxied, lose }
+    }
+}
+
+/// Forwards both ways, each on a thread of its own, until one side ends.
+fn forward(client: TcpStream, server: TcpStream, lose: &Arc<AtomicU8>) {
+    let (replies, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let replying = Arc::clone(lose);
+    std::thread::Builder::new()
+        .spawn(move || {
+            pump(&replies, &to_client, |_| replying.load(Ordering::SeqCst) != Lose::REPLIES);
+            if replying.load(Ordering::SeqCst) == Lose::REPLIES {
+                replying.store(Lose::NOTHING, Ordering::SeqCst);
+            }
+        })
+        .unwrap();
+    let lose = Arc::clone(lose);
+    std::thread::Builder::new()
+        .spawn(move || {
+            pump(&client, &server, |message| {
+                let commits = message.windows(7).any(|bytes| bytes == b"COMMIT\0");
+                match lose.load(Ordering::SeqCst) {
+                    Lose::COMMIT if commits => lose.store(Lose::NOTHING, Ordering::SeqCst),
+                    Lose::NOW => lose.store(Lose::NOTHING, Ordering::SeqCst),
+                    Lose::REPLY if commits => {
+                        // The message goes on; whatever the server says next is lost.
+                        lose.store(Lose::REPLIES, Ordering::SeqCst);
+                        return true;
+                    }
+                    _ => return true,
+                }
+                false
+            });
+        })
+        .unwrap();
+}
+
+/// Copies while `pass` allows, then breaks both connections.
+fn pump(mut from: &TcpStream, mut to: &TcpStream, pass: impl Fn(&[u8]) -> bool) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if !pass(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    from.shutdown(Shutdown::Both).ok();
+    to.shutdown(Shutdown::Both).ok();
+}
