@@ -10,6 +10,7 @@ mod compact;
 pub mod error;
 pub mod frame;
 mod frame_bytes;
+mod group;
 #[expect(clippy::module_inception, reason = "the layer is named after its main thing")]
 pub mod log;
 mod mark;
