@@ -19,7 +19,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::log::error::LogError;
 use crate::log::frame::{NewFrame, Position};
-use crate::log::log::{Appended, Durability, EncodedFrame, Log, as_one_request};
+use crate::log::group::{EncodedFrame, as_one_request};
+use crate::log::log::{Appended, Durability, Log};
 
 /// Bytes that are written at once, at most one request more.
 const GROUP_BYTES: usize = 8 << 20;

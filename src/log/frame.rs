@@ -32,6 +32,18 @@ pub struct NewFrame {
     pub meta: Vec<u8>,
 }
 
+impl NewFrame {
+    /// Rows, before which the relation's watermark stood at `watermark`.
+    pub fn rows(batch: RecordBatch, watermark: i64) -> NewFrame {
+        NewFrame { kind: FrameKind::Rows, batch: Some(batch), watermark, meta: Vec::new() }
+    }
+
+    /// A control record that establishes `watermark`.
+    pub fn control(kind: FrameKind, watermark: i64, meta: Vec<u8>) -> NewFrame {
+        NewFrame { kind, batch: None, watermark, meta }
+    }
+}
+
 /// A frame in the log.
 #[derive(Debug)]
 pub struct Frame {

@@ -20,17 +20,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use parking_lot::{Mutex, RwLock};
 
-use crate::log::compact::compact;
 use crate::log::error::LogError;
-use crate::log::frame::{Frame, FrameKind, Frames, NewFrame, Position};
-use crate::log::frame_bytes::{BODY_LIMIT, FrameHeader, HEADER_BYTES, padded};
+use crate::log::frame::{Frames, NewFrame, Position};
+use crate::log::group::{EncodedFrame, Group, as_one_request};
 use crate::log::payload::{self, Encoder};
 use crate::log::read::OpenFiles;
 use crate::log::recover::{Recovered, recover};
-use crate::log::segment::{Last, Place, Segment};
+use crate::log::segment::{Last, Segment};
 use crate::log::sequence::Sequencer;
 use crate::log::storage::Storage;
 use crate::log::tail::Tail;
@@ -93,7 +91,7 @@ pub struct Log {
     pub(crate) schema: SchemaRef,
     options: LogOptions,
     sequencer: Arc<Sequencer>,
-    encoder: Encoder,
+    pub(crate) encoder: Encoder,
     writer: Mutex<Writer>,
     pub(crate) shared: RwLock<Shared>,
     pub(crate) open_files: OpenFiles,
@@ -118,15 +116,6 @@ pub(crate) struct Shared {
 struct Listeners {
     next_id: u64,
     all: Arc<Vec<(u64, Listener)>>,
-}
-
-/// A frame whose rows are encoded.
-#[derive(Debug)]
-pub(crate) struct EncodedFrame {
-    pub(crate) frame: NewFrame,
-    payload: Vec<u8>,
-    /// The next frame belongs to the same request.
-    more: bool,
 }
 
 impl Log {
@@ -259,48 +248,6 @@ impl Log {
         }
     }
 
-    /// Checks and encodes a frame; needs no lock, so that several threads can prepare frames.
-    pub(crate) fn encode(&self, mut frame: NewFrame) -> Result<EncodedFrame, LogError> {
-        let mut payload = Vec::new();
-        if let Some(batch) = frame.batch.take() {
-            let batch = self.fit(&batch)?;
-            if self.options.durability != Durability::Memory {
-                payload =
-                    self.encoder.encode(&batch).map_err(|error| self.wrong(error.to_string()))?;
-            }
-            frame.batch = Some(batch);
-        }
-        let encoded = EncodedFrame { frame, payload, more: false };
-        self.check_size(&encoded)?;
-        Ok(encoded)
-    }
-
-    /// Whether a frame keeps to the format's limit, which readers insist on.
-    pub(crate) fn check_size(&self, encoded: &EncodedFrame) -> Result<(), LogError> {
-        let bytes = (padded(encoded.frame.meta.len()) + encoded.payload.len()) as u64;
-        if bytes > BODY_LIMIT {
-            let log = self.name.clone();
-            return Err(LogError::TooLarge { log, bytes, limit: BODY_LIMIT });
-        }
-        Ok(())
-    }
-
-    /// The batch with the log's own schema and without foreign bytes.
-    fn fit(&self, batch: &RecordBatch) -> Result<RecordBatch, LogError> {
-        let rows = batch.num_rows();
-        if u32::try_from(rows).is_err() {
-            return Err(self.wrong(format!("it has {rows} rows")));
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let columns = batch.columns().iter().map(compact).collect();
-        RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)
-            .map_err(|error| self.wrong(error.to_string()))
-    }
-
-    fn wrong(&self, reason: String) -> LogError {
-        LogError::WrongColumns { log: self.name.clone(), reason }
-    }
-
     /// Appends frames that [`Log::encode`] made, as one group.
     pub(crate) fn append_encoded(
         &self,
@@ -351,9 +298,7 @@ impl Log {
         frames: Vec<EncodedFrame>,
         sync: bool,
     ) -> Result<Frames, LogError> {
-        let sizes =
-            frames.iter().map(|f| HEADER_BYTES + padded(f.frame.meta.len()) + f.payload.len());
-        let group_bytes: usize = sizes.sum();
+        let group_bytes: usize = frames.iter().map(EncodedFrame::total).sum();
         let begun: Vec<_> = frames.iter().map(|_| OpenSequence::begin(&self.sequencer)).collect();
         if let Some((_, _, now)) = begun.first() {
             self.rotate_if_due(writer, group_bytes as u64, *now)?;
@@ -426,100 +371,5 @@ impl Log {
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// Marks the frames as belonging together.
-pub(crate) fn as_one_request(frames: &mut [EncodedFrame]) {
-    if let Some((_, others)) = frames.split_last_mut() {
-        for frame in others {
-            frame.more = true;
-        }
-    }
-}
-
-/// Frames that are written at once.
-struct Group {
-    bytes: Vec<u8>,
-    /// The place behind each frame.
-    places: Vec<Place>,
-    frames: Frames,
-    start: u64,
-}
-
-impl Group {
-    fn new(writer: &Writer, bytes: usize) -> Group {
-        let (capacity, start) =
-            writer.disk.as_ref().map_or((0, 0), |disk| (bytes, disk.segment.length()));
-        Group { bytes: Vec::with_capacity(capacity), places: Vec::new(), frames: Vec::new(), start }
-    }
-
-    /// Gives a frame its place and, where there is a disk, its bytes.
-    fn place(
-        &mut self,
-        writer: &mut Writer,
-        encoded: EncodedFrame,
-        sequence: u64,
-        ingest_time: i64,
-    ) -> Arc<Frame> {
-        let EncodedFrame { frame: NewFrame { kind, batch, watermark, meta }, payload, more } =
-            encoded;
-        let Position { frame: index, offset: first_offset } = writer.next;
-        let frame = Arc::new(Frame {
-            kind,
-            index,
-            first_offset,
-            sequence,
-            ingest_time,
-            watermark,
-            meta,
-            batch,
-        });
-        writer.next = Position { frame: index + 1, offset: frame.next_offset() };
-        writer.last = Last { sequence, ingest_time, watermark };
-        if writer.disk.is_some() {
-            self.push(&frame, &payload, more);
-            let byte = self.start + self.bytes.len() as u64;
-            self.places.push(Place { at: writer.next, byte });
-        }
-        self.frames.push(Arc::clone(&frame));
-        frame
-    }
-
-    fn push(&mut self, frame: &Frame, payload: &[u8], more: bool) {
-        let meta_bytes = padded(frame.meta.len());
-        let padding = &[0; 8][..meta_bytes - frame.meta.len()];
-        let crc = crc32c::crc32c(&frame.meta);
-        let crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, padding), payload);
-        let header = FrameHeader {
-            length: u32::try_from(meta_bytes + payload.len()).expect("encode checked the limit"),
-            body_crc: crc,
-            kind: frame.kind,
-            has_batch: frame.batch.is_some(),
-            more,
-            rows: u32::try_from(frame.rows()).expect("encode checked the limit"),
-            index: frame.index,
-            first_offset: frame.first_offset,
-            sequence: frame.sequence,
-            ingest_time: frame.ingest_time,
-            watermark: frame.watermark,
-            meta_length: u32::try_from(frame.meta.len()).expect("encode checked the limit"),
-        };
-        self.bytes.extend_from_slice(&header.to_bytes());
-        self.bytes.extend_from_slice(&frame.meta);
-        self.bytes.extend_from_slice(padding);
-        self.bytes.extend_from_slice(payload);
-    }
-}
-
-impl NewFrame {
-    /// Rows, before which the relation's watermark stood at `watermark`.
-    pub fn rows(batch: RecordBatch, watermark: i64) -> NewFrame {
-        NewFrame { kind: FrameKind::Rows, batch: Some(batch), watermark, meta: Vec::new() }
-    }
-
-    /// A control record that establishes `watermark`.
-    pub fn control(kind: FrameKind, watermark: i64, meta: Vec<u8>) -> NewFrame {
-        NewFrame { kind, batch: None, watermark, meta }
     }
 }

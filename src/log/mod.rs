@@ -11,6 +11,7 @@ pub mod error;
 pub mod frame;
 mod frame_bytes;
 pub mod headers;
+mod group;
 #[expect(clippy::module_inception, reason = "the layer is named after its main thing")]
 pub mod log;
 mod mark;

@@ -200,26 +200,26 @@ impl Check<'_> {
         if *data_type == DataType::Null {
             return Ok(());
         }
-        let validity = self.buffer()?;
+        let validity = self.buffer(1)?;
         if nulls > 0 && validity < length.div_ceil(8) {
             return Err("a column's validity is too short".to_owned());
         }
         match data_type {
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
-                self.buffer()?;
-                self.buffer()?;
+            DataType::Utf8 | DataType::Binary => {
+                self.buffer(4)?;
+                self.buffer(1)?;
             }
-            DataType::Utf8View | DataType::BinaryView => {
-                let blocks = self.views.next().ok_or("the payload lacks a count of views")?;
-                if blocks < 0 || blocks as u64 > self.buffers.len() as u64 {
-                    return Err("a count of views is out of range".to_owned());
-                }
-                for _ in 0..blocks + 1 {
-                    self.buffer()?;
-                }
+            DataType::LargeUtf8 | DataType::LargeBinary => {
+                self.buffer(8)?;
+                self.buffer(1)?;
             }
-            DataType::List(item) | DataType::LargeList(item) => {
-                self.buffer()?;
+            DataType::Utf8View | DataType::BinaryView => self.views()?,
+            DataType::List(item) => {
+                self.buffer(4)?;
+                self.column(item.data_type())?;
+            }
+            DataType::LargeList(item) => {
+                self.buffer(8)?;
                 self.column(item.data_type())?;
             }
             DataType::Struct(fields) => {
@@ -227,15 +227,27 @@ impl Check<'_> {
                     self.column(field.data_type())?;
                 }
             }
-            _ => {
-                self.buffer()?;
+            other => {
+                self.buffer(other.primitive_width().unwrap_or(1) as u64)?;
             }
         }
         Ok(())
     }
 
-    /// Takes the next buffer and returns its length in memory.
-    fn buffer(&mut self) -> Result<u64, String> {
+    fn views(&mut self) -> Result<(), String> {
+        let blocks = self.views.next().ok_or("the payload lacks a count of views")?;
+        if blocks < 0 || blocks as u64 > self.buffers.len() as u64 {
+            return Err("a count of views is out of range".to_owned());
+        }
+        self.buffer(16)?;
+        for _ in 0..blocks {
+            self.buffer(1)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the next buffer, of elements of `width` bytes, and returns its length in memory.
+    fn buffer(&mut self, width: u64) -> Result<u64, String> {
         let (offset, length) = self.buffers.next().ok_or("the payload has too few buffers")?;
         let (Ok(offset), Ok(length)) = (usize::try_from(offset), usize::try_from(length)) else {
             return Err("a buffer has a negative place".to_owned());
@@ -243,6 +255,9 @@ impl Check<'_> {
         let end = offset.checked_add(length).filter(|&end| end <= self.body.len());
         let end = end.ok_or("a buffer lies outside of the payload")?;
         let decoded = self.decoded_length(&self.body[offset..end])?;
+        if decoded % width != 0 {
+            return Err("a buffer ends within an element".to_owned());
+        }
         self.decoded += decoded;
         if self.decoded > DECODED_LIMIT {
             return Err("the columns would take too much memory".to_owned());
@@ -335,7 +350,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 200000, ..ProptestConfig::default() })]
 
         #[test]
         fn damaged_bytes_give_an_error_or_a_sound_batch(

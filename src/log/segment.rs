@@ -117,7 +117,7 @@ impl SegmentHeader {
             return Err("the segment is of an unknown version");
         }
         let length = u32_at(bytes, 12) as usize;
-        if length > HEADER_LIMIT || length < FIXED_BYTES + 4 || !length.is_multiple_of(8) {
+        if !(FIXED_BYTES + 4..=HEADER_LIMIT).contains(&length) || !length.is_multiple_of(8) {
             return Err("the length of the segment's header is out of range");
         }
         Ok(length)

@@ -15,13 +15,15 @@ fn admit() -> Prepare {
     Box::new(|_| Admission::Append)
 }
 
-/// A prepare that waits for a word before each frame, so that the queue fills meanwhile.
-fn gated() -> (mpsc::Sender<()>, Prepare) {
+/// A prepare that says when it has a frame, and then waits for a word, so that the queue fills.
+fn gated() -> (mpsc::Sender<()>, mpsc::Receiver<()>, Prepare) {
     let (go, gate) = mpsc::channel::<()>();
+    let (entered, at_gate) = mpsc::channel::<()>();
     let prepare = Box::new(move |_: &mut NewFrame| {
+        entered.send(()).ok();
         gate.recv().map_or(Admission::Skip, |()| Admission::Append)
     });
-    (go, prepare)
+    (go, at_gate, prepare)
 }
 
 #[test]
@@ -68,7 +70,7 @@ fn each_submitter_gets_its_own_place_in_the_order_of_the_log() {
 #[test]
 fn what_gathers_during_a_sync_becomes_one_group() {
     let storage = MemoryStorage::new();
-    let (go, prepare) = gated();
+    let (go, at_gate, prepare) = gated();
     let appender = appender(open(&storage, small()).unwrap(), LIMITS, prepare);
     let heard = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let count = Arc::clone(&heard);
@@ -79,12 +81,15 @@ fn what_gathers_during_a_sync_becomes_one_group() {
     for n in 0..10 {
         let sender = sender.clone();
         appender.submit(vec![numbers(n, 1)], move |reply| sender.send(reply).unwrap());
+        if n == 0 {
+            at_gate.recv().unwrap();
+        }
     }
     (0..10).for_each(|_| go.send(()).unwrap());
     let places: Vec<u64> = (0..10).map(|_| replies.recv().unwrap().unwrap().first.offset).collect();
     assert_eq!(places, (0..10).collect::<Vec<_>>());
-    // The first group holds what was there when the thread looked, the second all the rest.
-    assert!(heard.load(std::sync::atomic::Ordering::SeqCst) <= 10);
+    appender.shut_down();
+    assert_eq!(heard.load(std::sync::atomic::Ordering::SeqCst), 2, "the first alone, then nine");
     assert_eq!(read_all(appender.log()).unwrap().len(), 10, "requests stay frames of their own");
 }
 
@@ -130,7 +135,7 @@ fn prepare_sees_frames_in_log_order_and_may_change_or_skip_them() {
 
 #[test]
 fn a_full_queue_gives_the_request_back() {
-    let (go, prepare) = gated();
+    let (go, _at_gate, prepare) = gated();
     let limits = QueueLimits { rows: 3, bytes: 1 << 20 };
     let appender = appender(open(&MemoryStorage::new(), small()).unwrap(), limits, prepare);
     let (sender, replies) = mpsc::channel();

@@ -242,7 +242,11 @@ fn a_crash_while_sealing_loses_nothing_acknowledged() {
         for seed in 0..10 {
             let storage = MemoryStorage::new();
             let log = open(&storage, LogOptions { segment_bytes: 900, ..small() }).unwrap();
-            if nth % 2 == 0 { storage.fail_sync(nth / 2) } else { storage.fail_write(nth / 2 + 1) }
+            if nth % 2 == 0 {
+                storage.fail_sync(nth / 2)
+            } else {
+                storage.fail_write(nth / 2 + 1)
+            }
             let acknowledged =
                 (0..20).take_while(|&n| log.append(vec![numbers(n, 1)], true).is_ok()).count();
             let log = open(&storage.crash(seed), small()).unwrap();

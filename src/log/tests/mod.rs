@@ -42,89 +42,71 @@ fn list(item: ArrayRef, nullable_rows: usize) -> ArrayRef {
     Arc::new(ListArray::new(field, offsets, item, Some(nulls.into())))
 }
 
-/// A column of every type of the dialect, with nulls, extremes and times before 1970.
+/// An array of `rows` values, from `value` of the row's number.
+fn array<A: FromIterator<Option<T>>, T>(
+    start: usize,
+    rows: usize,
+    value: impl Fn(usize) -> Option<T>,
+) -> A {
+    (start..start + rows).map(value).collect()
+}
+
+/// Nulls, extremes, and numbers below zero (times before 1970).
+fn int(n: usize) -> Option<i64> {
+    [None, Some(i64::MIN), Some(i64::MAX), Some(-1), Some(n as i64)][n % 5]
+}
+
+fn plain_columns(start: usize, rows: usize) -> Vec<(&'static str, ArrayRef)> {
+    let boolean: BooleanArray = array(start, rows, |n| [None, Some(true), Some(false)][n % 3]);
+    let smallint: Int16Array = array(start, rows, |n| int(n).map(|n| n as i16));
+    let ints: Int32Array = array(start, rows, |n| int(n).map(|n| n as i32));
+    let bigint: Int64Array = array(start, rows, int);
+    let real: Float32Array = array(start, rows, |n| [None, Some(f32::NAN), Some(-0.0)][n % 3]);
+    let double: Float64Array =
+        array(start, rows, |n| [None, Some(f64::NEG_INFINITY), Some(0.1)][n % 3]);
+    let numeric: Decimal128Array = array(start, rows, |n| int(n).map(i128::from));
+    let price: Decimal128Array = array(start, rows, |n| Some(n as i128 - 7));
+    let date: Date32Array = array(start, rows, |n| int(n).map(|n| n as i32));
+    let timestamp: TimestampMicrosecondArray = array(start, rows, int);
+    let interval: IntervalMonthDayNanoArray = array(start, rows, |n| {
+        let value = IntervalMonthDayNano::new(-(n as i32), n as i32, i64::MIN + n as i64);
+        n.is_multiple_of(2).then_some(value)
+    });
+    let bytea: BinaryArray = array(start, rows, |n| (n % 3 > 0).then(|| vec![n as u8; n % 40]));
+    vec![
+        ("boolean", Arc::new(boolean)),
+        ("smallint", Arc::new(smallint)),
+        ("int", Arc::new(ints)),
+        ("bigint", Arc::new(bigint)),
+        ("real", Arc::new(real)),
+        ("double", Arc::new(double)),
+        ("numeric", Arc::new(numeric.with_precision_and_scale(38, 9).unwrap())),
+        ("price", Arc::new(price.with_precision_and_scale(10, 2).unwrap())),
+        ("date", Arc::new(date)),
+        ("timestamp", Arc::new(timestamp.clone())),
+        ("timestamptz", Arc::new(timestamp.with_timezone("UTC"))),
+        ("interval", Arc::new(interval)),
+        ("bytea", Arc::new(bytea)),
+    ]
+}
+
+/// A column of every type of the dialect.
 pub(crate) fn all_types(start: usize, rows: usize) -> RecordBatch {
-    let every = start..start + rows;
-    let ints = |n: usize| -> Option<i64> {
-        [None, Some(i64::MIN), Some(i64::MAX), Some(-1), Some(n as i64)][n % 5]
-    };
-    let wide = |n: usize| ints(n).map(i128::from);
-    let texts = |range: std::ops::Range<usize>| -> ArrayRef {
-        Arc::new(range.map(text).collect::<StringViewArray>())
-    };
-    let numbers: ArrayRef = Arc::new(every.clone().map(ints).collect::<Int64Array>());
+    let texts =
+        |rows: usize| -> ArrayRef { Arc::new(array::<StringViewArray, _>(start, rows, text)) };
+    let numbers: ArrayRef = Arc::new(array::<Int64Array, _>(start, rows, int));
     let fields: Fields =
         vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8View, true)]
             .into();
-    let pair: ArrayRef = Arc::new(StructArray::new(
-        fields,
-        vec![Arc::clone(&numbers), texts(every.clone())],
-        Some(every.clone().map(|n| n % 3 != 0).collect::<Vec<_>>().into()),
-    ));
-    let decimal = every.clone().map(wide).collect::<Decimal128Array>();
-    let small = every.clone().map(|n| Some(n as i128 - 7)).collect::<Decimal128Array>();
-    let times = every.clone().map(ints).collect::<TimestampMicrosecondArray>();
-    let interval = |n: usize| {
-        (n % 2 == 0).then(|| IntervalMonthDayNano::new(-(n as i32), n as i32, i64::MIN + n as i64))
-    };
-    let columns: Vec<(&str, ArrayRef)> = vec![
-        ("text", texts(every.clone())),
-        (
-            "boolean",
-            Arc::new(
-                every
-                    .clone()
-                    .map(|n| [None, Some(true), Some(false)][n % 3])
-                    .collect::<BooleanArray>(),
-            ),
-        ),
-        (
-            "smallint",
-            Arc::new(every.clone().map(|n| ints(n).map(|n| n as i16)).collect::<Int16Array>()),
-        ),
-        ("int", Arc::new(every.clone().map(|n| ints(n).map(|n| n as i32)).collect::<Int32Array>())),
-        ("bigint", Arc::clone(&numbers)),
-        (
-            "real",
-            Arc::new(
-                every
-                    .clone()
-                    .map(|n| [None, Some(f32::NAN), Some(-0.0)][n % 3])
-                    .collect::<Float32Array>(),
-            ),
-        ),
-        (
-            "double",
-            Arc::new(
-                every
-                    .clone()
-                    .map(|n| [None, Some(f64::NEG_INFINITY), Some(0.1)][n % 3])
-                    .collect::<Float64Array>(),
-            ),
-        ),
-        ("numeric", Arc::new(decimal.with_precision_and_scale(38, 9).unwrap())),
-        ("price", Arc::new(small.with_precision_and_scale(10, 2).unwrap())),
-        (
-            "date",
-            Arc::new(every.clone().map(|n| ints(n).map(|n| n as i32)).collect::<Date32Array>()),
-        ),
-        ("timestamp", Arc::new(times.clone())),
-        ("timestamptz", Arc::new(times.with_timezone("UTC"))),
-        ("interval", Arc::new(every.clone().map(interval).collect::<IntervalMonthDayNanoArray>())),
-        (
-            "bytea",
-            Arc::new(
-                every
-                    .clone()
-                    .map(|n| (n % 3 > 0).then(|| vec![n as u8; n % 40]))
-                    .collect::<BinaryArray>(),
-            ),
-        ),
-        ("json", texts(every.clone())),
-        ("texts", list(texts(start..start + 3 * rows), rows)),
-        ("pair", Arc::clone(&pair)),
-        ("pairs", list(pair, rows)),
-    ];
+    let present: Vec<bool> = (start..start + rows).map(|n| n % 3 != 0).collect();
+    let pair: ArrayRef =
+        Arc::new(StructArray::new(fields, vec![numbers, texts(rows)], Some(present.into())));
+    let mut columns = vec![("text", texts(rows))];
+    columns.extend(plain_columns(start, rows));
+    columns.push(("json", texts(rows)));
+    columns.push(("texts", list(texts(3 * rows), rows)));
+    columns.push(("pair", Arc::clone(&pair)));
+    columns.push(("pairs", list(pair, rows)));
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, array)| {
