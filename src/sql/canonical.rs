@@ -1,0 +1,73 @@
+//! Brings the parts of a statement that sqlparser parsed into the one form that survives printing.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArguments, Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor, TableFunctionArgs, VisitMut,
+    VisitorMut,
+};
+
+/// Rewrites in place. Visiting grows the stack as it needs.
+pub(super) fn canonicalize(node: &mut impl VisitMut) {
+    // The visitor never breaks.
+    let _: ControlFlow<()> = node.visit(&mut Canonical);
+}
+
+struct Canonical;
+
+impl VisitorMut for Canonical {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        // `- - 1` would print as a comment, `- ~ 1` as another operator.
+        if let Expr::UnaryOp { expr: operand, .. } = expr
+            && matches!(**operand, Expr::UnaryOp { .. })
+        {
+            let inner = std::mem::replace(&mut **operand, Expr::Identifier(Ident::new("")));
+            **operand = Expr::Nested(Box::new(inner));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        match factor {
+            TableFactor::TableFunction { expr: Expr::Function(function), alias } => {
+                if let FunctionArguments::List(list) = &mut function.args
+                    && list.clauses.is_empty()
+                {
+                    *factor = table_function(
+                        std::mem::take(&mut function.name.0),
+                        std::mem::take(&mut list.args),
+                        alias.take(),
+                    );
+                }
+            }
+            // The alias of a versioned table is moved by its AS.
+            TableFactor::Table { version: Some(_), alias: Some(alias), .. } => {
+                alias.explicit = true;
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `FROM TABLE(f(…)) AS a` as `FROM f(…) AS a`.
+fn table_function(
+    name: Vec<ObjectNamePart>,
+    args: Vec<FunctionArg>,
+    alias: Option<TableAlias>,
+) -> TableFactor {
+    TableFactor::Table {
+        name: ObjectName(name),
+        alias,
+        args: Some(TableFunctionArgs { args, settings: None }),
+        with_hints: vec![],
+        version: None,
+        with_ordinality: false,
+        partitions: vec![],
+        json_path: None,
+        sample: None,
+        index_hints: vec![],
+    }
+}

@@ -1,0 +1,205 @@
+//! Tells sqlparser how Weir's SQL differs from PostgreSQL's.
+//!
+//! Lexical rules and precedences are PostgreSQL's own. Two things are ours: the trailing words
+//! EMIT and ALLOWED are no bare aliases, and the work of the parser is bounded. sqlparser tries
+//! several readings of a parenthesis or a word like `ceil(`; nested, the tries double at each level
+//! of a text that fits none of them. So every reading of an operand takes fuel.
+
+use std::any::TypeId;
+use std::cell::Cell;
+
+use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, Word};
+
+/// PostgreSQL's rules, to delegate to.
+const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// Fuel for each token: an operand is read once or twice in a text that makes sense.
+const FUEL_PER_TOKEN: usize = 8;
+const FUEL_MIN: usize = 1_000;
+
+/// The dialect of one statement.
+#[derive(Debug)]
+pub(super) struct WeirDialect {
+    fuel: Cell<usize>,
+    /// FOR SYSTEM_TIME occurs. Elsewhere the switch would take `at` behind a table for a version.
+    versions: bool,
+}
+
+impl WeirDialect {
+    /// For the lexer, which takes no fuel.
+    pub(super) fn lexical() -> WeirDialect {
+        WeirDialect { fuel: Cell::new(0), versions: false }
+    }
+
+    /// For a statement of so many tokens.
+    pub(super) fn new(tokens: usize, versions: bool) -> WeirDialect {
+        WeirDialect { fuel: Cell::new(tokens * FUEL_PER_TOKEN + FUEL_MIN), versions }
+    }
+
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.fuel.get() == 0
+    }
+}
+
+/// Whether the parser stands behind one of our trailing words, unquoted.
+fn is_trailing_word(parser: &Parser) -> bool {
+    match &parser.get_current_token().token {
+        Token::Word(Word { value, quote_style: None, .. }) => {
+            value.eq_ignore_ascii_case("EMIT") || value.eq_ignore_ascii_case("ALLOWED")
+        }
+        _ => false,
+    }
+}
+
+/// Words with a syntax of their own where `(` follows, and plain names elsewhere.
+fn is_special_function(keyword: Keyword) -> bool {
+    matches!(
+        keyword,
+        Keyword::CAST
+            | Keyword::TRY_CAST
+            | Keyword::SAFE_CAST
+            | Keyword::CONVERT
+            | Keyword::EXTRACT
+            | Keyword::CEIL
+            | Keyword::FLOOR
+            | Keyword::POSITION
+            | Keyword::SUBSTR
+            | Keyword::SUBSTRING
+            | Keyword::OVERLAY
+            | Keyword::TRIM
+            | Keyword::EXISTS
+            | Keyword::STRUCT
+            | Keyword::ARRAY
+    )
+}
+
+/// Whether the word is a plain name here, though sqlparser would read more into it.
+fn is_plain_name(keyword: Keyword, next: &Token) -> bool {
+    if keyword == Keyword::INTERVAL {
+        // Reading INTERVAL before anything but a literal recurses without a bound.
+        return !matches!(next, Token::SingleQuotedString(_) | Token::Number(..));
+    }
+    is_special_function(keyword) && !matches!(next, Token::LParen | Token::LBracket | Token::Lt)
+}
+
+impl Dialect for WeirDialect {
+    fn dialect(&self) -> TypeId {
+        // Keeps sqlparser's own branches for PostgreSQL, such as `^` for powers.
+        TypeId::of::<PostgreSqlDialect>()
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        match self.fuel.get().checked_sub(1) {
+            Some(rest) if rest > 0 => self.fuel.set(rest),
+            _ => {
+                self.fuel.set(0);
+                return Some(Err(ParserError::RecursionLimitExceeded));
+            }
+        }
+        match &parser.peek_token_ref().token {
+            Token::Word(Word { quote_style: None, keyword, .. })
+                if is_plain_name(*keyword, &parser.peek_nth_token_ref(1).token) =>
+            {
+                Some(parser.parse_identifier().map(Expr::Identifier))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        is_special_function(keyword)
+            || matches!(keyword, Keyword::CASE | Keyword::NOT | Keyword::INTERVAL)
+    }
+
+    fn is_select_item_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser) -> bool {
+        explicit || (!is_trailing_word(parser) && self.is_column_alias(keyword, parser))
+    }
+
+    fn is_table_factor_alias(
+        &self,
+        explicit: bool,
+        keyword: &Keyword,
+        parser: &mut Parser,
+    ) -> bool {
+        explicit || (!is_trailing_word(parser) && self.is_table_alias(keyword, parser))
+    }
+
+    fn identifier_quote_style(&self, identifier: &str) -> Option<char> {
+        POSTGRES.identifier_quote_style(identifier)
+    }
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_delimited_identifier_start(ch)
+    }
+    fn is_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_start(ch)
+    }
+    fn is_identifier_part(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_part(ch)
+    }
+    fn is_custom_operator_part(&self, ch: char) -> bool {
+        POSTGRES.is_custom_operator_part(ch)
+    }
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        POSTGRES.get_next_precedence(parser)
+    }
+    fn prec_value(&self, prec: Precedence) -> u8 {
+        POSTGRES.prec_value(prec)
+    }
+    fn supports_unicode_string_literal(&self) -> bool {
+        true
+    }
+    fn supports_string_escape_constant(&self) -> bool {
+        true
+    }
+    fn supports_numeric_literal_underscores(&self) -> bool {
+        true
+    }
+    fn supports_nested_comments(&self) -> bool {
+        true
+    }
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+    fn supports_group_by_expr(&self) -> bool {
+        true
+    }
+    fn supports_match_recognize(&self) -> bool {
+        true
+    }
+    fn supports_table_versioning(&self) -> bool {
+        self.versions
+    }
+    fn supports_struct_literal(&self) -> bool {
+        true
+    }
+    fn supports_array_typedef_with_brackets(&self) -> bool {
+        true
+    }
+    fn supports_interval_options(&self) -> bool {
+        true
+    }
+    fn supports_bitwise_shift_operators(&self) -> bool {
+        true
+    }
+    fn allow_extract_custom(&self) -> bool {
+        true
+    }
+    fn allow_extract_single_quotes(&self) -> bool {
+        true
+    }
+    fn supports_comma_separated_trim(&self) -> bool {
+        true
+    }
+    fn supports_select_wildcard_exclude(&self) -> bool {
+        true
+    }
+    /// Arguments are named by identifiers only: with expressions as names each argument would be
+    /// read twice, and nested calls 2^depth times.
+    fn supports_named_fn_args_with_expr_name(&self) -> bool {
+        false
+    }
+}

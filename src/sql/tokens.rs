@@ -1,0 +1,164 @@
+//! Cuts a statement into tokens, and writes each in the one form that the parser and the printer
+//! know: text as `'…'` however it was quoted, numbers without underscores, relations and columns
+//! without `TABLE` and `DESCRIPTOR(…)`.
+
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
+
+use super::dialect::WeirDialect;
+use super::error::ParseError;
+
+/// The tokens of a statement, without white space and comments.
+pub(super) fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>, ParseError> {
+    let dialect = WeirDialect::lexical();
+    let mut tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|error| {
+        let message = error.message.to_lowercase();
+        let at = byte_of(text, error.location);
+        ParseError::BadToken { what: message, position: position(text, at) }
+    })?;
+    tokens.retain(|token| !matches!(token.token, Token::Whitespace(_)));
+    for token in &mut tokens {
+        let at = token.span.start;
+        canonical_literal(&mut token.token)
+            .map_err(|error| error.at(position(text, byte_of(text, at))))?;
+    }
+    Ok(without_flink_words(with_aliases_behind_versions(tokens)))
+}
+
+/// The byte at which a line and column lie; the end of the text for any place behind it.
+pub(super) fn byte_of(text: &str, location: Location) -> usize {
+    let mut start = 0;
+    for _ in 1..location.line {
+        match text[start..].find('\n') {
+            Some(end) => start += end + 1,
+            None => return text.len(),
+        }
+    }
+    let column = usize::try_from(location.column.saturating_sub(1)).unwrap_or(usize::MAX);
+    text[start..].char_indices().nth(column).map_or(text.len(), |(at, _)| start + at)
+}
+
+/// The number, from 1, of the character at a byte.
+pub(super) fn position(text: &str, byte: usize) -> usize {
+    text[..byte].chars().count() + 1
+}
+
+fn canonical_literal(token: &mut Token) -> Result<(), ParseError> {
+    match token {
+        Token::EscapedStringLiteral(text)
+        | Token::UnicodeStringLiteral(text)
+        | Token::NationalStringLiteral(text) => {
+            *token = Token::SingleQuotedString(std::mem::take(text));
+        }
+        Token::DollarQuotedString(text) => {
+            *token = Token::SingleQuotedString(std::mem::take(&mut text.value));
+        }
+        Token::Number(digits, _) if digits.contains('_') => digits.retain(|digit| digit != '_'),
+        Token::HexStringLiteral(digits)
+            if digits.len() % 2 != 0 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+        {
+            return Err(ParseError::NotSupported {
+                what: "a hexadecimal literal other than pairs of hexadecimal digits is".to_owned(),
+                hint: Some("Write X'00FF'.".to_owned()),
+                position: None,
+            });
+        }
+        Token::SingleQuotedByteStringLiteral(_) | Token::DoubleQuotedByteStringLiteral(_) => {
+            return Err(ParseError::NotSupported {
+                what: "a bit string literal is".to_owned(),
+                hint: Some("Write bytes as X'00FF'.".to_owned()),
+                position: None,
+            });
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whether the token is this word, unquoted.
+pub(super) fn is_word(token: &Token, word: &str) -> bool {
+    matches!(token, Token::Word(Word { quote_style: None, value, .. })
+        if value.eq_ignore_ascii_case(word))
+}
+
+/// `TABLE s` as first or named argument becomes `s`, and `DESCRIPTOR(at)` becomes `at`.
+fn without_flink_words(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let token = |at: usize| tokens.get(at).map_or(&Token::EOF, |token| &token.token);
+    let mut at = 0;
+    while at < tokens.len() {
+        let begins_argument = kept.last().is_some_and(|last| match last.token {
+            Token::RArrow | Token::Comma => true,
+            Token::LParen => {
+                let before = kept.len().checked_sub(2).map(|before| &kept[before].token);
+                matches!(before, Some(Token::Word(word)) if word.keyword == Keyword::NoKeyword
+                    || word.keyword == Keyword::SESSION)
+            }
+            _ => false,
+        });
+        if begins_argument && is_word(token(at), "TABLE") {
+            let closes = matches!(token(at + 2), Token::Comma | Token::RParen | Token::Period);
+            if matches!(token(at + 1), Token::Word(_)) && closes {
+                at += 1;
+            }
+        } else if begins_argument
+            && is_word(token(at), "DESCRIPTOR")
+            && matches!(token(at + 1), Token::LParen)
+            && matches!(token(at + 2), Token::Word(_))
+            && matches!(token(at + 3), Token::RParen)
+        {
+            kept.push(tokens[at + 2].clone());
+            at += 4;
+            continue;
+        }
+        kept.push(tokens[at].clone());
+        at += 1;
+    }
+    kept
+}
+
+/// Words that end the expression of FOR SYSTEM_TIME AS OF.
+const BEHIND_VERSION: [&str; 25] = [
+    "ON", "USING", "WHERE", "JOIN", "LEFT", "RIGHT", "FULL", "INNER", "CROSS", "NATURAL", "ASOF",
+    "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT", "INTERSECT",
+    "WINDOW", "QUALIFY", "EMIT", "ALLOWED", "AS",
+];
+
+/// `t AS a FOR SYSTEM_TIME AS OF x` becomes `t FOR SYSTEM_TIME AS OF x AS a`: sqlparser writes
+/// the former and reads the latter.
+fn with_aliases_behind_versions(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut at = 2;
+    while at + 4 < tokens.len() {
+        let is_version = ["FOR", "SYSTEM_TIME", "AS", "OF"]
+            .iter()
+            .enumerate()
+            .all(|(offset, word)| is_word(&tokens[at + offset].token, word));
+        if is_version
+            && is_word(&tokens[at - 2].token, "AS")
+            && matches!(tokens[at - 1].token, Token::Word(_))
+        {
+            let end = version_end(&tokens, at + 4);
+            tokens[at - 2..end].rotate_left(2);
+            at = end;
+        }
+        at += 1;
+    }
+    tokens
+}
+
+fn version_end(tokens: &[TokenWithSpan], from: usize) -> usize {
+    let mut depth = 0usize;
+    for (at, token) in tokens.iter().enumerate().skip(from) {
+        match &token.token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket if depth > 0 => depth -= 1,
+            Token::RParen | Token::RBracket => return at,
+            Token::Comma if depth == 0 => return at,
+            token if depth == 0 && BEHIND_VERSION.iter().any(|word| is_word(token, word)) => {
+                return at;
+            }
+            _ => {}
+        }
+    }
+    tokens.len()
+}
