@@ -61,7 +61,7 @@ pub enum DefinitionError {
     Option(#[from] OptionError),
     /// A type.
     #[error("{0}")]
-    Type(#[from] crate::sql::parse::ParseError),
+    Type(#[from] crate::sql::error::ParseError),
     /// The bound of a watermark.
     #[error("{0}")]
     Plan(#[from] PlanError),
@@ -88,9 +88,9 @@ impl Report for DefinitionError {
             DefinitionError::ReservedColumn(_) => {
                 Some("_offset, _ingest_time and _late are columns of every stream.".into())
             }
-            DefinitionError::WatermarkType(_) => Some(
-                "The column must be a TIMESTAMP, TIMESTAMPTZ, DATE or integer.".into(),
-            ),
+            DefinitionError::WatermarkType(_) => {
+                Some("The column must be a TIMESTAMP, TIMESTAMPTZ, DATE or integer.".into())
+            }
             DefinitionError::WatermarkForm(column) => Some(format!(
                 "Write WATERMARK FOR {column} AS {column}, or AS {column} - INTERVAL '5' SECOND."
             )),
@@ -182,8 +182,13 @@ pub fn stream(
     let options = Options::new(
         &create.options,
         &[
-            "retention", "retention_bytes", "durability", "idle_timeout", "max_future_skew",
-            "on_error", "unknown_fields",
+            "retention",
+            "retention_bytes",
+            "durability",
+            "idle_timeout",
+            "max_future_skew",
+            "on_error",
+            "unknown_fields",
         ],
     )?;
     if matches!(&create.overload, Some(overload) if *overload != Overload::Block) {
@@ -313,12 +318,14 @@ fn watermark(
     fields: &mut [FieldRef],
     lookup: &dyn RelationLookup,
 ) -> Result<Watermark, DefinitionError> {
-    let column = fields.iter().position(|field| *field.name() == clause.column).ok_or_else(|| {
-        DefinitionError::UndefinedColumn { column: clause.column.clone(), clause: "WATERMARK" }
-    })?;
+    let column =
+        fields.iter().position(|field| *field.name() == clause.column).ok_or_else(|| {
+            DefinitionError::UndefinedColumn { column: clause.column.clone(), clause: "WATERMARK" }
+        })?;
     let data_type = fields[column].data_type().clone();
     let logical = data_type.is_integer();
-    let timed = matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32);
+    let timed =
+        matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32);
     if !logical && !timed {
         return Err(DefinitionError::WatermarkType(clause.column.clone()));
     }

@@ -69,7 +69,11 @@ impl<'a> Options<'a> {
     }
 
     /// One of a few words; the first is the default.
-    pub fn choice(&self, name: &str, choices: &[&'static str]) -> Result<&'static str, OptionError> {
+    pub fn choice(
+        &self,
+        name: &str,
+        choices: &[&'static str],
+    ) -> Result<&'static str, OptionError> {
         let Some(value) = self.get(name) else { return Ok(choices[0]) };
         let OptionValue::Text(text) = value else { return Err(bad(name, &choices.join(" or "))) };
         let found = choices.iter().find(|choice| choice.eq_ignore_ascii_case(text));
@@ -136,7 +140,8 @@ pub fn parse_duration(text: &str) -> Option<i64> {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let after = rest[digits..].trim_start();
         let letters = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
-        let (number, unit) = number_and_unit(&format!("{} {}", &rest[..digits], &after[..letters]))?;
+        let (number, unit) =
+            number_and_unit(&format!("{} {}", &rest[..digits], &after[..letters]))?;
         let width = match unit.as_str() {
             "us" | "microsecond" | "microseconds" => 1.0,
             "ms" | "millisecond" | "milliseconds" => 1e3,

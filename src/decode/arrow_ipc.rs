@@ -3,12 +3,13 @@
 //! The bytes come from outside, and Arrow's reader allocates what a message claims to hold. So the
 //! framing is checked against the bytes that are there before the reader sees them.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches, filter_record_batch};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::root_as_message;
@@ -21,8 +22,10 @@ use crate::data::schema;
 use crate::encode;
 use crate::error::Report;
 
-/// Rows of one message; more is a forged length.
-const ROWS_MAX: i64 = 16 << 20;
+/// Rows that a message may have whatever its size: columns of nulls take no bytes.
+const ROWS_FREE: usize = 1 << 16;
+/// Bad rows that a body may have whatever its size; each is kept with its reason.
+const REJECTED_MAX: usize = 1 << 16;
 /// How many times larger than its message a compressed buffer may become.
 const EXPANSION_MAX: usize = 1024;
 /// Bytes that are kept of a body that cannot be read.
@@ -40,54 +43,70 @@ impl ArrowIpcDecoder {
         ArrowIpcDecoder { spec, columns }
     }
 
-    /// The good rows of a batch; bad ones go to `rejected`. `good` gets the lines.
+    /// Takes a batch in: its good rows, their lines, and the bad ones.
     fn batch(
         &self,
         batch: &RecordBatch,
         first_line: u64,
         out: &mut Gathered,
     ) -> Result<(), ArrowError> {
-        let mut errors: Vec<Option<RowError>> = vec![None; batch.num_rows()];
+        let rows = batch.num_rows();
+        let mut errors = Errors::new();
         if self.spec.reject_unknown_fields {
             let known = |f: &&Arc<Field>| self.spec.schema.field_with_name(f.name()).is_err();
             if let Some(field) = batch.schema().fields().iter().find(known) {
-                errors.fill(Some(RowError::UnknownField(field.name().clone())));
+                let error = RowError::UnknownField(field.name().clone());
+                errors.extend((0..rows).map(|row| (row, error.clone())));
             }
         }
         let mut arrays = Vec::with_capacity(self.columns.len());
         for (column, field) in self.columns.iter().zip(self.spec.schema.fields()) {
             arrays.push(column_of(batch, column, field, &mut errors));
+            if out.rejected.len() + errors.len() > out.rejected_max {
+                return Err(broken("too many of its rows are bad"));
+            }
+        }
+        let good = self.good_rows(arrays, rows, &errors)?;
+        out.batches.push(good);
+        out.lines.extend(
+            (0..rows).filter(|row| !errors.contains_key(row)).map(|r| first_line + r as u64),
+        );
+        if errors.is_empty() {
+            return Ok(());
         }
         let source = encode::json::RowWriter::new(batch);
-        for (row, error) in errors.iter().enumerate() {
-            let line = first_line + row as u64;
-            let Some(error) = error else {
-                out.lines.push(line);
-                continue;
-            };
+        for (row, error) in errors {
             let mut raw = Vec::new();
             source.object(row, &mut raw);
             let (code, message) = (error.code(), error.to_string());
-            out.rejected.push(Rejected { line, code, message, raw });
+            out.rejected.push(Rejected { line: first_line + row as u64, code, message, raw });
         }
-        let keep: BooleanArray = errors.iter().map(|e| Some(e.is_none())).collect();
+        Ok(())
+    }
+
+    fn good_rows(
+        &self,
+        arrays: Vec<ArrayRef>,
+        rows: usize,
+        errors: &Errors,
+    ) -> Result<RecordBatch, ArrowError> {
+        let keep: BooleanArray = (0..rows).map(|row| Some(!errors.contains_key(&row))).collect();
         // Bad rows may hold nulls where none are allowed until they are filtered out.
         let nullable = self.spec.schema.fields().iter().map(|f| f.as_ref().clone());
-        let nullable = nullable.map(|f| f.with_nullable(true)).collect::<Vec<_>>();
-        let loose = Arc::new(arrow::datatypes::Schema::new(nullable));
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let batch = RecordBatch::try_new_with_options(loose, arrays, &options)?;
+        let loose: Vec<Field> = nullable.map(|f| f.with_nullable(true)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch =
+            RecordBatch::try_new_with_options(Arc::new(Schema::new(loose)), arrays, &options)?;
         let good = filter_record_batch(&batch, &keep)?;
         let options = RecordBatchOptions::new().with_row_count(Some(good.num_rows()));
         let schema = Arc::clone(&self.spec.schema);
-        let columns = good.columns().to_vec();
-        out.batches.push(RecordBatch::try_new_with_options(schema, columns, &options)?);
-        Ok(())
+        RecordBatch::try_new_with_options(schema, good.columns().to_vec(), &options)
     }
 
     fn body(&self, input: &[u8], first_line: u64) -> Result<Gathered, ArrowError> {
         check_framing(input)?;
-        let mut out = Gathered::default();
+        let rejected_max = REJECTED_MAX.max(input.len() / 4);
+        let mut out = Gathered { rejected_max, ..Gathered::default() };
         let mut line = first_line;
         for batch in StreamReader::try_new(input, None)? {
             let batch = batch?;
@@ -103,15 +122,14 @@ struct Gathered {
     batches: Vec<RecordBatch>,
     lines: Vec<u64>,
     rejected: Vec<Rejected>,
+    rejected_max: usize,
 }
 
+/// Bad rows of a batch, by position.
+type Errors = BTreeMap<usize, RowError>;
+
 /// The batch's column for one of ours, cast; rows that it fails get an error.
-fn column_of(
-    batch: &RecordBatch,
-    column: &Member,
-    field: &Field,
-    errors: &mut [Option<RowError>],
-) -> ArrayRef {
+fn column_of(batch: &RecordBatch, column: &Member, field: &Field, errors: &mut Errors) -> ArrayRef {
     let rows = batch.num_rows();
     let position = batch.schema().fields().iter().rposition(|f| *f.name() == column.name);
     let sent = position.map(|i| Arc::clone(batch.column(i)));
@@ -123,12 +141,14 @@ fn column_of(
             from: sent.data_type().to_string(),
             to: column.type_name.clone(),
         };
-        errors.iter_mut().for_each(|slot| *slot = slot.take().or_else(|| Some(error.clone())));
+        for row in 0..rows {
+            errors.entry(row).or_insert_with(|| error.clone());
+        }
         return new_null_array(field.data_type(), rows);
     };
     let (before, after) = (sent.logical_nulls(), array.logical_nulls());
     let texts = (*array.data_type() == DataType::Utf8View).then(|| array.as_string_view());
-    for (row, slot) in errors.iter_mut().enumerate().filter(|(_, slot)| slot.is_none()) {
+    for row in 0..rows {
         let was_null = before.as_ref().is_some_and(|nulls| nulls.is_null(row));
         let is_null = after.as_ref().is_some_and(|nulls| nulls.is_null(row));
         let error = if is_null && !was_null {
@@ -139,7 +159,7 @@ fn column_of(
             texts.and_then(|texts| text_error(texts.value(row), field))
         };
         if let Some(error) = error {
-            *slot = Some(column.error(error, &shown(&sent, row)));
+            errors.entry(row).or_insert_with(|| column.error(error, &shown(&sent, row)));
         }
     }
     array
@@ -206,7 +226,10 @@ fn check_framing(input: &[u8]) -> Result<(), ArrowError> {
 
 fn check_batch(batch: &arrow::ipc::RecordBatch<'_>, body: &[u8]) -> Result<(), ArrowError> {
     let nodes = batch.nodes().into_iter().flatten();
-    let long = |length: i64| !(0..=ROWS_MAX).contains(&length);
+    // Any other value takes a bit at least, or what compression makes of it.
+    let expansion = if batch.compression().is_some() { 64 } else { 8 };
+    let rows_max = ROWS_FREE.saturating_add(body.len().saturating_mul(expansion)) as i64;
+    let long = |length: i64| !(0..=rows_max).contains(&length);
     if long(batch.length()) || nodes.into_iter().any(|node| long(node.length())) {
         return Err(broken("a batch claims too many rows"));
     }

@@ -69,7 +69,8 @@ pub struct Rejected {
 pub enum Format {
     /// One JSON object a line.
     NdJson,
-    /// One JSON object, or an array of them, in the whole body.
+    /// One JSON object, or an array of them, in the whole body. A row's line is its place in the
+    /// array, since line ends mean nothing there.
     Json,
     /// CSV; `header`: the first line names the columns, else they come in schema order.
     Csv {
@@ -78,7 +79,7 @@ pub enum Format {
     },
     /// Each line is the value of the only (or first) text column.
     Text,
-    /// An Arrow IPC stream with columns matched by name.
+    /// An Arrow IPC stream with columns matched by name. A row's line is its place in the stream.
     ArrowIpc,
 }
 

@@ -142,15 +142,16 @@ impl Engine {
         let mut record = query.record.lock();
         record.paused = false;
         let durability = durability_of(&registry, &query.plan);
-        let mut run =
-            self.run_of(&registry, &query.plan, &record, &query.changelog, durability)?;
+        let mut run = self.run_of(&registry, &query.plan, &record, &query.changelog, durability)?;
         run.memory_limit = query.options.memory_limit;
         for (input, source) in run.inputs.iter().zip(query.sources()) {
             let start = input.source.log().start();
             if start.frame > input.position.frame {
                 return Err(Error::new(
                     SqlState::OFFSET_NOT_RETAINED,
-                    format!("continuous query \"{name}\" cannot resume: its input is no longer retained"),
+                    format!(
+                        "continuous query \"{name}\" cannot resume: its input is no longer retained"
+                    ),
                 )
                 .with_detail(format!(
                     "\"{source}\" is retained from offset {}, and the query needs it from {}.",

@@ -46,7 +46,10 @@ impl Engine {
                 SqlState::DUPLICATE_RELATION,
                 format!("{} \"{name}\" already exists", existing.noun()),
             )
-            .with_hint(format!("Choose another name, or DROP {} {name} first.", drop_word(existing)))),
+            .with_hint(format!(
+                "Choose another name, or DROP {} {name} first.",
+                drop_word(existing)
+            ))),
         }
     }
 
@@ -56,7 +59,10 @@ impl Engine {
     }
 
     /// CREATE STREAM.
-    pub(super) fn create_stream(self: &Arc<Engine>, create: &CreateStream) -> Result<StatementResult> {
+    pub(super) fn create_stream(
+        self: &Arc<Engine>,
+        create: &CreateStream,
+    ) -> Result<StatementResult> {
         let done = StatementResult::command("CREATE STREAM");
         if !self.name_is_free(&create.name, create.if_not_exists, Kind::Stream)? {
             return Ok(done);
@@ -71,7 +77,10 @@ impl Engine {
     }
 
     /// CREATE TABLE.
-    pub(super) fn create_table(self: &Arc<Engine>, create: &CreateTable) -> Result<StatementResult> {
+    pub(super) fn create_table(
+        self: &Arc<Engine>,
+        create: &CreateTable,
+    ) -> Result<StatementResult> {
         let done = StatementResult::command("CREATE TABLE");
         if !self.name_is_free(&create.name, create.if_not_exists, Kind::Table)? {
             return Ok(done);
@@ -86,7 +95,10 @@ impl Engine {
     }
 
     /// CREATE CONTINUOUS QUERY.
-    pub(super) fn create_query(self: &Arc<Engine>, create: &CreateQuery) -> Result<StatementResult> {
+    pub(super) fn create_query(
+        self: &Arc<Engine>,
+        create: &CreateQuery,
+    ) -> Result<StatementResult> {
         let done = StatementResult::command("CREATE CONTINUOUS QUERY");
         if create.or_replace && self.registry.read().queries.contains_key(&create.name) {
             return Err(Error::new(
@@ -318,7 +330,8 @@ fn readable(
     Ok(match spec.kind {
         RelationKind::Stream => {
             let stream = registry.streams.get(name).ok_or_else(missing)?;
-            let readable = Readable::Stream(Arc::clone(&stream.definition), Arc::clone(&stream.log));
+            let readable =
+                Readable::Stream(Arc::clone(&stream.definition), Arc::clone(&stream.log));
             (readable, Arc::clone(&stream.full_schema))
         }
         RelationKind::Table => {

@@ -74,12 +74,13 @@ impl Engine {
                 SqlState::NOT_SUPPORTED,
                 "COPY FROM STDIN is not supported over this interface",
             )
-            .with_hint(format!("POST the rows to /v1/streams/{target}, or use \\feed in the shell."))),
-            Statement::Rebuild(_) => Err(Error::new(
-                SqlState::NOT_SUPPORTED,
-                "REBUILD is not supported yet",
-            )
-            .with_hint("DROP the query and create it again.")),
+            .with_hint(format!(
+                "POST the rows to /v1/streams/{target}, or use \\feed in the shell."
+            ))),
+            Statement::Rebuild(_) => {
+                Err(Error::new(SqlState::NOT_SUPPORTED, "REBUILD is not supported yet")
+                    .with_hint("DROP the query and create it again."))
+            }
             Statement::Subscribe { .. } => unreachable!("execute answers it"),
             Statement::CreateStream(_)
             | Statement::CreateTable(_)
@@ -163,7 +164,7 @@ impl Engine {
         ]));
         let columns = vec![
             column(&|field| field.name().clone()),
-            column(&crate::encode::sql_type_name),
+            column(&crate::encode::type_name::sql_type_name),
             Arc::new(BooleanArray::from_iter(fields.iter().map(|f| Some(f.is_nullable())))),
         ];
         let batch = RecordBatch::try_new(Arc::clone(&described), columns)

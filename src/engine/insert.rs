@@ -65,7 +65,11 @@ impl Engine {
         }
     }
 
-    async fn insert_rows(self: &Arc<Engine>, name: &str, batch: RecordBatch) -> Result<IngestReceipt> {
+    async fn insert_rows(
+        self: &Arc<Engine>,
+        name: &str,
+        batch: RecordBatch,
+    ) -> Result<IngestReceipt> {
         let decoded =
             Decoded { batch, lines: Lines::From(1), rejected: vec![], punctuations: vec![] };
         self.stream(name)?.ingest(decoded, None, IngestOrigin::default()).await
@@ -106,7 +110,11 @@ fn column_order(
 ) -> Result<Vec<Option<usize>>> {
     let wanted = if columns.is_empty() { schema.fields().len() } else { columns.len() };
     if given > wanted || (!columns.is_empty() && given < wanted) {
-        let which = if given > wanted { "more expressions than target columns" } else { "more target columns than expressions" };
+        let which = if given > wanted {
+            "more expressions than target columns"
+        } else {
+            "more target columns than expressions"
+        };
         return Err(Error::new(SqlState::SYNTAX, format!("INSERT into \"{target}\" has {which}")));
     }
     if columns.is_empty() {
@@ -182,7 +190,9 @@ fn patterns(expr: Expr, schema: &SchemaRef) -> Result<Punctuation> {
         let text = conjunct.to_string();
         let (name, pattern) = pattern(conjunct, schema)?.ok_or_else(|| {
             Error::new(SqlState::INVALID_PARAMETER, format!("punctuation cannot hold {text}"))
-                .with_hint("Compare columns with constants: =, IN, <, <=, >, >=, BETWEEN, joined by AND.")
+                .with_hint(
+                    "Compare columns with constants: =, IN, <, <=, >, >=, BETWEEN, joined by AND.",
+                )
         })?;
         match columns.iter_mut().find(|(other, _)| *other == name) {
             None => columns.push((name, pattern)),
@@ -207,7 +217,8 @@ fn both(a: Pattern, b: Pattern) -> Pattern {
 fn pattern(expr: Expr, schema: &SchemaRef) -> Result<Option<(String, Pattern)>> {
     let constant = |expr: Expr, name: &str| -> Result<Option<ScalarValue>> {
         let Some(value) = constants::fold(expr).map_err(from_datafusion)? else { return Ok(None) };
-        let data_type = schema.field_with_name(name).map_or(value.data_type(), |f| f.data_type().clone());
+        let data_type =
+            schema.field_with_name(name).map_or(value.data_type(), |f| f.data_type().clone());
         value.cast_to(&data_type).map(Some).map_err(|error| {
             let (code, reason) = row_error(&error);
             Error::new(code, format!("value for column \"{name}\": {reason}"))

@@ -47,8 +47,13 @@ impl Engine {
         let report_log = |name: &str, directory: &str| -> Result<Arc<Log>> {
             let schema = system::schema_of(name).expect("it is a system relation");
             let options = LogOptions { durability: Durability::Written, ..LogOptions::default() };
-            let opened =
-                Log::open(Arc::clone(&storage), directory, schema, options, Arc::clone(&sequencer))?;
+            let opened = Log::open(
+                Arc::clone(&storage),
+                directory,
+                schema,
+                options,
+                Arc::clone(&sequencer),
+            )?;
             Ok(Arc::new(opened))
         };
         let reports = Arc::new(Reports {
@@ -119,14 +124,17 @@ impl Engine {
                 self.add_stream(stream);
             }
             Statement::CreateTable(create) => {
-                let table = self.open_table(record.clone(), definition::table(&create)?).map_err(named)?;
+                let table =
+                    self.open_table(record.clone(), definition::table(&create)?).map_err(named)?;
                 self.registry.write().tables.insert(record.name.clone(), table);
             }
             Statement::CreateQuery(create) => {
                 let query = self.open_query(record.clone(), *create, None).map_err(named)?;
                 self.add_query(query);
             }
-            Statement::CreateSink(create) => self.open_sink(record.clone(), &create).map_err(named)?,
+            Statement::CreateSink(create) => {
+                self.open_sink(record.clone(), &create).map_err(named)?
+            }
             _ => {
                 return Err(named(Error::new(SqlState::CORRUPT, "catalog holds no definition")));
             }
@@ -187,6 +195,7 @@ impl Engine {
             punctuations: tokio::sync::RwLock::new(promises),
             last_arrival: std::sync::atomic::AtomicI64::new(i64::MIN),
             rows_rejected: std::sync::atomic::AtomicU64::new(0),
+            idle_base: Mutex::new(None),
         }))
     }
 
@@ -224,7 +233,8 @@ impl Engine {
 
     fn wake_readers(&self, relation: &str) {
         // While the catalog changes, the statement itself wakes whom it made.
-        let Some(registry) = self.registry.try_read_for(std::time::Duration::from_millis(50)) else {
+        let Some(registry) = self.registry.try_read_for(std::time::Duration::from_millis(50))
+        else {
             return;
         };
         for query in registry.queries.values().filter(|query| query.reads(relation)) {
@@ -306,7 +316,10 @@ fn lock(settings: &EngineSettings) -> Result<std::fs::File> {
     file.try_lock().map_err(|_| {
         Error::new(
             SqlState::OBJECT_IN_USE,
-            format!("data directory \"{}\" is in use by another server", settings.data_dir.display()),
+            format!(
+                "data directory \"{}\" is in use by another server",
+                settings.data_dir.display()
+            ),
         )
         .with_hint("Stop the other server, or give this one a --data-dir of its own.")
     })?;

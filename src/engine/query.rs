@@ -31,10 +31,7 @@ pub(super) enum Status {
     /// PAUSE.
     Paused,
     /// It has stopped for a reason of its own.
-    Failed {
-        code: SqlState,
-        message: String,
-    },
+    Failed { code: SqlState, message: String },
     /// It was dropped.
     Dropped,
 }

@@ -171,14 +171,22 @@ impl Reports {
         let batch = RecordBatch::try_new(self.schema_of(log), columns).map_err(|error| {
             Error::new(SqlState::INTERNAL, format!("report cannot be written: {error}"))
         })?;
-        let frame =
-            NewFrame { kind: FrameKind::Rows, batch: Some(batch), watermark: i64::MIN, meta: vec![] };
+        let frame = NewFrame {
+            kind: FrameKind::Rows,
+            batch: Some(batch),
+            watermark: i64::MIN,
+            meta: vec![],
+        };
         log.append(vec![frame], false)?;
         Ok(())
     }
 
     fn schema_of(&self, log: &Log) -> SchemaRef {
-        let name = if std::ptr::eq(log, &*self.dead_letters) { system::DEAD_LETTERS } else { system::LATE_ROWS };
+        let name = if std::ptr::eq(log, &*self.dead_letters) {
+            system::DEAD_LETTERS
+        } else {
+            system::LATE_ROWS
+        };
         system::schema_of(name).expect("both are system relations")
     }
 
@@ -237,14 +245,15 @@ pub(super) fn read_punctuation(schema: &SchemaRef, bytes: &[u8]) -> Option<Punct
     let mut columns = Vec::new();
     for (name, value) in &object {
         let data_type = schema.field_with_name(name).ok()?.data_type();
-        let read = |text: &serde_json::Value| {
-            ScalarValue::from(text.as_str()?).cast_to(data_type).ok()
-        };
+        let read =
+            |text: &serde_json::Value| ScalarValue::from(text.as_str()?).cast_to(data_type).ok();
         let pattern = match value.get("in") {
             Some(list) => Pattern::OneOf(list.as_array()?.iter().map(read).collect::<Option<_>>()?),
             None => {
                 let bound = |names: [(&str, bool); 2]| {
-                    names.iter().find_map(|(key, included)| Some((read(value.get(key)?)?, *included)))
+                    names
+                        .iter()
+                        .find_map(|(key, included)| Some((read(value.get(key)?)?, *included)))
                 };
                 Pattern::Range {
                     low: bound([("gte", true), ("gt", false)]),

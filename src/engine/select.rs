@@ -17,6 +17,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::sql::sqlparser::ast::Query;
 
+use crate::data::schema::INGEST_TIME;
 use crate::engine::StatementResult;
 use crate::engine::registry::{Registry, Scanning};
 use crate::engine::state::Engine;
@@ -29,7 +30,7 @@ use crate::planner::functions;
 use crate::planner::relations::{RelationInfo, RelationKind};
 use crate::planner::window_node::{WindowKind, WindowNode, window_time_type};
 use crate::views::table_provider::{log_provider, rows_provider};
-use crate::windows::batch::{BatchWindow, assign_batch};
+use crate::windows::batch::{BatchWindow, RowTimes, assign_batch};
 
 impl Engine {
     /// Answers a query once.
@@ -207,30 +208,29 @@ impl Materialize for Windows {
         }
         let schema = Arc::new(arrow::datatypes::Schema::new(fields));
         let widened = RecordBatch::try_new(schema, columns)?;
+        let ingest_column = names.index_of_column_by_name(None, INGEST_TIME);
+        let times = |time_column| RowTimes { time_column, ingest_column };
         let required = || time.ok_or_else(|| exec_datafusion_err!("window needs a time column"));
         let window = match &node.kind {
             WindowKind::Time(window) => {
                 BatchWindow::Time { window: window.clone(), time_column: required()? }
             }
-            WindowKind::Session(window) => BatchWindow::Session {
-                window: window.clone(),
-                time_column: required()?,
-                partition,
-            },
+            WindowKind::Session(window) => {
+                BatchWindow::Session { window: window.clone(), time_column: required()?, partition }
+            }
             WindowKind::Count(window) => {
-                BatchWindow::Count { window: window.clone(), time_column: time, partition }
+                BatchWindow::Count { window: window.clone(), times: times(time), partition }
             }
             WindowKind::Punctuation(window) => BatchWindow::Punctuation {
                 window: window.clone(),
-                time_column: time,
+                times: times(time),
                 partition,
                 start,
                 end,
             },
         };
-        let (rows, added) = assign_batch(&widened, &window).map_err(|error| {
-            DataFusionError::External(Box::new(error))
-        })?;
+        let (rows, added) = assign_batch(&window, &widened)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
         let taken = arrow::compute::take_record_batch(&input, &rows)?;
         let mut columns = taken.columns().to_vec();
         columns.extend(added);

@@ -252,11 +252,16 @@ fn dead_letters(
             .iter()
             .map(|row| Rejected {
                 line: row.offset,
-                code: row.code,
+                code: known_state(&row.code),
                 message: row.reason.clone(),
-                raw: vec![],
+                raw: row.row.clone().into_bytes(),
             })
             .collect();
         reports.dead_letters(&relation, &rows)
     }
+}
+
+/// A target's code as one of ours; a code that Weir does not know counts as a bad value.
+fn known_state(code: &str) -> SqlState {
+    SqlState::ALL.iter().copied().find(|state| state.0 == code).unwrap_or(SqlState::INVALID_TEXT)
 }

@@ -47,6 +47,8 @@ pub(super) struct StreamState {
     /// Processing time of the last append.
     pub last_arrival: AtomicI64,
     pub rows_rejected: AtomicU64,
+    /// Last arrival and the watermark then, while the stream is idle.
+    pub idle_base: parking_lot::Mutex<Option<(i64, i64)>>,
 }
 
 /// Names of the good rows' lines.
@@ -69,7 +71,9 @@ impl StreamState {
     pub(super) fn info(&self) -> RelationInfo {
         let visible = self.definition.schema.fields().len();
         let (event_times, processing_time) = match &self.definition.watermark {
-            Some(watermark) => (vec![EventTimeColumn { column: watermark.column, delay: 0 }], false),
+            Some(watermark) => {
+                (vec![EventTimeColumn { column: watermark.column, delay: 0 }], false)
+            }
             // `_ingest_time` never goes back: it is its own watermark.
             None => (vec![EventTimeColumn { column: visible + 1, delay: 0 }], true),
         };
@@ -108,7 +112,8 @@ impl StreamState {
             if times.null_count() > 0 || (timed && highest > limit) {
                 for row in 0..rows {
                     if times.is_null(row) {
-                        let message = format!("null value in event-time column \"{}\"", field.name());
+                        let message =
+                            format!("null value in event-time column \"{}\"", field.name());
                         bad.push((row, SqlState::NOT_NULL_VIOLATION, message));
                     } else if timed && times.value(row) > limit {
                         let message = format!(
@@ -179,9 +184,10 @@ fn breaks_promise(batch: &RecordBatch, row: usize, promises: &[Punctuation]) -> 
         let mut matches = !promise.columns.is_empty();
         for (name, pattern) in &promise.columns {
             let Ok(column) = schema.index_of(name) else { return Ok(false) };
-            let value = ScalarValue::try_from_array(batch.column(column), row).map_err(|error| {
-                Error::new(SqlState::INTERNAL, format!("value cannot be read: {error}"))
-            })?;
+            let value =
+                ScalarValue::try_from_array(batch.column(column), row).map_err(|error| {
+                    Error::new(SqlState::INTERNAL, format!("value cannot be read: {error}"))
+                })?;
             matches &= pattern.matches(&value);
         }
         if matches {

@@ -34,31 +34,68 @@ pub(super) fn schema_of(name: &str) -> Option<SchemaRef> {
     };
     let fields = match name {
         "weir.streams" => vec![
-            text("name"), count("next_offset"), count("first_offset"), count("rows_rejected"),
-            time("watermark"), text("durability"), count("bytes"),
+            text("name"),
+            count("next_offset"),
+            count("first_offset"),
+            count("rows_rejected"),
+            time("watermark"),
+            text("durability"),
+            count("bytes"),
         ],
         "weir.tables" => vec![text("name"), count("rows")],
         "weir.queries" => vec![
-            text("name"), text("status"), count("lag"), time("watermark"), count("rows_in"),
-            count("rows_out"), count("late_rows"), count("rejected_rows"), count("state_bytes"),
-            count("next_offset"), flag("append_only"), text("waits_for"), text("error"), text("sql"),
+            text("name"),
+            text("status"),
+            count("lag"),
+            time("watermark"),
+            count("rows_in"),
+            count("rows_out"),
+            count("late_rows"),
+            count("rejected_rows"),
+            count("state_bytes"),
+            count("next_offset"),
+            flag("append_only"),
+            text("waits_for"),
+            text("error"),
+            text("sql"),
         ],
         "weir.operators" => vec![
-            text("query"), count("node"), text("operator"), count("rows_in"), count("rows_out"),
+            text("query"),
+            count("node"),
+            text("operator"),
+            count("rows_in"),
+            count("rows_out"),
             count("state_bytes"),
         ],
         "weir.sinks" => vec![
-            text("name"), text("query"), text("into"), text("status"), count("committed_offset"),
-            count("rows_written"), count("retries"), text("error"),
+            text("name"),
+            text("query"),
+            text("into"),
+            text("status"),
+            count("committed_offset"),
+            count("rows_written"),
+            count("retries"),
+            text("error"),
         ],
         "weir.subscriptions" => vec![text("query"), count("subscribers")],
         DEAD_LETTERS => vec![
-            text("relation"), count("offset"), count("line"), text("code"), text("reason"),
-            Field::new("raw", DataType::Binary, true), time("at"), text("query"),
+            text("relation"),
+            count("offset"),
+            count("line"),
+            text("code"),
+            text("reason"),
+            Field::new("raw", DataType::Binary, true),
+            time("at"),
+            text("query"),
         ],
         LATE_ROWS => vec![
-            text("query"), text("stream"), count("offset"), time("event_time"), time("watermark"),
-            json("row"), time("at"),
+            text("query"),
+            text("stream"),
+            count("offset"),
+            time("event_time"),
+            time("watermark"),
+            json("row"),
+            time("at"),
         ],
         "weir.adaptations" => vec![text("query"), text("operator"), text("decision"), time("at")],
         "weir.shed" => vec![text("stream"), count("rows"), text("reason"), time("at")],
@@ -149,9 +186,8 @@ fn head(registry: &Registry, name: &str) -> Position {
 
 fn queries(registry: &Registry) -> Vec<ArrayRef> {
     let queries: Vec<_> = registry.queries.values().collect();
-    let figure = |get: &dyn Fn(&QueryState) -> u64| {
-        counts(queries.iter().map(|query| Some(get(query))))
-    };
+    let figure =
+        |get: &dyn Fn(&QueryState) -> u64| counts(queries.iter().map(|query| Some(get(query))));
     let status = |query: &QueryState| match &*query.status.lock() {
         Status::Running => ("running", None),
         Status::Paused => ("paused", None),
@@ -208,10 +244,10 @@ fn sinks(registry: &Registry) -> Vec<ArrayRef> {
         texts(sinks.iter().map(|(sink, _)| Some(&sink.name))),
         texts(sinks.iter().map(|(sink, _)| Some(&sink.from))),
         texts(sinks.iter().map(|(sink, _)| Some(&sink.into))),
-        texts(sinks.iter().map(|(_, figures)| Some(figures.status))),
-        counts(sinks.iter().map(|(_, figures)| Some(figures.committed_offset))),
-        counts(sinks.iter().map(|(_, figures)| Some(figures.rows_written))),
-        counts(sinks.iter().map(|(_, figures)| Some(figures.retries))),
+        texts(sinks.iter().map(|(_, figures)| figures.status)),
+        counts(sinks.iter().map(|(_, figures)| figures.committed_offset)),
+        counts(sinks.iter().map(|(_, figures)| figures.rows_written)),
+        counts(sinks.iter().map(|(_, figures)| figures.retries)),
         texts(sinks.iter().map(|(_, figures)| figures.error.clone())),
     ]
 }

@@ -126,7 +126,9 @@ impl TableState {
         let mut applied: Vec<(usize, bool)> = Vec::new();
         let mut duplicate = None;
         // Retractions first: an UPDATE may give one row the key that another one leaves.
-        let order = (0..rows.len()).filter(|r| weights[*r] < 0).chain((0..rows.len()).filter(|r| weights[*r] > 0));
+        let order = (0..rows.len())
+            .filter(|r| weights[*r] < 0)
+            .chain((0..rows.len()).filter(|r| weights[*r] > 0));
         for row in order {
             let insert = weights[row] > 0;
             let changed =
@@ -154,7 +156,11 @@ impl TableState {
         let mut values = Vec::new();
         for &column in &self.definition.primary_key {
             names.push(self.definition.schema.field(column).name().clone());
-            values.push(crate::encode::text::display(batch.column(column), row));
+            values.push(crate::encode::text::display(
+                batch.column(column),
+                row,
+                self.definition.schema.field(column),
+            ));
         }
         Error::new(
             SqlState::UNIQUE_VIOLATION,
@@ -163,7 +169,11 @@ impl TableState {
                 self.definition.name
             ),
         )
-        .with_detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
+        .with_detail(format!(
+            "Key ({})=({}) already exists.",
+            names.join(", "),
+            values.join(", ")
+        ))
     }
 
     fn key_rows(&self, batch: &RecordBatch) -> Result<Vec<Box<[u8]>>> {
@@ -255,8 +265,11 @@ impl Engine {
             })
             .collect();
         let condition = predicate.map(|p| format!(" WHERE {p}")).unwrap_or_default();
-        let sql =
-            format!("SELECT {} FROM {}{condition}", items.join(", "), quote(&table.definition.name));
+        let sql = format!(
+            "SELECT {} FROM {}{condition}",
+            items.join(", "),
+            quote(&table.definition.name)
+        );
         let query = parse_query(&sql)?;
         let answer = self.select(&query).await?;
         super::insert::to_schema(&answer, schema, &(0..items.len()).map(Some).collect::<Vec<_>>())

@@ -87,7 +87,9 @@ fn idle_watermark(stream: &StreamState, now: i64) -> Option<i64> {
         return None;
     }
     // From the last arrival on it advances with the clock; the appender never lets it go back.
-    let base = stream.idle_base(last, watermark);
+    let base =
+        stream.idle_base.lock().filter(|(at, _)| *at == last).map_or(watermark, |(_, base)| base);
+    *stream.idle_base.lock() = Some((last, base));
     let advanced = base.saturating_add(now.saturating_sub(last));
     (advanced > watermark).then_some(advanced)
 }

@@ -10,8 +10,8 @@ mod compact;
 pub mod error;
 pub mod frame;
 mod frame_bytes;
-pub mod headers;
 mod group;
+pub mod headers;
 #[expect(clippy::module_inception, reason = "the layer is named after its main thing")]
 pub mod log;
 mod mark;

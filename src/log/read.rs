@@ -21,7 +21,7 @@ const OPEN_FILES: usize = 16;
 pub(crate) struct OpenFiles(Mutex<VecDeque<Arc<Segment>>>);
 
 impl OpenFiles {
-    fn touch(&self, segment: &Arc<Segment>) {
+    pub(crate) fn touch(&self, segment: &Arc<Segment>) {
         let mut recent = self.0.lock();
         recent.retain(|known| !Arc::ptr_eq(known, segment));
         recent.push_back(Arc::clone(segment));

@@ -98,11 +98,6 @@ impl EarlyResults {
         }
     }
 
-    /// Forgets that a window was put out: its rows stay as they are.
-    pub fn forget(&mut self, name: WindowName) {
-        self.published.remove(&name);
-    }
-
     /// Bytes held.
     pub fn state_bytes(&self) -> usize {
         let rows: usize = self.published.values().map(|version| version.rows.len()).sum();

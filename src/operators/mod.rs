@@ -22,6 +22,7 @@ pub mod session_aggregate;
 pub mod touched;
 pub mod union;
 pub mod unnest;
+pub mod window_aggregate;
 pub mod window_assign;
 pub mod window_output;
 #[cfg(test)]

@@ -17,7 +17,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray, UInt32Array,
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
+    UInt32Array,
 };
 use arrow::compute::{self, SortOptions};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -79,6 +80,9 @@ pub struct OutputSpec {
     pub keys: Vec<usize>,
     /// Aggregates, last in the output.
     pub aggregates: Vec<AggregateSpec>,
+    /// Boolean column of the input: only rows where it is true count in the output (WHERE beside a
+    /// window); the others still shape the windows.
+    pub row_filter: Option<usize>,
     /// Columns of the rows that come in.
     pub input_schema: SchemaRef,
     /// Columns of the rows that go out.
@@ -104,6 +108,8 @@ pub struct WindowOutput {
     notes: Vec<Note>,
     noted_rows: usize,
     released: Vec<u64>,
+    /// Numbers of buffered rows that do not count.
+    uncounted: HashSet<u64>,
     relation: Arc<str>,
     first_offset: u64,
 }
@@ -137,6 +143,7 @@ impl WindowOutput {
             notes: Vec::new(),
             noted_rows: 0,
             released: Vec::new(),
+            uncounted: HashSet::new(),
             relation: Arc::from(""),
             first_offset: 0,
         })
@@ -150,7 +157,14 @@ impl WindowOutput {
         }
         self.relation = Arc::clone(&change.origin.relation);
         self.first_offset = change.origin.first_offset;
-        Ok(self.buffer.push(&change.batch)?)
+        let first = self.buffer.push(&change.batch)?;
+        if let Some(column) = self.spec.row_filter {
+            let counts = change.batch.column(column).as_boolean();
+            let left_out =
+                (0..counts.len()).filter(|&row| counts.is_null(row) || !counts.value(row));
+            self.uncounted.extend(left_out.map(|row| first + row as u64));
+        }
+        Ok(first)
     }
 
     /// Gives up rows, after the next flush.
@@ -181,6 +195,11 @@ impl WindowOutput {
             self.emit(&notes, out)?;
         }
         let released = std::mem::take(&mut self.released);
+        if !self.uncounted.is_empty() {
+            for number in &released {
+                self.uncounted.remove(number);
+            }
+        }
         Ok(self.buffer.release(&released)?)
     }
 
@@ -189,7 +208,13 @@ impl WindowOutput {
         self.buffer.state_bytes()
     }
 
-    fn note(&mut self, note: Note) {
+    fn note(&mut self, mut note: Note) {
+        if !self.uncounted.is_empty() {
+            note.version.rows.retain(|number| !self.uncounted.contains(number));
+            if let Some(changed) = &mut note.changed {
+                changed.retain(|number| !self.uncounted.contains(number));
+            }
+        }
         if !note.version.rows.is_empty() {
             self.noted_rows += note.version.rows.len() + note.changed.as_ref().map_or(0, Vec::len);
             self.notes.push(note);

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::operators::aggregate::Aggregate;
-use crate::operators::count_window::CountWindow;
+use crate::operators::count_window::{CountWindow, CountWindowSpec};
 use crate::operators::delay::Delay;
 use crate::operators::filter_project::FilterProject;
 use crate::operators::operator::{EvalError, Operator};
-use crate::operators::punctuation_window::PunctuationWindow;
-use crate::operators::session_aggregate::SessionAggregate;
+use crate::operators::punctuation_window::{PunctuationWindow, PunctuationWindowSpec};
+use crate::operators::session_aggregate::{SessionAggregate, SessionAggregateSpec};
 use crate::operators::union::Union;
 use crate::operators::unnest::Unnest;
 use crate::operators::window_aggregate::WindowAggregate;
@@ -38,13 +38,20 @@ fn add(
         }
         Node::FilterProject(spec) => Box::new(FilterProject::new(Arc::clone(spec))?),
         Node::Unnest(spec) => Box::new(Unnest::new(Arc::clone(spec))),
-        Node::Union => Box::new(Union::new(plan.inputs.len())),
+        Node::Union => {
+            let inputs = plan.inputs.iter().map(|input| Arc::clone(&input.schema)).collect();
+            Box::new(Union::new(inputs, Arc::clone(&plan.schema)))
+        }
         Node::Delay(delay) => Box::new(Delay::new(*delay)),
         Node::WindowAssign(spec) => Box::new(WindowAssign::new(Arc::clone(spec))),
         Node::WindowAggregate(spec) => Box::new(WindowAggregate::new(Arc::clone(spec))?),
-        Node::SessionAggregate(spec) => Box::new(SessionAggregate::new(Arc::clone(spec))?),
-        Node::CountWindow(spec) => Box::new(CountWindow::new(Arc::clone(spec))?),
-        Node::PunctuationWindow(spec) => Box::new(PunctuationWindow::new(Arc::clone(spec))?),
+        Node::SessionAggregate(spec) => {
+            Box::new(SessionAggregate::new(SessionAggregateSpec::clone(spec))?)
+        }
+        Node::CountWindow(spec) => Box::new(CountWindow::new(CountWindowSpec::clone(spec))?),
+        Node::PunctuationWindow(spec) => {
+            Box::new(PunctuationWindow::new(PunctuationWindowSpec::clone(spec))?)
+        }
         Node::Aggregate(spec) => Box::new(Aggregate::new(Arc::clone(spec))?),
     };
     let node = graph.add(operator, parent);

@@ -103,7 +103,10 @@ impl QueryRun {
         }
         self.take_frames(until.as_deref(), &mut report)?;
         let at_target = until.as_ref().is_some_and(|frontier| {
-            self.inputs.iter().zip(frontier).all(|(input, target)| input.position.frame >= target.frame)
+            self.inputs
+                .iter()
+                .zip(frontier)
+                .all(|(input, target)| input.position.frame >= target.frame)
         });
         if until.is_some() && !at_target {
             if !report.progressed {
@@ -115,7 +118,10 @@ impl QueryRun {
         if self.graph.state_bytes() as u64 > self.memory_limit {
             return Err(Error::new(
                 SqlState::OUT_OF_MEMORY,
-                format!("state of the query exceeds its memory limit of {} bytes", self.memory_limit),
+                format!(
+                    "state of the query exceeds its memory limit of {} bytes",
+                    self.memory_limit
+                ),
             )
             .with_hint("Raise memory_limit in WITH (…), or bound the state by windows."));
         }
@@ -171,9 +177,14 @@ impl QueryRun {
         let (change, watermark) = self.inputs[index].source.change(frame)?;
         if let Some(change) = change {
             // A query that starts at an offset inside a frame skips the rows before it.
-            let skip = self.inputs[index].position.offset.saturating_sub(frame.first_offset) as usize;
+            let skip =
+                self.inputs[index].position.offset.saturating_sub(frame.first_offset) as usize;
             let rows = change.batch.num_rows();
-            let change = if skip == 0 { change } else { change.slice(skip.min(rows), rows - skip.min(rows)) };
+            let change = if skip == 0 {
+                change
+            } else {
+                change.slice(skip.min(rows), rows - skip.min(rows))
+            };
             self.graph.push(index, change)?;
         }
         if frame.kind == FrameKind::Punctuation {
@@ -198,7 +209,9 @@ impl QueryRun {
         report.rejected = rejected;
         if let Some((recorded, recorded_rows)) = self.replay.pop_front() {
             if rows != recorded_rows {
-                return Err(misfit(&format!("an entry of {recorded_rows} rows came out with {rows}")));
+                return Err(misfit(&format!(
+                    "an entry of {recorded_rows} rows came out with {rows}"
+                )));
             }
             self.written_watermark = recorded.watermark;
             return Ok(());

@@ -172,6 +172,11 @@ impl Graph {
         self.watermark
     }
 
+    /// Whether any operator has taken rows: an upper bound of "there is something to close".
+    pub fn holds_rows(&self) -> bool {
+        self.nodes.iter().any(|node| node.rows.rows_in > 0)
+    }
+
     /// Bytes of state of all operators.
     pub fn state_bytes(&self) -> usize {
         self.nodes.iter().map(|node| node.operator.state_bytes()).sum()

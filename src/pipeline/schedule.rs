@@ -110,7 +110,8 @@ impl Task {
                 RUNNING => RUNNING_AND_WOKEN,
                 _ => return,
             };
-            if self.state.compare_exchange(state, next, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            if self.state.compare_exchange(state, next, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            {
                 if next == QUEUED {
                     self.enqueue();
                 }
@@ -130,7 +131,11 @@ impl Task {
     }
 
     fn turn(self: &Arc<Task>) {
-        if self.state.compare_exchange(QUEUED, RUNNING, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        if self
+            .state
+            .compare_exchange(QUEUED, RUNNING, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
             return;
         }
         let next = catch_unwind(AssertUnwindSafe(|| self.work.turn()));

@@ -80,11 +80,7 @@ pub fn arrival_marks(times: &Int64Array, bound: i64, before: i64) -> (Marks, i64
 }
 
 /// The watermark after a batch of a stream that stands at `before`.
-pub fn watermark_after(
-    batch: &RecordBatch,
-    watermark: &Watermark,
-    before: i64,
-) -> Result<i64> {
+pub fn watermark_after(batch: &RecordBatch, watermark: &Watermark, before: i64) -> Result<i64> {
     let times = event_times(batch.column(watermark.column))?;
     let highest = arrow::compute::max(&times).map(|time| time.saturating_sub(watermark.bound));
     Ok(highest.map_or(before, |highest| highest.max(before)))
@@ -129,7 +125,8 @@ impl Source {
         frame: &Frame,
     ) -> Result<(Option<Change>, i64)> {
         let Some(batch) = &frame.batch else {
-            let now = if definition.watermark.is_none() { frame.ingest_time } else { frame.watermark };
+            let now =
+                if definition.watermark.is_none() { frame.ingest_time } else { frame.watermark };
             return Ok((None, now));
         };
         let (arrival, after) = match &definition.watermark {
@@ -221,7 +218,12 @@ fn late_column(
     match (&definition.watermark, arrival) {
         (Some(watermark), Marks::Rows(marks)) => {
             let times = event_times(batch.column(watermark.column))?;
-            Ok(times.values().iter().zip(marks.iter()).map(|(time, mark)| Some(time < mark)).collect())
+            Ok(times
+                .values()
+                .iter()
+                .zip(marks.iter())
+                .map(|(time, mark)| Some(time < mark))
+                .collect())
         }
         _ => Ok(BooleanArray::from(vec![false; rows])),
     }

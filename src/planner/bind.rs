@@ -44,11 +44,7 @@ pub fn bind(
 ) -> Result<LogicalPlan, PlanError> {
     let mut query = query.clone();
     exclude_hidden(&mut query, lookup);
-    let context = Context {
-        lookup,
-        purpose,
-        relation_planners: vec![Arc::new(WindowPlanner)],
-    };
+    let context = Context { lookup, purpose, relation_planners: vec![Arc::new(WindowPlanner)] };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
     planner.sql_statement_to_plan(SqlStatement::Query(Box::new(query))).map_err(from_datafusion)
@@ -61,8 +57,7 @@ pub fn expression(
     lookup: &dyn RelationLookup,
     planner_context: &mut PlannerContext,
 ) -> Result<Expr, PlanError> {
-    let context =
-        Context { lookup, purpose: Purpose::Continuous, relation_planners: vec![] };
+    let context = Context { lookup, purpose: Purpose::Continuous, relation_planners: vec![] };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
     planner.sql_to_expr(expr.clone(), schema, planner_context).map_err(from_datafusion)
@@ -71,9 +66,8 @@ pub fn expression(
 /// Optimises the plan of a continuous query with the rules that keep its meaning on a stream.
 pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let options = functions::state().config_options();
-    let plan = Analyzer::new()
-        .execute_and_check(plan, options, |_, _| {})
-        .map_err(from_datafusion)?;
+    let plan =
+        Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(from_datafusion)?;
     let rules = Optimizer::new()
         .rules
         .into_iter()
@@ -116,7 +110,8 @@ impl Context<'_> {
     }
 
     fn similar(&self, name: &str) -> Option<String> {
-        let distance = |other: &String| datafusion::common::utils::datafusion_strsim::levenshtein(name, other);
+        let distance =
+            |other: &String| datafusion::common::utils::datafusion_strsim::levenshtein(name, other);
         self.lookup.names().into_iter().filter(|other| distance(other) <= 2).min_by_key(distance)
     }
 }
@@ -146,7 +141,8 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let ours = (self.purpose == Purpose::Continuous).then(|| functions::row_clock_function(name));
+        let ours =
+            (self.purpose == Purpose::Continuous).then(|| functions::row_clock_function(name));
         ours.flatten().or_else(|| functions::state().scalar_functions().get(name).cloned())
     }
 

@@ -14,10 +14,7 @@ pub use crate::planner::translate::EmitRequest;
 use crate::sql::statement::{EmitClause, EmitEvery, EmitModeClause, RefinementClause};
 
 /// Resolves the clause. Refinement defaults to RETRACTING.
-pub fn resolve(
-    clause: &EmitClause,
-    lookup: &dyn RelationLookup,
-) -> Result<EmitRequest, PlanError> {
+pub fn resolve(clause: &EmitClause, lookup: &dyn RelationLookup) -> Result<EmitRequest, PlanError> {
     let mode = match &clause.mode {
         None => None,
         Some(EmitModeClause::OnClose) => Some(EmitMode::OnClose),
@@ -57,7 +54,9 @@ fn width(expr: &SqlExpr, lookup: &dyn RelationLookup) -> Result<Option<i64>, Pla
 fn positive(what: &str) -> PlanError {
     PlanError::Window {
         code: SqlState::INVALID_PARAMETER,
-        message: format!("{what} must be a constant, positive interval without months or an integer"),
+        message: format!(
+            "{what} must be a constant, positive interval without months or an integer"
+        ),
         hint: Some("Write for example INTERVAL '10' SECOND.".into()),
     }
 }

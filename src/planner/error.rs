@@ -97,8 +97,9 @@ impl Report for PlanError {
             PlanError::WatermarkRequired { column, .. } => Some(format!(
                 "No watermark bounds column \"{column}\", so no window over it could ever close."
             )),
-            PlanError::AppendOnlyRequired { detail, .. }
-            | PlanError::UnboundedState { detail } => Some(detail.clone()),
+            PlanError::AppendOnlyRequired { detail, .. } | PlanError::UnboundedState { detail } => {
+                Some(detail.clone())
+            }
             PlanError::UndefinedRelation { .. }
             | PlanError::NotSupported { .. }
             | PlanError::Window { .. }
@@ -108,17 +109,19 @@ impl Report for PlanError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            PlanError::UndefinedRelation { similar, .. } => similar
-                .as_ref()
-                .map(|name| format!("Perhaps you meant \"{name}\"."))
-                .or_else(|| Some("SHOW STREAMS, SHOW TABLES and SHOW QUERIES list what exists.".into())),
+            PlanError::UndefinedRelation { similar, .. } => {
+                similar.as_ref().map(|name| format!("Perhaps you meant \"{name}\".")).or_else(
+                    || Some("SHOW STREAMS, SHOW TABLES and SHOW QUERIES list what exists.".into()),
+                )
+            }
             PlanError::WatermarkRequired { column, .. } => Some(format!(
                 "Add WATERMARK FOR {column} AS {column} - INTERVAL '5' SECOND to the stream, \
                  or accept unbounded state with EMIT CHANGES."
             )),
-            PlanError::AppendOnlyRequired { .. } => {
-                Some("Use an input that is append-only, such as a stream or a query with EMIT ON CLOSE.".into())
-            }
+            PlanError::AppendOnlyRequired { .. } => Some(
+                "Use an input that is append-only, such as a stream or a query with EMIT ON CLOSE."
+                    .into(),
+            ),
             PlanError::UnboundedState { .. } => Some(
                 "Group by a time window over a watermarked column, or drop require_bounded_state."
                     .into(),
@@ -184,13 +187,24 @@ fn schema(error: SchemaError) -> PlanError {
 /// DataFusion has no codes: the opening words of its messages tell the situation.
 fn code_of(text: &str) -> SqlState {
     let has = |needle: &str| text.contains(needle);
-    if has("must appear in the GROUP BY") || has("must be in GROUP BY") || has("in the SELECT list must") {
+    if has("must appear in the GROUP BY")
+        || has("must be in GROUP BY")
+        || has("in the SELECT list must")
+    {
         SqlState::GROUPING
-    } else if has("Invalid function") || has("No function matches") || has("does not support zero arguments") || has("Failed to coerce arguments") {
+    } else if has("Invalid function")
+        || has("No function matches")
+        || has("does not support zero arguments")
+        || has("Failed to coerce arguments")
+    {
         SqlState::UNDEFINED_FUNCTION
     } else if has("Divide by zero") || has("DivideByZero") {
         SqlState::DIVISION_BY_ZERO
-    } else if has("coerce") || has("Cannot cast") || has("incompatible") || has("Cannot infer common") {
+    } else if has("coerce")
+        || has("Cannot cast")
+        || has("incompatible")
+        || has("Cannot infer common")
+    {
         SqlState::TYPE_MISMATCH
     } else if has("Parser error") || has("parse") {
         SqlState::INVALID_TEXT
@@ -210,7 +224,15 @@ fn refused(code: SqlState, text: &str) -> PlanError {
 /// Brings a foreign message under the message law: no prefix, lower case, one line, no full stop.
 pub fn tidy_message(text: &str) -> String {
     let mut line = text.lines().next().unwrap_or_default().trim();
-    for prefix in ["Error during planning: ", "Execution error: ", "Arrow error: ", "Optimizer rule ", "External error: ", "Schema error: ", "This feature is not implemented: "] {
+    for prefix in [
+        "Error during planning: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Optimizer rule ",
+        "External error: ",
+        "Schema error: ",
+        "This feature is not implemented: ",
+    ] {
         line = line.strip_prefix(prefix).unwrap_or(line);
     }
     let line = line.trim_end_matches('.');

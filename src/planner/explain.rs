@@ -50,8 +50,7 @@ fn print(plan: &PhysicalPlan, depth: usize, lines: &mut Vec<String>) {
 
 /// What flows out: append-only or changelog, watermark, key.
 fn edge(plan: &PhysicalPlan) -> String {
-    let mut text =
-        String::from(if plan.facts.append_only { "append-only" } else { "changelog" });
+    let mut text = String::from(if plan.facts.append_only { "append-only" } else { "changelog" });
     if plan.facts.event_times.is_empty() {
         text.push_str(", no watermark");
     }
@@ -67,7 +66,8 @@ fn edge(plan: &PhysicalPlan) -> String {
     }
     if let Some(key) = &plan.facts.unique_key {
         let names: Vec<&str> = key.iter().map(|c| plan.schema.field(*c).name().as_str()).collect();
-        write!(text, ", unique key ({})", names.join(", ")).expect("writing to a string does not fail");
+        write!(text, ", unique key ({})", names.join(", "))
+            .expect("writing to a string does not fail");
     }
     text
 }
@@ -75,8 +75,7 @@ fn edge(plan: &PhysicalPlan) -> String {
 fn describe(plan: &PhysicalPlan) -> String {
     match &plan.node {
         Node::Source(source) => {
-            let names: Vec<&str> =
-                plan.schema.fields().iter().map(|f| f.name().as_str()).collect();
+            let names: Vec<&str> = plan.schema.fields().iter().map(|f| f.name().as_str()).collect();
             format!("{} {} ({})", source.kind.noun(), source.relation, names.join(", "))
         }
         Node::FilterProject(spec) => {
@@ -161,7 +160,13 @@ fn emit_text(emit: &EmitSpec) -> String {
 
 /// Microseconds in the largest unit that fits.
 fn duration(micros: i64) -> String {
-    for (unit, width) in [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1_000)] {
+    for (unit, width) in [
+        ("d", 86_400_000_000),
+        ("h", 3_600_000_000),
+        ("min", 60_000_000),
+        ("s", 1_000_000),
+        ("ms", 1_000),
+    ] {
         if micros != 0 && micros % width == 0 {
             return format!("{} {unit}", micros / width);
         }

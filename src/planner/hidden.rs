@@ -72,7 +72,9 @@ impl Rewriter<'_> {
                 SelectItem::Wildcard(options) if described.len() == 1 => {
                     select.projection.push(SelectItem::Wildcard(excluding(options)));
                 }
-                SelectItem::Wildcard(options) if described.iter().all(|(name, _)| name.is_some()) => {
+                SelectItem::Wildcard(options)
+                    if described.iter().all(|(name, _)| name.is_some()) =>
+                {
                     for (name, exposes) in &described {
                         let Some(name) = name.clone() else { unreachable!("all are named") };
                         let options =
@@ -129,7 +131,9 @@ impl Rewriter<'_> {
         });
         match relation {
             Some(Expr::Identifier(name)) => self.is_stream(&ObjectName::from(vec![name.clone()])),
-            Some(Expr::CompoundIdentifier(names)) => self.is_stream(&ObjectName::from(names.clone())),
+            Some(Expr::CompoundIdentifier(names)) => {
+                self.is_stream(&ObjectName::from(names.clone()))
+            }
             Some(Expr::Function(call)) => self.function_exposes(call),
             _ => false,
         }

@@ -15,9 +15,9 @@ mod lower_aggregate;
 pub mod physical;
 pub mod relations;
 mod translate;
-mod windowed;
 pub mod window_call;
 pub mod window_node;
+mod windowed;
 
 use datafusion::sql::sqlparser::ast::Query;
 

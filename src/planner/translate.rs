@@ -19,6 +19,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use crate::operators::emit::EmitMode;
 use crate::operators::filter_project::FilterProjectSpec;
+use crate::operators::unnest::{ListUnnest, UnnestSpec};
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::functions;
 use crate::planner::physical::{
@@ -149,7 +150,8 @@ impl Translator {
             Some(projection) => projection.clone(),
             None => (0..info.schema.fields().len()).collect(),
         };
-        let schema = Arc::new(info.schema.project(&columns).map_err(|e| from_datafusion(e.into()))?);
+        let schema =
+            Arc::new(info.schema.project(&columns).map_err(|e| from_datafusion(e.into()))?);
         let position = |column: usize| columns.iter().position(|c| *c == column);
         let event_times = info
             .event_times
@@ -201,7 +203,8 @@ impl Translator {
             slots.push(Slot::Column(outputs.len()));
             outputs.push((self.lower(expr, &names)?, field.name().clone()));
         }
-        let pending = built.pending.take().map(|pending| keep_pending(pending, &built.plan, &mut outputs));
+        let pending =
+            built.pending.take().map(|pending| keep_pending(pending, &built.plan, &mut outputs));
         let plan = self.filter_project(built.plan, None, Some(outputs))?;
         Ok(Built { plan, schema: Arc::clone(schema), slots, pending })
     }
@@ -246,6 +249,54 @@ impl Translator {
             built.plan = self.filter_project(built.plan, Some(condition), None)?;
         }
         Ok(built)
+    }
+
+    fn unnest(
+        &self,
+        built: Built,
+        unnest: &datafusion::logical_expr::Unnest,
+    ) -> Result<Built, PlanError> {
+        let input = self.arrange(built)?;
+        let fields: Vec<Field> = unnest
+            .schema
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone().with_nullable(true))
+            .collect();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let exploded: BTreeSet<usize> = unnest
+            .list_type_columns
+            .iter()
+            .map(|(column, _)| *column)
+            .chain(unnest.struct_type_columns.iter().copied())
+            .collect();
+        let sources: Vec<Option<usize>> = unnest
+            .dependency_indices
+            .iter()
+            .map(|column| (!exploded.contains(column)).then_some(*column))
+            .collect();
+        let mut facts = input.facts.project(&sources);
+        facts.unique_key = None;
+        let lists = unnest.list_type_columns.iter();
+        let spec = UnnestSpec {
+            lists: lists
+                .map(|(column, list)| ListUnnest { column: *column, depth: list.depth })
+                .collect(),
+            structs: unnest.struct_type_columns.clone(),
+            nulls: unnest.options.null_handling,
+            dependencies: unnest.dependency_indices.clone(),
+            input_schema: Arc::clone(&input.schema),
+            schema: Arc::clone(&schema),
+        };
+        let slots = (0..schema.fields().len()).map(Slot::Column).collect();
+        let plan = PhysicalPlan {
+            node: Node::Unnest(Arc::new(spec)),
+            schema,
+            facts,
+            state: StateBound::Stateless,
+            inputs: vec![input],
+        };
+        Ok(Built { plan, schema: Arc::clone(&unnest.schema), slots, pending: None })
     }
 
     fn union(
@@ -404,12 +455,10 @@ impl Built {
     pub(super) fn plain_column(&self, expr: &Expr) -> Option<usize> {
         match expr {
             Expr::Alias(alias) => self.plain_column(&alias.expr),
-            Expr::Column(column) => {
-                match self.slots[self.schema.maybe_index_of_column(column)?] {
-                    Slot::Column(column) => Some(column),
-                    Slot::Window(_) => None,
-                }
-            }
+            Expr::Column(column) => match self.slots[self.schema.maybe_index_of_column(column)?] {
+                Slot::Column(column) => Some(column),
+                Slot::Window(_) => None,
+            },
             _ => None,
         }
     }
@@ -433,12 +482,13 @@ impl Built {
 
     /// The physical columns under their logical names, for lowering expressions.
     pub(super) fn physical_names(&self) -> Result<DFSchema, PlanError> {
-        let mut fields: Vec<(Option<TableReference>, FieldRef)> = (0..self.plan.schema.fields().len())
-            .map(|column| {
-                let field = self.plan.schema.field(column);
-                (None, Arc::new(field.clone().with_name(format!("__column_{column}"))))
-            })
-            .collect();
+        let mut fields: Vec<(Option<TableReference>, FieldRef)> =
+            (0..self.plan.schema.fields().len())
+                .map(|column| {
+                    let field = self.plan.schema.field(column);
+                    (None, Arc::new(field.clone().with_name(format!("__column_{column}"))))
+                })
+                .collect();
         for (index, slot) in self.slots.iter().enumerate() {
             if let Slot::Column(column) = slot {
                 let (qualifier, logical) = self.schema.qualified_field(index);
@@ -532,14 +582,20 @@ fn unsupported(plan: &LogicalPlan) -> PlanError {
     let (what, hint) = match plan {
         LogicalPlan::Join(_) => ("JOIN", "Join when you ask: SELECT … FROM query JOIN table …."),
         LogicalPlan::Sort(_) => ("ORDER BY", "Order when you ask: SELECT … FROM query ORDER BY …."),
-        LogicalPlan::Limit(_) => ("LIMIT", "Limit when you ask: SELECT … FROM query ORDER BY … LIMIT n."),
+        LogicalPlan::Limit(_) => {
+            ("LIMIT", "Limit when you ask: SELECT … FROM query ORDER BY … LIMIT n.")
+        }
         LogicalPlan::Window(_) => ("OVER", "Group by a window function in FROM instead."),
-        LogicalPlan::Subquery(_) => ("a subquery in an expression", "Compute it in a query of its own."),
+        LogicalPlan::Subquery(_) => {
+            ("a subquery in an expression", "Compute it in a query of its own.")
+        }
         LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", "Ask it with SELECT."),
         LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
             ("a query without a stream, table or query in FROM", "Ask it with SELECT.")
         }
-        LogicalPlan::Distinct(_) => ("DISTINCT ON", "Group by the columns, and take first_value of the others."),
+        LogicalPlan::Distinct(_) => {
+            ("DISTINCT ON", "Group by the columns, and take first_value of the others.")
+        }
         other => return PlanError::unsupported(other.display().to_string(), "Ask it with SELECT."),
     };
     PlanError::unsupported(what, hint)

@@ -76,13 +76,22 @@ fn parameters(function: &str) -> Option<(&'static [&'static str], &'static [&'st
         "cumulate" => (&["relation", "time", "step", "size"], &["offset", "timezone"]),
         "session" => (&["relation", "time", "gap"], &["partition", "max"]),
         "landmark" => (&["relation", "time"], &["since"]),
-        "count_window" => (
-            &["relation", "size"],
-            &["slide", "partition", "order", "ties", "timeout", "partial"],
-        ),
+        "count_window" => {
+            (&["relation", "size"], &["slide", "partition", "order", "ties", "timeout", "partial"])
+        }
         "punctuation_window" => (
             &["relation"],
-            &["partition", "start", "end", "include", "max_rows", "max_duration", "min_rows", "idle", "order"],
+            &[
+                "partition",
+                "start",
+                "end",
+                "include",
+                "max_rows",
+                "max_duration",
+                "min_rows",
+                "idle",
+                "order",
+            ],
         ),
         _ => return None,
     })
@@ -117,7 +126,11 @@ impl Call {
             let (name, value) = match argument {
                 FunctionArg::Unnamed(value) => {
                     let name = positional.get(index).ok_or_else(|| {
-                        misuse(format!("too many positional arguments for {upper}"), positional, named)
+                        misuse(
+                            format!("too many positional arguments for {upper}"),
+                            positional,
+                            named,
+                        )
                     })?;
                     ((*name).to_string(), value)
                 }
@@ -368,7 +381,10 @@ impl Reader<'_> {
         if !data_type.is_temporal() && !data_type.is_integer() {
             return Err(PlanError::Window {
                 code: SqlState::TYPE_MISMATCH,
-                message: format!("time of {} must be a timestamp, a date or an integer", self.call.function),
+                message: format!(
+                    "time of {} must be a timestamp, a date or an integer",
+                    self.call.function
+                ),
                 hint: Some("Cast the column in a subquery, and give that as the relation.".into()),
             }
             .into());
@@ -454,7 +470,9 @@ impl Reader<'_> {
         let Some(value) = self.literal(name)? else { return Ok(None) };
         match constants::signed_width(&value) {
             Some(width) if width > 0 => Ok(Some(width)),
-            _ => Err(self.bad(name, "a positive interval without months, or a positive integer").into()),
+            _ => Err(self
+                .bad(name, "a positive interval without months, or a positive integer")
+                .into()),
         }
     }
 
@@ -470,7 +488,9 @@ impl Reader<'_> {
         let Some(value) = self.literal(name)? else { return Ok(choices[0]) };
         let text = constants::text(&value).unwrap_or_default().to_lowercase();
         let found = choices.iter().find(|choice| **choice == text);
-        Ok(found.copied().ok_or_else(|| self.bad(name, &format!("one of {}", choices.join(", "))))?)
+        Ok(found
+            .copied()
+            .ok_or_else(|| self.bad(name, &format!("one of {}", choices.join(", "))))?)
     }
 
     fn flag(&mut self, name: &str) -> PlannerResult<bool> {

@@ -39,7 +39,9 @@ impl WindowKind {
     /// The columns that the window adds, in order.
     pub fn columns(&self) -> &'static [WindowColumn] {
         match self {
-            WindowKind::Time(_) | WindowKind::Session(_) => &[WindowColumn::Start, WindowColumn::End],
+            WindowKind::Time(_) | WindowKind::Session(_) => {
+                &[WindowColumn::Start, WindowColumn::End]
+            }
             WindowKind::Count(_) => &[WindowColumn::Start, WindowColumn::End, WindowColumn::Id],
             WindowKind::Punctuation(_) => {
                 &[WindowColumn::Start, WindowColumn::End, WindowColumn::Id, WindowColumn::Reason]
@@ -169,7 +171,9 @@ impl UserDefinedLogicalNodeCore for WindowNode {
         let partition: HashSet<&str> = self
             .partition
             .iter()
-            .filter_map(|expr| if let Expr::Column(c) = expr { Some(c.name.as_str()) } else { None })
+            .filter_map(
+                |expr| if let Expr::Column(c) = expr { Some(c.name.as_str()) } else { None },
+            )
             .collect();
         let movable = |(index, name): (usize, &str)| match self.kind {
             WindowKind::Time(_) => index < width,
@@ -185,7 +189,11 @@ impl UserDefinedLogicalNodeCore for WindowNode {
         write!(f, "{}: {:?}", self.kind.name(), self.kind)
     }
 
-    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+    fn with_exprs_and_inputs(
+        &self,
+        exprs: Vec<Expr>,
+        mut inputs: Vec<LogicalPlan>,
+    ) -> Result<Self> {
         let mut exprs = exprs.into_iter();
         let time = if self.time.is_some() { exprs.next() } else { None };
         let partition = exprs.by_ref().take(self.partition.len()).collect();

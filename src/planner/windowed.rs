@@ -27,9 +27,7 @@ use crate::planner::lower_aggregate::lower_aggregate;
 use crate::planner::physical::{
     EventTimeColumn, Facts, Node, PhysicalPlan, StateBound, WindowRole,
 };
-use crate::planner::translate::{
-    Built, Pending, Slot, Translator, column_expr, type_of,
-};
+use crate::planner::translate::{Built, Pending, Slot, Translator, column_expr, type_of};
 use crate::planner::window_node::{
     WINDOW_END, WINDOW_ID, WINDOW_REASON, WINDOW_START, WindowColumn, WindowKind, WindowNode,
     window_time_type,
@@ -111,8 +109,8 @@ impl Translator {
             WindowKind::Punctuation(_) => false,
         };
         let bounded = built.plan.facts.delay_of(column).is_some();
-        let open_ended = matches!(node.kind, WindowKind::Time(_))
-            && self.emit.mode == Some(EmitMode::Changes);
+        let open_ended =
+            matches!(node.kind, WindowKind::Time(_)) && self.emit.mode == Some(EmitMode::Changes);
         if !closes_by_time || bounded || open_ended {
             return Ok(());
         }
@@ -192,10 +190,12 @@ impl Translator {
         facts.windows.extend([Some(WindowRole::Start), Some(WindowRole::End)]);
         if let Some(base) = base {
             let size = size_max(window);
-            facts.event_times.extend(size.map(|size| EventTimeColumn {
-                column: width,
-                delay: base.saturating_add(size),
-            }));
+            facts.event_times.extend(
+                size.map(|size| EventTimeColumn {
+                    column: width,
+                    delay: base.saturating_add(size),
+                }),
+            );
             facts.event_times.push(EventTimeColumn { column: width + 1, delay: base });
         }
         let spec = WindowAssignSpec {
@@ -242,14 +242,17 @@ impl Translator {
             for (qualifier, field, window) in named {
                 let column = place(*window).ok_or_else(|| PlanError::Window {
                     code: SqlState::GROUPING,
-                    message: format!("column \"{}\" must appear in the GROUP BY clause", field.name()),
+                    message: format!(
+                        "column \"{}\" must appear in the GROUP BY clause",
+                        field.name()
+                    ),
                     hint: Some("Group by all columns of the window that conditions name.".into()),
                 })?;
                 let physical = built.plan.schema.field(column).clone();
                 fields[column] = (qualifier.clone(), Arc::new(physical.with_name(field.name())));
             }
-            let names = DFSchema::new_with_metadata(fields, Default::default())
-                .map_err(from_datafusion)?;
+            let names =
+                DFSchema::new_with_metadata(fields, Default::default()).map_err(from_datafusion)?;
             let filter = self.lower(condition, &names)?;
             built.plan = self.filter_project(built.plan, Some(filter), None)?;
         }
@@ -277,7 +280,9 @@ impl Translator {
             .chain(&aggregate.aggr_expr)
             .any(|e| built.uses_window(e));
         if built.pending.is_some() && (uses_window || !windowed) {
-            if !windowed && !matches!(built.pending.as_ref().map(|p| &p.kind), Some(WindowKind::Time(_))) {
+            if !windowed
+                && !matches!(built.pending.as_ref().map(|p| &p.kind), Some(WindowKind::Time(_)))
+            {
                 return Err(PlanError::Window {
                     code: SqlState::WINDOWING,
                     message: "window is not grouped by its columns".into(),
@@ -351,7 +356,7 @@ impl Translator {
             refuse_retractions(&input.aggregates)?;
         }
         let emit = self.window_emit(input.outermost);
-        let columns = pending.kind.columns();
+        let columns = operator_columns(&pending.kind);
         let time_type = match pending.time {
             Some(time) => type_of(&input.built.plan, time).clone(),
             None => DataType::Timestamp(TimeUnit::Microsecond, None),
@@ -502,7 +507,11 @@ impl Translator {
         Ok(input.finish(node, schema, facts, state, columns, aggregate))
     }
 
-    fn unwindowed_aggregate(&self, input: Input, aggregate: &Aggregate) -> Result<Built, PlanError> {
+    fn unwindowed_aggregate(
+        &self,
+        input: Input,
+        aggregate: &Aggregate,
+    ) -> Result<Built, PlanError> {
         let mode = if input.outermost { self.emit.mode } else { None };
         let mode = match mode {
             None | Some(EmitMode::Changes) => EmitMode::Changes,
@@ -517,8 +526,13 @@ impl Translator {
         };
         let retracts = !matches!(
             mode,
-            EmitMode::EveryInterval { refinement: Refinement::Accumulating | Refinement::Discarding, .. }
-                | EmitMode::EveryRows { refinement: Refinement::Accumulating | Refinement::Discarding, .. }
+            EmitMode::EveryInterval {
+                refinement: Refinement::Accumulating | Refinement::Discarding,
+                ..
+            } | EmitMode::EveryRows {
+                refinement: Refinement::Accumulating | Refinement::Discarding,
+                ..
+            }
         );
         let schema = input.output_schema(&[], &DataType::Null);
         let key_count = input.grouping.keys.len();
@@ -673,15 +687,23 @@ fn check_grouping(
     if let Some(column) = missing {
         return Err(PlanError::Window {
             code: SqlState::GROUPING,
-            message: format!("column \"{column}\" of {} must appear in the GROUP BY clause", pending.kind.name()),
+            message: format!(
+                "column \"{column}\" of {} must appear in the GROUP BY clause",
+                pending.kind.name()
+            ),
             hint: Some(format!("Add {column} to GROUP BY.")),
         });
     }
     if pending.partition.iter().any(|column| !keys.contains(column)) {
         return Err(PlanError::Window {
             code: SqlState::GROUPING,
-            message: format!("partition columns of {} must appear in the GROUP BY clause", pending.kind.name()),
-            hint: Some("Windows are numbered per partition: group by the partition columns, too.".into()),
+            message: format!(
+                "partition columns of {} must appear in the GROUP BY clause",
+                pending.kind.name()
+            ),
+            hint: Some(
+                "Windows are numbered per partition: group by the partition columns, too.".into(),
+            ),
         });
     }
     Ok(())
@@ -702,6 +724,16 @@ fn refuse_retractions(aggregates: &[AggregateSpec]) -> Result<(), PlanError> {
         }
     }
     Ok(())
+}
+
+/// The window columns of an operator's output, in its order.
+fn operator_columns(kind: &WindowKind) -> &'static [WindowColumn] {
+    use WindowColumn::{End, Id, Reason, Start};
+    match kind {
+        WindowKind::Time(_) | WindowKind::Session(_) => &[Start, End],
+        WindowKind::Count(_) => &[Id, Start, End],
+        WindowKind::Punctuation(_) => &[Id, Start, End, Reason],
+    }
 }
 
 fn is_append_only(emit: &EmitSpec) -> bool {
@@ -743,10 +775,8 @@ fn window_facts(pending: &Pending, input: &Input, emit: &EmitSpec, columns: usiz
         windows[0] = Some(WindowRole::Start);
         windows[1] = Some(WindowRole::End);
     }
-    let unique = append_only || !matches!(
-        emit.mode,
-        EmitMode::EveryInterval { .. } | EmitMode::EveryRows { .. }
-    );
+    let unique = append_only
+        || !matches!(emit.mode, EmitMode::EveryInterval { .. } | EmitMode::EveryRows { .. });
     let key_end = columns + input.grouping.keys.len();
     Facts { append_only, event_times, unique_key: unique.then(|| (0..key_end).collect()), windows }
 }
@@ -780,7 +810,9 @@ fn window_state(pending: &Pending, emit: &EmitSpec, mode: Option<EmitMode>) -> S
         )),
         WindowKind::Punctuation(window) => match window.max_rows {
             Some(rows) => StateBound::Bounded(format!("at most {rows} rows per open window")),
-            None => StateBound::Unbounded("a window is open until a row or punctuation closes it".into()),
+            None => StateBound::Unbounded(
+                "a window is open until a row or punctuation closes it".into(),
+            ),
         },
     }
 }

@@ -1,26 +1,27 @@
 //! Brings the parts of a statement that sqlparser parsed into the one form that survives printing.
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArguments, Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor, TableFunctionArgs, VisitMut,
-    VisitorMut,
+    Expr, FunctionArg, FunctionArguments, Ident, ObjectName, ObjectNamePart, TableAlias,
+    TableFactor, TableFunctionArgs, UnaryOperator, VisitMut, VisitorMut,
 };
 
 /// Rewrites in place. Visiting grows the stack as it needs.
 pub(super) fn canonicalize(node: &mut impl VisitMut) {
-    // The visitor never breaks.
-    let _: ControlFlow<()> = node.visit(&mut Canonical);
+    let ControlFlow::Continue(()) = node.visit(&mut Canonical);
 }
 
 struct Canonical;
 
 impl VisitorMut for Canonical {
-    type Break = ();
+    type Break = Infallible;
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
         // `- - 1` would print as a comment, `- ~ 1` as another operator.
-        if let Expr::UnaryOp { expr: operand, .. } = expr
+        if let Expr::UnaryOp { op, expr: operand } = expr
+            && *op != UnaryOperator::Not
             && matches!(**operand, Expr::UnaryOp { .. })
         {
             let inner = std::mem::replace(&mut **operand, Expr::Identifier(Ident::new("")));
@@ -29,7 +30,7 @@ impl VisitorMut for Canonical {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Infallible> {
         match factor {
             TableFactor::TableFunction { expr: Expr::Function(function), alias } => {
                 if let FunctionArguments::List(list) = &mut function.args

@@ -81,7 +81,10 @@ fn is_special_function(keyword: Keyword) -> bool {
 fn is_plain_name(keyword: Keyword, next: &Token) -> bool {
     if keyword == Keyword::INTERVAL {
         // Reading INTERVAL before anything but a literal recurses without a bound.
-        return !matches!(next, Token::SingleQuotedString(_) | Token::Number(..));
+        return !matches!(
+            next,
+            Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_) | Token::Number(..)
+        );
     }
     is_special_function(keyword) && !matches!(next, Token::LParen | Token::LBracket | Token::Lt)
 }

@@ -116,8 +116,8 @@ impl ParseError {
 
     /// The same error at a position, where the situation has none yet.
     pub(crate) fn at(mut self, at: usize) -> ParseError {
-        if let ParseError::NotSupported { position, .. }
-        | ParseError::OutOfRange { position, .. } = &mut self
+        if let ParseError::NotSupported { position, .. } | ParseError::OutOfRange { position, .. } =
+            &mut self
         {
             position.get_or_insert(at);
         }
@@ -132,8 +132,7 @@ impl ParseError {
             | ParseError::BadToken { position, .. }
             | ParseError::DuplicateOption { position, .. }
             | ParseError::BadName { position, .. } => *position += characters,
-            ParseError::NotSupported { position, .. }
-            | ParseError::OutOfRange { position, .. } => {
+            ParseError::NotSupported { position, .. } | ParseError::OutOfRange { position, .. } => {
                 *position = position.map(|position| position + characters);
             }
             ParseError::TooLong { .. }
@@ -214,8 +213,9 @@ impl Report for ParseError {
             | ParseError::BadToken { position, .. }
             | ParseError::DuplicateOption { position, .. }
             | ParseError::BadName { position, .. } => Some(*position),
-            ParseError::NotSupported { position, .. }
-            | ParseError::OutOfRange { position, .. } => *position,
+            ParseError::NotSupported { position, .. } | ParseError::OutOfRange { position, .. } => {
+                *position
+            }
             _ => None,
         }
     }

@@ -24,6 +24,11 @@ pub const TOKENS_MAX: usize = 100_000;
 pub const STATEMENTS_MAX: usize = 10_000;
 /// Depth of the tree, in units of one operator.
 pub const DEPTH_MAX: usize = 300;
+/// Deeper trees are parsed on a stack of their own: where nothing is optimised sqlparser takes
+/// more stack between two looks at its rest than it keeps in reserve.
+pub(super) const DEPTH_INLINE_MAX: usize = 32;
+/// Enough for the deepest tree, at 120 kB for each bracket.
+pub(super) const DEEP_STACK_BYTES: usize = 64 << 20;
 /// What sqlparser may recurse; more than [`DEPTH_MAX`] allows, so a second line of defence.
 pub(super) const RECURSION_MAX: usize = 1_000;
 
@@ -33,16 +38,20 @@ const SUBQUERY: usize = 10;
 /// Types nest by `<` or by `TABLE (`, and sqlparser reads them without growing the stack.
 const NESTED_TYPE: usize = 16;
 const CASE: usize = 2;
+/// `FROM ((`: sqlparser reads it as a subquery, then as a join. Nested, that doubles each time.
+const TWICE_READ: usize = 40;
 
 /// Refuses a statement whose tokens are too many or nest too deeply.
-pub(super) fn check(tokens: &[TokenWithSpan]) -> Result<(), ParseError> {
+///
+/// Says how deep the tree can be.
+pub(super) fn check(tokens: &[TokenWithSpan]) -> Result<usize, ParseError> {
     if tokens.len() > TOKENS_MAX {
         return Err(ParseError::TooManyTokens { tokens: tokens.len() });
     }
-    if depth(tokens) > DEPTH_MAX {
-        return Err(ParseError::TooDeep);
+    match depth(tokens) {
+        depth if depth > DEPTH_MAX => Err(ParseError::TooDeep),
+        depth => Ok(depth),
     }
-    Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -124,16 +133,32 @@ enum Class {
     Arithmetic,
 }
 
+/// What the last token makes of the next one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// A bracket or AS: a query may begin.
+    Start,
+    /// SELECT, a comma or a period: a name or `*` follows, whatever word it is.
+    Item,
+    /// An operator or the begin of a clause: a name follows, whatever word it is.
+    Operator,
+    /// The same behind a prefix operator.
+    Prefix,
+    /// An operand is complete: an operator or the next clause follows.
+    Operand,
+}
+
 struct Depth {
     levels: Vec<Level>,
+    role: Role,
 }
 
 /// An upper bound of the depth of the tree that these tokens can make.
 fn depth(tokens: &[TokenWithSpan]) -> usize {
-    let mut state = Depth { levels: vec![Level::new(Bracket::Round, 0)] };
+    let mut state = Depth { levels: vec![Level::new(Bracket::Round, 0)], role: Role::Start };
     for (index, token) in tokens.iter().enumerate() {
-        let before = index.checked_sub(1).map(|before| &tokens[before].token);
-        let after = tokens.get(index + 1).map(|after| &after.token);
+        let before = index.checked_sub(1).map_or(&Token::EOF, |before| &tokens[before].token);
+        let after = tokens.get(index + 1).map_or(&Token::EOF, |after| &after.token);
         state.token(before, &token.token, after);
     }
     while state.levels.len() > 1 {
@@ -147,28 +172,49 @@ impl Depth {
         self.levels.last_mut().expect("the outermost level is never closed")
     }
 
+    fn open(&mut self, bracket: Bracket, cost: usize, role: Role) {
+        self.levels.push(Level::new(bracket, cost));
+        self.role = role;
+    }
+
     fn close(&mut self) {
         if self.levels.len() > 1 {
             let depth = self.levels.pop().map_or(0, |level| level.depth());
             let top = self.top();
             top.child_max = top.child_max.max(depth);
         }
+        self.role = Role::Operand;
     }
 
-    fn token(&mut self, before: Option<&Token>, token: &Token, after: Option<&Token>) {
+    fn operator(&mut self, class: Class) {
+        // `- - 1` is written back as `-(-1)`.
+        if self.role == Role::Prefix {
+            self.top().arithmetic += BRACKET;
+        }
+        self.top().operator(class);
+        self.role = match self.role {
+            Role::Operand => Role::Operator,
+            _ => Role::Prefix,
+        };
+    }
+
+    fn token(&mut self, before: &Token, token: &Token, after: &Token) {
         match token {
             Token::Word(word) if word.quote_style.is_none() => self.word(before, word),
             Token::LParen => {
-                let cost = match (before.map(keyword), after.map(keyword)) {
-                    (Some(Keyword::TABLE), _) => NESTED_TYPE,
-                    (_, Some(Keyword::SELECT | Keyword::WITH | Keyword::VALUES)) => SUBQUERY,
+                let in_from = matches!(keyword(before), Keyword::FROM | Keyword::JOIN)
+                    || (*before == Token::Comma && self.top().in_from);
+                let cost = match (keyword(before), keyword(after)) {
+                    _ if in_from && *after == Token::LParen => TWICE_READ,
+                    (Keyword::TABLE, _) => NESTED_TYPE,
+                    (_, Keyword::SELECT | Keyword::WITH | Keyword::VALUES) => SUBQUERY,
                     _ => BRACKET,
                 };
-                self.levels.push(Level::new(Bracket::Round, cost));
+                self.open(Bracket::Round, cost, Role::Start);
             }
             Token::LBracket | Token::LBrace => {
                 self.top().operator(Class::Arithmetic);
-                self.levels.push(Level::new(Bracket::Round, BRACKET));
+                self.open(Bracket::Round, BRACKET, Role::Start);
             }
             Token::RParen | Token::RBracket | Token::RBrace => {
                 while self.levels.len() > 1 && self.top().bracket != Bracket::Round {
@@ -182,59 +228,68 @@ impl Depth {
                 if top.in_from {
                     top.join();
                 }
+                self.role = Role::Item;
             }
-            Token::Lt if before.is_some_and(takes_type_arguments) => {
-                self.levels.push(Level::new(Bracket::Angle, NESTED_TYPE));
+            Token::RArrow => self.role = Role::Item,
+            Token::Lt if takes_type_arguments(before) => {
+                self.open(Bracket::Angle, NESTED_TYPE, Role::Start);
             }
             Token::Gt if self.top().bracket == Bracket::Angle => self.close(),
-            Token::ShiftRight if self.top().bracket == Bracket::Angle => {
-                self.close();
-                if self.top().bracket == Bracket::Angle {
-                    self.close();
-                }
+            // The `*` of `SELECT *`, `t.*` and `count(*)`.
+            Token::Mul if matches!(self.role, Role::Start | Role::Item) => {
+                self.role = Role::Operand;
             }
-            token => {
-                if let Some(class) = operator_class(token) {
-                    self.top().operator(class);
-                }
+            Token::Period => {
+                self.operator(Class::Arithmetic);
+                self.role = Role::Item;
             }
+            token => match operator_class(token) {
+                Some(class) => self.operator(class),
+                None => self.role = Role::Operand,
+            },
         }
     }
 
-    fn word(&mut self, before: Option<&Token>, word: &Word) {
-        // Behind an operator or a period even a keyword is a name, and must not begin anew.
-        if before.is_some_and(|before| operator_class(before).is_some()) {
-            match word.keyword {
-                Keyword::CASE if before != Some(&Token::Period) => {
-                    self.levels.push(Level::new(Bracket::Case, CASE));
-                }
-                Keyword::NOT => self.top().operator(Class::Comparison),
-                _ => {}
+    fn word(&mut self, before: &Token, word: &Word) {
+        match (self.role, word.keyword) {
+            (_, Keyword::CASE) if before != &Token::Period => {
+                self.open(Bracket::Case, CASE, Role::Operand);
             }
-            return;
+            (_, Keyword::NOT) if before != &Token::Period => {
+                self.operator(Class::Comparison);
+                self.role = Role::Operator;
+            }
+            (Role::Start, Keyword::SELECT) | (Role::Operand, _) => self.clause(before, word),
+            (Role::Item, Keyword::DISTINCT | Keyword::ALL) => {}
+            // Here even a keyword is a name: it must not let the count begin anew.
+            _ => self.role = Role::Operand,
         }
-        let before = before.map(keyword);
+    }
+
+    /// A word where an operand is complete.
+    fn clause(&mut self, before: &Token, word: &Word) {
         let top = self.top();
+        let mut role = Role::Operator;
         match word.keyword {
             Keyword::OR | Keyword::XOR => top.operator(Class::Or),
             Keyword::AND => top.operator(Class::And),
-            Keyword::NOT | Keyword::IS | Keyword::IN | Keyword::LIKE | Keyword::ILIKE
-            | Keyword::SIMILAR | Keyword::RLIKE | Keyword::REGEXP | Keyword::BETWEEN
-            | Keyword::OVERLAPS | Keyword::NOTNULL | Keyword::MEMBER => {
-                top.operator(Class::Comparison);
+            keyword if COMPARISONS.contains(&keyword) => top.operator(Class::Comparison),
+            Keyword::COLLATE | Keyword::AT | Keyword::DIV | Keyword::OPERATOR => {
+                top.operator(Class::Arithmetic);
             }
-            Keyword::COLLATE | Keyword::AT | Keyword::DIV | Keyword::OPERATOR
-            | Keyword::INTERVAL => top.operator(Class::Arithmetic),
-            Keyword::CASE => self.levels.push(Level::new(Bracket::Case, CASE)),
-            Keyword::END if top.bracket == Bracket::Case => self.close(),
+            Keyword::END if top.bracket == Bracket::Case => return self.close(),
             Keyword::WHEN | Keyword::THEN | Keyword::ELSE if top.bracket == Bracket::Case => {
                 top.restart();
             }
             Keyword::SELECT => {
                 top.restart();
                 (top.joins, top.in_from) = (0, false);
+                role = Role::Item;
             }
-            Keyword::FROM if before != Some(Keyword::DISTINCT) => {
+            // IS DISTINCT FROM is an operator, WITHIN GROUP belongs to its function.
+            Keyword::FROM if keyword(before) == Keyword::DISTINCT => {}
+            Keyword::GROUP if keyword(before) == Keyword::WITHIN => role = Role::Operand,
+            Keyword::FROM => {
                 top.restart();
                 top.in_from = true;
             }
@@ -243,7 +298,6 @@ impl Depth {
                 top.join();
             }
             Keyword::ON => top.restart(),
-            Keyword::GROUP if before == Some(Keyword::WITHIN) => {}
             Keyword::WHERE | Keyword::GROUP | Keyword::HAVING | Keyword::ORDER => {
                 top.restart();
                 top.in_from = false;
@@ -252,11 +306,29 @@ impl Depth {
                 top.restart();
                 top.sets += 1;
                 top.in_from = false;
+                role = Role::Operand;
             }
-            _ => {}
+            Keyword::AS => role = Role::Start,
+            _ => role = Role::Operand,
         }
+        self.role = role;
     }
 }
+
+/// Words that compare what is left of them, and chain.
+const COMPARISONS: [Keyword; 11] = [
+    Keyword::IS,
+    Keyword::IN,
+    Keyword::LIKE,
+    Keyword::ILIKE,
+    Keyword::SIMILAR,
+    Keyword::RLIKE,
+    Keyword::REGEXP,
+    Keyword::BETWEEN,
+    Keyword::OVERLAPS,
+    Keyword::MEMBER,
+    Keyword::NOTNULL,
+];
 
 fn keyword(token: &Token) -> Keyword {
     match token {
@@ -273,12 +345,19 @@ fn takes_type_arguments(token: &Token) -> bool {
 fn operator_class(token: &Token) -> Option<Class> {
     match token {
         Token::Word(_) | Token::Number(..) | Token::SingleQuotedString(_) => None,
-        Token::HexStringLiteral(_) | Token::Placeholder(_) | Token::EOF => None,
+        Token::EscapedStringLiteral(_) | Token::HexStringLiteral(_) => None,
+        Token::Placeholder(_) | Token::EOF => None,
         Token::Comma | Token::SemiColon | Token::RArrow | Token::Whitespace(_) => None,
         Token::LParen | Token::RParen | Token::LBracket | Token::RBracket => None,
         Token::LBrace | Token::RBrace => None,
-        Token::Eq | Token::DoubleEq | Token::Neq | Token::Lt | Token::Gt | Token::LtEq
-        | Token::GtEq | Token::Spaceship => Some(Class::Comparison),
+        Token::Eq
+        | Token::DoubleEq
+        | Token::Neq
+        | Token::Lt
+        | Token::Gt
+        | Token::LtEq
+        | Token::GtEq
+        | Token::Spaceship => Some(Class::Comparison),
         _ => Some(Class::Arithmetic),
     }
 }

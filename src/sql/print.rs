@@ -2,11 +2,6 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use datafusion::sql::sqlparser::keywords::{
-    ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_IDENTIFIER,
-    RESERVED_FOR_TABLE_ALIAS,
-};
-
 use super::statement::{
     ColumnDefinition, CreateQuery, CreateSink, CreateStream, CreateTable, EmitClause, EmitEvery,
     EmitModeClause, ExplainTarget, ObjectKind, OptionItem, OptionValue, Overload, RefinementClause,
@@ -20,35 +15,93 @@ pub fn print(statement: &Statement) -> String {
 
 /// A name as it must be written: in quotes only where it would not be read as itself.
 pub fn quote_name(name: &str) -> String {
-    let mut bytes = name.bytes();
-    let is_plain = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_')
-        && bytes.all(|byte| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'$')
-        });
-    match is_plain && !is_reserved(name) {
+    match is_plain(name) && !RESERVED.contains(&name) {
         true => name.to_owned(),
-        false => format!("\"{}\"", name.replace('"', "\"\"")),
+        false => quoted(name),
     }
 }
 
-/// Words at which one of our statements forks, beside those that sqlparser reserves.
-const OURS: [&str; 33] = [
-    "allowed", "analyze", "and", "as", "case", "cast", "constraint", "continuous", "create", "emit",
-    "exists", "false", "from", "if", "in", "into", "is", "like", "materialized", "not", "null",
-    "or", "primary", "query", "sink", "stream", "table", "to", "true", "watermark", "when", "then",
-    "else",
-];
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
 
-fn is_reserved(name: &str) -> bool {
-    let upper = name.to_ascii_uppercase();
-    OURS.contains(&name)
-        || ALL_KEYWORDS.binary_search(&upper.as_str()).is_ok_and(|index| {
-            let keyword = &ALL_KEYWORDS_INDEX[index];
-            RESERVED_FOR_TABLE_ALIAS.contains(keyword)
-                || RESERVED_FOR_COLUMN_ALIAS.contains(keyword)
-                || RESERVED_FOR_IDENTIFIER.contains(keyword)
+/// Whether the lexer reads the name as one word and changes nothing.
+fn is_plain(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        && bytes.all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'$')
         })
 }
+
+/// What SQL and we reserve. No statement needs quotes around them; queries and readers do.
+const RESERVED: [&str; 65] = [
+    "all",
+    "allowed",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asof",
+    "both",
+    "case",
+    "cast",
+    "check",
+    "collate",
+    "constraint",
+    "create",
+    "cross",
+    "default",
+    "desc",
+    "distinct",
+    "else",
+    "emit",
+    "end",
+    "except",
+    "exists",
+    "false",
+    "fetch",
+    "for",
+    "from",
+    "full",
+    "group",
+    "having",
+    "in",
+    "inner",
+    "intersect",
+    "interval",
+    "into",
+    "is",
+    "join",
+    "lateral",
+    "left",
+    "like",
+    "limit",
+    "natural",
+    "not",
+    "null",
+    "offset",
+    "on",
+    "or",
+    "order",
+    "outer",
+    "primary",
+    "right",
+    "select",
+    "table",
+    "then",
+    "to",
+    "true",
+    "union",
+    "unique",
+    "using",
+    "values",
+    "when",
+    "where",
+    "window",
+    "with",
+];
 
 /// A text literal.
 struct Literal<'a>(&'a str);
@@ -90,7 +143,11 @@ fn names(f: &mut Formatter<'_>, names: &[String]) -> fmt::Result {
 fn options(f: &mut Formatter<'_>, options: &[OptionItem], between: &str) -> fmt::Result {
     f.write_char('(')?;
     list(f, options, |f, OptionItem { name, value }| {
-        write!(f, "{}{between}", quote_name(name))?;
+        // No word is reserved here.
+        match is_plain(name) {
+            true => write!(f, "{name}{between}"),
+            false => write!(f, "{}{between}", quoted(name)),
+        }?;
         match value {
             OptionValue::Text(text) => write!(f, "{}", Literal(text)),
             OptionValue::Number(number) => f.write_str(number),

@@ -7,6 +7,10 @@
 use datafusion::sql::sqlparser::ast::{DataType, Expr, Query};
 
 /// A statement.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one statement at a time; boxes would only make matching harder"
+)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
     /// CREATE STREAM.
@@ -229,6 +233,7 @@ pub struct EmitClause {
 }
 
 /// The mode of EMIT.
+#[expect(clippy::large_enum_variant, reason = "one per query")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum EmitModeClause {
     /// EMIT ON CLOSE.
@@ -249,6 +254,7 @@ pub enum EmitModeClause {
 }
 
 /// The period of EMIT EVERY.
+#[expect(clippy::large_enum_variant, reason = "one per query")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum EmitEvery {
     /// An interval expression.
@@ -296,6 +302,7 @@ pub enum SubscribeFrom {
 }
 
 /// What EXPLAIN explains.
+#[expect(clippy::large_enum_variant, reason = "one per statement")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExplainTarget {
     /// A SELECT with an optional EMIT clause, as CREATE CONTINUOUS QUERY would plan it.

@@ -1,5 +1,5 @@
 //! Cuts a statement into tokens, and writes each in the one form that the parser and the printer
-//! know: text as `'…'` however it was quoted, numbers without underscores, relations and columns
+//! know: text as `'…'` however it was quoted (`E'…'` where sqlparser cannot), numbers without underscores, relations and columns
 //! without `TABLE` and `DESCRIPTOR(…)`.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -22,7 +22,7 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>, ParseError> {
         canonical_literal(&mut token.token)
             .map_err(|error| error.at(position(text, byte_of(text, at))))?;
     }
-    Ok(without_flink_words(with_aliases_behind_versions(tokens)))
+    Ok(without_flink_words(with_aliases_behind_versions(with_types_closed(tokens))))
 }
 
 /// The byte at which a line and column lie; the end of the text for any place behind it.
@@ -45,13 +45,19 @@ pub(super) fn position(text: &str, byte: usize) -> usize {
 
 fn canonical_literal(token: &mut Token) -> Result<(), ParseError> {
     match token {
-        Token::EscapedStringLiteral(text)
+        Token::SingleQuotedString(text)
+        | Token::EscapedStringLiteral(text)
         | Token::UnicodeStringLiteral(text)
-        | Token::NationalStringLiteral(text) => {
-            *token = Token::SingleQuotedString(std::mem::take(text));
-        }
-        Token::DollarQuotedString(text) => {
-            *token = Token::SingleQuotedString(std::mem::take(&mut text.value));
+        | Token::NationalStringLiteral(text) => *token = text_token(std::mem::take(text)),
+        Token::DollarQuotedString(text) => *token = text_token(std::mem::take(&mut text.value)),
+        Token::Word(Word { value, quote_style: Some(_), .. })
+            if value.contains("\"\"") || value.contains("\\\"") =>
+        {
+            return Err(ParseError::NotSupported {
+                what: "a quote behind a quote or backslash in a name is".to_owned(),
+                hint: Some("Choose another name.".to_owned()),
+                position: None,
+            });
         }
         Token::Number(digits, _) if digits.contains('_') => digits.retain(|digit| digit != '_'),
         Token::HexStringLiteral(digits)
@@ -73,6 +79,49 @@ fn canonical_literal(token: &mut Token) -> Result<(), ParseError> {
         _ => {}
     }
     Ok(())
+}
+
+/// sqlparser writes a quote behind a quote or backslash as if it were escaped already, which
+/// changes the text. `E'…'` it writes as it is.
+fn text_token(text: String) -> Token {
+    match text.contains("''") || text.contains("\\'") {
+        true => Token::EscapedStringLiteral(text),
+        false => Token::SingleQuotedString(text),
+    }
+}
+
+/// The `>>` and `>>>` that close nested types, as so many `>`.
+fn with_types_closed(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut split: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut open = 0usize;
+    for token in tokens {
+        let takes_types = split
+            .last()
+            .is_some_and(|last| is_word(&last.token, "STRUCT") || is_word(&last.token, "ARRAY"));
+        let closing = match &token.token {
+            Token::Gt => 1,
+            Token::ShiftRight => 2,
+            Token::CustomBinaryOperator(text) if text.bytes().all(|byte| byte == b'>') => {
+                text.len()
+            }
+            _ => 0,
+        };
+        if token.token == Token::Lt && takes_types {
+            open += 1;
+        }
+        if open == 0 || closing < 2 {
+            split.push(token);
+        } else {
+            let mut span = token.span;
+            for _ in 0..closing {
+                span.end = Location { line: span.start.line, column: span.start.column + 1 };
+                split.push(TokenWithSpan { token: Token::Gt, span });
+                span.start = span.end;
+            }
+        }
+        open = open.saturating_sub(closing);
+    }
+    split
 }
 
 /// Whether the token is this word, unquoted.
@@ -119,9 +168,31 @@ fn without_flink_words(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 
 /// Words that end the expression of FOR SYSTEM_TIME AS OF.
 const BEHIND_VERSION: [&str; 25] = [
-    "ON", "USING", "WHERE", "JOIN", "LEFT", "RIGHT", "FULL", "INNER", "CROSS", "NATURAL", "ASOF",
-    "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT", "INTERSECT",
-    "WINDOW", "QUALIFY", "EMIT", "ALLOWED", "AS",
+    "ON",
+    "USING",
+    "WHERE",
+    "JOIN",
+    "LEFT",
+    "RIGHT",
+    "FULL",
+    "INNER",
+    "CROSS",
+    "NATURAL",
+    "ASOF",
+    "GROUP",
+    "HAVING",
+    "ORDER",
+    "LIMIT",
+    "OFFSET",
+    "FETCH",
+    "UNION",
+    "EXCEPT",
+    "INTERSECT",
+    "WINDOW",
+    "QUALIFY",
+    "EMIT",
+    "ALLOWED",
+    "AS",
 ];
 
 /// `t AS a FOR SYSTEM_TIME AS OF x` becomes `t FOR SYSTEM_TIME AS OF x AS a`: sqlparser writes

@@ -133,8 +133,10 @@ impl Changelog {
     /// When batches do not fit together, which is a broken invariant.
     pub fn frame(&self, changes: &[Change], before: i64, meta: &EntryMeta) -> Result<NewFrame> {
         let schema = self.layout.log_schema(&self.visible);
-        let batches =
-            changes.iter().map(|change| self.columns(change, &schema)).collect::<Result<Vec<_>>>()?;
+        let batches = changes
+            .iter()
+            .map(|change| self.columns(change, &schema))
+            .collect::<Result<Vec<_>>>()?;
         let batch = concat_batches(&schema, &batches).map_err(broken)?;
         Ok(NewFrame {
             kind: FrameKind::Rows,
@@ -191,7 +193,8 @@ impl Changelog {
         let arrivals =
             self.layout.arrivals.then(|| hidden(width + usize::from(self.layout.weights)));
         let columns = batch.columns()[..width].to_vec();
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let options =
+            arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let schema = self.layout.log_schema(&self.visible).project(&(0..width).collect::<Vec<_>>());
         let schema = Arc::new(schema.expect("the visible columns come first"));
         let visible = RecordBatch::try_new_with_options(schema, columns, &options)

@@ -283,9 +283,10 @@ impl Subscription {
         let rows = entry.batch.num_rows();
         for start in (0..rows).step_by(FRAME_ROWS) {
             let length = FRAME_ROWS.min(rows - start);
-            let weights = entry.weights.as_ref().map(|weights| {
-                weights.slice(start, length).values().to_vec()
-            });
+            let weights = entry
+                .weights
+                .as_ref()
+                .map(|weights| weights.slice(start, length).values().to_vec());
             self.pending.push_back(SubscriptionFrame::Data {
                 offset: entry.first_offset + start as u64,
                 batch: entry.batch.slice(start, length),
@@ -331,13 +332,16 @@ fn net_effect(schema: &SchemaRef, entries: &[Entry]) -> Result<(RecordBatch, Int
         Error::new(SqlState::INTERNAL, format!("changes cannot be conflated: {error}"))
     };
     let Some(first) = entries.first() else {
-        return Ok((RecordBatch::new_empty(Arc::clone(schema)), Int64Array::from(Vec::<i64>::new())));
+        return Ok((
+            RecordBatch::new_empty(Arc::clone(schema)),
+            Int64Array::from(Vec::<i64>::new()),
+        ));
     };
     let batches = entries.iter().map(|entry| &entry.batch);
     let all = arrow::compute::concat_batches(first.batch.schema_ref(), batches).map_err(broken)?;
-    let fields = all.schema().fields().iter().map(|field| {
-        arrow::row::SortField::new(field.data_type().clone())
-    });
+    let schema = all.schema();
+    let fields =
+        schema.fields().iter().map(|field| arrow::row::SortField::new(field.data_type().clone()));
     let converter = arrow::row::RowConverter::new(fields.collect()).map_err(broken)?;
     let rows = converter.convert_columns(all.columns()).map_err(broken)?;
     let weights = entries.iter().flat_map(|entry| {

@@ -28,13 +28,17 @@ pub fn log_provider(
     schema: SchemaRef,
     rows: FrameRows,
 ) -> Result<Arc<dyn TableProvider>> {
-    let scan = LogScan { log: Arc::clone(log), end: log.visible(), schema: Arc::clone(&schema), rows };
+    let scan =
+        LogScan { log: Arc::clone(log), end: log.visible(), schema: Arc::clone(&schema), rows };
     let table = StreamingTable::try_new(schema, vec![Arc::new(scan)]).map_err(internal)?;
     Ok(Arc::new(table))
 }
 
 /// Rows that are in memory already.
-pub fn rows_provider(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {
+pub fn rows_provider(
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+) -> Result<Arc<dyn TableProvider>> {
     let batches = batches
         .into_iter()
         .map(|batch| batch.with_schema(Arc::clone(&schema)))
@@ -44,7 +48,10 @@ pub fn rows_provider(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc
 }
 
 fn internal(error: DataFusionError) -> Error {
-    Error::new(SqlState::INTERNAL, format!("relation cannot be scanned: {}", error.strip_backtrace()))
+    Error::new(
+        SqlState::INTERNAL,
+        format!("relation cannot be scanned: {}", error.strip_backtrace()),
+    )
 }
 
 struct LogScan {

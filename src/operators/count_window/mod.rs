@@ -23,6 +23,7 @@
 //! 2. Each armed deadline is that of the partition's first open window.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -55,6 +56,8 @@ pub struct CountWindowSpec {
     pub keys: Vec<usize>,
     /// Aggregates.
     pub aggregates: Vec<AggregateSpec>,
+    /// Boolean column of the input: which rows count, once the windows are formed.
+    pub row_filter: Option<usize>,
     /// When results appear.
     pub emit: EmitSpec,
     /// Columns of the input.
@@ -63,10 +66,17 @@ pub struct CountWindowSpec {
     pub schema: SchemaRef,
 }
 
+#[derive(Debug, Default)]
+struct PartitionState {
+    counter: Counter,
+    /// The entry of this partition in `deadlines`.
+    armed: Option<i64>,
+}
+
 /// The running operator.
 pub struct CountWindow {
     spec: CountWindowSpec,
-    partitions: Partitions<Counter>,
+    partitions: Partitions<PartitionState>,
     output: WindowOutput,
     early: EarlyResults,
     clock: EarlyClock,
@@ -91,8 +101,9 @@ impl CountWindow {
             layout: &[WindowColumn::Id, WindowColumn::Start, WindowColumn::End],
             keys: spec.keys.clone(),
             aggregates: spec.aggregates.clone(),
-            input_schema: spec.input_schema.clone(),
-            schema: spec.schema.clone(),
+            row_filter: spec.row_filter,
+            input_schema: Arc::clone(&spec.input_schema),
+            schema: Arc::clone(&spec.schema),
         })?;
         let start_type = spec.schema.field(1).data_type();
         Ok(CountWindow {
@@ -119,11 +130,11 @@ impl CountWindow {
     /// Counts a row in its partition.
     fn count(&mut self, slot: usize, time: Option<i64>, row: u64) {
         let entry = self.partitions.entry_mut(slot);
-        let (before, birth) = (entry.state.deadline(), entry.birth);
+        let birth = entry.birth;
         let mut filled = Filled::default();
         let counted = CountedRow { row, time, now: self.now };
-        entry.state.count(&self.spec.window, counted, &mut filled);
-        self.settle(slot, birth, before, filled, self.now);
+        entry.state.counter.count(&self.spec.window, counted, &mut filled);
+        self.settle(slot, filled, self.now);
         match self.spec.emit.mode {
             EmitMode::Changes | EmitMode::EveryInterval { .. } => {
                 self.early.dirty.insert((birth, slot));
@@ -134,14 +145,17 @@ impl CountWindow {
     }
 
     /// Emits what has been filled and keeps the armed deadline in step.
-    fn settle(&mut self, slot: usize, birth: u64, armed: Option<i64>, filled: Filled, now: i64) {
+    fn settle(&mut self, slot: usize, filled: Filled, now: i64) {
+        let birth = self.partitions.entry(slot).birth;
         for window in filled.windows {
             let name = (birth, slot, window.id);
             self.early.finish(name, now, version(window), &mut self.output);
         }
         self.output.release(filled.released);
-        let deadline = self.partitions.entry(slot).state.deadline();
-        if deadline != armed {
+        let state = &mut self.partitions.entry_mut(slot).state;
+        let deadline = state.counter.deadline();
+        if deadline != state.armed {
+            let armed = std::mem::replace(&mut state.armed, deadline);
             if let Some(armed) = armed {
                 self.deadlines.remove(&(armed, birth, slot));
             }
@@ -153,8 +167,8 @@ impl CountWindow {
 
     /// Early results of the windows that have come to a multiple of `every` rows.
     fn put_out_every(&mut self, slot: usize, birth: u64, every: u64) {
-        let counter = &self.partitions.entry(slot).state;
-        let is_due = |&(_, rows): &(u64, u64)| every > 0 && rows > 0 && rows % every == 0;
+        let counter = &self.partitions.entry(slot).state.counter;
+        let is_due = |&(_, rows): &(u64, u64)| every > 0 && rows > 0 && rows.is_multiple_of(every);
         if !counter.open_counts().any(|count| is_due(&count)) {
             return;
         }
@@ -169,7 +183,7 @@ impl CountWindow {
     fn put_out_dirty(&mut self) {
         for (birth, slot) in std::mem::take(&mut self.early.dirty) {
             let Some(entry) = self.partitions.get_born(slot, birth) else { continue };
-            for window in entry.state.open_windows() {
+            for window in entry.state.counter.open_windows() {
                 let name = (birth, slot, window.id);
                 self.early.put_out(name, self.now, version(window), &mut self.output);
             }
@@ -178,13 +192,13 @@ impl CountWindow {
 
     /// Closes the windows whose deadline lies before `now`, and moves processing time there.
     fn advance_time(&mut self, now: i64) {
-        while let Some(&(deadline, birth, slot)) = self.deadlines.first()
+        while let Some(&(deadline, _, slot)) = self.deadlines.first()
             && deadline < now
         {
             let mut filled = Filled::default();
-            let counter = &mut self.partitions.entry_mut(slot).state;
+            let counter = &mut self.partitions.entry_mut(slot).state.counter;
             counter.expire_first(&self.spec.window, &mut filled);
-            self.settle(slot, birth, Some(deadline), filled, deadline);
+            self.settle(slot, filled, deadline);
         }
         if self.clock.passes(now) {
             self.put_out_dirty();
@@ -225,11 +239,10 @@ impl CountWindow {
     }
 
     fn complete_value(&mut self, slot: usize) {
-        let entry = self.partitions.entry_mut(slot);
-        let (before, birth) = (entry.state.deadline(), entry.birth);
         let mut filled = Filled::default();
-        entry.state.complete_value(&self.spec.window, &mut filled);
-        self.settle(slot, birth, before, filled, self.now);
+        let counter = &mut self.partitions.entry_mut(slot).state.counter;
+        counter.complete_value(&self.spec.window, &mut filled);
+        self.settle(slot, filled, self.now);
     }
 
     /// Ends partitions that no row can come to any more.
@@ -252,11 +265,11 @@ impl CountWindow {
         }
         for &slot in slots {
             let entry = self.partitions.entry_mut(slot);
-            let (before, birth) = (entry.state.deadline(), entry.birth);
-            let open: Vec<u64> = entry.state.open_counts().map(|(id, _)| id).collect();
+            let birth = entry.birth;
+            let open: Vec<u64> = entry.state.counter.open_counts().map(|(id, _)| id).collect();
             let mut filled = Filled::default();
-            entry.state.finish(&self.spec.window, &mut filled);
-            self.settle(slot, birth, before, filled, self.now);
+            entry.state.counter.finish(&self.spec.window, &mut filled);
+            self.settle(slot, filled, self.now);
             for id in open {
                 self.early.give_up((birth, slot, id), self.now, &mut self.output);
             }
@@ -371,7 +384,7 @@ impl Operator for CountWindow {
     }
 
     fn state_bytes(&self) -> usize {
-        let counters = self.partitions.iter().map(|(_, entry)| entry.state.state_bytes());
+        let counters = self.partitions.iter().map(|(_, entry)| entry.state.counter.state_bytes());
         self.output.state_bytes()
             + self.partitions.state_bytes()
             + self.early.state_bytes()

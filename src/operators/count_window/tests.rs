@@ -62,7 +62,9 @@ fn with_order_late_rows_within_the_allowed_lateness_take_their_place() {
     let rows = [row(1, 10), row(1, 20), row(1, 12), row(1, 9), row(1, 30), row(1, 40)];
     check(
         operator(ordered, &[K], on_close(3)).feed(&rows, |_| true),
-        expect!["+ 0 10 12 1 2 [0, 2] -1e16"],
+        expect![[r#"
+            + 0 10 12 1 2 [0, 2] -1e16
+            + 1 20 30 1 2 [1, 4] 1e16"#]],
     );
     let ordered = Window { ordered: true, ..window(2, 2) };
     let outcome = operator(ordered, &[K], on_close(3)).feed(&rows, |_| true).finish();
@@ -83,11 +85,33 @@ fn a_timeout_closes_before_any_later_row_whether_or_not_a_tick_came() {
     let rows = [at(2, 1, 0), at(1, 2, 0), at(1, 3, 10), at(1, 4, 11), at(1, 5, 12)];
     let expected = expect![[r#"
         + 0 1 1 2 1 [0] 0.1
-        + 0 2 3 1 2 [1, 2] 0
+        + 0 2 3 1 2 [1, 2] 0.0
         + 1 4 5 1 2 [3, 4] 0.7999999999999999"#]];
     let fed = operator(timed.clone(), &[K], on_close(0)).feed(&rows, |_| false);
     assert_eq!(fed.next_tick(), Some(22));
     check(fed.tick(21).tick(22), expected);
+}
+
+#[test]
+fn without_a_time_column_windows_show_when_their_rows_came() {
+    let micros = crate::data::schema::TIMESTAMP;
+    let columns =
+        [("window_id", DataType::Int64), ("window_start", micros.clone()), ("window_end", micros)];
+    let spec = CountWindowSpec {
+        window: window(2, 2),
+        time_column: None,
+        partition: vec![],
+        keys: vec![],
+        aggregates: aggregates(),
+        emit: on_close(0),
+        input_schema: input_schema(),
+        schema: output_schema(&columns, &[]),
+    };
+    let trial = Trial::new(CountWindow::new(spec).unwrap(), BOUND);
+    check(
+        trial.feed(&[at(1, 9, 0), at(2, 8, 1_000_000)], |_| false),
+        expect!["+ 0 1970-01-01T00:00:00 1970-01-01T00:00:01 2 [0, 1] 1e16"],
+    );
 }
 
 #[test]
@@ -132,7 +156,7 @@ fn early_results_come_every_so_many_rows_of_a_window() {
         operator(window(3, 3), &[K], EmitSpec { mode, allowed_lateness: 0 }).feed(&rows, |_| false),
         expect![[r#"
             + 0 10 11 1 2 [0, 1] 1e16
-            + 0 10 12 1 3 [0, 1, 2] 0"#]],
+            + 0 10 12 1 3 [0, 1, 2] 0.0"#]],
     );
 }
 
@@ -157,8 +181,11 @@ fn positions(rows: &[Row], counted: &[usize], ties: bool) -> Vec<Vec<usize>> {
     counted.chunk_by(same).map(<[usize]>::to_vec).collect()
 }
 
+/// Processing time of the first row, order of the partition, its key, id of the window, rows.
+type Open = (i64, usize, Option<i64>, usize, Vec<usize>);
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn by_log_order_windows_come_out_as_their_last_rows_come(
@@ -170,7 +197,7 @@ proptest! {
         for n in 0..rows.len() {
             let seen = seen.entry(rows[n].k).or_default();
             seen.push(n);
-            if seen.len() >= size_rows && (seen.len() - size_rows) % slide_rows == 0 {
+            if seen.len() >= size_rows && (seen.len() - size_rows).is_multiple_of(slide_rows) {
                 let first = seen.len() - size_rows;
                 expected.extend(lines(&rows, first / slide_rows, &seen[first..]));
             }
@@ -211,8 +238,7 @@ proptest! {
     fn with_a_timeout_tumbling_windows_close_when_full_or_when_time_is_up(
         rows in any_rows(), size in 1u64..6, timeout in 0i64..12, bits in any::<u64>(),
     ) {
-        // (processing time of the first row, order of the partition, key, id, rows)
-        let mut open: Vec<(i64, usize, Option<i64>, usize, Vec<usize>)> = Vec::new();
+        let mut open: Vec<Open> = Vec::new();
         let mut partitions: Vec<(Option<i64>, usize)> = Vec::new();
         let mut expected = Vec::new();
         for (n, row) in rows.iter().enumerate() {

@@ -59,6 +59,8 @@ pub struct PunctuationWindowSpec {
     pub keys: Vec<usize>,
     /// Aggregates.
     pub aggregates: Vec<AggregateSpec>,
+    /// Boolean column of the input: which rows count, once the windows are formed.
+    pub row_filter: Option<usize>,
     /// When results appear.
     pub emit: EmitSpec,
     /// Columns of the input.
@@ -108,8 +110,9 @@ impl PunctuationWindow {
             ],
             keys: spec.keys.clone(),
             aggregates: spec.aggregates.clone(),
-            input_schema: spec.input_schema.clone(),
-            schema: spec.schema.clone(),
+            row_filter: spec.row_filter,
+            input_schema: Arc::clone(&spec.input_schema),
+            schema: Arc::clone(&spec.schema),
         })?;
         let mut partitions = Partitions::new(&spec.input_schema, &spec.partition)?;
         partitions.rename(&spec.partition_names);
@@ -184,7 +187,7 @@ impl PunctuationWindow {
         let Some(entry) = self.partitions.get_born(slot, birth) else { return };
         let Some(open) = entry.state.delimiter.open() else { return };
         let rows = open.rows.len() as u64;
-        let due = every.is_none_or(|every| every > 0 && rows % every == 0);
+        let due = every.is_none_or(|every| every > 0 && rows.is_multiple_of(every));
         if rows > 0 && due && rows >= self.spec.window.min_rows.unwrap_or(0) {
             let (name, version) = ((birth, slot, open.id), version(open.clone()));
             self.early.put_out(name, self.now, version, &mut self.output);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::data::punctuation::Pattern;
+use crate::operators::emit::Refinement;
 use crate::operators::window_trial::{
     AT, K, Outcome, Row, Trial, U, aggregates, any_rows, by_key, cut_at, input_schema, kept,
     on_close, output_schema, row, shown,
@@ -198,7 +199,7 @@ fn watermark(rows: &[Row]) -> i64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn what_stands_is_what_the_definition_says(

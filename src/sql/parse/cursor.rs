@@ -248,7 +248,9 @@ impl Cursor<'_> {
             Token::Number(digits, _) if negative => OptionValue::Number(format!("-{digits}")),
             Token::Number(digits, _) => OptionValue::Number(digits.clone()),
             _ if negative => return Err(self.unexpected("a number")),
-            Token::SingleQuotedString(text) => OptionValue::Text(text.clone()),
+            Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => {
+                OptionValue::Text(text.clone())
+            }
             Token::Word(Word { value, quote_style: None, .. }) => {
                 match value.to_ascii_lowercase().as_str() {
                     "true" => OptionValue::Boolean(true),

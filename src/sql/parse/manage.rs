@@ -9,8 +9,7 @@ use super::cursor::Cursor;
 pub(super) fn drop(cursor: &mut Cursor) -> Result<Statement, ParseError> {
     cursor.expect(&["DROP"])?;
     let Some(kind) = kind(cursor) else {
-        let error =
-            cursor.unexpected("STREAM, TABLE, CONTINUOUS QUERY, MATERIALIZED VIEW or SINK");
+        let error = cursor.unexpected("STREAM, TABLE, CONTINUOUS QUERY, MATERIALIZED VIEW or SINK");
         return Err(match cursor.is_word(0, "VIEW") {
             true => error.with_hint("Write DROP MATERIALIZED VIEW."),
             false => error,

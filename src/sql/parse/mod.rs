@@ -12,9 +12,12 @@ mod rows;
 use std::ops::Range;
 
 use datafusion::sql::sqlparser::ast::Ident;
+use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
 use super::error::ParseError;
-use super::limits::{self, STATEMENT_BYTES_MAX, STATEMENTS_MAX};
+use super::limits::{
+    self, DEEP_STACK_BYTES, DEPTH_INLINE_MAX, STATEMENT_BYTES_MAX, STATEMENTS_MAX,
+};
 use super::print::print;
 use super::split::pieces;
 use super::statement::{ExplainTarget, Statement};
@@ -90,7 +93,18 @@ fn parse_piece(text: &str, verified: bool) -> Result<Option<Parsed>, ParseError>
     let tokens = tokens::tokenize(text)?;
     let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return Ok(None) };
     let range = tokens::byte_of(text, first.span.start)..tokens::byte_of(text, last.span.end);
-    limits::check(&tokens)?;
+    let statement = match limits::check(&tokens)? {
+        0..=DEPTH_INLINE_MAX => parse_tokens(text, tokens, verified),
+        _ => on_deep_stack(|| parse_tokens(text, tokens, verified)),
+    }?;
+    Ok(Some(Parsed { statement, text: range }))
+}
+
+fn parse_tokens(
+    text: &str,
+    tokens: Vec<TokenWithSpan>,
+    verified: bool,
+) -> Result<Statement, ParseError> {
     let statement = cursor::with_cursor(text, tokens, |cursor| {
         let statement = statement(cursor)?;
         cursor.end()?;
@@ -99,7 +113,24 @@ fn parse_piece(text: &str, verified: bool) -> Result<Option<Parsed>, ParseError>
     if verified && is_stored(&statement) {
         verify(&statement)?;
     }
-    Ok(Some(Parsed { statement, text: range }))
+    Ok(statement)
+}
+
+/// Runs on a thread with a large stack, of which only what is used takes memory.
+fn on_deep_stack(
+    work: impl FnOnce() -> Result<Statement, ParseError> + Send,
+) -> Result<Statement, ParseError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("weir-parse".to_owned())
+            .stack_size(DEEP_STACK_BYTES)
+            .spawn_scoped(scope, work);
+        // Where the system has no room for another thread, the statement is too deep for it.
+        match thread.map_err(|_| ParseError::TooDeep)?.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 fn is_stored(statement: &Statement) -> bool {

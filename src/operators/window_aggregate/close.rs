@@ -1,0 +1,300 @@
+//! Closes windows in order, emits them, and lets go of what no window needs any more.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use arrow::array::{ArrayRef, Int64Array, UInt32Array};
+use arrow::compute;
+
+use super::slice::Slice;
+use super::{Relation, Running, SliceKey, WindowAggregate, WindowKey, output};
+use crate::data::change::Change;
+use crate::operators::emit::EmitMode;
+use crate::operators::operator::{Emitter, EvalError};
+use crate::time::EventTime;
+
+/// Fewer keys than this are not worth forgetting.
+const KEYS_FEW: usize = 1_024;
+
+/// Keys of the dictionary, and a column per aggregate.
+type Results = (Vec<u32>, Vec<ArrayRef>);
+
+impl WindowAggregate {
+    /// Emits the windows that end at or before `watermark`, and drops those whose lateness is over.
+    pub(super) fn close_up_to(
+        &mut self,
+        watermark: EventTime,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        if watermark <= self.watermark {
+            return Ok(());
+        }
+        let closed = WindowKey { end: self.watermark.0, start: i64::MAX };
+        let now = WindowKey { end: watermark.0, start: i64::MAX };
+        let due = self.open.range((Bound::Excluded(closed), Bound::Included(now)));
+        let due: Vec<WindowKey> = due.map(|(&window, _)| window).collect();
+        if self.spec.emit.mode == EmitMode::Changes {
+            self.emit_changed(watermark.0, out)?;
+        } else {
+            for window in due {
+                self.emit_final(window, out)?;
+            }
+        }
+        self.watermark = watermark;
+        self.drop_windows()
+    }
+
+    fn emit_final(&mut self, window: WindowKey, out: &mut Emitter) -> Result<(), EvalError> {
+        if self.changed.remove(&window)
+            && let Some(slice) = self.slices.get_mut(&own_slice(window))
+        {
+            slice.take_changed();
+        }
+        if let Some(known) = self.open.get_mut(&window) {
+            known.counts = Default::default();
+        }
+        let results = self.results(window)?;
+        self.emit(window, None, results, out)
+    }
+
+    /// Emits the current row of one key in a window.
+    pub(super) fn emit_key(
+        &mut self,
+        window: WindowKey,
+        id: u32,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let results = self.results_of(window, &[id])?;
+        if self.collects_changes()
+            && let Some(slice) = self.slices.get_mut(&own_slice(window))
+        {
+            // A correction shows the key at once; nothing of it is left for later.
+            slice.take_changed();
+            self.changed.remove(&window);
+        }
+        self.emit(window, Some(vec![id]), results, out)
+    }
+
+    /// Emits the keys that changed in windows ending at or before `end`.
+    pub(super) fn emit_changed(&mut self, end: i64, out: &mut Emitter) -> Result<(), EvalError> {
+        while let Some(&window) = self.changed.first().filter(|window| window.end <= end) {
+            self.changed.pop_first();
+            let Some(slice) = self.slices.get_mut(&own_slice(window)) else { continue };
+            let mut ids = slice.take_changed();
+            self.keys.sort_ids(&mut ids)?;
+            let results = self.results_of(window, &ids)?;
+            self.emit(window, Some(ids), results, out)?;
+        }
+        Ok(())
+    }
+
+    /// Emits results as the mode relates them to earlier ones. `ids` are the keys that were asked
+    /// for, in the order of emission; `None` for all.
+    fn emit(
+        &mut self,
+        window: WindowKey,
+        ids: Option<Vec<u32>>,
+        results: Results,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let (new, columns) = self.in_key_order(results)?;
+        if self.relation != Relation::Retracts {
+            self.emit_rows(window, &new, columns, None, out)?;
+            if self.relation == Relation::Discards
+                && let Some(slice) = self.slices.get_mut(&own_slice(window))
+            {
+                slice.forget(&self.aggregates, &new, self.keys.len())?;
+            }
+            return Ok(());
+        }
+        let Some(known) = self.open.get_mut(&window) else { return Ok(()) };
+        let candidates = match ids {
+            Some(ids) => ids,
+            None => {
+                let mut all = new.clone();
+                known.emitted.for_each_id(|id| all.push(id));
+                all.sort_unstable();
+                all.dedup();
+                self.keys.sort_ids(&mut all)?;
+                all
+            }
+        };
+        let refined = known.emitted.replace(&candidates, &new, columns)?;
+        let weights = Int64Array::from(refined.weights);
+        self.emit_rows(window, &refined.ids, refined.columns, Some(weights), out)
+    }
+
+    fn emit_rows(
+        &mut self,
+        window: WindowKey,
+        ids: &[u32],
+        columns: Vec<ArrayRef>,
+        weights: Option<Int64Array>,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let keys = self.keys.keys_of(ids)?;
+        let edges = (window.start, window.end);
+        let all = keys.into_iter().chain(columns);
+        let batch = output::batch(&self.spec.schema, edges, all, ids.len())?;
+        out.change(Change::derived(batch, weights, &self.origin));
+        Ok(())
+    }
+
+    /// Results sorted by key, ascending, nulls last.
+    fn in_key_order(&mut self, (ids, columns): Results) -> Result<Results, EvalError> {
+        let mut sorted = ids.clone();
+        self.keys.sort_ids(&mut sorted)?;
+        if sorted == ids {
+            return Ok((ids, columns));
+        }
+        let mut row_of = vec![0_u32; self.keys.len()];
+        for (row, &id) in ids.iter().enumerate() {
+            row_of[id as usize] = row as u32;
+        }
+        let rows = UInt32Array::from_iter_values(sorted.iter().map(|&id| row_of[id as usize]));
+        Ok((sorted, compute::take_arrays(&columns, &rows, None)?))
+    }
+
+    /// The results of all keys of a window that is closing.
+    fn results(&mut self, window: WindowKey) -> Result<Results, EvalError> {
+        let members: Vec<SliceKey> =
+            if self.shared { self.members(window).collect() } else { vec![own_slice(window)] };
+        let key_count = self.keys.len();
+        if let [only] = members.as_slice() {
+            let last =
+                self.relation == Relation::Once && self.expiry.contains(&(window.end, *only));
+            let Some(slice) = self.slices.get_mut(only) else { return Ok((vec![], vec![])) };
+            return if last {
+                slice.evaluate(&self.aggregates)
+            } else {
+                slice.evaluate_of(&self.aggregates, None, key_count)
+            };
+        }
+        if self.invertible && members.len() > 2 {
+            return self.running_results(&members);
+        }
+        let mut merged = Slice::new(&self.aggregates)?;
+        for key in members {
+            let slice = self.slices.get_mut(&key).expect("members are slices in state");
+            merged.absorb(&self.aggregates, slice, false, key_count)?;
+        }
+        merged.evaluate(&self.aggregates)
+    }
+
+    /// The results of some keys of a window.
+    fn results_of(&mut self, window: WindowKey, ids: &[u32]) -> Result<Results, EvalError> {
+        let key_count = self.keys.len();
+        if !self.shared {
+            let Some(slice) = self.slices.get_mut(&own_slice(window)) else {
+                return Ok((vec![], vec![]));
+            };
+            return slice.evaluate_of(&self.aggregates, Some(ids), key_count);
+        }
+        let members: Vec<SliceKey> = self.members(window).collect();
+        let mut merged = Slice::new(&self.aggregates)?;
+        for key in members {
+            let slice = self.slices.get_mut(&key).expect("members are slices in state");
+            for &id in ids {
+                merged.absorb_key(&self.aggregates, slice, id, key_count)?;
+            }
+        }
+        merged.evaluate(&self.aggregates)
+    }
+
+    /// The slices of a window, in time order.
+    fn members(&self, window: WindowKey) -> impl Iterator<Item = SliceKey> + '_ {
+        let from = SliceKey { start: window.start, end: i64::MIN, floor: i64::MIN };
+        let to = SliceKey { start: window.end, end: i64::MIN, floor: i64::MIN };
+        // Only a window without end may hold a slice that starts at the end of time.
+        let to = if window.end == i64::MAX { Bound::Unbounded } else { Bound::Excluded(to) };
+        let within = self.slices.range((Bound::Included(from), to)).map(|(&key, _)| key);
+        within.filter(move |key| key.floor < window.end)
+    }
+
+    /// Moves the running merge on to these slices, and reads it.
+    fn running_results(&mut self, members: &[SliceKey]) -> Result<Results, EvalError> {
+        let key_count = self.keys.len();
+        let wanted: BTreeSet<SliceKey> = members.iter().copied().collect();
+        let moves = |running: &Running| running.members.symmetric_difference(&wanted).count();
+        let mut running = match self.running.take() {
+            Some(running) if moves(&running) < wanted.len() => running,
+            _ => Running { slice: Slice::new(&self.aggregates)?, members: BTreeSet::new() },
+        };
+        let (out, new): (Vec<SliceKey>, Vec<SliceKey>) =
+            running.members.symmetric_difference(&wanted).partition(|k| !wanted.contains(k));
+        for (keys, takes_out) in [(new, false), (out, true)] {
+            for key in keys {
+                let slice = self.slices.get_mut(&key).expect("members are slices in state");
+                running.slice.absorb(&self.aggregates, slice, takes_out, key_count)?;
+            }
+        }
+        running.members = wanted;
+        let results = running.slice.evaluate_of(&self.aggregates, None, key_count)?;
+        // Keys that the window has left behind cost time at every close: start afresh.
+        if running.slice.group_count() < KEYS_FEW.max(2 * results.0.len()) {
+            self.running = Some(running);
+        }
+        Ok(results)
+    }
+
+    /// Frees windows whose lateness is over, and slices that no window needs.
+    fn drop_windows(&mut self) -> Result<(), EvalError> {
+        while let Some((&window, _)) = self.open.first_key_value()
+            && self.is_dropped(window.end, self.watermark.0)
+        {
+            self.open.pop_first();
+            self.changed.remove(&window);
+        }
+        while let Some(&(end, key)) = self.expiry.first()
+            && self.is_dropped(end, self.watermark.0)
+        {
+            self.expiry.pop_first();
+            let Some(mut slice) = self.slices.remove(&key) else { continue };
+            if let Some(running) = &mut self.running
+                && running.members.remove(&key)
+            {
+                running.slice.absorb(&self.aggregates, &mut slice, true, self.keys.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rebuilds the dictionary once more than half of its keys are in no slice and no emission.
+    /// Never while a batch is on its way through: it carries the dictionary's numbers.
+    pub(super) fn forget_dead_keys(&mut self) -> Result<(), EvalError> {
+        if self.keys.len() <= 2 * self.keys_live.max(KEYS_FEW) {
+            return Ok(());
+        }
+        let mut live = vec![false; self.keys.len()];
+        for slice in self.slices.values() {
+            slice.ids().for_each(|id| live[id as usize] = true);
+        }
+        for window in self.open.values() {
+            window.emitted.for_each_id(|id| live[id as usize] = true);
+            window.counts.keys().for_each(|&id| live[id as usize] = true);
+        }
+        self.keys_live = live.iter().filter(|&&live| live).count();
+        if self.keys_live * 2 >= self.keys.len() {
+            return Ok(());
+        }
+        let renumbered = self.keys.retain(&live)?;
+        self.running = None;
+        for slice in self.slices.values_mut() {
+            slice.renumber(&renumbered);
+        }
+        for window in self.open.values_mut() {
+            window.emitted.renumber(&renumbered);
+            let counts = std::mem::take(&mut window.counts).into_iter();
+            window.counts = counts.map(|(id, n)| (renumbered[id as usize], n)).collect();
+        }
+        Ok(())
+    }
+}
+
+/// The slice that a window is where windows share none.
+fn own_slice(window: WindowKey) -> SliceKey {
+    SliceKey { start: window.start, end: window.end, floor: i64::MIN }
+}

@@ -1,0 +1,394 @@
+//! Takes rows in: finds each row's slice, refuses what is too late, folds the rest.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
+use hashbrown::HashMap;
+
+use super::slice::{Input, RowSet, Slice};
+use super::{SliceKey, WindowAggregate, WindowKey, WindowSource};
+use crate::data::change::{Change, Marks};
+use crate::operators::aggregates::accumulator::{arguments, filter};
+use crate::operators::emit::EmitMode;
+use crate::operators::operator::{Emitter, EvalError, LateRow};
+use crate::time::EventTime;
+
+/// A batch with what the operator needs of it.
+struct Arriving<'a> {
+    change: &'a Change,
+    /// Event times; where windows are assigned, their starts.
+    times: ScalarBuffer<i64>,
+    /// Ends of assigned windows.
+    ends: Option<ScalarBuffer<i64>>,
+    input: Input,
+}
+
+/// Rows that share a slice, and a time that lies in it.
+struct Part {
+    key: SliceKey,
+    time: i64,
+    rows: RowSet,
+}
+
+impl WindowAggregate {
+    /// Takes a batch: folds it, and emits what its rows make due within it.
+    pub(super) fn take_rows(
+        &mut self,
+        change: &Change,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let change = self.with_times(change)?;
+        if change.batch.num_rows() == 0 {
+            return Ok(());
+        }
+        self.origin = Arc::clone(&change.origin);
+        let arriving = self.prepare(&change)?;
+        let rows = change.batch.num_rows();
+        if !self.may_emit_within(&arriving) {
+            return self.fold_rows(&arriving, 0, rows, out);
+        }
+        let mut folded = 0;
+        for row in 0..rows {
+            let due = self.windows_due_at(&arriving, row);
+            if due.is_empty() {
+                continue;
+            }
+            // Byte-equal output for any batch cut: what closed before this row goes first.
+            self.fold_rows(&arriving, folded, row, out)?;
+            self.close_up_to(EventTime(self.progress(&arriving, row)), out)?;
+            self.fold_rows(&arriving, row, row + 1, out)?;
+            folded = row + 1;
+            for window in due {
+                self.emit_key(window, arriving.input.ids[row] as u32, out)?;
+            }
+        }
+        self.fold_rows(&arriving, folded, rows, out)
+    }
+
+    /// The rows that have an event time; without one a row belongs to no window.
+    fn with_times<'a>(&self, change: &'a Change) -> Result<Cow<'a, Change>, EvalError> {
+        let Some(column) = self.spec.time_column else { return Ok(Cow::Borrowed(change)) };
+        let times = change.batch.column(column);
+        if self.windows.is_none() || times.null_count() == 0 {
+            return Ok(Cow::Borrowed(change));
+        }
+        let known = compute::is_not_null(times)?;
+        Ok(Cow::Owned(change.filter(&known)?))
+    }
+
+    fn prepare<'a>(&mut self, change: &'a Change) -> Result<Arriving<'a>, EvalError> {
+        let batch = &change.batch;
+        let (times, ends) = match (&self.spec.window, self.spec.time_column) {
+            (WindowSource::Assigned { start, end }, _) => {
+                let start = numbers(batch.column(*start), i64::MIN)?;
+                (start, Some(numbers(batch.column(*end), i64::MAX)?))
+            }
+            (WindowSource::Time(_), Some(column)) => {
+                (numbers(batch.column(column), i64::MIN)?, None)
+            }
+            (WindowSource::Time(_), None) => {
+                return Err(EvalError::Broken("a time window has no time column".to_owned()));
+            }
+        };
+        let specs = self.aggregates.specs();
+        let arguments: Vec<Vec<ArrayRef>> =
+            specs.iter().map(|spec| arguments(spec, batch)).collect::<Result<_, _>>()?;
+        let filters: Vec<Option<BooleanArray>> =
+            specs.iter().map(|spec| filter(spec, batch)).collect::<Result<_, _>>()?;
+        let weights = change.weights.as_ref().filter(|w| w.values().iter().any(|&w| w != 1));
+        let mut ids = Vec::with_capacity(batch.num_rows());
+        let keys: Vec<ArrayRef> =
+            self.spec.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
+        self.keys.intern(&keys, batch.num_rows(), &mut ids)?;
+        let input = Input { arguments, filters, weights: weights.cloned(), ids };
+        Ok(Arriving { change, times, ends, input })
+    }
+
+    /// The row's own stream's watermark. Rows that an operator made know none; for them it is ours.
+    fn arrival(&self, arriving: &Arriving<'_>, row: usize) -> i64 {
+        arriving.change.arrival(row).max(self.watermark).0
+    }
+
+    /// How far the query had come when the row arrived.
+    fn progress(&self, arriving: &Arriving<'_>, row: usize) -> i64 {
+        arriving.change.progress(row).max(self.watermark).0
+    }
+
+    fn windows_of(&self, arriving: &Arriving<'_>, row: usize) -> Vec<(i64, i64)> {
+        match (&self.windows, &arriving.ends) {
+            (Some(windows), _) => windows.windows_of(arriving.times[row]),
+            (None, Some(ends)) => vec![(arriving.times[row], ends[row])],
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Whether some row of `from..to` lies below its own mark.
+    fn any_below(&self, arriving: &Arriving<'_>, marks: &Marks, from: usize, to: usize) -> bool {
+        let (times, ours) = (&arriving.times[from..to], self.watermark.0);
+        let least = |mark: i64| mark.max(ours);
+        match (marks, &arriving.change.rows) {
+            (Marks::All(mark), _) => times.iter().any(|&t| t < least(*mark)),
+            (Marks::Rows(marks), None) => {
+                let mut pairs = times.iter().zip(&marks[from..to]);
+                pairs.any(|(&t, &mark)| t < least(mark))
+            }
+            (Marks::Rows(marks), Some(rows)) => {
+                let mut pairs = times.iter().zip(&rows.values()[from..to]);
+                pairs.any(|(&t, &row)| t < least(marks[row as usize]))
+            }
+        }
+    }
+
+    /// Whether some row of the batch may have to emit at once.
+    fn may_emit_within(&self, arriving: &Arriving<'_>) -> bool {
+        match self.spec.emit.mode {
+            EmitMode::EveryRows { .. } => true,
+            EmitMode::Changes => false,
+            EmitMode::OnClose | EmitMode::EveryInterval { .. } => {
+                let marks = &arriving.change.origin.progress;
+                self.spec.emit.allowed_lateness > 0
+                    && (arriving.ends.is_some()
+                        || self.any_below(arriving, marks, 0, arriving.times.len()))
+            }
+        }
+    }
+
+    /// The windows that the row changes and that must show it at once: those already closed, and
+    /// those for which it is the n-th row of its key.
+    fn windows_due_at(&mut self, arriving: &Arriving<'_>, row: usize) -> Vec<WindowKey> {
+        let every = match self.spec.emit.mode {
+            EmitMode::EveryRows { rows, .. } => Some(rows.max(1)),
+            EmitMode::OnClose | EmitMode::Changes | EmitMode::EveryInterval { .. } => None,
+        };
+        let (arrival, progress) = (self.arrival(arriving, row), self.progress(arriving, row));
+        if every.is_none() && arriving.ends.is_none() && arriving.times[row] >= progress {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        for (start, end) in self.windows_of(arriving, row) {
+            let window = WindowKey { end, start };
+            if self.is_dropped(end, arrival) {
+                continue;
+            }
+            if end <= progress {
+                due.push(window);
+            } else if let Some(every) = every {
+                let counts = &mut self.open.entry(window).or_default().counts;
+                let count = counts.entry(arriving.input.ids[row] as u32).or_insert(0);
+                *count += 1;
+                if *count == every {
+                    *count = 0;
+                    due.push(window);
+                }
+            }
+        }
+        due
+    }
+
+    /// Folds some rows of the batch, and reports those that come too late.
+    fn fold_rows(
+        &mut self,
+        arriving: &Arriving<'_>,
+        from: usize,
+        to: usize,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        if from == to {
+            return Ok(());
+        }
+        let parts = match &self.windows {
+            Some(windows) => {
+                let times = &arriving.times[from..to];
+                let (first, last) = span(times);
+                let (start, end) = windows.slice_of(first);
+                if self.any_below(arriving, &arriving.change.origin.arrival, from, to) {
+                    self.parts_by_row(arriving, from, to, out)
+                } else if last < end {
+                    let key = SliceKey { start, end, floor: i64::MIN };
+                    vec![Part { key, time: first, rows: RowSet::Range(from, to - from) }]
+                } else {
+                    self.parts_in_time(times, from)
+                }
+            }
+            None => self.parts_by_row(arriving, from, to, out),
+        };
+        for part in parts {
+            self.fold_part(arriving, &part)?;
+        }
+        Ok(())
+    }
+
+    /// Sorts rows into slices, none of them late.
+    fn parts_in_time(&self, times: &[i64], from: usize) -> Vec<Part> {
+        let mut sorter = Sorter::default();
+        let Some(windows) = &self.windows else { return Vec::new() };
+        let mut slice = SliceKey { start: 0, end: 0, floor: i64::MIN };
+        for (i, &time) in times.iter().enumerate() {
+            if time < slice.start || slice.end <= time {
+                (slice.start, slice.end) = windows.slice_of(time);
+            }
+            sorter.push(slice, time, from + i);
+        }
+        sorter.finish()
+    }
+
+    /// Sorts rows into slices, each judged by its own arrival.
+    fn parts_by_row(
+        &self,
+        arriving: &Arriving<'_>,
+        from: usize,
+        to: usize,
+        out: &mut Emitter,
+    ) -> Vec<Part> {
+        let mut sorter = Sorter::default();
+        let mut slice = (0, 0);
+        for row in from..to {
+            let (time, arrival) = (arriving.times[row], self.arrival(arriving, row));
+            match (&self.windows, &arriving.ends) {
+                (Some(_), _) if slice.0 <= time && time < slice.1 => {}
+                (Some(windows), _) => slice = windows.slice_of(time),
+                (None, Some(ends)) => slice = (time, ends[row]),
+                (None, None) => continue,
+            }
+            let mut key = SliceKey { start: slice.0, end: slice.1, floor: i64::MIN };
+            if !self.is_dropped(slice.1, arrival) {
+                sorter.push(key, time, row);
+                continue;
+            }
+            let windows = self.windows_of(arriving, row);
+            let dropped = windows.iter().filter(|w| self.is_dropped(w.1, arrival)).count();
+            if dropped > 0 {
+                key.floor = windows[dropped - 1].1;
+                out.late(LateRow {
+                    relation: Arc::clone(&arriving.change.origin.relation),
+                    offset: arriving.change.offset(row),
+                    event_time: EventTime(time),
+                    watermark: EventTime(arrival),
+                    windows_dropped: dropped,
+                });
+            }
+            if dropped < windows.len() {
+                sorter.push(key, time, row);
+            }
+        }
+        sorter.finish()
+    }
+
+    /// Folds rows of one slice into it, or into each of its windows.
+    fn fold_part(&mut self, arriving: &Arriving<'_>, part: &Part) -> Result<(), EvalError> {
+        if self.shared {
+            if self.running.as_ref().is_some_and(|r| r.members.contains(&part.key)) {
+                self.running = None;
+            }
+            return self.fold_into(part.key, part, arriving);
+        }
+        for window in self.windows_above(part.key, part.time) {
+            let own = SliceKey { start: window.start, end: window.end, floor: i64::MIN };
+            self.fold_into(own, part, arriving)?;
+            if self.collects_changes()
+                && let Some(slice) = self.slices.get_mut(&own)
+            {
+                slice.mark_changed(&arriving.input, &part.rows, self.keys.len());
+                self.changed.insert(window);
+            }
+        }
+        Ok(())
+    }
+
+    /// The windows in which a slice counts, ascending.
+    fn windows_above(&self, slice: SliceKey, time: i64) -> Vec<WindowKey> {
+        let windows = match &self.windows {
+            Some(windows) => windows.windows_of(time),
+            None => vec![(slice.start, slice.end)],
+        };
+        let counts = windows.into_iter().filter(|&(_, end)| end > slice.floor);
+        counts.map(|(start, end)| WindowKey { end, start }).collect()
+    }
+
+    fn fold_into(
+        &mut self,
+        key: SliceKey,
+        part: &Part,
+        arriving: &Arriving<'_>,
+    ) -> Result<(), EvalError> {
+        if !self.slices.contains_key(&key) {
+            let windows = if self.shared {
+                self.windows_above(key, part.time)
+            } else {
+                vec![WindowKey { end: key.end, start: key.start }]
+            };
+            let Some(last) = windows.last() else { return Ok(()) };
+            self.expiry.insert((last.end, key));
+            for window in windows {
+                self.open.entry(window).or_default();
+            }
+            self.slices.insert(key, Slice::new(&self.aggregates)?);
+        }
+        let slice = self.slices.get_mut(&key).expect("the slice was made above");
+        slice.fold(&self.aggregates, &arriving.input, &part.rows, self.keys.len())
+    }
+}
+
+/// Collects rows by slice, slices in order of appearance, rows in order.
+#[derive(Default)]
+struct Sorter {
+    parts: Vec<(SliceKey, i64, Vec<u32>)>,
+    at: HashMap<SliceKey, usize>,
+    last: usize,
+}
+
+impl Sorter {
+    fn push(&mut self, key: SliceKey, time: i64, row: usize) {
+        if self.parts.get(self.last).is_none_or(|part| part.0 != key) {
+            self.last = *self.at.entry(key).or_insert_with(|| {
+                self.parts.push((key, time, Vec::new()));
+                self.parts.len() - 1
+            });
+        }
+        self.parts[self.last].2.push(row as u32);
+    }
+
+    fn finish(self) -> Vec<Part> {
+        let part = |(key, time, rows): (SliceKey, i64, Vec<u32>)| {
+            let (first, last) = (rows[0], rows[rows.len() - 1]);
+            let rows = if (last - first) as usize + 1 == rows.len() {
+                RowSet::Range(first as usize, rows.len())
+            } else {
+                RowSet::Scattered(rows)
+            };
+            Part { key, time, rows }
+        };
+        self.parts.into_iter().map(part).collect()
+    }
+}
+
+/// The least and the greatest time.
+fn span(times: &[i64]) -> (i64, i64) {
+    let least = times.iter().copied().fold(i64::MAX, i64::min);
+    (least, times.iter().copied().fold(i64::MIN, i64::max))
+}
+
+/// The values of a time column; `null` stands for null.
+fn numbers(column: &ArrayRef, null: i64) -> Result<ScalarBuffer<i64>, EvalError> {
+    let plain = match column.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            column.as_primitive::<TimestampMicrosecondType>().values().clone()
+        }
+        DataType::Int64 => column.as_primitive::<Int64Type>().values().clone(),
+        _ => {
+            let cast = compute::cast(column, &DataType::Int64)?;
+            cast.as_primitive::<Int64Type>().values().clone()
+        }
+    };
+    match column.nulls() {
+        Some(nulls) if nulls.null_count() > 0 => {
+            let values = plain.iter().zip(nulls.iter());
+            Ok(values.map(|(&value, valid)| if valid { value } else { null }).collect())
+        }
+        _ => Ok(plain),
+    }
+}
