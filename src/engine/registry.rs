@@ -27,7 +27,7 @@ pub(super) struct Registry {
 
 impl Registry {
     /// The kind of the object of that name.
-    pub fn kind_of(&self, name: &str) -> Option<Kind> {
+    pub(super) fn kind_of(&self, name: &str) -> Option<Kind> {
         if self.streams.contains_key(name) {
             Some(Kind::Stream)
         } else if self.tables.contains_key(name) {
@@ -42,7 +42,7 @@ impl Registry {
     }
 
     /// What the planner needs to know of a relation.
-    pub fn info(&self, name: &str) -> Option<RelationInfo> {
+    pub(super) fn info(&self, name: &str) -> Option<RelationInfo> {
         if let Some(stream) = self.streams.get(name) {
             return Some(stream.info());
         }
@@ -53,7 +53,7 @@ impl Registry {
     }
 
     /// Names of the queries that read a relation, and of the sinks that a query feeds.
-    pub fn dependants(&self, name: &str) -> Vec<(Kind, String)> {
+    pub(super) fn dependants(&self, name: &str) -> Vec<(Kind, String)> {
         let queries = self
             .queries
             .values()
@@ -68,7 +68,7 @@ impl Registry {
     }
 
     /// Queries such that every query comes after those it reads.
-    pub fn queries_in_order(&self) -> Vec<Arc<QueryState>> {
+    pub(super) fn queries_in_order(&self) -> Vec<Arc<QueryState>> {
         let mut queries: Vec<Arc<QueryState>> = self.queries.values().map(Arc::clone).collect();
         queries.sort_by_key(|query| query.record.lock().id);
         queries

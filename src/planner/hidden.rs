@@ -13,7 +13,7 @@ use crate::data::schema::{INGEST_TIME, LATE, OFFSET};
 use crate::planner::relations::{RelationKind, RelationLookup};
 
 /// Rewrites every wildcard of the query that would show hidden columns.
-pub fn exclude_hidden(query: &mut Query, lookup: &dyn RelationLookup) {
+pub(super) fn exclude_hidden(query: &mut Query, lookup: &dyn RelationLookup) {
     let mut rewriter = Rewriter { lookup, shadowed: BTreeSet::new() };
     let _: ControlFlow<()> = VisitMut::visit(query, &mut rewriter);
 }

@@ -62,10 +62,13 @@ pub fn answer(
         let runtime = RuntimeEnvBuilder::new().with_memory_limit(limits.memory_bytes, 1.0);
         // One partition: rows keep the order of the log, and the answer repeats.
         let config = base.config().clone().with_target_partitions(1);
-        let state = SessionStateBuilder::new_from_existing(base)
+        let mut state = SessionStateBuilder::new_from_existing(base)
             .with_config(config)
             .with_runtime_env(runtime.build_arc()?)
             .build();
+        // now() is folded to this moment, one for the whole answer.
+        let options = Arc::clone(state.config_options());
+        state.execution_props_mut().mark_start_execution(options);
         let mut plan = state.optimize(&plan)?;
         while let Some(node) = innermost(&plan, ours.as_ref())? {
             let input = node.inputs()[0].clone();

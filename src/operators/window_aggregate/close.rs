@@ -99,7 +99,7 @@ impl WindowAggregate {
     ) -> Result<(), EvalError> {
         let (new, columns) = self.in_key_order(results)?;
         if self.relation != Relation::Retracts {
-            self.emit_rows(window, &new, columns, None, out)?;
+            self.emit_rows(window, (&new, columns), None, out)?;
             if self.relation == Relation::Discards
                 && let Some(slice) = self.slices.get_mut(&own_slice(window))
             {
@@ -121,14 +121,13 @@ impl WindowAggregate {
         };
         let refined = known.emitted.replace(&candidates, &new, columns)?;
         let weights = Int64Array::from(refined.weights);
-        self.emit_rows(window, &refined.ids, refined.columns, Some(weights), out)
+        self.emit_rows(window, (&refined.ids, refined.columns), Some(weights), out)
     }
 
     fn emit_rows(
         &mut self,
         window: WindowKey,
-        ids: &[u32],
-        columns: Vec<ArrayRef>,
+        (ids, columns): (&[u32], Vec<ArrayRef>),
         weights: Option<Int64Array>,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {

@@ -58,11 +58,15 @@ impl Emitted {
                 continue;
             }
             if let Some(before) = before {
-                (out.ids.push(id), out.weights.push(-1), picks.push((0, before)));
+                out.ids.push(id);
+                out.weights.push(-1);
+                picks.push((0, before));
                 self.at.remove(&id);
             }
             if let Some(after) = after {
-                (out.ids.push(id), out.weights.push(1), picks.push((1, after)));
+                out.ids.push(id);
+                out.weights.push(1);
+                picks.push((1, after));
                 self.at.insert(id, (chunk, after as u32));
             }
         }

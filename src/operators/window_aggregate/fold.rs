@@ -1,15 +1,17 @@
 //! Takes rows in: finds each row's slice, refuses what is too late, folds the rest.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
-use hashbrown::HashMap;
 
-use super::slice::{Input, RowSet, Slice};
+use super::input::{Input, RowSet};
+use super::slice::Slice;
+use super::sorter::{Part, Sorter};
 use super::{SliceKey, WindowAggregate, WindowKey, WindowSource};
 use crate::data::change::{Change, Marks};
 use crate::operators::aggregates::accumulator::{arguments, filter};
@@ -25,13 +27,6 @@ struct Arriving<'a> {
     /// Ends of assigned windows.
     ends: Option<ScalarBuffer<i64>>,
     input: Input,
-}
-
-/// Rows that share a slice, and a time that lies in it.
-struct Part {
-    key: SliceKey,
-    time: i64,
-    rows: RowSet,
 }
 
 impl WindowAggregate {
@@ -216,8 +211,14 @@ impl WindowAggregate {
             }
             None => self.parts_by_row(arriving, from, to, out),
         };
+        if !self.shared {
+            return self.fold_into_windows(arriving, parts);
+        }
         for part in parts {
-            self.fold_part(arriving, &part)?;
+            if self.running.as_ref().is_some_and(|r| r.members.contains(&part.key)) {
+                self.running = None;
+            }
+            self.fold_into(part.key, &part, arriving)?;
         }
         Ok(())
     }
@@ -278,19 +279,29 @@ impl WindowAggregate {
         sorter.finish()
     }
 
-    /// Folds rows of one slice into it, or into each of its windows.
-    fn fold_part(&mut self, arriving: &Arriving<'_>, part: &Part) -> Result<(), EvalError> {
-        if self.shared {
-            if self.running.as_ref().is_some_and(|r| r.members.contains(&part.key)) {
-                self.running = None;
+    /// Folds rows into each of their windows, where every window is a slice of its own. A window
+    /// sees its rows in log order, whichever slices they came by.
+    fn fold_into_windows(
+        &mut self,
+        arriving: &Arriving<'_>,
+        parts: Vec<Part>,
+    ) -> Result<(), EvalError> {
+        let mut by_window: BTreeMap<WindowKey, Part> = BTreeMap::new();
+        for part in parts {
+            for window in self.windows_above(part.key, part.time) {
+                let (start, end) = (window.start, window.end);
+                let key = SliceKey { start, end, floor: i64::MIN };
+                by_window
+                    .entry(window)
+                    .and_modify(|known| known.rows.merge(&part.rows))
+                    .or_insert_with(|| Part { key, time: part.time, rows: part.rows.clone() });
             }
-            return self.fold_into(part.key, part, arriving);
         }
-        for window in self.windows_above(part.key, part.time) {
-            let own = SliceKey { start: window.start, end: window.end, floor: i64::MIN };
-            self.fold_into(own, part, arriving)?;
+        for (window, mut part) in by_window {
+            part.rows.sort();
+            self.fold_into(part.key, &part, arriving)?;
             if self.collects_changes()
-                && let Some(slice) = self.slices.get_mut(&own)
+                && let Some(slice) = self.slices.get_mut(&part.key)
             {
                 slice.mark_changed(&arriving.input, &part.rows, self.keys.len());
                 self.changed.insert(window);
@@ -330,39 +341,6 @@ impl WindowAggregate {
         }
         let slice = self.slices.get_mut(&key).expect("the slice was made above");
         slice.fold(&self.aggregates, &arriving.input, &part.rows, self.keys.len())
-    }
-}
-
-/// Collects rows by slice, slices in order of appearance, rows in order.
-#[derive(Default)]
-struct Sorter {
-    parts: Vec<(SliceKey, i64, Vec<u32>)>,
-    at: HashMap<SliceKey, usize>,
-    last: usize,
-}
-
-impl Sorter {
-    fn push(&mut self, key: SliceKey, time: i64, row: usize) {
-        if self.parts.get(self.last).is_none_or(|part| part.0 != key) {
-            self.last = *self.at.entry(key).or_insert_with(|| {
-                self.parts.push((key, time, Vec::new()));
-                self.parts.len() - 1
-            });
-        }
-        self.parts[self.last].2.push(row as u32);
-    }
-
-    fn finish(self) -> Vec<Part> {
-        let part = |(key, time, rows): (SliceKey, i64, Vec<u32>)| {
-            let (first, last) = (rows[0], rows[rows.len() - 1]);
-            let rows = if (last - first) as usize + 1 == rows.len() {
-                RowSet::Range(first as usize, rows.len())
-            } else {
-                RowSet::Scattered(rows)
-            };
-            Part { key, time, rows }
-        };
-        self.parts.into_iter().map(part).collect()
     }
 }
 

@@ -61,14 +61,17 @@ use crate::windows::spec::TimeWindow;
 mod close;
 mod emitted;
 mod fold;
+mod input;
 mod output;
 mod slice;
+mod sorter;
 
 #[cfg(test)]
 mod tests;
 
 use emitted::Emitted;
-use slice::{Aggregates, Slice};
+use input::Aggregates;
+use slice::Slice;
 
 /// Where a row's windows come from.
 #[derive(Debug, Clone, PartialEq)]

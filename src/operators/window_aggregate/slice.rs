@@ -1,97 +1,22 @@
 //! Holds the partial aggregates of one slice: its keys, and one accumulator per aggregate.
 //!
-//! Keys come as the dictionary's numbers; inside a slice they get dense numbers of their own, in
-//! order of first appearance, so that a slice is as large as the keys it saw and no larger. Once a
-//! slice is read it is *sealed*: the partial results stay as columns, which are cheap to merge from
-//! again and again, and the accumulators go. A late row opens it again.
+//! Keys come as the dictionary's numbers; inside a slice they get dense numbers of their own, so that
+//! it is as large as the keys it saw. Once read, a slice is *sealed*: its partial results stay as
+//! columns, cheap to merge from, and the accumulators go until a late row opens it again.
 
 use std::mem;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::Int64Type;
 use hashbrown::HashMap;
 
-use crate::operators::aggregates::accumulator::{self, GroupedAggregate, Rows};
-use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
+use super::input::{Aggregates, Input, RowSet};
+use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows};
 use crate::operators::operator::EvalError;
 
 /// Marks a key that is not there.
 const NONE: u32 = u32::MAX;
-
-/// The aggregates of the operator, and where among them the rows are counted.
-pub(super) struct Aggregates {
-    specs: Vec<AggregateSpec>,
-    /// The aggregate that counts rows by weight: one of the specs', else one of our own at the end.
-    rows_at: usize,
-}
-
-impl Aggregates {
-    pub(super) fn new(specs: &[AggregateSpec]) -> Aggregates {
-        let rows_at = specs
-            .iter()
-            .position(|s| s.native == Some(NativeFunction::CountRows) && s.filter.is_none());
-        Aggregates { specs: specs.to_vec(), rows_at: rows_at.unwrap_or(specs.len()) }
-    }
-
-    fn make(&self) -> Result<Vec<Box<dyn GroupedAggregate>>, EvalError> {
-        let mut all =
-            self.specs.iter().map(accumulator::make).collect::<Result<Vec<_>, EvalError>>()?;
-        if self.rows_at == self.specs.len() {
-            all.push(accumulator::count_rows());
-        }
-        Ok(all)
-    }
-
-    /// Whether merged slices can be taken out again, exactly, for every aggregate.
-    pub(super) fn are_invertible(&self) -> Result<bool, EvalError> {
-        Ok(self.make()?.iter().all(|aggregate| aggregate.is_invertible()))
-    }
-
-    pub(super) fn specs(&self) -> &[AggregateSpec] {
-        &self.specs
-    }
-}
-
-/// What a batch brings to the aggregates.
-pub(super) struct Input {
-    /// For each aggregate of the spec its arguments.
-    pub(super) arguments: Vec<Vec<ArrayRef>>,
-    /// For each aggregate of the spec its filter.
-    pub(super) filters: Vec<Option<BooleanArray>>,
-    /// Weights, where they are not all one.
-    pub(super) weights: Option<Int64Array>,
-    /// For each row its key.
-    pub(super) ids: Vec<usize>,
-}
-
-/// Rows of an input, in order.
-pub(super) enum RowSet {
-    /// Neighbours: first and number.
-    Range(usize, usize),
-    /// Here and there.
-    Scattered(Vec<u32>),
-}
-
-impl RowSet {
-    fn column(&self, column: &ArrayRef) -> Result<ArrayRef, EvalError> {
-        match self {
-            RowSet::Range(0, len) if *len == column.len() => Ok(ArrayRef::clone(column)),
-            RowSet::Range(start, len) => Ok(column.slice(*start, *len)),
-            RowSet::Scattered(rows) => {
-                let rows = UInt32Array::from(rows.clone());
-                Ok(compute::take(column, &rows, None)?)
-            }
-        }
-    }
-
-    fn typed<A: Array + Clone + 'static>(&self, column: &A) -> Result<A, EvalError> {
-        let column: ArrayRef = std::sync::Arc::new(column.clone());
-        let cut = self.column(&column)?;
-        let typed = cut.as_any().downcast_ref::<A>();
-        Ok(typed.expect("cutting rows keeps the type").clone())
-    }
-}
 
 /// Partial results: being folded, or at rest.
 enum Partial {
@@ -190,6 +115,18 @@ impl Slice {
         }
     }
 
+    fn groups_of_rows(&mut self, input: &Input, rows: &RowSet, key_count: usize) -> Vec<usize> {
+        let ids = &input.ids;
+        match rows {
+            RowSet::Range(start, len) => {
+                self.groups_of(ids[*start..start + len].iter().copied(), key_count)
+            }
+            RowSet::Scattered(rows) => {
+                self.groups_of(rows.iter().map(|&row| ids[row as usize]), key_count)
+            }
+        }
+    }
+
     /// The group of a key, if it has one.
     fn group_of(&mut self, id: u32, key_count: usize) -> Option<u32> {
         self.ready_index(key_count);
@@ -208,9 +145,10 @@ impl Slice {
     ) -> Result<&mut Vec<Box<dyn GroupedAggregate>>, EvalError> {
         if let Partial::Sealed(states) = &self.partial {
             let mut all = aggregates.make()?;
-            let groups: Vec<usize> = (0..self.ids.len()).collect();
             for (aggregate, state) in all.iter_mut().zip(states) {
-                aggregate.merge(state, &groups, groups.len())?;
+                // Keys may have been added since the slice was sealed.
+                let groups: Vec<usize> = (0..state.first().map_or(0, |s| s.len())).collect();
+                aggregate.merge(state, &groups, self.ids.len())?;
             }
             self.partial = Partial::Open(all);
         }
@@ -228,15 +166,7 @@ impl Slice {
         rows: &RowSet,
         key_count: usize,
     ) -> Result<(), EvalError> {
-        let groups = match rows {
-            RowSet::Range(start, len) => {
-                let keys = &input.ids[*start..start + len];
-                self.groups_of(keys.iter().copied(), key_count)
-            }
-            RowSet::Scattered(rows) => {
-                self.groups_of(rows.iter().map(|&row| input.ids[row as usize]), key_count)
-            }
-        };
+        let groups = self.groups_of_rows(input, rows, key_count);
         let group_count = self.ids.len();
         let weights = input.weights.as_ref().map(|weights| rows.typed(weights)).transpose()?;
         let plain = Rows { weights: weights.as_ref(), ..Rows::all(&groups, group_count) };
@@ -258,14 +188,7 @@ impl Slice {
 
     /// Notes which groups the rows change.
     pub(super) fn mark_changed(&mut self, input: &Input, rows: &RowSet, key_count: usize) {
-        let groups = match rows {
-            RowSet::Range(start, len) => {
-                self.groups_of(input.ids[*start..start + len].iter().copied(), key_count)
-            }
-            RowSet::Scattered(rows) => {
-                self.groups_of(rows.iter().map(|&row| input.ids[row as usize]), key_count)
-            }
-        };
+        let groups = self.groups_of_rows(input, rows, key_count);
         self.is_changed.resize(self.ids.len(), false);
         for group in groups {
             if !mem::replace(&mut self.is_changed[group], true) {
@@ -277,11 +200,8 @@ impl Slice {
     /// The keys that changed since the last call.
     pub(super) fn take_changed(&mut self) -> Vec<u32> {
         let changed = mem::take(&mut self.changed);
-        let ids = &self.ids;
-        for &group in &changed {
-            self.is_changed[group as usize] = false;
-        }
-        changed.iter().map(|&group| ids[group as usize]).filter(|&id| id != NONE).collect()
+        self.is_changed.fill(false);
+        changed.iter().map(|&g| self.ids[g as usize]).filter(|&id| id != NONE).collect()
     }
 
     /// Seals the slice and shows its partial results, one row per group.
