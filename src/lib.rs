@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod data;
 pub mod decode;
+pub mod encode;
 pub mod engine;
 pub mod error;
 pub mod log;

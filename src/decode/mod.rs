@@ -2,6 +2,25 @@
 //!
 //! A bad row never fails its batch: it is left out and reported as [`Rejected`].
 
+mod arrow_ipc;
+mod builders;
+mod csv;
+mod datetime;
+mod error;
+mod interval;
+mod json;
+mod json_body;
+mod json_reader;
+mod json_value;
+mod kind;
+mod punctuation;
+mod rows;
+pub mod split;
+#[cfg(test)]
+mod tests;
+mod text;
+mod values;
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -99,3 +118,14 @@ pub trait Decoder: Send {
 
 /// Shared by all decoders of one stream.
 pub type DecodeSpecRef = Arc<DecodeSpec>;
+
+/// A decoder of `format` for the stream that `spec` describes.
+pub fn decoder(format: Format, spec: DecodeSpecRef) -> Box<dyn Decoder> {
+    match format {
+        Format::NdJson => Box::new(json::NdJsonDecoder::new(spec)),
+        Format::Json => Box::new(json_body::JsonDecoder::new(spec)),
+        Format::Csv { header } => Box::new(csv::CsvDecoder::new(spec, header)),
+        Format::Text => Box::new(text::TextDecoder::new(spec)),
+        Format::ArrowIpc => Box::new(arrow_ipc::ArrowIpcDecoder::new(spec)),
+    }
+}
