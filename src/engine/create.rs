@@ -167,11 +167,13 @@ impl Engine {
         )?;
         let changelog = Arc::new(Changelog::new(Arc::new(log), Arc::clone(&plan.schema), layout));
         let run = self.run_of(&registry, &plan, &record, &changelog, durability)?;
+        let logical_time = has_logical_time(&registry, &plan);
         drop(registry);
         let run = QueryRun { memory_limit: options.memory_limit, ..run };
         let status = if record.paused { Status::Paused } else { Status::Running };
         let query = Arc::new(QueryState {
             name: record.name.clone(),
+            logical_time,
             record: Mutex::new(record),
             definition: create,
             options,
@@ -278,6 +280,23 @@ fn passes_rows_through(plan: &PhysicalPlan) -> bool {
         | Node::PunctuationWindow(_)
         | Node::Aggregate(_) => false,
     }
+}
+
+/// Whether event time at the bottom of the plan is a plain integer.
+fn has_logical_time(registry: &Registry, plan: &PhysicalPlan) -> bool {
+    let mut logical = false;
+    each_source(plan, &mut |source| {
+        if let Some(stream) = registry.streams.get(&*source.relation)
+            && let Some(watermark) = &stream.definition.watermark
+        {
+            let field = stream.definition.schema.field(watermark.column);
+            logical |= field.data_type().is_integer();
+        }
+        if let Some(query) = registry.queries.get(&*source.relation) {
+            logical |= query.logical_time;
+        }
+    });
+    logical
 }
 
 /// A query's answers are as durable as the most durable of its inputs.

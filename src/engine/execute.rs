@@ -11,8 +11,8 @@ use crate::engine::state::Engine;
 use crate::engine::{Execution, StatementResult};
 use crate::error::{Error, Result, SqlState};
 use crate::sql::parse::parse_prefix;
-use crate::sql::statement::{ObjectKind, Statement, SubscribeFrom};
-use crate::views::subscription::{From, SubscribeRequest, Subscription};
+use crate::sql::statement::{ObjectKind, Statement};
+use crate::views::subscription::{SubscribeRequest, Subscription};
 
 impl Engine {
     /// Executes the statements of a text in order, up to the first error; what ran before it stays.
@@ -21,13 +21,11 @@ impl Engine {
         let (statements, syntax_error) = parse_prefix(sql);
         for parsed in statements {
             if let Statement::Subscribe { query, from, snapshot } = &parsed.statement {
-                let from = match from {
-                    SubscribeFrom::Now => From::Now,
-                    SubscribeFrom::Earliest => From::Earliest,
-                    SubscribeFrom::Offset(offset) => From::Offset(*offset),
+                let request = SubscribeRequest {
+                    from: *from,
+                    snapshot: *snapshot,
+                    ..SubscribeRequest::default()
                 };
-                let request =
-                    SubscribeRequest { from, snapshot: *snapshot, ..SubscribeRequest::default() };
                 match self.subscribe(query, request) {
                     Ok(subscription) => execution.subscription = Some(subscription),
                     Err(error) => execution.error = Some(error),

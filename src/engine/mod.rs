@@ -29,7 +29,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, SqlState};
-use crate::views::subscription::Subscription;
+pub use crate::views::subscription::{
+    Hello, OnSlow, SubscribeRequest, Subscription, SubscriptionFrame,
+};
 
 pub use state::Engine;
 pub use stream::{IngestOrigin, StreamHandle};

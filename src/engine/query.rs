@@ -74,6 +74,8 @@ pub(super) struct QueryState {
     pub stepped: Arc<Notify>,
     pub reports: Arc<Reports>,
     pub name: String,
+    /// The watermark is a plain number, not a time.
+    pub logical_time: bool,
 }
 
 impl QueryState {
@@ -222,6 +224,20 @@ impl Work for QueryState {
 impl Progress for QueryState {
     fn watermark(&self) -> i64 {
         self.figures.watermark.load(Ordering::Relaxed)
+    }
+
+    fn show_watermark(&self, watermark: i64) -> serde_json::Value {
+        if watermark == i64::MIN {
+            return serde_json::Value::Null;
+        }
+        if self.logical_time {
+            return watermark.into();
+        }
+        match chrono::DateTime::from_timestamp_micros(watermark) {
+            Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into(),
+            // The end of time: everything is closed.
+            None => "infinity".into(),
+        }
     }
 
     fn ended(&self) -> Option<Error> {

@@ -28,6 +28,8 @@ const LISTED_ERRORS: usize = 1_000;
 /// Who sent rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IngestOrigin {
+    /// `http`, `tcp` …: a producer belongs to one protocol.
+    pub protocol: &'static str,
     /// Producer and sequence of the first row, for idempotent ingest.
     pub producer: Option<(String, u64)>,
 }
@@ -223,6 +225,29 @@ fn remove_rows(decoded: &mut Decoded, bad: &[(usize, SqlState, String)]) -> Resu
     Ok(())
 }
 
+/// The promises of a stream, for looking or for adding to them.
+enum Promises<'a> {
+    Read(tokio::sync::RwLockReadGuard<'a, Vec<Punctuation>>),
+    Write(tokio::sync::RwLockWriteGuard<'a, Vec<Punctuation>>),
+}
+
+impl Promises<'_> {
+    fn all(&self) -> &[Punctuation] {
+        match self {
+            Promises::Read(promises) => promises,
+            Promises::Write(promises) => promises,
+        }
+    }
+
+    fn extend(&mut self, more: impl Iterator<Item = Punctuation>) {
+        match self {
+            // Whoever only looks has nothing to add.
+            Promises::Read(_) => debug_assert_eq!(more.count(), 0),
+            Promises::Write(promises) => promises.extend(more),
+        }
+    }
+}
+
 /// A stream as those who send rows see it.
 #[derive(Clone)]
 pub struct StreamHandle {
@@ -272,8 +297,13 @@ impl StreamHandle {
         }
         let stream = &self.stream;
         let now = self.engine.clock.now();
-        let promises = stream.punctuations.read().await;
-        stream.check(&mut decoded, now, &promises)?;
+        // Held until the rows are appended: what is behind a promise in the log was checked against it.
+        let mut promises = if decoded.punctuations.is_empty() {
+            Promises::Read(stream.punctuations.read().await)
+        } else {
+            Promises::Write(stream.punctuations.write().await)
+        };
+        stream.check(&mut decoded, now, promises.all())?;
         let mut receipt = IngestReceipt {
             rejected: decoded.rejected.len() as u64,
             errors: decoded
@@ -296,15 +326,10 @@ impl StreamHandle {
             let next = stream.log.visible().offset;
             (receipt.first_offset, receipt.next_offset) = (next, next);
         } else {
-            let promised: Vec<Punctuation> =
-                decoded.punctuations.iter().map(|(_, promise)| promise.clone()).collect();
             stream.last_arrival.store(now, Ordering::Relaxed);
-            let appended = stream.appender.submit_async(frames);
+            let appended = stream.appender.submit_async(frames).await?;
+            promises.extend(decoded.punctuations.drain(..).map(|(_, promise)| promise));
             drop(promises);
-            if !promised.is_empty() {
-                stream.punctuations.write().await.extend(promised);
-            }
-            let appended = appended.await?;
             receipt.first_offset = appended.first.offset;
             receipt.next_offset = appended.next.offset;
         }

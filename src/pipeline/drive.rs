@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{Frame, FrameKind, Position};
@@ -203,7 +204,7 @@ impl QueryRun {
         let output = self.graph.step_end()?;
         let watermark = self.graph.output_watermark().0.max(self.written_watermark);
         let meta = EntryMeta { watermark, frontier: self.frontier() };
-        let rows: u64 = output.changes.iter().map(|change| change.batch.num_rows() as u64).sum();
+        let rows: u64 = output.changes.iter().map(entry_rows).sum();
         let StepOutput { changes, late, rejected, .. } = output;
         report.late = late;
         report.rejected = rejected;
@@ -229,6 +230,14 @@ impl QueryRun {
         report.rows_out = rows;
         report.progressed = true;
         Ok(())
+    }
+}
+
+/// Rows that a change takes in the changelog, where every weight is +1 or −1.
+fn entry_rows(change: &Change) -> u64 {
+    match &change.weights {
+        None => change.batch.num_rows() as u64,
+        Some(weights) => weights.values().iter().map(|weight| weight.unsigned_abs()).sum(),
     }
 }
 

@@ -67,7 +67,7 @@ pub trait Feed: Send {
     fn next(&mut self) -> BoxFuture<'_, Option<SubscriptionFrame>>;
 }
 
-impl Service for Engine {
+impl Service for Arc<Engine> {
     fn execute<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let execution = Engine::execute(self, sql).await;
@@ -79,7 +79,7 @@ impl Service for Engine {
         })
     }
     fn stream(&self, name: &str) -> Result<Arc<dyn Intake>> {
-        Engine::stream(self, name).map(|stream| stream as Arc<dyn Intake>)
+        Engine::stream(self, name).map(|stream| Arc::new(stream) as Arc<dyn Intake>)
     }
     fn subscribe<'a>(
         &'a self,
@@ -87,7 +87,7 @@ impl Service for Engine {
         request: SubscribeRequest,
     ) -> BoxFuture<'a, Result<Box<dyn Feed>>> {
         Box::pin(async move {
-            let feed = Engine::subscribe(self, query, request).await?;
+            let feed = Engine::subscribe(self, query, request)?;
             Ok(Box::new(feed) as Box<dyn Feed>)
         })
     }

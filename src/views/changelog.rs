@@ -157,6 +157,7 @@ impl Changelog {
     }
 
     fn columns(&self, change: &Change, schema: &SchemaRef) -> Result<RecordBatch> {
+        let change = &unit_weights(change).map_err(broken)?;
         let rows = change.batch.num_rows();
         let mut columns: Vec<ArrayRef> = change.batch.columns().to_vec();
         if self.layout.weights {
@@ -229,6 +230,22 @@ impl Entry {
             Some(arrivals) => Marks::Rows(arrivals.values().clone()),
         }
     }
+}
+
+/// The same change with weights of +1 and −1 only: a row of weight n stands there n times.
+fn unit_weights(change: &Change) -> Result<Change, arrow::error::ArrowError> {
+    let Some(weights) = &change.weights else { return Ok(change.clone()) };
+    if weights.values().iter().all(|weight| weight.abs() == 1) {
+        return Ok(change.clone());
+    }
+    let repeated = weights.values().iter().enumerate().flat_map(|(row, weight)| {
+        std::iter::repeat_n(row as u32, weight.unsigned_abs() as usize)
+    });
+    let indices = arrow::array::UInt32Array::from_iter_values(repeated);
+    let mut change = change.take(&indices)?;
+    let signs = change.weights.iter().flat_map(|weights| weights.values().iter().map(|w| w.signum()));
+    change.weights = Some(Int64Array::from_iter_values(signs));
+    Ok(change)
 }
 
 fn broken(error: arrow::error::ArrowError) -> Error {

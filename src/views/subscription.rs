@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
+use crate::sql::statement::SubscribeFrom;
 use crate::views::changelog::{Changelog, Entry};
 use crate::views::result_view::ResultView;
 
@@ -34,23 +35,11 @@ pub enum OnSlow {
     Conflate,
 }
 
-/// Where a subscription begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum From {
-    /// With the next change.
-    #[default]
-    Now,
-    /// With the oldest retained change.
-    Earliest,
-    /// With the change at this offset.
-    Offset(u64),
-}
-
 /// What a subscriber asks for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SubscribeRequest {
     /// Where to begin; with `snapshot`, right after the snapshot.
-    pub from: From,
+    pub from: SubscribeFrom,
     /// Whether the current result comes first.
     pub snapshot: bool,
     /// What happens when it falls behind.
@@ -86,13 +75,13 @@ pub enum SubscriptionFrame {
         offset: u64,
         /// The rows.
         batch: RecordBatch,
-        /// Weight per row, for changelogs.
-        weights: Option<Vec<i64>>,
+        /// Per row +1 or −1; `None`: insertions only.
+        ops: Option<Vec<i8>>,
     },
     /// How far the query has come.
     Progress {
-        /// Its watermark; `None` while there is none. Microseconds, or logical time.
-        watermark: Option<i64>,
+        /// Its watermark as it is shown: a time, a number, or null while there is none.
+        watermark: serde_json::Value,
         /// The next offset to come.
         offset: u64,
     },
@@ -113,6 +102,8 @@ pub enum SubscriptionFrame {
 pub trait Progress: Send + Sync {
     /// The watermark of the answers, `i64::MIN` while there is none.
     fn watermark(&self) -> i64;
+    /// A watermark as clients see it: RFC 3339 for a time, a number for logical time, null for none.
+    fn show_watermark(&self, watermark: i64) -> serde_json::Value;
     /// Why the query has stopped for good, if it has.
     fn ended(&self) -> Option<Error>;
 }
@@ -150,9 +141,9 @@ impl Subscription {
         let (earliest, head) = (log.start(), log.visible());
         let mut pending = std::collections::VecDeque::new();
         let mut next = match request.from {
-            From::Now => head.offset,
-            From::Earliest => earliest.offset,
-            From::Offset(offset) => offset,
+            SubscribeFrom::Now => head.offset,
+            SubscribeFrom::Earliest => earliest.offset,
+            SubscribeFrom::Offset(offset) => offset,
         };
         if request.snapshot {
             let (batches, position) = view.snapshot()?;
@@ -243,7 +234,7 @@ impl Subscription {
 
     fn progress(&mut self) -> SubscriptionFrame {
         self.told_watermark = self.query.watermark();
-        let watermark = (self.told_watermark != i64::MIN).then_some(self.told_watermark);
+        let watermark = self.query.show_watermark(self.told_watermark);
         SubscriptionFrame::Progress { watermark, offset: self.next }
     }
 
@@ -283,14 +274,11 @@ impl Subscription {
         let rows = entry.batch.num_rows();
         for start in (0..rows).step_by(FRAME_ROWS) {
             let length = FRAME_ROWS.min(rows - start);
-            let weights = entry
-                .weights
-                .as_ref()
-                .map(|weights| weights.slice(start, length).values().to_vec());
+            let ops = entry.weights.as_ref().map(|weights| signs(&weights.slice(start, length)));
             self.pending.push_back(SubscriptionFrame::Data {
                 offset: entry.first_offset + start as u64,
                 batch: entry.batch.slice(start, length),
-                weights,
+                ops,
             });
         }
     }
@@ -316,8 +304,8 @@ impl Subscription {
         (self.next, self.frame) = (position.offset, position.frame);
         let (batch, weights) = net_effect(self.view.changelog().schema(), &entries)?;
         if batch.num_rows() > 0 {
-            let weights = (!self.hello.append_only).then(|| weights.values().to_vec());
-            self.pending.push_back(SubscriptionFrame::Data { offset, batch, weights });
+            let ops = (!self.hello.append_only).then(|| signs(&weights));
+            self.pending.push_back(SubscriptionFrame::Data { offset, batch, ops });
         }
         let progress = self.progress();
         self.pending.push_back(progress);
@@ -325,7 +313,12 @@ impl Subscription {
     }
 }
 
-/// Adds the weights of equal rows up; rows stand in the order of their first appearance,
+/// The sign of each weight; changelogs hold no others than +1 and −1.
+fn signs(weights: &Int64Array) -> Vec<i8> {
+    weights.values().iter().map(|weight| weight.signum() as i8).collect()
+}
+
+/// Adds the weights of equal rows up, repeating rows whose sum is above one; rows stand in the order of their first appearance,
 /// retractions first.
 fn net_effect(schema: &SchemaRef, entries: &[Entry]) -> Result<(RecordBatch, Int64Array)> {
     let broken = |error: arrow::error::ArrowError| {
@@ -358,7 +351,13 @@ fn net_effect(schema: &SchemaRef, entries: &[Entry]) -> Result<(RecordBatch, Int
     }
     let (retracted, inserted): (Vec<_>, Vec<_>) =
         sums.into_iter().filter(|(_, weight)| *weight != 0).partition(|(_, weight)| *weight < 0);
-    let net: Vec<(u32, i64)> = retracted.into_iter().chain(inserted).collect();
+    let net: Vec<(u32, i64)> = retracted
+        .into_iter()
+        .chain(inserted)
+        .flat_map(|(row, weight): (u32, i64)| {
+            std::iter::repeat_n((row, weight.signum()), weight.unsigned_abs() as usize)
+        })
+        .collect();
     let indices = arrow::array::UInt32Array::from_iter_values(net.iter().map(|(row, _)| *row));
     let batch = arrow::compute::take_record_batch(&all, &indices).map_err(broken)?;
     Ok((batch, Int64Array::from_iter_values(net.iter().map(|(_, weight)| *weight))))
