@@ -17,7 +17,8 @@ use crate::log::frame::{FrameKind, NewFrame};
 const PERIOD: Duration = Duration::from_millis(100);
 
 impl Engine {
-    /// Writes the ticks that are due now, and gives the number of streams that got one.
+    /// Writes the ticks that are due now, waits until they stand in the logs, and gives the number
+    /// of streams that got one. Blocks: not for the threads of an async runtime.
     ///
     /// # Errors
     /// The log's.
@@ -38,10 +39,17 @@ impl Engine {
         let streams: Vec<Arc<StreamState>> =
             due.iter().filter_map(|name| registry.streams.get(name).map(Arc::clone)).collect();
         drop(registry);
+        let (written, answers) = std::sync::mpsc::channel();
         for stream in &streams {
             let watermark = idle_watermark(stream, now).unwrap_or(i64::MIN);
             let tick = NewFrame { kind: FrameKind::Tick, batch: None, watermark, meta: vec![] };
-            stream.appender.submit(vec![tick], |_| {});
+            let written = written.clone();
+            // Whoever waits may be gone already when the engine stops.
+            stream.appender.submit(vec![tick], move |appended| drop(written.send(appended)));
+        }
+        drop(written);
+        for appended in answers {
+            appended?;
         }
         Ok(streams.len())
     }
