@@ -175,7 +175,6 @@ impl Engine {
             name: record.name.clone(),
             logical_time,
             record: Mutex::new(record),
-            definition: create,
             options,
             view: Arc::new(ResultView::new(Arc::clone(&changelog))),
             processed: Mutex::new(run.frontier()),
