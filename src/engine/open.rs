@@ -1,7 +1,7 @@
 //! Opens an engine over a data directory, and brings back everything that was there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -162,6 +162,8 @@ impl Engine {
             None => i64::MIN,
         };
         let standing_at_open = standing;
+        let shown = Arc::new(AtomicI64::new(standing));
+        let moved = Arc::clone(&shown);
         let watermark = definition.watermark.clone();
         // Runs on the writer's thread, in log order: the watermark of a row is that of the rows before.
         let prepare = move |frame: &mut NewFrame| {
@@ -180,6 +182,7 @@ impl Engine {
                     frame.watermark = standing;
                 }
             }
+            moved.store(standing, Ordering::Relaxed);
             Admission::Append
         };
         let name = format!("log-{}", definition.name);
@@ -196,7 +199,8 @@ impl Engine {
             log,
             appender,
             punctuations: tokio::sync::RwLock::new(promises),
-            last_arrival: std::sync::atomic::AtomicI64::new(last_arrival),
+            last_arrival: AtomicI64::new(last_arrival),
+            watermark: shown,
             rows_rejected: std::sync::atomic::AtomicU64::new(0),
             idle_base: Mutex::new(None),
         }))

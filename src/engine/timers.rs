@@ -136,7 +136,7 @@ fn idle_watermark(stream: &StreamState, now: i64) -> Option<i64> {
     let timeout = stream.definition.idle_timeout?;
     stream.definition.watermark.as_ref()?;
     let last = stream.last_arrival.load(Ordering::Relaxed);
-    let watermark = stream.log.last_watermark();
+    let watermark = stream.watermark.load(Ordering::Relaxed);
     if last == i64::MIN || watermark == i64::MIN || now.saturating_sub(last) < timeout {
         return None;
     }
