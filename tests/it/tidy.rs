@@ -160,8 +160,12 @@ fn layers_import_only_what_the_table_lets_them() {
             continue;
         }
         let Some(allowed) = table.get(layer) else {
-            findings.add(file, 1, &format!("layer \"{layer}\" is not in the import table"),
-                "add it to ARCHITECTURE.md");
+            findings.add(
+                file,
+                1,
+                &format!("layer \"{layer}\" is not in the import table"),
+                "add it to ARCHITECTURE.md",
+            );
             continue;
         };
         for (index, line) in without_tests(text).iter().enumerate() {
