@@ -97,10 +97,7 @@ pub(crate) async fn page(State(app): State<Arc<App>>) -> HttpResult {
          <style>body{font:16px/1.5 sans-serif;margin:2em}td,th{padding:0 1em 0 0;text-align:left}\
          </style><h1>Weir</h1><ul>",
     );
-    push(
-        &mut html,
-        format_args!("<li>HTTP: http://{}</li><li>TCP ingest: {}</li>", app.http, app.tcp),
-    );
+    push(&mut html, format_args!("<li>HTTP: http://{}</li><li>TCP ingest: {}</li>", app.http, app.tcp));
     html.push_str(
         "<li><a href=/v1/streams>streams</a>, <a href=/v1/queries>queries</a>, \
          <a href=/v1/sinks>sinks</a>, <a href=/metrics>metrics</a>, \
