@@ -264,3 +264,23 @@ fn every_query_file_asks_its_question_in_words() {
     }
     findings.report();
 }
+
+#[test]
+fn every_dependency_was_decided_on() {
+    let mut findings = Findings::default();
+    let decisions: String = files("docs/decisions", ".md").into_values().collect();
+    let mut section = "";
+    for (index, text) in read("Cargo.toml").lines().enumerate() {
+        if text.starts_with('[') {
+            section = if text.ends_with("dependencies]") { "dependencies" } else { "" };
+        } else if let Some((name, what)) = text.split_once(" = ")
+            && section == "dependencies"
+            && !what.contains("path =")
+            && !decisions.contains(&format!("`{name}`"))
+        {
+            let rule = format!("nothing says why there is {name}");
+            findings.add("Cargo.toml", index + 1, &rule, "add it to a record in docs/decisions");
+        }
+    }
+    findings.report();
+}
