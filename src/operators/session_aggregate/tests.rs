@@ -1,3 +1,5 @@
+//! Feeds rows to session windows and compares what comes out with a slow reference.
+
 use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
