@@ -30,6 +30,9 @@ use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
 use crate::views::changelog::{Changelog, EntryMeta, Layout};
 use crate::views::result_view::ResultView;
 
+/// Bytes of a changelog's newest entries that are kept in memory; there may be many changelogs.
+const TAIL_BYTES: usize = 8 << 20;
+
 impl Engine {
     /// Whether the name is free; `Ok(false)` when it is taken and IF NOT EXISTS says that is fine.
     pub(super) fn name_is_free(&self, name: &str, if_not_exists: bool, kind: Kind) -> Result<bool> {
@@ -162,7 +165,7 @@ impl Engine {
             Arc::clone(&self.storage),
             &format!("queries/{}", record.id),
             layout.log_schema(&plan.schema),
-            LogOptions { durability, ..LogOptions::default() },
+            LogOptions { durability, tail_bytes: TAIL_BYTES, ..LogOptions::default() },
             Arc::clone(&self.sequencer),
         )?;
         let changelog = Arc::new(Changelog::new(Arc::new(log), Arc::clone(&plan.schema), layout));
@@ -175,7 +178,6 @@ impl Engine {
             name: record.name.clone(),
             logical_time,
             record: Mutex::new(record),
-            definition: create,
             options,
             view: Arc::new(ResultView::new(Arc::clone(&changelog))),
             processed: Mutex::new(run.frontier()),

@@ -17,7 +17,6 @@ use crate::pipeline::graph::RowCount;
 use crate::pipeline::schedule::{Next, Task, Work};
 use crate::planner::physical::{Node, PhysicalPlan};
 use crate::planner::relations::{RelationInfo, RelationKind};
-use crate::sql::statement::CreateQuery;
 use crate::time::SECOND;
 use crate::views::changelog::{Changelog, Frontier};
 use crate::views::result_view::ResultView;
@@ -54,7 +53,6 @@ pub(super) struct Figures {
 /// A query that runs.
 pub(super) struct QueryState {
     pub record: Mutex<Record>,
-    pub definition: CreateQuery,
     pub options: QueryOptions,
     pub plan: PhysicalPlan,
     pub changelog: Arc<Changelog>,

@@ -141,6 +141,8 @@ impl RelationLookup for Planning<'_> {
 pub(super) struct Scanning<'a> {
     pub engine: &'a Engine,
     pub registry: &'a Registry,
+    /// Why a relation cannot be scanned; DataFusion's interface has no place for it.
+    pub failure: parking_lot::Mutex<Option<Error>>,
 }
 
 impl RelationLookup for Scanning<'_> {
@@ -155,8 +157,10 @@ impl RelationLookup for Scanning<'_> {
     fn source(&self, info: &RelationInfo) -> Arc<dyn TableSource> {
         match self.engine.provider(self.registry, info) {
             Ok(provider) => provider_as_source(provider),
-            // Scanning then fails with "no table provider", which names the relation.
-            Err(_) => Arc::new(RelationSource { info: info.clone() }),
+            Err(error) => {
+                *self.failure.lock() = Some(error);
+                Arc::new(RelationSource { info: info.clone() })
+            }
         }
     }
 }

@@ -50,8 +50,13 @@ impl Engine {
 
     fn bind_once(&self, query: &Query) -> Result<LogicalPlan> {
         let registry = self.registry.read();
-        let scanning = Scanning { engine: self, registry: &registry };
-        Ok(bind::on_large_stack(|| bind::bind(query, &scanning, Purpose::Once))?)
+        let scanning =
+            Scanning { engine: self, registry: &registry, failure: parking_lot::Mutex::new(None) };
+        let plan = bind::on_large_stack(|| bind::bind(query, &scanning, Purpose::Once));
+        match scanning.failure.into_inner() {
+            Some(error) => Err(error),
+            None => Ok(plan?),
+        }
     }
 
     async fn answer(&self, plan: LogicalPlan) -> Result<adhoc::Answer> {
@@ -115,7 +120,7 @@ impl Engine {
             }
             RelationKind::Table => {
                 let table = registry.tables.get(&*info.name).ok_or_else(|| gone(info))?;
-                rows_provider(Arc::clone(&info.schema), table.view.snapshot()?.0)
+                rows_provider(nullable(&info.schema), table.view.snapshot()?.0)
             }
             RelationKind::Query => {
                 let query = registry.queries.get(&*info.name).ok_or_else(|| gone(info))?;

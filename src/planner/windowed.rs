@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::DFSchema;
+use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Aggregate, Expr};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::CastExpr;
@@ -292,9 +292,9 @@ impl Translator {
             built = self.materialize(built)?;
         }
         let grouping = self.grouping(&mut built, &aggregate.group_expr)?;
+        let aggr_exprs = self.compute_arguments(&mut built, &aggregate.aggr_expr)?;
         let names = built.physical_names()?;
-        let aggregates = aggregate
-            .aggr_expr
+        let aggregates = aggr_exprs
             .iter()
             .map(|expr| lower_aggregate(self, expr, &names, &built.plan.schema))
             .collect::<Result<Vec<_>, _>>()?;
@@ -335,6 +335,42 @@ impl Translator {
             built.plan = self.append_columns(plan, added, None)?;
         }
         Ok(grouping)
+    }
+
+    /// Lets a projection below compute the arguments and filters of aggregates, so that a row on which
+    /// one fails is refused alone; the aggregates then read plain columns.
+    fn compute_arguments(&self, built: &mut Built, exprs: &[Expr]) -> Result<Vec<Expr>, PlanError> {
+        let names = built.physical_names()?;
+        let width = built.plan.schema.fields().len();
+        let mut added: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::new();
+        let mut failure = None;
+        let mut column_of = |expr: Expr| -> Expr {
+            if matches!(expr, Expr::Column(_) | Expr::Literal(..)) {
+                return expr;
+            }
+            match self.lower(&expr, &names) {
+                Ok(physical) => {
+                    // The name that `physical_names` gives to a column without a logical one.
+                    let name = format!("__column_{}", width + added.len());
+                    added.push((physical, name.clone()));
+                    Expr::Column(Column::new_unqualified(name))
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    expr
+                }
+            }
+        };
+        let rewritten: Vec<Expr> =
+            exprs.iter().map(|expr| replace_arguments(expr.clone(), &mut column_of)).collect();
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if !added.is_empty() {
+            let plan = built.plan.clone();
+            built.plan = self.append_columns(plan, added, None)?;
+        }
+        Ok(rewritten)
     }
 
     fn pending_aggregate(
@@ -663,6 +699,27 @@ impl Input {
         slots.extend((0..self.aggregates.len()).map(|i| Slot::Column(aggregates_from + i)));
         let plan = PhysicalPlan { node, schema, facts, state, inputs: vec![self.built.plan] };
         Built { plan, schema: Arc::clone(&aggregate.schema), slots, pending: None }
+    }
+}
+
+/// An aggregate call with each argument, filter and sort key as `column_of` has it.
+fn replace_arguments(expr: Expr, column_of: &mut impl FnMut(Expr) -> Expr) -> Expr {
+    match expr {
+        Expr::Alias(mut alias) => {
+            alias.expr = Box::new(replace_arguments(*alias.expr, column_of));
+            Expr::Alias(alias)
+        }
+        Expr::AggregateFunction(mut call) => {
+            let params = &mut call.params;
+            params.args =
+                std::mem::take(&mut params.args).into_iter().map(&mut *column_of).collect();
+            params.filter = params.filter.take().map(|filter| Box::new(column_of(*filter)));
+            for sort in &mut params.order_by {
+                sort.expr = column_of(sort.expr.clone());
+            }
+            Expr::AggregateFunction(call)
+        }
+        other => other,
     }
 }
 

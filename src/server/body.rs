@@ -85,8 +85,7 @@ mod tests {
 
     #[test]
     fn a_small_body_cannot_unfold_without_end() {
-        let mut encoder =
-            flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(&vec![b' '; 100_000]).unwrap();
         let zipped = encoder.finish().unwrap();
         assert!(zipped.len() < 1_000);

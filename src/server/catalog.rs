@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::Response;
 use serde_json::{Map, Value};
 
 use super::error_response::{HttpResult, bytes_response, json_response};
@@ -97,7 +96,10 @@ pub(crate) async fn page(State(app): State<Arc<App>>) -> HttpResult {
          <style>body{font:16px/1.5 sans-serif;margin:2em}td,th{padding:0 1em 0 0;text-align:left}\
          </style><h1>Weir</h1><ul>",
     );
-    push(&mut html, format_args!("<li>HTTP: http://{}</li><li>TCP ingest: {}</li>", app.http, app.tcp));
+    push(
+        &mut html,
+        format_args!("<li>HTTP: http://{}</li><li>TCP ingest: {}</li>", app.http, app.tcp),
+    );
     html.push_str(
         "<li><a href=/v1/streams>streams</a>, <a href=/v1/queries>queries</a>, \
          <a href=/v1/sinks>sinks</a>, <a href=/metrics>metrics</a>, \

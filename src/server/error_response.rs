@@ -37,8 +37,8 @@ impl ErrorResponse {
     /// The path exists, the method does not.
     pub(crate) fn unknown_method(method: &str, path: &str) -> ErrorResponse {
         let message = format!("\"{path}\" does not answer {method}");
-        let error = Error::new(SqlState::PROTOCOL, message)
-            .with_hint("GET /openapi.json lists the calls.");
+        let error =
+            Error::new(SqlState::PROTOCOL, message).with_hint("GET /openapi.json lists the calls.");
         ErrorResponse::of(StatusCode::METHOD_NOT_ALLOWED, error)
     }
     /// The body's type is not one that the call reads.

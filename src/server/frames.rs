@@ -200,9 +200,7 @@ impl Frames {
             return Frame { kind: head.kind, next_offset, content };
         }
         match head.with_arrow(&self.hello.schema, batches) {
-            Ok(bytes) => {
-                Frame { kind: head.kind, next_offset, content: Content::ArrowIpc(bytes) }
-            }
+            Ok(bytes) => Frame { kind: head.kind, next_offset, content: Content::ArrowIpc(bytes) },
             Err(error) => {
                 self.ended = true;
                 error_frame(&error)

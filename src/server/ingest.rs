@@ -42,8 +42,7 @@ pub(crate) async fn rows(
     let bytes = body::read(&headers, body).await?;
 
     let spec = intake.decode_spec();
-    let decoded =
-        off_the_runtime(bytes.len(), || decode::decoder(format, spec).decode(&bytes, 1));
+    let decoded = off_the_runtime(bytes.len(), || decode::decoder(format, spec).decode(&bytes, 1));
     drop(bytes);
     if intake.rejects_requests() && !decoded.rejected.is_empty() {
         let errors = decoded.rejected.iter().take(ERRORS_MAX).map(row_error).collect();
@@ -68,9 +67,8 @@ pub(crate) async fn rows(
 /// How the rows come, by `Content-Type`; without one they are NDJSON.
 fn format_of(headers: &HeaderMap) -> HttpResult<Format> {
     let Some(named) = content_type(headers) else { return Ok(Format::NdJson) };
-    let without_header = || {
-        named.split(';').skip(1).any(|part| part.trim().eq_ignore_ascii_case("header=absent"))
-    };
+    let without_header =
+        || named.split(';').skip(1).any(|part| part.trim().eq_ignore_ascii_case("header=absent"));
     match media_type(named).as_str() {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Format::NdJson),
         "application/json" => Ok(Format::Json),
@@ -79,9 +77,8 @@ fn format_of(headers: &HeaderMap) -> HttpResult<Format> {
         ARROW_STREAM => Ok(Format::ArrowIpc),
         other => {
             let message = format!("rows cannot be read from content type \"{other}\"");
-            let hint = format!(
-                "Send application/x-ndjson, application/json, text/csv or {ARROW_STREAM}."
-            );
+            let hint =
+                format!("Send application/x-ndjson, application/json, text/csv or {ARROW_STREAM}.");
             let error = Error::new(SqlState::INVALID_PARAMETER, message).with_hint(hint);
             Err(ErrorResponse::unknown_media_type(error))
         }

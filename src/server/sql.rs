@@ -21,11 +21,7 @@ use crate::engine::StatementResult;
 use crate::error::{Error, SqlState};
 
 /// `POST /v1/sql`.
-pub(crate) async fn run(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Body,
-) -> HttpResult {
+pub(crate) async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> HttpResult {
     let text = statements(&headers, body::read(&headers, body).await?)?;
     let outcome = app.service.execute(&text).await;
     if let Some(error) = outcome.error {
@@ -135,8 +131,6 @@ fn write_results(results: &[StatementResult], out: &mut Vec<u8>) {
 
 /// `[{"name","type"}]`.
 pub(crate) fn columns_json(schema: &Schema) -> Value {
-    let column = |field: &Arc<arrow::datatypes::Field>| {
-        json!({"name": field.name(), "type": sql_type_name(field)})
-    };
+    let column = |field: &Arc<arrow::datatypes::Field>| json!({"name": field.name(), "type": sql_type_name(field)});
     Value::Array(schema.fields().iter().map(column).collect())
 }

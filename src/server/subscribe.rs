@@ -86,9 +86,9 @@ impl Parameters {
             from: match self.from.as_deref() {
                 None | Some("now") => SubscribeFrom::Now,
                 Some("earliest") => SubscribeFrom::Earliest,
-                Some(text) => SubscribeFrom::Offset(text.parse().map_err(|_| {
-                    wrong("from", text, "now, earliest or an offset")
-                })?),
+                Some(text) => SubscribeFrom::Offset(
+                    text.parse().map_err(|_| wrong("from", text, "now, earliest or an offset"))?,
+                ),
             },
             snapshot: match self.snapshot.as_deref() {
                 None | Some("false") => false,

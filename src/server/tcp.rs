@@ -93,9 +93,8 @@ async fn ingest(
         header = tokio::time::timeout(HEADER_WAIT, read_header(reader, &mut rows)) => header,
         () = app.shutdown.begun() => return Err(shutting_down()),
     };
-    let line = header.map_err(|_| {
-        tcp_header::wrong("the first line did not come in time".to_string())
-    })??;
+    let line = header
+        .map_err(|_| tcp_header::wrong("the first line did not come in time".to_string()))??;
     let header = tcp_header::parse(&line)?;
     let intake = app.service.stream(&header.stream)?;
     let connection = Connection::new(&header, &*intake, progress)?;
@@ -188,7 +187,8 @@ impl<'a> Connection<'a> {
 
     /// Reading stops while the disk is behind; then the client's own sending stops too.
     fn may_read(&self, rows: &Rows) -> bool {
-        self.in_flight.len() < IN_FLIGHT_MAX && rows.len() < READ_BYTES.saturating_add(rows.row_bytes_max())
+        self.in_flight.len() < IN_FLIGHT_MAX
+            && rows.len() < READ_BYTES.saturating_add(rows.row_bytes_max())
     }
 
     /// Decodes the whole rows that are there and puts them under way.

@@ -238,12 +238,14 @@ fn unit_weights(change: &Change) -> Result<Change, arrow::error::ArrowError> {
     if weights.values().iter().all(|weight| weight.abs() == 1) {
         return Ok(change.clone());
     }
-    let repeated = weights.values().iter().enumerate().flat_map(|(row, weight)| {
-        std::iter::repeat_n(row as u32, weight.unsigned_abs() as usize)
-    });
+    let repeated =
+        weights.values().iter().enumerate().flat_map(|(row, weight)| {
+            std::iter::repeat_n(row as u32, weight.unsigned_abs() as usize)
+        });
     let indices = arrow::array::UInt32Array::from_iter_values(repeated);
     let mut change = change.take(&indices)?;
-    let signs = change.weights.iter().flat_map(|weights| weights.values().iter().map(|w| w.signum()));
+    let signs =
+        change.weights.iter().flat_map(|weights| weights.values().iter().map(|w| w.signum()));
     change.weights = Some(Int64Array::from_iter_values(signs));
     Ok(change)
 }

@@ -117,11 +117,27 @@ async fn every_kind_of_window_answers_as_a_select_over_the_same_rows_does() {
     ok(&engine, CLICKS).await;
     let windows = [
         ("tumble", "TUMBLE(clicks, at, INTERVAL '10' SECOND)", "window_start, window_end"),
-        ("hop", "HOP(clicks, at, INTERVAL '7' SECOND, INTERVAL '10' SECOND)", "window_start, window_end"),
-        ("cumulate", "CUMULATE(clicks, at, INTERVAL '5' SECOND, INTERVAL '20' SECOND)", "window_start, window_end"),
-        ("session", "SESSION(clicks, at, INTERVAL '4' SECOND, PARTITION => url)", "window_start, window_end, url"),
+        (
+            "hop",
+            "HOP(clicks, at, INTERVAL '7' SECOND, INTERVAL '10' SECOND)",
+            "window_start, window_end",
+        ),
+        (
+            "cumulate",
+            "CUMULATE(clicks, at, INTERVAL '5' SECOND, INTERVAL '20' SECOND)",
+            "window_start, window_end",
+        ),
+        (
+            "session",
+            "SESSION(clicks, at, INTERVAL '4' SECOND, PARTITION => url)",
+            "window_start, window_end, url",
+        ),
         ("counted", "COUNT_WINDOW(clicks, 3, PARTITION => url)", "window_id, url"),
-        ("marked", "PUNCTUATION_WINDOW(clicks, PARTITION => url, END => user_id % 5 = 0)", "window_id, window_reason, url"),
+        (
+            "marked",
+            "PUNCTUATION_WINDOW(clicks, PARTITION => url, END => user_id % 5 = 0)",
+            "window_id, window_reason, url",
+        ),
     ];
     for (name, window, keys) in windows {
         ok(
@@ -130,7 +146,11 @@ async fn every_kind_of_window_answers_as_a_select_over_the_same_rows_does() {
                 "CREATE CONTINUOUS QUERY {name} AS SELECT {keys}, count(*) AS n, sum(user_id) AS s,
                  min(user_id) AS lo, avg(user_id) AS mean, count(DISTINCT url) AS urls
                  FROM {window} GROUP BY {keys}{}",
-                if keys.contains("window_end") || keys.contains("window_id") { "" } else { ", window_end" }
+                if keys.contains("window_end") || keys.contains("window_id") {
+                    ""
+                } else {
+                    ", window_end"
+                }
             ),
         )
         .await;
@@ -138,12 +158,16 @@ async fn every_kind_of_window_answers_as_a_select_over_the_same_rows_does() {
     let mut values = Vec::new();
     for i in 0..60 {
         let second = i * 7 % 60;
-        values.push(format!("('/{}', {i}, TIMESTAMP '2026-01-01 00:00:00' + INTERVAL '{}' SECOND)", i % 3, i / 2 + second % 4));
+        values.push(format!(
+            "('/{}', {i}, TIMESTAMP '2026-01-01 00:00:00' + INTERVAL '{}' SECOND)",
+            i % 3,
+            i / 2 + second % 4
+        ));
     }
     ok(&engine, &format!("INSERT INTO clicks VALUES {}; FLUSH", values.join(", "))).await;
     ok(&engine, "PUNCTUATE clicks WHERE at < TIMESTAMP '2030-01-01 00:00:00'; FLUSH").await;
     for (name, window, keys) in windows {
-        let order = "ORDER BY ALL";
+        let order = "ORDER BY 1, 2, 3, 4";
         let continuous = rows(&engine, &format!("SELECT * FROM {name} {order}")).await;
         let once = rows(
             &engine,

@@ -109,13 +109,10 @@ fn replace(plan: LogicalPlan, node: &LogicalPlan, scan: &LogicalPlan) -> Result<
 /// A scan of the rows under the node's own column names and qualifiers.
 fn scan_of(node: &LogicalPlan, rows: RecordBatch) -> Result<LogicalPlan> {
     let name = TableReference::bare("__rows");
-    let numbered: Vec<Field> = rows
-        .schema()
-        .fields()
-        .iter()
-        .enumerate()
-        .map(|(i, field)| Field::clone(field).with_name(format!("c{i}")).with_nullable(true))
-        .collect();
+    // Nodes above were typed by the node's own fields: nullability and metadata must stay.
+    let fields = node.schema().fields().iter().enumerate();
+    let numbered: Vec<Field> =
+        fields.map(|(i, field)| Field::clone(field).with_name(format!("c{i}"))).collect();
     let schema = Arc::new(Schema::new(numbered));
     let rows = RecordBatch::try_new(Arc::clone(&schema), rows.columns().to_vec())?;
     let table = MemTable::try_new(schema, vec![vec![rows]])?;
