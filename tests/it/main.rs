@@ -5,3 +5,8 @@
 mod docs;
 mod engine;
 mod tidy;
+mod data_questions;
+mod demo;
+mod engine;
+mod queries;
+mod recordings;
