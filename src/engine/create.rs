@@ -242,6 +242,7 @@ impl Engine {
             written_watermark: i64::MIN,
             write_progress: false,
             memory_limit: u64::MAX,
+            step_rows: self.settings.step_rows,
         })
     }
 }

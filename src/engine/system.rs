@@ -123,7 +123,7 @@ fn streams(registry: &Registry) -> Vec<ArrayRef> {
         counts(streams.iter().map(|s| Some(s.log.visible().offset))),
         counts(streams.iter().map(|s| Some(s.log.start().offset))),
         counts(streams.iter().map(|s| Some(s.rows_rejected.load(Ordering::Relaxed)))),
-        times(streams.iter().map(|s| s.log.last_watermark())),
+        times(streams.iter().map(|s| s.watermark.load(Ordering::Relaxed))),
         texts(streams.iter().map(|s| Some(durability(s.definition.durability)))),
         counts(streams.iter().map(|s| Some(s.log.bytes()))),
     ]

@@ -10,3 +10,4 @@ mod demo;
 mod engine;
 mod queries;
 mod recordings;
+mod scripts;
