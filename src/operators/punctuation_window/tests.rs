@@ -37,6 +37,7 @@ fn spec(window: Window, starts: bool, emit: EmitSpec) -> PunctuationWindowSpec {
         partition_names: Vec::new(),
         keys: vec![K, U],
         aggregates: aggregates(),
+        row_filter: None,
         emit,
         input_schema: input_schema(),
         schema: output_schema(&columns, &[K, U]),

@@ -24,6 +24,7 @@ fn operator(window: SessionWindow, keys: &[usize], emit: EmitSpec) -> Trial<Sess
         partition: vec![K],
         keys: keys.to_vec(),
         aggregates: aggregates(),
+        row_filter: None,
         emit,
         input_schema: input_schema(),
         schema: output_schema(&columns, keys),
