@@ -20,7 +20,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 const RETENTION_ROUNDS: u64 = 600;
 
 impl Engine {
-    /// Writes the ticks that are due now, and gives the number of streams that got one.
+    /// Writes the ticks that are due now, waits until they stand in the logs, and gives the number
+    /// of streams that got one. Blocks: not for the threads of an async runtime.
     ///
     /// # Errors
     /// The log's.
@@ -41,10 +42,17 @@ impl Engine {
         let streams: Vec<Arc<StreamState>> =
             due.iter().filter_map(|name| registry.streams.get(name).map(Arc::clone)).collect();
         drop(registry);
+        let (written, answers) = std::sync::mpsc::channel();
         for stream in &streams {
             let watermark = idle_watermark(stream, now).unwrap_or(i64::MIN);
             let tick = NewFrame { kind: FrameKind::Tick, batch: None, watermark, meta: vec![] };
-            stream.appender.submit(vec![tick], |_| {});
+            let written = written.clone();
+            // Whoever waits may be gone already when the engine stops.
+            stream.appender.submit(vec![tick], move |appended| drop(written.send(appended)));
+        }
+        drop(written);
+        for appended in answers {
+            appended?;
         }
         Ok(streams.len())
     }
@@ -128,7 +136,7 @@ fn idle_watermark(stream: &StreamState, now: i64) -> Option<i64> {
     let timeout = stream.definition.idle_timeout?;
     stream.definition.watermark.as_ref()?;
     let last = stream.last_arrival.load(Ordering::Relaxed);
-    let watermark = stream.log.last_watermark();
+    let watermark = stream.watermark.load(Ordering::Relaxed);
     if last == i64::MIN || watermark == i64::MIN || now.saturating_sub(last) < timeout {
         return None;
     }

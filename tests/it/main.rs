@@ -1,7 +1,11 @@
 //! One binary for all integration tests.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod data_questions;
 mod demo;
+mod docs;
 mod engine;
 mod queries;
 mod recordings;
+mod scripts;
+mod tidy;
