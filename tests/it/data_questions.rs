@@ -8,6 +8,8 @@
 //! Recordings that may not be shipped are looked for beside the project; without them their test says
 //! so and ends.
 
+#![expect(clippy::too_many_lines, reason = "a question stands beside its known answer")]
+
 use std::fs::File;
 use std::io::Read;
 
