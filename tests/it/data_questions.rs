@@ -8,6 +8,13 @@
 //! Recordings that may not be shipped are looked for beside the project; without them their test says
 //! so and ends.
 
+#![expect(clippy::too_many_lines, reason = "a question stands beside its known answer")]
+
+use std::fs::File;
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+
 use crate::recordings::{Lab, beside, shipped};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,10 +25,10 @@ async fn web_log() {
     let times = "SELECT ts FROM weblog ORDER BY _offset";
     let bounds = ["", " - INTERVAL '10' SECOND", " - INTERVAL '30' SECOND"];
     lab.bounds("TIMESTAMP", times, &bounds).await;
-    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late),
+    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late) AS lost_0,
         (SELECT max(date_part('epoch', highest) - date_part('epoch', ts)) FROM (SELECT ts, max(ts) OVER
-            (ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest FROM weblog)),
-        (SELECT count(*) FROM bound_1 WHERE _late), (SELECT count(*) FROM bound_2 WHERE _late)";
+            (ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest FROM weblog)) AS worst,
+        (SELECT count(*) FROM bound_1 WHERE _late) AS lost_1, (SELECT count(*) FROM bound_2 WHERE _late) AS lost_2";
     lab.check(
         "disorder of the web log",
         sql,
@@ -203,11 +210,11 @@ async fn network_flows() {
         " - INTERVAL '60' MINUTE",
     ];
     lab.bounds("TIMESTAMP", times, &bounds).await;
-    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late),
+    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late) AS lost_0,
         (SELECT round(max(highest - ts), 3) FROM (SELECT ts, max(ts) OVER
-            (ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest FROM conn)),
-        (SELECT count(*) FROM bound_1 WHERE _late), (SELECT count(*) FROM bound_2 WHERE _late),
-        (SELECT count(*) FROM bound_3 WHERE _late), (SELECT count(*) FROM bound_4 WHERE _late)";
+            (ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest FROM conn)) AS worst,
+        (SELECT count(*) FROM bound_1 WHERE _late) AS lost_1, (SELECT count(*) FROM bound_2 WHERE _late) AS lost_2,
+        (SELECT count(*) FROM bound_3 WHERE _late) AS lost_3, (SELECT count(*) FROM bound_4 WHERE _late) AS lost_4";
     lab.check(
         "disorder of connections",
         sql,
@@ -276,7 +283,7 @@ async fn routes() {
 "#,
     )
     .await;
-    let sql = "SELECT minute, prefix, n FROM flapping ORDER BY minute, n DESC, prefix DESC";
+    let sql = "SELECT minute, prefix, n FROM flapping ORDER BY minute, n DESC, prefix";
     lab.check(
         "flapping prefixes",
         sql,
@@ -364,11 +371,11 @@ async fn name_lookups() {
     ];
     lab.bounds("TIMESTAMP", "SELECT ts FROM dns ORDER BY _offset", &bounds).await;
     // Times here have microseconds; the source has nanoseconds.
-    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late),
-        (SELECT round(max(date_part('epoch', highest - ts)), 3) FROM (SELECT ts, max(ts) OVER
-            (ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest FROM dns)),
-        (SELECT count(*) FROM bound_1 WHERE _late), (SELECT count(*) FROM bound_2 WHERE _late),
-        (SELECT count(*) FROM bound_3 WHERE _late), (SELECT count(*) FROM bound_4 WHERE _late)";
+    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late) AS lost_0,
+        (SELECT round(max(CAST(highest AS BIGINT) - CAST(ts AS BIGINT)) / 1000000.0, 3) FROM (SELECT ts, max(ts) OVER
+            (ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest FROM dns)) AS worst,
+        (SELECT count(*) FROM bound_1 WHERE _late) AS lost_1, (SELECT count(*) FROM bound_2 WHERE _late) AS lost_2,
+        (SELECT count(*) FROM bound_3 WHERE _late) AS lost_3, (SELECT count(*) FROM bound_4 WHERE _late) AS lost_4";
     lab.check(
         "disorder of lookups",
         sql,
@@ -491,10 +498,10 @@ async fn token_trades() {
     .await;
     let times = "SELECT ts FROM blocks ORDER BY _offset";
     lab.bounds("BIGINT", times, &["", " - 600", " - 3600"]).await;
-    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late),
+    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late) AS lost_0,
         (SELECT max(highest - ts) FROM (SELECT ts, max(ts) OVER
-            (ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest FROM blocks)),
-        (SELECT count(*) FROM bound_1 WHERE _late), (SELECT count(*) FROM bound_2 WHERE _late)";
+            (ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest FROM blocks)) AS worst,
+        (SELECT count(*) FROM bound_1 WHERE _late) AS lost_1, (SELECT count(*) FROM bound_2 WHERE _late) AS lost_2";
     lab.check(
         "disorder of blocks",
         sql,
@@ -719,12 +726,12 @@ async fn flights() {
     let bounds =
         ["", " - INTERVAL '15' MINUTE", " - INTERVAL '60' MINUTE", " - INTERVAL '180' MINUTE"];
     lab.bounds("TIMESTAMP", "SELECT sched_dep FROM flights ORDER BY _offset", &bounds).await;
-    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late),
+    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late) AS lost_0,
         (SELECT max(date_part('epoch', highest) - date_part('epoch', t)) / 60 FROM (SELECT sched_dep AS t,
             max(sched_dep) OVER (ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest
-            FROM flights)),
-        (SELECT count(*) FROM bound_1 WHERE _late), (SELECT count(*) FROM bound_2 WHERE _late),
-        (SELECT count(*) FROM bound_3 WHERE _late)";
+            FROM flights)) AS worst,
+        (SELECT count(*) FROM bound_1 WHERE _late) AS lost_1, (SELECT count(*) FROM bound_2 WHERE _late) AS lost_2,
+        (SELECT count(*) FROM bound_3 WHERE _late) AS lost_3";
     lab.check(
         "disorder of flights",
         sql,
@@ -823,11 +830,11 @@ async fn earthquakes() {
     .await;
     let times = "SELECT time FROM quakes ORDER BY _offset";
     lab.bounds("BIGINT", times, &["", " - 3600000", " - 86400000", " - 259200000"]).await;
-    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late),
+    let sql = "SELECT (SELECT count(*) FROM bound_0 WHERE _late) AS lost_0,
         (SELECT round(max(highest - time) / 3600000.0, 4) FROM (SELECT time, max(time) OVER
-            (ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest FROM quakes)),
-        (SELECT count(*) FROM bound_1 WHERE _late), (SELECT count(*) FROM bound_2 WHERE _late),
-        (SELECT count(*) FROM bound_3 WHERE _late)";
+            (ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest FROM quakes)) AS worst,
+        (SELECT count(*) FROM bound_1 WHERE _late) AS lost_1, (SELECT count(*) FROM bound_2 WHERE _late) AS lost_2,
+        (SELECT count(*) FROM bound_3 WHERE _late) AS lost_3";
     lab.check(
         "disorder of earthquakes",
         sql,
@@ -932,7 +939,14 @@ async fn auctions() {
              WHERE bidder IS NOT NULL GROUP BY bidder;",
     )
     .await;
-    lab.feed("log", &log).await;
+    // Sixteen records hold NaN, which is no JSON: they are refused, and counted, until mended.
+    lab.run("CREATE STREAM as_recorded (kind TEXT)").await;
+    assert_eq!(lab.feed("as_recorded", &log).await, (11_293, 16));
+    let mut text = String::new();
+    GzDecoder::new(File::open(log).unwrap()).read_to_string(&mut text).unwrap();
+    let mended = lab.directory.path().join("log.ndjson");
+    std::fs::write(&mended, text.replace(":NaN}", ":null}")).unwrap();
+    assert_eq!(lab.feed("log", &mended).await, (11_309, 0));
     lab.feed("bids", &bids).await;
     lab.feed("auctions", &auctions).await;
     lab.run("FLUSH").await;
@@ -1084,8 +1098,7 @@ async fn invoices() {
 "#,
     )
     .await;
-    let sql =
-        "SELECT CAST(day AS DATE), invoices, round(revenue, 2) FROM days ORDER BY day LIMIT 5";
+    let sql = "SELECT CAST(day AS DATE) AS date, invoices, round(revenue, 2) FROM days ORDER BY day LIMIT 5";
     lab.check(
         "revenue per day",
         sql,
@@ -1341,7 +1354,7 @@ async fn mentions() {
     .await;
     lab.feed("mentions", &shipped("twitter_volume.csv.gz")).await;
     lab.run("PUNCTUATE mentions WHERE time < TIMESTAMP '2015-05-01'; FLUSH").await;
-    let sql = "SELECT CAST(day AS DATE), symbol, mentions FROM days
+    let sql = "SELECT CAST(day AS DATE) AS date, symbol, mentions FROM days
         WHERE day >= TIMESTAMP '2015-03-02' AND day < TIMESTAMP '2015-03-07' ORDER BY day, symbol";
     lab.check(
         "mentions per day",

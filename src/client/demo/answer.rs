@@ -69,10 +69,15 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Answer {
+    /// The lines of the table without borders.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.table(presets::NOTHING).lines().map(|line| line.trim_end().to_string()).collect()
+    }
+
+    fn table(&self, preset: &str) -> Table {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(&self.columns);
+        table.load_preset(preset).set_header(&self.columns);
         for row in &self.rows {
             // What a stranger put into a recording must not steer the terminal.
             let visible = |cell: &String| -> String {
@@ -86,7 +91,13 @@ impl fmt::Display for Answer {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        write!(f, "{table}")
+        table
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.table(presets::UTF8_BORDERS_ONLY))
     }
 }
 

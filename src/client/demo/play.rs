@@ -26,19 +26,22 @@ const ROWS_SHOWN: usize = 12;
 /// The database that the sink of the examples writes.
 const DATABASE: &str = "hourly_hits.sqlite";
 
+/// Width of the left one of two answers.
+const LEFT_WIDTH: usize = 42;
+
 /// What is shown while the recordings run.
 const LIVE: [(&str, &str); 4] = [
     (
         "paths asked for most, now",
-        "SELECT path, hits FROM top_paths ORDER BY hits DESC, path LIMIT 5",
+        "SELECT path, hits FROM top_paths ORDER BY hits DESC, path LIMIT 4",
     ),
     (
         "the latest hours that closed",
         "SELECT hour, hits, clients FROM hourly_hits ORDER BY hour DESC LIMIT 4",
     ),
     (
-        "the longest editing sessions that ended",
-        "SELECT \"user\", edits, window_start FROM edit_sessions ORDER BY edits DESC LIMIT 4",
+        "longest editing sessions",
+        "SELECT \"user\", edits FROM edit_sessions ORDER BY edits DESC LIMIT 4",
     ),
     (
         "children per year",
@@ -175,9 +178,19 @@ impl Show<'_> {
     /// The answers as they stand.
     async fn live(&self) -> Result<String> {
         let mut text = String::new();
-        for (title, sql) in LIVE {
-            let answer = self.execute(sql).await?;
-            text.push_str(&format!("{title}\n{answer}\n"));
+        // Two beside each other, so that a small terminal holds them all.
+        for pair in LIVE.chunks(2) {
+            let mut columns = [vec![], vec![]];
+            for (column, (title, sql)) in columns.iter_mut().zip(pair) {
+                column.push(format!(" {title}"));
+                column.extend(self.execute(sql).await?.lines());
+            }
+            let [left, right] = columns;
+            for line in 0..left.len().max(right.len()) {
+                let cell = |column: &[String]| column.get(line).cloned().unwrap_or_default();
+                text.push_str(&format!("{:<LEFT_WIDTH$}{}\n", cell(&left), cell(&right)));
+            }
+            text.push('\n');
         }
         Ok(text)
     }
