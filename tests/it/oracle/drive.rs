@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
     }
 
     /// Runs the case. `dropped`: the rows that a reference answer leaves out, where one is wanted.
-    pub(super) async fn outcome(mut self, dropped: Option<&Dropped>) -> Result<Outcome, String> {
+    pub(super) async fn outcome(&mut self, dropped: Option<&Dropped>) -> Result<Outcome, String> {
         let case = self.case;
         for stream in 0..case.streams() {
             self.execute(&case.create_stream(stream)).await?;

@@ -10,6 +10,8 @@ mod generate;
 mod naive;
 mod rng;
 
+pub(crate) use rng::Rng;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -34,8 +36,12 @@ fn run(case: &Case, seed: u64, reference: bool) -> Result<Outcome, String> {
         .map_err(|error| error.to_string())?;
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let dropped = naive::dropped_rows(case);
+    // Made and dropped outside: an engine may hold a runtime of its own.
+    let mut run = {
+        let _inside = runtime.enter();
+        Run::new(case, directory.path(), seed)?
+    };
     let work = async {
-        let run = Run::new(case, directory.path(), seed)?;
         let outcome = run.outcome(reference.then_some(&dropped));
         match tokio::time::timeout(PATIENCE, outcome).await {
             Ok(outcome) => outcome,
@@ -43,6 +49,7 @@ fn run(case: &Case, seed: u64, reference: bool) -> Result<Outcome, String> {
         }
     };
     let outcome = runtime.block_on(work);
+    drop(run);
     runtime.shutdown_background();
     outcome
 }
