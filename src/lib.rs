@@ -16,6 +16,7 @@ pub mod log;
 pub mod operators;
 pub mod pipeline;
 pub mod planner;
+pub mod script;
 pub mod server;
 pub mod sinks;
 pub mod sql;

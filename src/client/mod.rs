@@ -1,1 +1,3 @@
-//! Talks to a server from a terminal.
+//! Talks to people: the job that shows Weir at work.
+
+pub mod demo;

@@ -30,6 +30,9 @@ use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
 use crate::views::changelog::{Changelog, EntryMeta, Layout};
 use crate::views::result_view::ResultView;
 
+/// Bytes of a changelog's newest entries that are kept in memory; there may be many changelogs.
+const TAIL_BYTES: usize = 8 << 20;
+
 impl Engine {
     /// Whether the name is free; `Ok(false)` when it is taken and IF NOT EXISTS says that is fine.
     pub(super) fn name_is_free(&self, name: &str, if_not_exists: bool, kind: Kind) -> Result<bool> {
@@ -162,11 +165,11 @@ impl Engine {
             Arc::clone(&self.storage),
             &format!("queries/{}", record.id),
             layout.log_schema(&plan.schema),
-            LogOptions { durability, ..LogOptions::default() },
+            LogOptions { durability, tail_bytes: TAIL_BYTES, ..LogOptions::default() },
             Arc::clone(&self.sequencer),
         )?;
         let changelog = Arc::new(Changelog::new(Arc::new(log), Arc::clone(&plan.schema), layout));
-        let run = self.run_of(&registry, &plan, &record, &changelog, durability)?;
+        let run = self.run_of(&registry, &plan, &record, &changelog)?;
         let logical_time = has_logical_time(&registry, &plan);
         drop(registry);
         let run = QueryRun { memory_limit: options.memory_limit, ..run };
@@ -208,7 +211,6 @@ impl Engine {
         plan: &PhysicalPlan,
         record: &Record,
         changelog: &Arc<Changelog>,
-        durability: Durability,
     ) -> Result<QueryRun> {
         let (graph, specs) = build(plan)?;
         let inputs = specs
@@ -232,7 +234,7 @@ impl Engine {
             replay: recorded_entries(changelog)?,
             changelog: Arc::clone(changelog),
             sequencer: Arc::clone(&self.sequencer),
-            sync: durability == Durability::Durable,
+            sync: changelog.log().durability() == Durability::Durable,
             read_punctuation: Arc::new(move |relation, bytes| {
                 let (_, schema) = schemas.iter().find(|(name, _)| name == relation)?;
                 read_punctuation(schema, bytes)
@@ -240,6 +242,7 @@ impl Engine {
             written_watermark: i64::MIN,
             write_progress: false,
             memory_limit: u64::MAX,
+            step_rows: self.settings.step_rows,
         })
     }
 }
@@ -299,7 +302,7 @@ fn has_logical_time(registry: &Registry, plan: &PhysicalPlan) -> bool {
 }
 
 /// A query's answers are as durable as the most durable of its inputs.
-pub(super) fn durability_of(registry: &Registry, plan: &PhysicalPlan) -> Durability {
+fn durability_of(registry: &Registry, plan: &PhysicalPlan) -> Durability {
     let rank = |durability: Durability| match durability {
         Durability::Memory => 0,
         Durability::Written => 1,

@@ -51,6 +51,8 @@ pub struct EngineSettings {
     pub select_rows: usize,
     /// How long a SELECT may take, in microseconds.
     pub select_time: i64,
+    /// Rows that a step of a query takes at most; a frame is never cut.
+    pub step_rows: usize,
 }
 
 impl EngineSettings {
@@ -64,6 +66,7 @@ impl EngineSettings {
             select_memory: 256 << 20,
             select_rows: 10_000_000,
             select_time: 60 * crate::time::SECOND,
+            step_rows: 65_536,
         }
     }
 }

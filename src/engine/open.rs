@@ -1,7 +1,7 @@
 //! Opens an engine over a data directory, and brings back everything that was there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -161,6 +161,9 @@ impl Engine {
             Some(watermark) => stored_watermark(&log, watermark)?,
             None => i64::MIN,
         };
+        let standing_at_open = standing;
+        let shown = Arc::new(AtomicI64::new(standing));
+        let moved = Arc::clone(&shown);
         let watermark = definition.watermark.clone();
         // Runs on the writer's thread, in log order: the watermark of a row is that of the rows before.
         let prepare = move |frame: &mut NewFrame| {
@@ -179,12 +182,15 @@ impl Engine {
                     frame.watermark = standing;
                 }
             }
+            moved.store(standing, Ordering::Relaxed);
             Admission::Append
         };
         let name = format!("log-{}", definition.name);
         let appender = Appender::start(Arc::clone(&log), &name, QUEUE, Box::new(prepare))
             .map_err(|e| io(&self.settings, &e))?;
         let promises = self.stored_punctuations(&definition, &log)?;
+        // Time while nobody could send is no silence of the senders: idleness begins afresh.
+        let last_arrival = if standing_at_open == i64::MIN { i64::MIN } else { self.clock.now() };
         Ok(Arc::new(StreamState {
             full_schema: Arc::new(with_hidden(&definition.schema)),
             decode_spec: StreamState::decode_spec(&definition),
@@ -193,7 +199,8 @@ impl Engine {
             log,
             appender,
             punctuations: tokio::sync::RwLock::new(promises),
-            last_arrival: std::sync::atomic::AtomicI64::new(i64::MIN),
+            last_arrival: AtomicI64::new(last_arrival),
+            watermark: shown,
             rows_rejected: std::sync::atomic::AtomicU64::new(0),
             idle_base: Mutex::new(None),
         }))

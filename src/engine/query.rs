@@ -161,11 +161,12 @@ impl QueryState {
                 return Next::Wait;
             }
         };
+        // Before the figures say that the rows are processed: after FLUSH the reports are there.
+        self.reports.late_rows(&self.name, &report.late);
+        self.reports.rejected_rows(&self.name, &report.rejected);
         self.record_step(run, &report);
         let again = report.progressed || has_more(run);
         drop(guard);
-        self.reports.late_rows(&self.name, &report.late);
-        self.reports.rejected_rows(&self.name, &report.rejected);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();
         if again { Next::Again } else { Next::Wait }

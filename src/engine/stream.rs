@@ -48,6 +48,8 @@ pub(super) struct StreamState {
     pub punctuations: tokio::sync::RwLock<Vec<Punctuation>>,
     /// Processing time of the last append.
     pub last_arrival: AtomicI64,
+    /// The watermark after the last row; `i64::MIN` while there is none.
+    pub watermark: Arc<AtomicI64>,
     pub rows_rejected: AtomicU64,
     /// Last arrival and the watermark then, while the stream is idle.
     pub idle_base: parking_lot::Mutex<Option<(i64, i64)>>,
@@ -127,10 +129,13 @@ impl StreamState {
                 }
             }
         }
-        if !promises.is_empty() {
+        if !promises.is_empty() || !decoded.punctuations.is_empty() {
             for row in 0..rows {
+                // A promise inside the request binds the rows behind it, as if they came later.
+                let inside = decoded.punctuations.iter().filter(|(at, _)| *at <= row);
+                let given = promises.iter().chain(inside.map(|(_, promise)| promise));
                 if bad.iter().all(|(other, ..)| *other != row)
-                    && breaks_promise(&decoded.batch, row, promises)?
+                    && breaks_promise(&decoded.batch, row, given)?
                 {
                     let message = "row matches a punctuation that was given before".to_string();
                     bad.push((row, SqlState::BEHIND_PUNCTUATION, message));
@@ -180,7 +185,11 @@ impl StreamState {
     }
 }
 
-fn breaks_promise(batch: &RecordBatch, row: usize, promises: &[Punctuation]) -> Result<bool> {
+fn breaks_promise<'a>(
+    batch: &RecordBatch,
+    row: usize,
+    promises: impl Iterator<Item = &'a Punctuation>,
+) -> Result<bool> {
     let schema = batch.schema();
     for promise in promises {
         let mut matches = !promise.columns.is_empty();

@@ -11,13 +11,17 @@ use std::time::Duration;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::error::Result;
-use crate::log::frame::{FrameKind, NewFrame};
+use crate::log::frame::{FrameKind, NewFrame, Position};
+use crate::log::retention::RetentionRequest;
 
 /// How often the timer looks.
 const PERIOD: Duration = Duration::from_millis(100);
+/// Rounds of the timer between two looks at retention: a minute.
+const RETENTION_ROUNDS: u64 = 600;
 
 impl Engine {
-    /// Writes the ticks that are due now, and gives the number of streams that got one.
+    /// Writes the ticks that are due now, waits until they stand in the logs, and gives the number
+    /// of streams that got one. Blocks: not for the threads of an async runtime.
     ///
     /// # Errors
     /// The log's.
@@ -38,10 +42,17 @@ impl Engine {
         let streams: Vec<Arc<StreamState>> =
             due.iter().filter_map(|name| registry.streams.get(name).map(Arc::clone)).collect();
         drop(registry);
+        let (written, answers) = std::sync::mpsc::channel();
         for stream in &streams {
             let watermark = idle_watermark(stream, now).unwrap_or(i64::MIN);
             let tick = NewFrame { kind: FrameKind::Tick, batch: None, watermark, meta: vec![] };
-            stream.appender.submit(vec![tick], |_| {});
+            let written = written.clone();
+            // Whoever waits may be gone already when the engine stops.
+            stream.appender.submit(vec![tick], move |appended| drop(written.send(appended)));
+        }
+        drop(written);
+        for appended in answers {
+            appended?;
         }
         Ok(streams.len())
     }
@@ -60,16 +71,59 @@ impl Engine {
         streams
     }
 
+    /// Removes what is past its retention and needed by no query, and gives the number of streams
+    /// that lost something. A query needs its inputs from where it began: it recovers by replay.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn run_retention(&self) -> Result<usize> {
+        let now = self.clock.now();
+        let streams: Vec<Arc<StreamState>> =
+            self.registry.read().streams.values().map(Arc::clone).collect();
+        let mut trimmed = 0;
+        for stream in streams {
+            let needed_from = self.needed_from(&stream.definition.name);
+            let removed = stream.log.retain(RetentionRequest {
+                older_than_ingest_time: Some(now.saturating_sub(stream.definition.retention)),
+                max_bytes: stream.definition.retention_bytes,
+                needed_from,
+            })?;
+            trimmed += usize::from(removed.frames > 0);
+        }
+        Ok(trimmed)
+    }
+
+    /// The earliest position of a stream that a running query would replay from.
+    fn needed_from(&self, stream: &str) -> Option<Position> {
+        let registry = self.registry.read();
+        let running = registry.queries.values().filter(|query| query.is_running());
+        running
+            .flat_map(|query| {
+                let starts = query.record.lock().start.clone();
+                query.sources().into_iter().zip(starts).collect::<Vec<_>>()
+            })
+            .filter(|(name, _)| &**name == stream)
+            .map(|(_, (frame, offset))| Position { frame, offset })
+            .min()
+    }
+
     /// Starts the thread that drives the timers.
     pub(super) fn start_timer(self: &Arc<Engine>) {
         let engine = Arc::downgrade(self);
         let stopping = Arc::clone(&self.stopping);
         let thread = std::thread::Builder::new().name("timer".into()).spawn(move || {
+            let mut rounds: u64 = 0;
             while !stopping.load(Ordering::Relaxed) {
                 std::thread::park_timeout(PERIOD);
                 let Some(engine) = engine.upgrade() else { return };
                 if let Err(error) = engine.run_timers() {
                     tracing::warn!("timer: {}", error.message());
+                }
+                rounds += 1;
+                if rounds.is_multiple_of(RETENTION_ROUNDS)
+                    && let Err(error) = engine.run_retention()
+                {
+                    tracing::warn!("retention: {}", error.message());
                 }
             }
         });
@@ -82,7 +136,7 @@ fn idle_watermark(stream: &StreamState, now: i64) -> Option<i64> {
     let timeout = stream.definition.idle_timeout?;
     stream.definition.watermark.as_ref()?;
     let last = stream.last_arrival.load(Ordering::Relaxed);
-    let watermark = stream.log.last_watermark();
+    let watermark = stream.watermark.load(Ordering::Relaxed);
     if last == i64::MIN || watermark == i64::MIN || now.saturating_sub(last) < timeout {
         return None;
     }

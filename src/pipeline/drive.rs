@@ -22,8 +22,8 @@ use crate::pipeline::source::Source;
 use crate::time::EventTime;
 use crate::views::changelog::{Changelog, EntryMeta, Frontier};
 
-/// Rows that a step takes at most; enough to make a step's own cost small.
-const STEP_ROWS: usize = 65_536;
+/// Rows read from a log at a time.
+const READ_ROWS: usize = 65_536;
 
 /// Reads punctuations back from a frame's meta.
 pub type ReadPunctuation = Arc<dyn Fn(&str, &[u8]) -> Option<Punctuation> + Send + Sync>;
@@ -76,6 +76,8 @@ pub struct QueryRun {
     pub write_progress: bool,
     /// Bytes of state at which the query stops.
     pub memory_limit: u64,
+    /// Rows that a step takes at most; enough to make a step's own cost small.
+    pub step_rows: usize,
 }
 
 impl QueryRun {
@@ -135,7 +137,7 @@ impl QueryRun {
         let complete = self.sequencer.complete_through();
         let single = self.inputs.len() == 1;
         let mut taken = 0;
-        while taken < STEP_ROWS {
+        while taken < self.step_rows {
             let mut next: Option<(u64, usize)> = None;
             for index in 0..self.inputs.len() {
                 let target = until.map(|frontier| frontier[index].frame);
@@ -166,7 +168,7 @@ impl QueryRun {
             return Ok(None);
         }
         if input.ready.is_empty() && input.source.log().visible().frame > input.position.frame {
-            let frames = input.source.log().read(input.position, STEP_ROWS)?;
+            let frames = input.source.log().read(input.position, READ_ROWS)?;
             input.ready.extend(frames);
         }
         Ok(input.ready.front().map(|frame| frame.sequence))

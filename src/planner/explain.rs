@@ -6,6 +6,7 @@ use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::operators::window_aggregate::WindowSource;
 use crate::planner::physical::{Node, PhysicalPlan, StateBound};
+use crate::windows::spec::{Span, TimeWindow, TimeWindowKind};
 
 /// The operator's name in EXPLAIN, metrics and `weir.operators`.
 pub fn node_name(node: &Node) -> &'static str {
@@ -92,10 +93,13 @@ fn describe(plan: &PhysicalPlan) -> String {
         }
         Node::Unnest(_) | Node::Union => String::new(),
         Node::Delay(delay) => format!("watermark - {}", duration(*delay)),
-        Node::WindowAssign(spec) => format!("{:?}", spec.window.kind),
+        Node::WindowAssign(spec) => window_text(&spec.window, is_timed(plan, spec.time_column)),
         Node::WindowAggregate(spec) => {
             let window = match &spec.window {
-                WindowSource::Time(window) => format!("{:?}", window.kind),
+                WindowSource::Time(window) => {
+                    let timed = spec.time_column.is_none_or(|column| is_timed(plan, column));
+                    window_text(window, timed)
+                }
                 WindowSource::Assigned { .. } => "windows of the input".into(),
             };
             grouped(plan, &window, &spec.keys, &spec.aggregates, &spec.emit)
@@ -154,6 +158,37 @@ fn emit_text(emit: &EmitSpec) -> String {
     if emit.allowed_lateness > 0 {
         write!(text, ", allowed lateness {}", duration(emit.allowed_lateness))
             .expect("writing to a string does not fail");
+    }
+    text
+}
+
+/// Whether a column of the node's input is a time and not a plain number.
+fn is_timed(plan: &PhysicalPlan, column: usize) -> bool {
+    plan.inputs[0].schema.field(column).data_type().is_temporal()
+}
+
+/// A window in words, with widths in units of time or plain numbers.
+fn window_text(window: &TimeWindow, timed: bool) -> String {
+    let width = |span: Span| match span {
+        Span::Fixed(width) if timed => duration(width),
+        other => other.to_string(),
+    };
+    let mut text = match window.kind {
+        TimeWindowKind::Tumble { size } => format!("tumble {}", width(size)),
+        TimeWindowKind::Hop { slide, size } => {
+            format!("hop {} every {}", width(size), width(slide))
+        }
+        TimeWindowKind::Cumulate { step, size } => {
+            format!("cumulate up to {} by {}", width(size), width(step))
+        }
+        TimeWindowKind::Landmark { since } => format!("landmark since {since}"),
+    };
+    if window.offset != 0 {
+        let offset = if timed { duration(window.offset) } else { window.offset.to_string() };
+        text.push_str(&format!(", offset {offset}"));
+    }
+    if let Some(zone) = window.timezone {
+        text.push_str(&format!(", in {zone}"));
     }
     text
 }

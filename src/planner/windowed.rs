@@ -672,6 +672,7 @@ impl Input {
         Arc::new(Schema::new(fields))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of the node that it makes")]
     fn finish(
         self,
         node: Node,
