@@ -8,6 +8,7 @@ pub mod bind;
 pub mod constants;
 pub mod emit_clause;
 pub mod error;
+mod expansion;
 pub mod explain;
 pub mod functions;
 mod hidden;
