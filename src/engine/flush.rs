@@ -1,6 +1,7 @@
 //! Waits until what is in the logs now is in the results of all running queries.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use crate::engine::query::reached;
 use crate::engine::state::Engine;
@@ -36,10 +37,12 @@ impl Engine {
                 tokio::pin!(stepped);
                 // Armed before looking, so that a step in between is not missed.
                 stepped.as_mut().enable();
-                if !query.is_running() || reached(&query.processed.lock(), &wanted) {
+                // Without input, too, a query has a result (an aggregate over no rows), from its first step.
+                let begun = query.figures.steps.load(Ordering::Relaxed) > 0;
+                if !query.is_running() || (begun && reached(&query.processed.lock(), &wanted)) {
                     break;
                 }
-                if self.stopping.load(std::sync::atomic::Ordering::Relaxed) {
+                if self.stopping.load(Ordering::Relaxed) {
                     return Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down"));
                 }
                 query.wake();
