@@ -54,10 +54,7 @@ struct File {
 
 impl Config {
     /// The settings from all places; `environment` looks a variable up.
-    pub fn gather(
-        flags: &Flags,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Config> {
+    pub fn gather(flags: &Flags, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {
         let named = flags.config.clone().or_else(|| environment("WEIR_CONFIG").map(PathBuf::from));
         let file = match named {
             Some(path) => read(&path)?,

@@ -1,6 +1,6 @@
 //! The `weir` program: `serve`, `sql`, `demo` and `test`.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,14 +11,11 @@ use weir::config::{Config, Flags};
 use weir::engine::{Engine, EngineSettings};
 use weir::error::{Error, Result, SqlState};
 use weir::script;
-use weir::server::{Addresses, Server, wait_for_signal};
+use weir::server::{Addresses, Server, Service, wait_for_signal};
 use weir::time::SystemClock;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// The command line cannot be read.
-const EXIT_USAGE: u8 = 3;
 
 /// Continuous SQL queries over streams, in one program.
 #[derive(Debug, Parser)]
@@ -32,6 +29,9 @@ struct Program {
 enum Command {
     /// Runs the server.
     Serve(Flags),
+    /// Opens a shell on a running server, or runs statements and ends.
+    #[command(disable_help_flag = true)]
+    Sql(client::SqlArgs),
     /// Runs the main job on recorded data.
     Demo(client::demo::DemoArgs),
     /// Runs streaming test scripts with virtual time.
@@ -47,12 +47,13 @@ fn main() -> ExitCode {
         Ok(program) => program,
         Err(error) => {
             // Help and version are no errors.
-            let usage = if error.use_stderr() { EXIT_USAGE } else { 0 };
-            return if error.print().is_ok() { usage.into() } else { EXIT_USAGE.into() };
+            let usage = if error.use_stderr() { client::EXIT_USAGE } else { 0 };
+            return if error.print().is_ok() { usage.into() } else { client::EXIT_USAGE.into() };
         }
     };
     match program.command {
         Command::Serve(flags) => report(serve(&flags)),
+        Command::Sql(args) => client::run(&args).into(),
         Command::Demo(args) => report(client::demo::run(&args)),
         Command::Test { files } => report(script::run(&files)),
     }
@@ -74,7 +75,11 @@ fn serve(flags: &Flags) -> Result<()> {
     let config = Config::gather(flags, |name| std::env::var(name).ok())?;
     let filter = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("weir-io")
@@ -86,7 +91,7 @@ fn serve(flags: &Flags) -> Result<()> {
         let settings = EngineSettings::new(&config.data_dir);
         let engine: Arc<Engine> = Engine::open(settings, Arc::new(SystemClock))?;
         let addresses = Addresses { http: config.http.clone(), tcp: config.tcp.clone() };
-        let server = Server::start(Arc::new(engine), &addresses).await?;
+        let server = Server::start(Arc::new(engine) as Arc<dyn Service>, &addresses).await?;
         let signal = wait_for_signal().await?;
         tracing::info!("{signal}: shutting down");
         server.stop().await;
