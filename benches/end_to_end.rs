@@ -4,6 +4,9 @@
 //! The hand-written loop beside it reads the same bytes line by line with serde and filters them:
 //! no log, no network, no query. `--tiny` sends few rows.
 
+#![expect(clippy::print_stdout, reason = "a benchmark reports to its caller")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};

@@ -21,6 +21,8 @@ mod tests;
 mod text;
 mod values;
 
+pub(crate) use datetime::parse_timestamp;
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;

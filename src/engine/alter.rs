@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use crate::catalog::persist::Kind;
 use crate::engine::StatementResult;
-use crate::engine::create::durability_of;
 use crate::engine::query::Status;
 use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
@@ -141,8 +140,7 @@ impl Engine {
         let registry = self.registry.read();
         let mut record = query.record.lock();
         record.paused = false;
-        let durability = durability_of(&registry, &query.plan);
-        let mut run = self.run_of(&registry, &query.plan, &record, &query.changelog, durability)?;
+        let mut run = self.run_of(&registry, &query.plan, &record, &query.changelog)?;
         run.memory_limit = query.options.memory_limit;
         for (input, source) in run.inputs.iter().zip(query.sources()) {
             let start = input.source.log().start();

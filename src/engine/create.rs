@@ -169,7 +169,7 @@ impl Engine {
             Arc::clone(&self.sequencer),
         )?;
         let changelog = Arc::new(Changelog::new(Arc::new(log), Arc::clone(&plan.schema), layout));
-        let run = self.run_of(&registry, &plan, &record, &changelog, durability)?;
+        let run = self.run_of(&registry, &plan, &record, &changelog)?;
         let logical_time = has_logical_time(&registry, &plan);
         drop(registry);
         let run = QueryRun { memory_limit: options.memory_limit, ..run };
@@ -211,7 +211,6 @@ impl Engine {
         plan: &PhysicalPlan,
         record: &Record,
         changelog: &Arc<Changelog>,
-        durability: Durability,
     ) -> Result<QueryRun> {
         let (graph, specs) = build(plan)?;
         let inputs = specs
@@ -235,7 +234,7 @@ impl Engine {
             replay: recorded_entries(changelog)?,
             changelog: Arc::clone(changelog),
             sequencer: Arc::clone(&self.sequencer),
-            sync: durability == Durability::Durable,
+            sync: changelog.log().durability() == Durability::Durable,
             read_punctuation: Arc::new(move |relation, bytes| {
                 let (_, schema) = schemas.iter().find(|(name, _)| name == relation)?;
                 read_punctuation(schema, bytes)
@@ -303,7 +302,7 @@ fn has_logical_time(registry: &Registry, plan: &PhysicalPlan) -> bool {
 }
 
 /// A query's answers are as durable as the most durable of its inputs.
-pub(super) fn durability_of(registry: &Registry, plan: &PhysicalPlan) -> Durability {
+fn durability_of(registry: &Registry, plan: &PhysicalPlan) -> Durability {
     let rank = |durability: Durability| match durability {
         Durability::Memory => 0,
         Durability::Written => 1,

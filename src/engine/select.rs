@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use adhoc::{Limits, Materialize};
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, Result as DataFusionResult, exec_datafusion_err};
 use datafusion::error::DataFusionError;
@@ -161,6 +162,13 @@ pub(super) fn execution_error(error: DataFusionError) -> Error {
     if let DataFusionError::ResourcesExhausted(text) = error.find_root() {
         return Error::new(SqlState::OUT_OF_MEMORY, "statement needs more memory than it may use")
             .with_detail(tidy_message(text));
+    }
+    if let DataFusionError::ArrowError(inner, _) = error.find_root()
+        && let ArrowError::MemoryError(text) = &**inner
+    {
+        return Error::new(SqlState::OUT_OF_MEMORY, "statement needs more memory than it may use")
+            .with_detail(text.clone())
+            .with_hint("Ask for fewer rows, or for windows that overlap less.");
     }
     let text = error.strip_backtrace();
     if text.contains("answer exceeds the limit") {

@@ -22,85 +22,60 @@ pub(super) const DEAD_LETTERS: &str = "weir.dead_letters";
 /// Rows that came after their window was dropped.
 pub(super) const LATE_ROWS: &str = "weir.late_rows";
 
+/// Names and columns of the system relations; a type word stands behind each column's name.
+const RELATIONS: [(&str, &str); 10] = [
+    (
+        "weir.streams",
+        "name text, next_offset int, first_offset int, rows_rejected int, watermark time, \
+         durability text, bytes int",
+    ),
+    ("weir.tables", "name text, rows int"),
+    (
+        "weir.queries",
+        "name text, status text, lag int, watermark time, rows_in int, rows_out int, late_rows int, \
+         rejected_rows int, state_bytes int, next_offset int, append_only flag, waits_for text, \
+         error text, sql text",
+    ),
+    (
+        "weir.operators",
+        "query text, node int, operator text, rows_in int, rows_out int, state_bytes int",
+    ),
+    (
+        "weir.sinks",
+        "name text, query text, into text, status text, committed_offset int, rows_written int, \
+         retries int, error text",
+    ),
+    ("weir.subscriptions", "query text, subscribers int"),
+    (
+        DEAD_LETTERS,
+        "relation text, offset int, line int, code text, reason text, raw bytes, at time, query text",
+    ),
+    (
+        LATE_ROWS,
+        "query text, stream text, offset int, event_time time, watermark time, row json, at time",
+    ),
+    ("weir.adaptations", "query text, operator text, decision text, at time"),
+    ("weir.shed", "stream text, rows int, reason text, at time"),
+];
+
 /// The columns of a system relation; `None` for other names.
 pub(super) fn schema_of(name: &str) -> Option<SchemaRef> {
-    let text = |name: &str| Field::new(name, DataType::Utf8View, true);
-    let count = |name: &str| Field::new(name, DataType::Int64, true);
-    let time = |name: &str| Field::new(name, TIMESTAMP, true);
-    let flag = |name: &str| Field::new(name, DataType::Boolean, true);
-    let json = |name: &str| {
-        let mark = (crate::data::schema::JSON_MARK.to_string(), "true".to_string());
-        text(name).with_metadata([mark].into())
-    };
-    let fields = match name {
-        "weir.streams" => vec![
-            text("name"),
-            count("next_offset"),
-            count("first_offset"),
-            count("rows_rejected"),
-            time("watermark"),
-            text("durability"),
-            count("bytes"),
-        ],
-        "weir.tables" => vec![text("name"), count("rows")],
-        "weir.queries" => vec![
-            text("name"),
-            text("status"),
-            count("lag"),
-            time("watermark"),
-            count("rows_in"),
-            count("rows_out"),
-            count("late_rows"),
-            count("rejected_rows"),
-            count("state_bytes"),
-            count("next_offset"),
-            flag("append_only"),
-            text("waits_for"),
-            text("error"),
-            text("sql"),
-        ],
-        "weir.operators" => vec![
-            text("query"),
-            count("node"),
-            text("operator"),
-            count("rows_in"),
-            count("rows_out"),
-            count("state_bytes"),
-        ],
-        "weir.sinks" => vec![
-            text("name"),
-            text("query"),
-            text("into"),
-            text("status"),
-            count("committed_offset"),
-            count("rows_written"),
-            count("retries"),
-            text("error"),
-        ],
-        "weir.subscriptions" => vec![text("query"), count("subscribers")],
-        DEAD_LETTERS => vec![
-            text("relation"),
-            count("offset"),
-            count("line"),
-            text("code"),
-            text("reason"),
-            Field::new("raw", DataType::Binary, true),
-            time("at"),
-            text("query"),
-        ],
-        LATE_ROWS => vec![
-            text("query"),
-            text("stream"),
-            count("offset"),
-            time("event_time"),
-            time("watermark"),
-            json("row"),
-            time("at"),
-        ],
-        "weir.adaptations" => vec![text("query"), text("operator"), text("decision"), time("at")],
-        "weir.shed" => vec![text("stream"), count("rows"), text("reason"), time("at")],
-        _ => return None,
-    };
+    let (_, columns) = RELATIONS.iter().find(|(relation, _)| *relation == name)?;
+    let fields: Vec<Field> = columns
+        .split(", ")
+        .filter_map(|column| column.split_once(' '))
+        .map(|(name, kind)| match kind {
+            "int" => Field::new(name, DataType::Int64, true),
+            "time" => Field::new(name, TIMESTAMP, true),
+            "flag" => Field::new(name, DataType::Boolean, true),
+            "bytes" => Field::new(name, DataType::Binary, true),
+            "json" => {
+                let mark = (crate::data::schema::JSON_MARK.to_string(), "true".to_string());
+                Field::new(name, DataType::Utf8View, true).with_metadata([mark].into())
+            }
+            _ => Field::new(name, DataType::Utf8View, true),
+        })
+        .collect();
     Some(Arc::new(Schema::new(fields)))
 }
 

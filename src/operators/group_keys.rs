@@ -15,12 +15,14 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion::scalar::ScalarValue;
 
 use crate::data::punctuation::Pattern;
+use crate::operators::first_seen::FirstSeen;
 use crate::operators::operator::EvalError;
 
 /// Keys with their numbers.
 pub struct GroupKeys {
     schema: SchemaRef,
     numbers: Box<dyn GroupValues>,
+    first_seen: FirstSeen,
     /// The keys, as columns; the first of a run has the number that comes after the run before.
     runs: Vec<Vec<ArrayRef>>,
     count: usize,
@@ -34,7 +36,13 @@ impl GroupKeys {
             fields.map(|(i, t)| Field::new(format!("key{i}"), t, true)).collect();
         let schema = Arc::new(Schema::new(fields));
         let numbers = numbers_for(&schema)?;
-        Ok(GroupKeys { schema, numbers, runs: Vec::new(), count: 0 })
+        Ok(GroupKeys {
+            schema,
+            numbers,
+            first_seen: FirstSeen::default(),
+            runs: Vec::new(),
+            count: 0,
+        })
     }
 
     /// Number of keys.
@@ -55,13 +63,8 @@ impl GroupKeys {
     ) -> Result<(), EvalError> {
         assert!(!columns.is_empty(), "GroupValues panics without columns");
         self.numbers.intern(columns, groups)?;
-        let mut firsts = Vec::new();
-        for (row, group) in groups.iter().enumerate() {
-            if *group == self.count {
-                self.count += 1;
-                firsts.push(row as u32);
-            }
-        }
+        let firsts = self.first_seen.renumber(groups, self.count);
+        self.count += firsts.len();
         if firsts.is_empty() {
             return Ok(());
         }
@@ -131,6 +134,7 @@ impl GroupKeys {
         let columns = self.columns(groups)?;
         // A new table, because some kinds of `GroupValues` are unsound after they were emptied.
         self.numbers = numbers_for(&self.schema)?;
+        self.first_seen = FirstSeen::default();
         self.runs.clear();
         self.count = 0;
         if !groups.is_empty() {
@@ -144,7 +148,8 @@ impl GroupKeys {
     /// Bytes of state.
     pub fn bytes(&self) -> usize {
         let columns = self.runs.iter().flatten();
-        self.numbers.size() + columns.map(|c| c.get_array_memory_size()).sum::<usize>()
+        let numbers = self.numbers.size() + self.first_seen.size();
+        numbers + columns.map(|c| c.get_array_memory_size()).sum::<usize>()
     }
 }
 
@@ -187,6 +192,20 @@ mod tests {
         let columns = keys.columns(&[0, 1, 50]).unwrap();
         let a = columns[0].as_primitive::<Int64Type>();
         assert_eq!(a, &Int64Array::from(vec![Some(0), None, Some(49)]));
+    }
+
+    #[test]
+    fn keys_that_share_a_hash_are_numbered_by_first_occurrence_too() {
+        // Null in one column or in the other: one hash, two keys.
+        let a: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), None, Some(1), Some(2)]));
+        let b: ArrayRef = Arc::new(Int64Array::from(vec![None, Some(7), Some(1), Some(2)]));
+        let mut keys = GroupKeys::new(vec![DataType::Int64, DataType::Int64]).unwrap();
+        let mut groups = Vec::new();
+        keys.intern(&[Arc::clone(&a), Arc::clone(&b)], &mut groups).unwrap();
+        assert_eq!(groups, [0, 1, 2, 3]);
+        assert_eq!(keys.len(), 4);
+        let back = keys.columns(&[0, 1, 2, 3]).unwrap();
+        assert!(back[0].to_data() == a.to_data() && back[1].to_data() == b.to_data());
     }
 
     #[test]

@@ -27,6 +27,7 @@ use arrow::datatypes::{
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
+use crate::operators::first_seen::FirstSeen;
 use crate::operators::operator::EvalError;
 
 /// Ascending, nulls behind everything: the order of emissions.
@@ -36,6 +37,7 @@ const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: fal
 pub struct KeyDictionary {
     schema: SchemaRef,
     index: Index,
+    first_seen: FirstSeen,
     /// The keys in order of their numbers; joined into one chunk when they are read.
     chunks: Vec<Vec<ArrayRef>>,
     len: usize,
@@ -64,7 +66,8 @@ impl KeyDictionary {
             _ => Index::Hashed(hashed(&schema)?),
         };
         let (chunks, order, rank) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(KeyDictionary { schema, index, chunks, len: 0, order, rank })
+        let first_seen = FirstSeen::default();
+        Ok(KeyDictionary { schema, index, first_seen, chunks, len: 0, order, rank })
     }
 
     /// Number of keys.
@@ -85,6 +88,7 @@ impl KeyDictionary {
             Index::Hashed(groups) => groups.size(),
         };
         let keys = self.chunks.iter().flatten().map(|keys| keys.get_array_memory_size());
+        let index = index + self.first_seen.size();
         index + keys.sum::<usize>() + 4 * (self.order.capacity() + self.rank.capacity())
     }
 
@@ -116,15 +120,9 @@ impl KeyDictionary {
         self.remember_new(&keys, ids)
     }
 
-    /// Appends the keys that `ids` shows for the first time.
-    fn remember_new(&mut self, keys: &[ArrayRef], ids: &[usize]) -> Result<(), EvalError> {
-        let mut first = Vec::new();
-        let known = self.len;
-        for (row, &id) in ids.iter().enumerate() {
-            if id == known + first.len() {
-                first.push(row as u32);
-            }
-        }
+    /// Appends the keys that `ids` shows for the first time, and numbers them in that order.
+    fn remember_new(&mut self, keys: &[ArrayRef], ids: &mut [usize]) -> Result<(), EvalError> {
+        let first = self.first_seen.renumber(ids, self.len);
         if first.is_empty() {
             return Ok(());
         }
@@ -138,7 +136,9 @@ impl KeyDictionary {
         let mut groups = hashed(&self.schema)?;
         let keys = self.columns()?.to_vec();
         if self.len > 0 {
-            groups.intern(&keys, &mut Vec::new())?;
+            let mut ids = Vec::new();
+            groups.intern(&keys, &mut ids)?;
+            self.first_seen.renumber(&mut ids, 0);
         }
         Ok(groups)
     }

@@ -73,6 +73,10 @@ pub trait Operator: Send {
 }
 
 /// What flows out of an operator, in order.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "outputs are moved a few times per batch, not per row"
+)]
 #[derive(Debug, Clone)]
 pub enum Output {
     /// Rows.

@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::planner::error::{PlanError, from_datafusion};
+use crate::planner::expansion;
 use crate::planner::functions;
 use crate::planner::hidden::exclude_hidden;
 use crate::planner::relations::{RelationInfo, RelationLookup};
@@ -42,6 +43,7 @@ pub fn bind(
     lookup: &dyn RelationLookup,
     purpose: Purpose,
 ) -> Result<LogicalPlan, PlanError> {
+    expansion::check(query)?;
     let mut query = query.clone();
     exclude_hidden(&mut query, lookup);
     let context = Context { lookup, purpose, relation_planners: vec![Arc::new(WindowPlanner)] };
@@ -63,6 +65,16 @@ pub fn expression(
     planner.sql_to_expr(expr.clone(), schema, planner_context).map_err(from_datafusion)
 }
 
+/// Rules that would cost a continuous query something, or take its streams away.
+const NOT_ON_STREAMS: [&str; 3] = [
+    // Splits DISTINCT aggregates into two stages, which costs twice the state.
+    "single_distinct_aggregation_to_group_by",
+    // Put nothing in the place of a stream whose rows all fail WHERE. Its query is a query all the
+    // same: it has columns, a watermark and, without GROUP BY, one row.
+    "eliminate_filter",
+    "propagate_empty_relation",
+];
+
 /// Optimises the plan of a continuous query with the rules that keep its meaning on a stream.
 pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let options = functions::state().config_options();
@@ -71,8 +83,7 @@ pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let rules = Optimizer::new()
         .rules
         .into_iter()
-        // It splits DISTINCT aggregates into two stages, which costs a stream twice the state.
-        .filter(|rule| rule.name() != "single_distinct_aggregation_to_group_by")
+        .filter(|rule| !NOT_ON_STREAMS.contains(&rule.name()))
         .collect();
     let context = OptimizerContext::new_with_config_options(Arc::clone(options))
         .without_query_execution_start_time();

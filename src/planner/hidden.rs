@@ -15,7 +15,8 @@ use crate::planner::relations::{RelationKind, RelationLookup};
 /// Rewrites every wildcard of the query that would show hidden columns.
 pub(super) fn exclude_hidden(query: &mut Query, lookup: &dyn RelationLookup) {
     let mut rewriter = Rewriter { lookup, shadowed: BTreeSet::new() };
-    let _: ControlFlow<()> = VisitMut::visit(query, &mut rewriter);
+    let walked = VisitMut::visit(query, &mut rewriter);
+    debug_assert!(walked.is_continue(), "the rewriter never breaks off");
 }
 
 struct Rewriter<'a> {

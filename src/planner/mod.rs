@@ -8,6 +8,7 @@ pub mod bind;
 pub mod constants;
 pub mod emit_clause;
 pub mod error;
+mod expansion;
 pub mod explain;
 pub mod functions;
 mod hidden;
@@ -19,6 +20,8 @@ pub mod window_call;
 pub mod window_node;
 mod windowed;
 
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::{Distinct, LogicalPlan};
 use datafusion::sql::sqlparser::ast::Query;
 
 use crate::planner::bind::Purpose;
@@ -42,6 +45,7 @@ pub fn plan_continuous(
     bind::on_large_stack(|| {
         let request = emit_clause::resolve(emit, lookup)?;
         let logical = bind::bind(query, lookup, Purpose::Continuous)?;
+        refuse_distinct_on(&logical)?;
         let logical = bind::optimize(logical)?;
         let plan = translate::translate(&logical, request)?;
         check_names(&plan)?;
@@ -50,6 +54,22 @@ pub fn plan_continuous(
         }
         Ok(plan)
     })
+}
+
+/// Refused before the optimiser sees it: its rule for DISTINCT ON wants a registry of functions, which
+/// there is none of here, and panics.
+fn refuse_distinct_on(plan: &LogicalPlan) -> Result<(), PlanError> {
+    let mut found = false;
+    let visited = plan.apply_with_subqueries(|node| {
+        found |= matches!(node, LogicalPlan::Distinct(Distinct::On(_)));
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    visited.map_err(from_datafusion)?;
+    if found {
+        let hint = "Group by the columns, and take first_value of the others.";
+        return Err(PlanError::unsupported("DISTINCT ON", hint));
+    }
+    Ok(())
 }
 
 /// Columns of an answer are named, and each name once.

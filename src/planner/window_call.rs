@@ -34,6 +34,9 @@ pub const EVENT_TIME_MARK: &str = "weir.event_time";
 /// Names that are reserved for the mining functions, which are refused for now.
 const MINING: [&str; 4] = ["heavy_hitters", "frequent_itemsets", "association_rules", "trend"];
 
+/// Windows that one row may lie in.
+const WINDOWS_PER_ROW_MAX: i64 = 100_000;
+
 /// Turns calls of window functions in FROM into [`WindowNode`]s.
 #[derive(Debug)]
 pub struct WindowPlanner;
@@ -287,7 +290,31 @@ impl Reader<'_> {
             }
             TimeWindowKind::Landmark { since } => TimeWindowKind::Landmark { since },
         };
-        Ok(TimeWindow { kind, offset, timezone })
+        let window = TimeWindow { kind, offset, timezone };
+        self.check_overlap(&window)?;
+        Ok(window)
+    }
+
+    /// Every row is in this many windows, and each of them is answered on its own.
+    fn check_overlap(&self, window: &TimeWindow) -> PlannerResult<()> {
+        let (distance, size) = match window.kind {
+            TimeWindowKind::Hop { slide, size } => (slide, size),
+            TimeWindowKind::Cumulate { step, size } => (step, size),
+            TimeWindowKind::Tumble { .. } | TimeWindowKind::Landmark { .. } => return Ok(()),
+        };
+        let windows = constants::micros(size) / constants::micros(distance);
+        if windows <= WINDOWS_PER_ROW_MAX {
+            return Ok(());
+        }
+        let function = &self.call.function;
+        Err(PlanError::Window {
+            code: SqlState::PROGRAM_LIMIT,
+            message: format!(
+                "each row of {function} would be in {windows} windows, more than {WINDOWS_PER_ROW_MAX}"
+            ),
+            hint: Some("Let the windows start less often, or make them smaller.".into()),
+        }
+        .into())
     }
 
     fn check_steps(&self, step: Span, size: Span) -> PlannerResult<()> {

@@ -511,7 +511,8 @@ impl Translator {
         let mut facts = Facts {
             append_only: is_append_only(&emit) && input.built.plan.facts.append_only,
             event_times: vec![],
-            unique_key: Some((0..2 + input.grouping.keys.len()).collect()),
+            unique_key: is_one_row_per_group(emit.mode)
+                .then(|| (0..2 + input.grouping.keys.len()).collect()),
             windows: vec![None; width],
         };
         facts.windows[..2].copy_from_slice(&[Some(WindowRole::Start), Some(WindowRole::End)]);
@@ -672,6 +673,7 @@ impl Input {
         Arc::new(Schema::new(fields))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of the node that it makes")]
     fn finish(
         self,
         node: Node,
@@ -793,6 +795,17 @@ fn operator_columns(kind: &WindowKind) -> &'static [WindowColumn] {
     }
 }
 
+/// Whether the result holds one row per window and key. Early results that retract nothing stand beside
+/// the later ones.
+fn is_one_row_per_group(mode: EmitMode) -> bool {
+    match mode {
+        EmitMode::OnClose | EmitMode::Changes => true,
+        EmitMode::EveryInterval { refinement, .. } | EmitMode::EveryRows { refinement, .. } => {
+            refinement == Refinement::Retracting
+        }
+    }
+}
+
 fn is_append_only(emit: &EmitSpec) -> bool {
     match emit.mode {
         EmitMode::OnClose => emit.allowed_lateness == 0,
@@ -832,8 +845,7 @@ fn window_facts(pending: &Pending, input: &Input, emit: &EmitSpec, columns: usiz
         windows[0] = Some(WindowRole::Start);
         windows[1] = Some(WindowRole::End);
     }
-    let unique = append_only
-        || !matches!(emit.mode, EmitMode::EveryInterval { .. } | EmitMode::EveryRows { .. });
+    let unique = is_one_row_per_group(emit.mode);
     let key_end = columns + input.grouping.keys.len();
     Facts { append_only, event_times, unique_key: unique.then(|| (0..key_end).collect()), windows }
 }

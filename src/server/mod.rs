@@ -24,3 +24,5 @@ mod tcp_rows;
 pub use listen::{Addresses, Server};
 pub use service::Service;
 pub use shutdown::{Shutdown, wait_for_signal};
+#[doc(hidden)]
+pub use tcp_rows::rows_of_connection;

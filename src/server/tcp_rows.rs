@@ -120,6 +120,40 @@ impl Rows {
     }
 }
 
+/// The rows of a connection whose bytes come in these pieces, in groups with their first lines; for
+/// fuzzing.
+///
+/// # Errors
+/// 08P01 when the first line is missing or wrong.
+#[doc(hidden)]
+pub fn rows_of_connection(
+    pieces: &[&[u8]],
+    row_bytes_max: usize,
+) -> crate::error::Result<Vec<(Vec<u8>, u64)>> {
+    let (mut rows, mut header, mut groups) = (Rows::default(), None, Vec::new());
+    for piece in pieces {
+        rows.room(piece.len()).extend_from_slice(piece);
+        if header.is_none() {
+            let Some(line) = rows.take_line() else { continue };
+            let line = String::from_utf8_lossy(&line);
+            let parsed = super::tcp_header::parse(&line)?;
+            rows.begin(parsed.format, row_bytes_max);
+            header = Some(parsed);
+        }
+        while let Some((bytes, line)) = rows.take(0) {
+            groups.push((bytes.to_vec(), line));
+        }
+    }
+    if header.is_none() {
+        return Err(super::tcp_header::wrong("the first line is missing".to_string()));
+    }
+    rows.end();
+    while let Some((bytes, line)) = rows.take(0) {
+        groups.push((bytes.to_vec(), line));
+    }
+    Ok(groups)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -75,6 +75,9 @@ pub struct RowTimes {
     pub ingest_column: Option<usize>,
 }
 
+/// Rows in overlapping windows that are held at once: about 1 GB.
+const PAIRS_MAX: usize = 16_000_000;
+
 /// A row in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Placed {
@@ -93,7 +96,7 @@ pub fn assign_batch(
 ) -> Result<(UInt32Array, Vec<ArrayRef>), ArrowError> {
     let mut placed = match window {
         BatchWindow::Time { window, time_column } => {
-            by_time(&Windows::new(window), &event_times(rows.column(*time_column))?)
+            by_time(&Windows::new(window), &event_times(rows.column(*time_column))?)?
         }
         BatchWindow::Session { window, time_column, partition } => {
             by_session(window, &event_times(rows.column(*time_column))?, &split(rows, partition)?)
@@ -183,14 +186,20 @@ fn split(rows: &RecordBatch, partition: &[usize]) -> Result<Vec<Vec<usize>>, Arr
     Ok(parts)
 }
 
-fn by_time(windows: &Windows, times: &Int64Array) -> Vec<Placed> {
+fn by_time(windows: &Windows, times: &Int64Array) -> Result<Vec<Placed>, ArrowError> {
     let mut placed = Vec::new();
     for row in (0..times.len()).filter(|&row| times.is_valid(row)) {
         for (start, end) in windows.windows_of(times.value(row)) {
             placed.push(Placed { row, id: 0, start: Some(start), end: Some(end), reason: None });
         }
+        // As many rows as there are may each be in one window; more is what overlapping costs.
+        if placed.len() > PAIRS_MAX.max(times.len()) {
+            return Err(ArrowError::MemoryError(format!(
+                "rows and the windows that they lie in make more than {PAIRS_MAX} pairs"
+            )));
+        }
     }
-    placed
+    Ok(placed)
 }
 
 fn by_session(window: &SessionWindow, times: &Int64Array, parts: &[Vec<usize>]) -> Vec<Placed> {

@@ -1,4 +1,14 @@
 //! One binary for all integration tests.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod data_questions;
+mod demo;
+mod docs;
 mod engine;
+mod fuzz_bodies;
+mod hostile;
+mod oracle;
+mod queries;
+mod recordings;
 mod scripts;
+mod tidy;

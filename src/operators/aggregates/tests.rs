@@ -1,3 +1,5 @@
+//! Folds rows in pieces and in whole, and compares with DataFusion's own aggregates.
+
 use std::sync::Arc;
 
 use arrow::array::{

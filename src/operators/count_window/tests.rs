@@ -1,3 +1,5 @@
+//! Feeds rows to count windows and compares what comes out with a slow reference.
+
 use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
@@ -30,6 +32,7 @@ fn operator(window: Window, keys: &[usize], emit: EmitSpec) -> Trial<CountWindow
         partition: vec![K],
         keys: keys.to_vec(),
         aggregates: aggregates(),
+        row_filter: None,
         emit,
         input_schema: input_schema(),
         schema: output_schema(&columns, keys),
@@ -103,6 +106,7 @@ fn without_a_time_column_windows_show_when_their_rows_came() {
         partition: vec![],
         keys: vec![],
         aggregates: aggregates(),
+        row_filter: None,
         emit: on_close(0),
         input_schema: input_schema(),
         schema: output_schema(&columns, &[]),

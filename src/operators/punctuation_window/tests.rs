@@ -1,3 +1,5 @@
+//! Feeds rows to punctuation windows and compares what comes out with a slow reference.
+
 use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
@@ -35,6 +37,7 @@ fn spec(window: Window, starts: bool, emit: EmitSpec) -> PunctuationWindowSpec {
         partition_names: Vec::new(),
         keys: vec![K, U],
         aggregates: aggregates(),
+        row_filter: None,
         emit,
         input_schema: input_schema(),
         schema: output_schema(&columns, &[K, U]),

@@ -1,3 +1,5 @@
+//! Feeds rows to session windows and compares what comes out with a slow reference.
+
 use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
@@ -22,6 +24,7 @@ fn operator(window: SessionWindow, keys: &[usize], emit: EmitSpec) -> Trial<Sess
         partition: vec![K],
         keys: keys.to_vec(),
         aggregates: aggregates(),
+        row_filter: None,
         emit,
         input_schema: input_schema(),
         schema: output_schema(&columns, keys),

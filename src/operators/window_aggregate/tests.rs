@@ -1,3 +1,5 @@
+//! Feeds rows to time windows, in order and late, and compares with a slow reference.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

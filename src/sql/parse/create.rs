@@ -138,14 +138,14 @@ fn body(cursor: &mut Cursor) -> Result<Body, ParseError> {
 
 fn watermark(cursor: &mut Cursor) -> Result<WatermarkClause, ParseError> {
     cursor.expect(&["WATERMARK", "FOR"])?;
-    let column = cursor.name()?;
+    let column = cursor.column_name()?;
     cursor.expect(&["AS"])?;
     let expression = cursor.expression()?;
     Ok(WatermarkClause { column, expression })
 }
 
 fn column(cursor: &mut Cursor, body: &mut Body) -> Result<(), ParseError> {
-    let name = cursor.name()?;
+    let name = cursor.column_name()?;
     let at = cursor.position();
     let data_type = cursor.parser.parse_data_type();
     let data_type = cursor.lift(data_type)?;

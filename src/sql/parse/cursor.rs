@@ -125,8 +125,20 @@ impl Cursor<'_> {
         self.unexpected_at(token.span.start, detail)
     }
 
-    /// A name: an identifier in lower case unless quoted.
+    /// The name of an object: an identifier in lower case unless quoted, without a period.
     pub(super) fn name(&mut self) -> Result<String, ParseError> {
+        let at = self.position();
+        let name = self.column_name()?;
+        if name.contains('.') {
+            let reason = "A name holds no period.";
+            let name = shortened(&name, NEAR_CHARACTERS);
+            return Err(ParseError::BadName { name, reason, position: at });
+        }
+        Ok(name)
+    }
+
+    /// The name of a column. It may hold a period, because keys of JSON do.
+    pub(super) fn column_name(&mut self) -> Result<String, ParseError> {
         let at = self.position();
         if !self.is_name(0) {
             return Err(self.unexpected("a name"));
@@ -137,8 +149,6 @@ impl Cursor<'_> {
             "A name has at least one character."
         } else if name.len() > NAME_BYTES_MAX {
             "A name has at most 128 bytes."
-        } else if name.contains('.') {
-            "A name holds no period."
         } else if name.chars().any(char::is_control) {
             "A name holds no control characters."
         } else {
@@ -158,12 +168,12 @@ impl Cursor<'_> {
         })
     }
 
-    /// `(name, …)`.
+    /// `(column, …)`.
     pub(super) fn names(&mut self) -> Result<Vec<String>, ParseError> {
         self.expect_token(&Token::LParen)?;
-        let mut names = vec![self.name()?];
+        let mut names = vec![self.column_name()?];
         while self.accept_token(&Token::Comma) {
-            names.push(self.name()?);
+            names.push(self.column_name()?);
         }
         self.expect_token(&Token::RParen)?;
         Ok(names)

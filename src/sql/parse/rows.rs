@@ -60,7 +60,7 @@ pub(super) fn update(cursor: &mut Cursor) -> Result<Statement, ParseError> {
     cursor.expect(&["SET"])?;
     let mut assignments = Vec::new();
     loop {
-        let column = cursor.name()?;
+        let column = cursor.column_name()?;
         cursor.expect_token(&Token::Eq)?;
         assignments.push((column, cursor.expression()?));
         if !cursor.accept_token(&Token::Comma) {

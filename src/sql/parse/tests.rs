@@ -344,6 +344,7 @@ fn errors_say_where_and_what_to_type() {
         "",
     );
     refused("DROP STREAM \"\"", syntax, "\"\" cannot be a name", 13, "");
+    same("CREATE STREAM s (\"id.orig_h\" TEXT)");
     refused("DROP STREAM \"a.b\"", syntax, "\"a.b\" cannot be a name", 13, "");
     let unsupported = SqlState::NOT_SUPPORTED;
     refused("DROP STREAM a.b", unsupported, "a name with a schema is not supported", 13, "alone");

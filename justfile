@@ -1,0 +1,29 @@
+# Recipes; `just --list` shows them.
+
+# What must pass before a change is accepted.
+check:
+    .ci/run
+
+# All tests, or those whose names hold FILTER.
+test FILTER="":
+    cargo test {{FILTER}}
+
+# Streaming scripts with virtual time.
+script +FILES:
+    cargo run -- test {{FILES}}
+
+# Writes what is into the expectations of `expect-test`; look at the diff before you commit it.
+accept FILTER="":
+    UPDATE_EXPECT=1 cargo test {{FILTER}}
+
+# One measurement: filter_project, json_decode, log_append, tumbling, sliding or end_to_end.
+bench NAME:
+    cargo bench --bench {{NAME}}
+
+# Needs a nightly compiler and cargo-fuzz. Targets: parse, decode_csv, decode_json, recover_segment.
+fuzz TARGET SECONDS="600":
+    cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
+
+# Licences and advisories of dependencies; needs cargo-deny.
+deny:
+    cargo deny check
