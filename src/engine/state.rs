@@ -39,6 +39,15 @@ pub struct Engine {
     pub(super) _lock: std::fs::File,
 }
 
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // A runtime must not be dropped where it would wait, which a task may not.
+        if let Some(runtime) = self.select_runtime.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("settings", &self.settings).finish_non_exhaustive()

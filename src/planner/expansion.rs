@@ -20,7 +20,8 @@ const RELATIONS_MAX: u64 = 2_000;
 /// 54000 when it is too large.
 pub(super) fn check(query: &Query) -> Result<(), PlanError> {
     let mut counter = Counter { open: vec![Open::default()] };
-    let _: ControlFlow<()> = Visit::visit(query, &mut counter);
+    let walked: ControlFlow<()> = Visit::visit(query, &mut counter);
+    debug_assert!(walked.is_continue(), "the counter never breaks off");
     let relations = counter.open.first().map_or(0, |open| open.relations);
     if relations <= RELATIONS_MAX {
         return Ok(());

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings};
-use weir::error::Report;
 use weir::time::{SECOND, VirtualClock};
 
 /// A statement that takes longer hangs; an engine built for debugging is slow.
