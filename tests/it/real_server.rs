@@ -1,0 +1,125 @@
+//! Starts the real program over a directory and ends it within bounds of time.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Nothing that a test waits for takes longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program.
+pub(crate) fn weir() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    for name in ["WEIR_CONFIG", "WEIR_HOST", "WEIR_PORT", "WEIR_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// `weir serve` as a process of its own.
+pub(crate) struct RealServer {
+    child: Child,
+    pub(crate) http: u16,
+    pub(crate) tcp: u16,
+}
+
+impl RealServer {
+    /// Starts a server and waits until it listens.
+    pub(crate) fn start(directory: &Path) -> RealServer {
+        let mut child = weir()
+            .args(["serve", "--http", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--data-dir"])
+            .arg(directory.join("data"))
+            .current_dir(directory)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let (sender, ports) = mpsc::channel();
+        // Goes on reading to the end, or the server would block on a full pipe.
+        let reader = std::thread::Builder::new().spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                if line.contains(" listens on ") {
+                    let port = line.rsplit(':').next().unwrap().trim().parse::<u16>();
+                    drop(sender.send(port.unwrap()));
+                }
+            }
+        });
+        drop(reader.unwrap());
+        let http = ports.recv_timeout(PATIENCE).expect("the server says where http listens");
+        let tcp = ports.recv_timeout(PATIENCE).expect("the server says where tcp listens");
+        RealServer { child, http, tcp }
+    }
+
+    /// Sends SIGTERM and gives how the server ended; it has `within` to do so.
+    pub(crate) fn terminate(mut self, within: Duration) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let (sender, ended) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let child = &mut self.child;
+            scope.spawn(move || sender.send(child.wait().unwrap()));
+            let status = ended.recv_timeout(within);
+            if status.is_err() {
+                // The scope waits for the process, so it has to end either way.
+                drop(Command::new("kill").args(["-KILL", &pid]).status());
+            }
+            status.expect("the server ends in time")
+        })
+    }
+
+    /// What a call over HTTP answers: status and body as JSON.
+    pub(crate) fn post(&self, path: &str, kind: &str, body: &str) -> (u16, serde_json::Value) {
+        let agent = ureq::Agent::new_with_config(
+            ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .timeout_global(Some(PATIENCE))
+                .build(),
+        );
+        let url = format!("http://127.0.0.1:{}{path}", self.http);
+        let mut answer = agent.post(url).content_type(kind).send(body).unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&text).unwrap())
+    }
+
+    /// Runs statements that must succeed.
+    pub(crate) fn sql(&self, text: &str) -> serde_json::Value {
+        let (status, answer) = self.post("/v1/sql", "text/plain", text);
+        assert_eq!(status, 200, "{text}\n{answer}");
+        answer
+    }
+}
+
+impl Drop for RealServer {
+    fn drop(&mut self) {
+        // It may have ended already, which is no fault.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Runs a program to its end, with this input.
+pub(crate) fn finish(command: &mut Command, input: &str) -> Output {
+    use std::io::Write;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A program that ends before it has read everything closes the pipe.
+    drop(stdin.write_all(input.as_bytes()));
+    drop(stdin);
+    let pid = child.id().to_string();
+    let (sender, ended) = mpsc::channel();
+    let waiter = std::thread::Builder::new().spawn(move || {
+        drop(sender.send(child.wait_with_output()));
+    });
+    drop(waiter.unwrap());
+    ended.recv_timeout(PATIENCE).map(Result::unwrap).unwrap_or_else(|_| {
+        drop(Command::new("kill").args(["-KILL", &pid]).status());
+        panic!("the program does not end");
+    })
+}
