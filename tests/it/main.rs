@@ -1,6 +1,5 @@
 //! One binary for all integration tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![allow(clippy::print_stdout, reason = "a test that skips says so")]
 
 mod data_questions;
 mod demo;
