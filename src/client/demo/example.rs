@@ -69,7 +69,8 @@ impl Example {
             sql.clear();
             steps.push(Step::Feed { stream: stream.to_string(), file: file.to_string() });
         }
-        if sql.trim().is_empty() {
+        let is_code = |line: &str| !line.trim().is_empty() && !line.starts_with("--");
+        if !sql.lines().any(is_code) {
             return Err(lacks(name, "a statement that answers the question"));
         }
         steps.push(Step::Sql(sql));
