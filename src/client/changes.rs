@@ -137,6 +137,6 @@ mod tests {
         let seen = changes.show(&mut out, failed, Format::Table).unwrap();
         assert!(matches!(seen, Seen::Failed(error) if error.code == "57P01"));
         assert_eq!(changes.count, 3);
-        expect_test::expect![[]].assert_eq(&String::from_utf8(out).unwrap());
+        expect_test::expect![[""]].assert_eq(&String::from_utf8(out).unwrap());
     }
 }

@@ -187,22 +187,22 @@ mod tests {
 
     #[test]
     fn a_table_looks_as_in_psql() {
-        check(Format::Table, false, expect_test::expect![[]]);
+        check(Format::Table, false, expect_test::expect![[""]]);
     }
 
     #[test]
     fn expanded_rows_have_a_line_for_each_column() {
-        check(Format::Table, true, expect_test::expect![[]]);
+        check(Format::Table, true, expect_test::expect![[""]]);
     }
 
     #[test]
     fn csv_tells_null_from_the_empty_text() {
-        check(Format::Csv, false, expect_test::expect![[]]);
+        check(Format::Csv, false, expect_test::expect![[""]]);
     }
 
     #[test]
     fn json_keeps_the_order_of_columns() {
-        check(Format::Json, false, expect_test::expect![[]]);
+        check(Format::Json, false, expect_test::expect![[""]]);
     }
 
     #[test]

@@ -249,8 +249,8 @@ fn a_tcp_error_is_the_last_line() {
     };
     assert_eq!(code("INGEST nothing FORMAT csv\n1\n"), "42P01");
     assert_eq!(code("INGEST strict FORMAT ndjson\n{\"n\":\"bad\"}\n"), "22P02");
-    assert_eq!(code("GET / HTTP/1.1\r\n\r\n"), "42601");
-    assert_eq!(code(""), "42601");
+    assert_eq!(code("GET / HTTP/1.1\r\n\r\n"), "08P01");
+    assert_eq!(code(""), "08P01");
 }
 
 #[test]
