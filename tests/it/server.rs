@@ -187,7 +187,7 @@ fn server_sent_events_carry_the_frames_with_type_and_next_offset() {
     let mut stream = connect(server.http);
     stream
         .write_all(
-            b"GET /v1/queries/copy/subscribe?from=earliest HTTP/1.1\r\nHost: weir\r\n\
+            b"GET /v1/queries/copy/subscribe?from=earliest HTTP/1.1\r\nHost: localhost\r\n\
               Accept: text/event-stream\r\n\r\n",
         )
         .unwrap();

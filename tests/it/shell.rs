@@ -62,7 +62,7 @@ fn statements_span_lines_and_answers_look_as_in_psql() {
     shell.sees("weir-> ");
     shell.tries("  WATERMARK FOR at AS at - INTERVAL '5' SECOND);", &["CREATE STREAM\r\n"]);
     shell.tries(
-        "INSERT INTO clicks VALUES ('/a', 7, NOW()), ('/b', 8, NOW());",
+        "INSERT INTO clicks VALUES ('/a', 7, TIMESTAMP '2026-01-01'), ('/b', 8, TIMESTAMP '2026-01-01');",
         &["INSERT 0 2\r\n"],
     );
     shell.tries(
