@@ -137,6 +137,14 @@ mod tests {
         let seen = changes.show(&mut out, failed, Format::Table).unwrap();
         assert!(matches!(seen, Seen::Failed(error) if error.code == "57P01"));
         assert_eq!(changes.count, 3);
-        expect_test::expect![[]].assert_eq(&String::from_utf8(out).unwrap());
+        expect_test::expect![[r#"
+               | url      |        n 
+            ---+----------+----------
+             + | /a       |        1 
+             - | /a       |        1 
+             + | /a       |        2 
+            -- changes 3 to 5 are missing: retention
+        "#]]
+        .assert_eq(&String::from_utf8(out).unwrap());
     }
 }

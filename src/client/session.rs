@@ -231,7 +231,7 @@ mod tests {
         expect_test::expect![[r#"
             ERROR 42703: column "b" does not exist
             LINE 2: bü + b
-                        ^
+                         ^
             HINT: Choose "a"."#]]
         .assert_eq(&error_text(&error, "SELECT\nbü + b\nFROM t"));
         let beyond = SqlError { position: Some(99), hint: None, ..error };

@@ -187,22 +187,69 @@ mod tests {
 
     #[test]
     fn a_table_looks_as_in_psql() {
-        check(Format::Table, false, expect_test::expect![[]]);
+        check(
+            Format::Table,
+            false,
+            expect_test::expect![[r#"
+                      url         |   n  |           at
+            ----------------------+------+-----------------------
+             /a                   |    1 | 2026-01-01 00:00:00
+                                  | 1234 |
+             say "hi", \u{1b}[31m |   -5 | 1969-12-31 23:59:59.5
+            (3 rows)
+
+        "#]],
+        );
     }
 
     #[test]
     fn expanded_rows_have_a_line_for_each_column() {
-        check(Format::Table, true, expect_test::expect![[]]);
+        check(
+            Format::Table,
+            true,
+            expect_test::expect![[r#"
+            -[ RECORD 1 ]----------
+            url | /a
+            n   | 1
+            at  | 2026-01-01 00:00:00
+            -[ RECORD 2 ]----------
+            url |
+            n   | 1234
+            at  |
+            -[ RECORD 3 ]----------
+            url | say "hi", \u{1b}[31m
+            n   | -5
+            at  | 1969-12-31 23:59:59.5
+
+        "#]],
+        );
     }
 
     #[test]
     fn csv_tells_null_from_the_empty_text() {
-        check(Format::Csv, false, expect_test::expect![[]]);
+        check(
+            Format::Csv,
+            false,
+            expect_test::expect![[r#"
+            url,n,at
+            /a,1,2026-01-01T00:00:00Z
+            "",1234,
+            "say ""hi"", [31m",-5,1969-12-31T23:59:59.5Z
+        "#]],
+        );
     }
 
     #[test]
     fn json_keeps_the_order_of_columns() {
-        check(Format::Json, false, expect_test::expect![[]]);
+        check(
+            Format::Json,
+            false,
+            expect_test::expect![[r#"
+            {"url":"/a","n":1,"at":"2026-01-01T00:00:00Z"}
+            {"url":"","n":1234,"at":null}
+            {"url":"say \"hi\", \u001b[31m","n":-5,"at":"1969-12-31T23:59:59.5Z"}
+        "#]],
+        );
     }
 
     #[test]

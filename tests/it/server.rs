@@ -187,7 +187,7 @@ fn server_sent_events_carry_the_frames_with_type_and_next_offset() {
     let mut stream = connect(server.http);
     stream
         .write_all(
-            b"GET /v1/queries/copy/subscribe?from=earliest HTTP/1.1\r\nHost: weir\r\n\
+            b"GET /v1/queries/copy/subscribe?from=earliest HTTP/1.1\r\nHost: localhost\r\n\
               Accept: text/event-stream\r\n\r\n",
         )
         .unwrap();
@@ -249,8 +249,8 @@ fn a_tcp_error_is_the_last_line() {
     };
     assert_eq!(code("INGEST nothing FORMAT csv\n1\n"), "42P01");
     assert_eq!(code("INGEST strict FORMAT ndjson\n{\"n\":\"bad\"}\n"), "22P02");
-    assert_eq!(code("GET / HTTP/1.1\r\n\r\n"), "42601");
-    assert_eq!(code(""), "42601");
+    assert_eq!(code("GET / HTTP/1.1\r\n\r\n"), "08P01");
+    assert_eq!(code(""), "08P01");
 }
 
 #[test]

@@ -61,7 +61,10 @@ fn statements_span_lines_and_answers_look_as_in_psql() {
     shell.types("CREATE STREAM clicks (url TEXT NOT NULL, n BIGINT, at TIMESTAMP,");
     shell.sees("weir-> ");
     shell.tries("  WATERMARK FOR at AS at - INTERVAL '5' SECOND);", &["CREATE STREAM\r\n"]);
-    shell.tries("INSERT INTO clicks VALUES ('/a', 7, NULL), ('/b', 8, NULL);", &["INSERT 0 2\r\n"]);
+    shell.tries(
+        "INSERT INTO clicks VALUES ('/a', 7, TIMESTAMP '2026-01-01'), ('/b', 8, TIMESTAMP '2026-01-01');",
+        &["INSERT 0 2\r\n"],
+    );
     shell.tries(
         "SELECT url, n FROM clicks ORDER BY n;",
         &[" url | n \r\n", "-----+---\r\n", " /a  | 7 \r\n", " /b  | 8 \r\n", "(2 rows)\r\n"],
@@ -112,7 +115,7 @@ fn ctrl_c_ends_a_subscription_and_a_half_written_statement_but_not_the_shell() {
     let mut shell = Terminal::open(&server, directory.path());
     shell.types("SUBSCRIBE hits FROM EARLIEST;");
     shell.sees(" + | /b ");
-    server.sql("INSERT INTO clicks VALUES ('/b', 3, NULL); FLUSH;");
+    server.sql("INSERT INTO clicks VALUES ('/b', 3, TIMESTAMP '2026-01-01 00:00:30'); FLUSH;");
     shell.sees(" - | /b ");
     shell.sees(" + | /b ");
     shell.tries("\u{3}", &["(4 changes)\r\n"]);
@@ -154,7 +157,7 @@ fn scripts_run_up_to_the_first_error_and_exit_codes_say_how_it_went() {
     let (code, out, err) = run(port, &["-f", file.to_str().unwrap()], "");
     assert_eq!((code, out.as_str()), (1, "a\n1\n"));
     assert!(err.starts_with("ERROR 42703: column \"nope\" does not exist\n"), "{err}");
-    let (code, _, err) = run(port, &["-c", "SELECT 1 +\nFROM clicks"], "");
+    let (code, _, err) = run(port, &["-c", "SELECT 1\nFROM clicks WHERE )"], "");
     assert_eq!(code, 1);
     assert!(err.starts_with("ERROR 42601: ") && err.contains("\nLINE 2: FROM"), "{err}");
 
