@@ -55,14 +55,15 @@ pub fn event_times(column: &ArrayRef) -> Result<Int64Array> {
 }
 
 /// The watermark before each row, and after the last one, when it stands at `before` at first.
-pub fn arrival_marks(times: &Int64Array, bound: i64, before: i64) -> (Marks, i64) {
+/// Unless marks are wanted for each row, rows that are not late share one.
+pub fn arrival_marks(times: &Int64Array, bound: i64, before: i64, each_row: bool) -> (Marks, i64) {
     let mut mark = before;
     let mut any_late = false;
     for &time in times.values() {
         any_late |= time < mark;
         mark = mark.max(time.saturating_sub(bound));
     }
-    if !any_late {
+    if !any_late && !each_row {
         // Nothing is below the watermark, so nobody will ask where exactly it stood.
         return (Marks::All(before), mark);
     }
@@ -133,7 +134,7 @@ impl Source {
             None => (Marks::All(i64::MIN), frame.ingest_time),
             Some(watermark) => {
                 let times = event_times(batch.column(watermark.column))?;
-                arrival_marks(&times, watermark.bound, frame.watermark)
+                arrival_marks(&times, watermark.bound, frame.watermark, self.spec.row_marks)
             }
         };
         let columns = self
@@ -240,7 +241,7 @@ pub fn full_rows(
         None => Marks::All(i64::MIN),
         Some(watermark) => {
             let times = event_times(batch.column(watermark.column))?;
-            arrival_marks(&times, watermark.bound, frame.watermark).0
+            arrival_marks(&times, watermark.bound, frame.watermark, false).0
         }
     };
     let columns = (0..schema.fields().len())
@@ -258,7 +259,7 @@ mod tests {
     use super::*;
 
     fn marks(times: &[i64], bound: i64, before: i64) -> (Vec<i64>, i64) {
-        let (marks, after) = arrival_marks(&Int64Array::from(times.to_vec()), bound, before);
+        let (marks, after) = arrival_marks(&Int64Array::from(times.to_vec()), bound, before, false);
         ((0..times.len()).map(|row| marks.at(row)).collect(), after)
     }
 
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn rows_that_are_not_late_share_one_mark() {
-        let (marks, after) = arrival_marks(&Int64Array::from(vec![10, 12, 11]), 5, 3);
+        let (marks, after) = arrival_marks(&Int64Array::from(vec![10, 12, 11]), 5, 3, false);
         assert!(matches!(marks, Marks::All(3)));
         assert_eq!(after, 7);
     }

@@ -165,4 +165,6 @@ pub struct SourceSpec {
     pub columns: Vec<usize>,
     /// Whether a `_ingest_time` column serves as the event time (streams without WATERMARK).
     pub processing_time: bool,
+    /// Whether operators emit amid a batch, and so ask for the watermark before each row.
+    pub row_marks: bool,
 }

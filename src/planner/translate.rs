@@ -171,6 +171,7 @@ impl Translator {
                 kind: info.kind,
                 columns,
                 processing_time: info.processing_time,
+                row_marks: matches!(self.emit.mode, Some(EmitMode::EveryRows { .. })),
             }),
             facts: Facts { append_only: info.append_only, event_times, unique_key, windows },
             state: StateBound::Stateless,

@@ -71,6 +71,8 @@ fn format_of(headers: &HeaderMap) -> HttpResult<Format> {
         || named.split(';').skip(1).any(|part| part.trim().eq_ignore_ascii_case("header=absent"));
     match media_type(named).as_str() {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Format::NdJson),
+        // What curl says of a body unless it is told otherwise.
+        "application/x-www-form-urlencoded" => Ok(Format::NdJson),
         "application/json" => Ok(Format::Json),
         "text/csv" => Ok(Format::Csv { header: !without_header() }),
         "text/plain" => Ok(Format::Text),
