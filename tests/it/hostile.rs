@@ -8,7 +8,7 @@ use weir::engine::{Engine, EngineSettings};
 use weir::time::{SECOND, VirtualClock};
 
 /// A statement that takes longer hangs; an engine built for debugging is slow.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 struct Victim {
     engine: Arc<Engine>,
