@@ -22,6 +22,9 @@ use crate::sql::statement::{
 };
 use crate::sql::types::arrow_type;
 
+/// Columns of a stream or table, as many as PostgreSQL allows.
+const COLUMNS_MAX: usize = 1_600;
+
 /// What is wrong with a definition.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionError {
@@ -31,6 +34,9 @@ pub enum DefinitionError {
     /// A name that Weir keeps for itself.
     #[error("column name \"{0}\" is reserved")]
     ReservedColumn(String),
+    /// A relation has too many columns.
+    #[error("{0} cannot have more than {COLUMNS_MAX} columns")]
+    TooManyColumns(&'static str),
     /// A relation needs a column.
     #[error("{0} needs at least one column")]
     NoColumns(&'static str),
@@ -72,6 +78,7 @@ impl Report for DefinitionError {
         match self {
             DefinitionError::DuplicateColumn(_) => SqlState::DUPLICATE_COLUMN,
             DefinitionError::ReservedColumn(_) | DefinitionError::NoColumns(_) => SqlState::SYNTAX,
+            DefinitionError::TooManyColumns(_) => SqlState::PROGRAM_LIMIT,
             DefinitionError::UndefinedColumn { .. } => SqlState::UNDEFINED_COLUMN,
             DefinitionError::WatermarkType(_) => SqlState::TYPE_MISMATCH,
             DefinitionError::WatermarkForm(_) | DefinitionError::NotSupported { .. } => {
@@ -100,6 +107,7 @@ impl Report for DefinitionError {
             DefinitionError::Plan(error) => error.hint(),
             DefinitionError::DuplicateColumn(_)
             | DefinitionError::NoColumns(_)
+            | DefinitionError::TooManyColumns(_)
             | DefinitionError::UndefinedColumn { .. } => None,
         }
     }
@@ -293,6 +301,9 @@ fn columns(
 ) -> Result<Vec<FieldRef>, DefinitionError> {
     if definitions.is_empty() {
         return Err(DefinitionError::NoColumns(kind));
+    }
+    if definitions.len() > COLUMNS_MAX {
+        return Err(DefinitionError::TooManyColumns(kind));
     }
     let mut fields: Vec<FieldRef> = Vec::with_capacity(definitions.len());
     for definition in definitions {

@@ -31,6 +31,9 @@ use crate::windows::spec::{
 /// name no time column, take their bounds from the first column that has it.
 pub const EVENT_TIME_MARK: &str = "weir.event_time";
 
+/// Years that a window by the calendar may span.
+const CALENDAR_YEARS_MAX: i64 = 10_000;
+
 /// Names that are reserved for the mining functions, which are refused for now.
 const MINING: [&str; 4] = ["heavy_hitters", "frequent_itemsets", "association_rules", "trend"];
 
@@ -489,8 +492,18 @@ impl Reader<'_> {
 
     fn span(&mut self, name: &str) -> PlannerResult<Span> {
         let value = self.literal(name)?.ok_or_else(|| self.missing(name))?;
-        Ok(constants::span(&value)
-            .ok_or_else(|| self.bad(name, "a positive interval or integer of one unit"))?)
+        let span = constants::span(&value)
+            .ok_or_else(|| self.bad(name, "a positive interval or integer of one unit"))?;
+        // The calendar itself ends some 146,000 years from 1970.
+        let beyond = match span {
+            Span::Fixed(_) => false,
+            Span::Days(days) => days > 366 * CALENDAR_YEARS_MAX,
+            Span::Months(months) => months > 12 * CALENDAR_YEARS_MAX,
+        };
+        if beyond {
+            return Err(self.bad(name, "at most 10,000 years").into());
+        }
+        Ok(span)
     }
 
     fn fixed(&mut self, name: &str) -> PlannerResult<Option<i64>> {
