@@ -138,9 +138,9 @@ async fn wide_relations_are_taken_or_refused_but_soon() {
     let created = victim.survives(&format!("CREATE STREAM broad ({})", columns(1_000))).await;
     assert_eq!(created, Ok(String::new()));
     assert_eq!(victim.survives("SELECT * FROM broad").await, Ok(String::new()));
-    let list = (0..1_000).map(|n| format!("n + {n} AS c{n}")).collect::<Vec<_>>().join(", ");
+    let list = (0..300).map(|n| format!("n + {n} AS c{n}")).collect::<Vec<_>>().join(", ");
     let row = victim.survives(&format!("SELECT {list} FROM s WHERE n = 1")).await.unwrap();
-    assert!(row.ends_with("\"c999\":1000}\n"));
+    assert!(row.ends_with("\"c299\":300}\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
