@@ -1,5 +1,6 @@
 //! One binary for all integration tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "a test that skips says so")]
 
 mod data_questions;
 mod demo;
