@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
 
 /// The operator.
@@ -74,6 +75,15 @@ impl Operator for Delay {
 
     fn state_bytes(&self) -> usize {
         0
+    }
+
+    /// Nothing is remembered between rows.
+    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
+        Ok(())
+    }
+
+    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::operators::emit::Refinement;
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter};
 
 /// What groups show, and the entries that are being made.
 ///
@@ -177,6 +178,18 @@ impl Emission {
     /// Renumbers: group `groups[i]` becomes `i`.
     pub fn keep(&mut self, groups: &[usize]) {
         self.shown = groups.iter().map(|group| self.shown[*group].take()).collect();
+    }
+
+    /// Writes what groups show.
+    pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.shown)
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.shown = from.get()?;
+        self.shown_bytes = self.shown.iter().flatten().map(|row| row.len()).sum();
+        Ok(())
     }
 
     /// Bytes of state.

@@ -30,6 +30,7 @@ use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::operators::expr::{self, Piece, RowFailure};
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
 
 /// What to keep and what to compute.
@@ -280,6 +281,15 @@ impl Operator for FilterProject {
 
     fn state_bytes(&self) -> usize {
         0
+    }
+
+    /// Nothing is remembered between rows.
+    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
+        Ok(())
+    }
+
+    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ use datafusion::scalar::ScalarValue;
 use crate::data::punctuation::Pattern;
 use crate::operators::first_seen::FirstSeen;
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, misfit};
 
 /// Keys with their numbers.
 pub struct GroupKeys {
@@ -143,6 +144,21 @@ impl GroupKeys {
             debug_assert!(renumbered.iter().enumerate().all(|(i, group)| i == *group));
         }
         Ok(())
+    }
+
+    /// Writes all keys in the order of their numbers.
+    pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.count)?;
+        out.columns(&self.columns(&(0..self.count).collect::<Vec<_>>())?)
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        let (count, columns): (usize, _) = (from.get()?, from.columns()?);
+        if count > 0 {
+            self.intern(&columns, &mut Vec::new())?;
+        }
+        if self.count == count { Ok(()) } else { Err(misfit("a key stands there twice")) }
     }
 
     /// Bytes of state.

@@ -29,6 +29,7 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use crate::operators::first_seen::FirstSeen;
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, misfit};
 
 /// Ascending, nulls behind everything: the order of emissions.
 const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: false };
@@ -170,6 +171,19 @@ impl KeyDictionary {
             return Ok(fields.map(|f| arrow::array::new_empty_array(f.data_type())).collect());
         }
         Ok(compute::take_arrays(self.columns()?, &indices, None)?)
+    }
+
+    /// Writes all keys in the order of their numbers.
+    pub fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.len)?;
+        out.columns(self.columns()?)
+    }
+
+    /// Reads what [`save`](Self::save) wrote, into a new dictionary.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        let (len, columns): (usize, _) = (from.get()?, from.columns()?);
+        self.intern(&columns, len, &mut Vec::new())?;
+        if self.len == len { Ok(()) } else { Err(misfit("a key stands there twice")) }
     }
 
     /// Sorts numbers by their keys, ascending, nulls last.

@@ -20,6 +20,7 @@ pub mod punctuation_window;
 pub mod row_buffer;
 pub mod row_clock;
 pub mod session_aggregate;
+pub mod state;
 pub mod touched;
 pub mod union;
 pub mod unnest;

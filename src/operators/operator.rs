@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::error::{Report, SqlState};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
 
 /// One node of a pipeline, running inside one query, on one thread at a time.
@@ -70,6 +71,19 @@ pub trait Operator: Send {
 
     /// Bytes of state held.
     fn state_bytes(&self) -> usize;
+
+    /// Whether an operator that [`restore`](Self::restore)s goes on to the bit as this one would.
+    /// Where it does not, the query has no snapshots and replays its log instead.
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+
+    /// Writes everything that later output depends on. Called between steps only.
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError>;
+
+    /// Takes over what [`save`](Self::save) of an operator with an equal spec wrote. Called on a
+    /// new operator only.
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError>;
 }
 
 /// What flows out of an operator, in order.
@@ -171,12 +185,16 @@ pub enum EvalError {
     /// An invariant does not hold.
     #[error("{0}")]
     Broken(String),
+    /// Bytes of state that no operator of this plan wrote.
+    #[error("state in the snapshot does not fit the plan: {0}")]
+    Misfit(String),
 }
 
 impl Report for EvalError {
     fn code(&self) -> SqlState {
         match self {
             EvalError::Overflow { .. } => SqlState::NUMERIC_RANGE,
+            EvalError::Misfit(_) => SqlState::SNAPSHOT_MISMATCH,
             EvalError::DataFusion(_) | EvalError::Arrow(_) | EvalError::Broken(_) => {
                 SqlState::INTERNAL
             }

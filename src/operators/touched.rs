@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, misfit};
+
 /// Mark of a group that is not in the list.
 const UNTOUCHED: u32 = u32::MAX;
 
@@ -69,6 +72,30 @@ impl Touched {
     pub fn renumber(&mut self, groups: usize) {
         assert!(self.list.is_empty());
         self.positions = vec![UNTOUCHED; groups];
+    }
+
+    /// Writes the groups that changed.
+    pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.length(self.list.len());
+        self.list.iter().try_for_each(|touch| {
+            out.put(&touch.group)?;
+            out.put(&touch.relation)?;
+            out.put(&touch.offset)
+        })
+    }
+
+    /// Reads what [`save`](Self::save) wrote; there is room for the groups already.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.positions.fill(UNTOUCHED);
+        self.list.clear();
+        for _ in 0..from.length()? {
+            let (group, relation, offset): (usize, Arc<str>, u64) = from.get()?;
+            if group >= self.positions.len() {
+                return Err(misfit("a group that changed does not exist"));
+            }
+            self.touch(group, &relation, offset);
+        }
+        Ok(())
     }
 
     /// Bytes of state.

@@ -22,6 +22,7 @@ use arrow::datatypes::SchemaRef;
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
 
 /// Punctuations remembered per input.
@@ -169,6 +170,22 @@ impl Operator for Union {
     fn state_bytes(&self) -> usize {
         let promises: usize = self.inputs.iter().map(|input| input.promises.len()).sum();
         self.inputs.len() * size_of::<Input>() + promises * size_of::<Punctuation>()
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        for input in &self.inputs {
+            out.put(&input.watermark)?;
+            out.put(&input.promises)?;
+        }
+        out.put(&self.forwarded)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        for input in &mut self.inputs {
+            (input.watermark, input.promises) = (from.get()?, from.get()?);
+        }
+        self.forwarded = from.get()?;
+        Ok(())
     }
 }
 

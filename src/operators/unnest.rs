@@ -33,6 +33,7 @@ use datafusion::common::NullHandling;
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
 
 /// Rows that one change of the output holds, unless a single input row makes more.
@@ -319,6 +320,15 @@ impl Operator for Unnest {
 
     fn state_bytes(&self) -> usize {
         0
+    }
+
+    /// Nothing is remembered between rows.
+    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
+        Ok(())
+    }
+
+    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        Ok(())
     }
 }
 

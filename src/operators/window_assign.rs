@@ -24,6 +24,7 @@ use crate::data::punctuation::Punctuation;
 use crate::data::schema::TIMESTAMP;
 use crate::error::SqlState;
 use crate::operators::operator::{Emitter, EvalError, LateRow, Operator, RejectedRow};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
 use crate::windows::assign::Windows;
 use crate::windows::spec::TimeWindow;
@@ -191,6 +192,15 @@ impl Operator for WindowAssign {
 
     fn state_bytes(&self) -> usize {
         0
+    }
+
+    /// Nothing is remembered between rows.
+    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
+        Ok(())
+    }
+
+    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        Ok(())
     }
 }
 

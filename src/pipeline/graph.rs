@@ -19,6 +19,7 @@ use std::sync::Arc;
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, LateRow, Operator, Output, RejectedRow};
+use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::time::EventTime;
 
 /// An input of an operator: its node and port. `None` is the graph's own output.
@@ -145,6 +146,42 @@ impl Graph {
     /// Tells every operator that processing time has come to `now`.
     pub fn tick(&mut self, now: i64) -> Result<(), EvalError> {
         self.each_operator(|operator, out| operator.on_tick(now, out))
+    }
+
+    /// Whether a graph that [`restore`](Self::restore)s goes on to the bit as this one would.
+    pub fn restores_exactly(&self) -> bool {
+        self.nodes.iter().all(|node| node.operator.restores_exactly())
+    }
+
+    /// Writes the state of all operators. Called between steps only.
+    pub fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        assert!(self.output.changes.is_empty(), "a snapshot is taken between steps");
+        out.put(&self.watermark)?;
+        out.length(self.nodes.len());
+        for node in &mut self.nodes {
+            out.put(&node.operator.name().to_owned())?;
+            out.put(&node.watermarks)?;
+            out.put(&(node.rows.rows_in, node.rows.rows_out))?;
+            out.piece(|out| node.operator.save(out))?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`save`](Self::save) wrote, into a new graph of the same plan.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.watermark = from.get()?;
+        if from.length()? != self.nodes.len() {
+            return Err(misfit("there are more or fewer operators"));
+        }
+        for node in &mut self.nodes {
+            if from.get::<String>()? != node.operator.name() {
+                return Err(misfit("an operator is another one"));
+            }
+            node.watermarks = from.get()?;
+            (node.rows.rows_in, node.rows.rows_out) = from.get()?;
+            from.piece(|from| node.operator.restore(from))?;
+        }
+        Ok(())
     }
 
     /// Ends the step and gives what came out since the last end.
@@ -376,6 +413,13 @@ mod tests {
         }
         fn state_bytes(&self) -> usize {
             self.kept.len()
+        }
+        fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+            out.put(&self.due)
+        }
+        fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+            self.due = from.get()?;
+            Ok(())
         }
     }
 

@@ -135,6 +135,11 @@ pub trait GroupedAggregate: Send {
     /// The results of some groups, in the order asked for; the aggregate keeps all.
     fn evaluate_of(&mut self, groups: &[usize]) -> Result<ArrayRef, EvalError>;
 
+    /// Whether partial results that are merged into nothing are the same to the bit.
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+
     /// Number of groups.
     fn group_count(&self) -> usize;
 
@@ -194,6 +199,15 @@ pub fn is_exactly_mergeable(spec: &AggregateSpec) -> bool {
         "sum" => exact_type,
         _ => false,
     }
+}
+
+/// Whether the function's partial results, merged into nothing, are the same to the bit. Those of
+/// variance and of quantile sketches are not: they are computed anew when they are merged.
+pub(super) fn restores_exactly(function: &AggregateFunctionExpr) -> bool {
+    let name = function.fun().name();
+    let computed =
+        ["var", "stddev", "covar", "corr", "regr_", "approx_percentile", "approx_median"];
+    !computed.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Functions whose accumulators expect sorted input, or pick among ties as they please.

@@ -5,16 +5,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, UInt32Array, new_empty_array};
+use arrow::array::{Array, ArrayRef, UInt32Array, new_empty_array};
 use arrow::compute;
 use datafusion::logical_expr::Accumulator;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::scalar::ScalarValue;
 
+use super::accumulator::restores_exactly;
 use super::extreme::insertion;
 use super::fold::{Evaluated, Fold, FoldRows};
 use crate::operators::expr::row_error;
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, misfit};
 
 /// An accumulator per group.
 pub struct BoxedFold {
@@ -24,6 +26,30 @@ pub struct BoxedFold {
 }
 
 impl BoxedFold {
+    /// Makes the accumulators of the groups that are `present` of their states, row by row.
+    fn rebuild(&mut self, present: Vec<bool>, states: &[ArrayRef]) -> Result<(), EvalError> {
+        let mut row = 0;
+        self.accumulators.clear();
+        for present in present {
+            let made = match present {
+                true => {
+                    let mut accumulator = self.function.create_accumulator()?;
+                    let state: Vec<ArrayRef> = states
+                        .iter()
+                        .map(|column| (row < column.len()).then(|| column.slice(row, 1)))
+                        .collect::<Option<_>>()
+                        .ok_or_else(|| misfit("the state of a group is missing"))?;
+                    accumulator.merge_batch(&state)?;
+                    row += 1;
+                    Some(accumulator)
+                }
+                false => None,
+            };
+            self.accumulators.push(made);
+        }
+        Ok(())
+    }
+
     /// A fold without groups.
     pub fn new(function: Arc<AggregateFunctionExpr>) -> BoxedFold {
         BoxedFold { function, accumulators: Vec::new() }
@@ -103,5 +129,28 @@ impl Fold for BoxedFold {
     fn bytes(&self) -> usize {
         self.accumulators.capacity() * size_of::<Option<Box<dyn Accumulator>>>()
             + self.accumulators.iter().flatten().map(|a| a.size()).sum::<usize>()
+    }
+
+    fn restores_exactly(&self) -> bool {
+        restores_exactly(&self.function)
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.accumulators.iter().map(Option::is_some).collect::<Vec<bool>>())?;
+        let states = self.accumulators.iter_mut().flatten().map(|accumulator| accumulator.state());
+        let states = states.collect::<Result<Vec<_>, _>>()?;
+        let fields = states.first().map_or(0, Vec::len);
+        let columns = (0..fields)
+            .map(|field| ScalarValue::iter_to_array(states.iter().map(|s| s[field].clone())))
+            .collect::<Result<Vec<_>, _>>()?;
+        out.columns(&columns)?;
+        // Reading its state may empty an accumulator.
+        let taken = self.accumulators.iter().map(Option::is_some).collect();
+        self.rebuild(taken, &columns)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        let present: Vec<bool> = from.get()?;
+        self.rebuild(present, &from.columns()?)
     }
 }

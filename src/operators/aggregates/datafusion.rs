@@ -12,7 +12,9 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows, cannot_retract, gather};
+use crate::operators::aggregates::accumulator::{
+    GroupedAggregate, Rows, cannot_retract, gather, restores_exactly,
+};
 use crate::operators::operator::EvalError;
 
 /// An aggregate of DataFusion.
@@ -134,5 +136,9 @@ impl GroupedAggregate for Foreign {
 
     fn size(&self) -> usize {
         self.accumulator.size()
+    }
+
+    fn restores_exactly(&self) -> bool {
+        restores_exactly(&self.function)
     }
 }

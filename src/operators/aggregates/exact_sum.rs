@@ -7,6 +7,9 @@
 //! Source: the small superaccumulator of Neal, "Fast exact summation using small and large
 //! superaccumulators", 2015.
 
+use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, Stored};
+
 /// Bits of a limb that count; the others take carries.
 const LIMB_BITS: u32 = 32;
 /// Additions after which carries must be settled: each adds less than 2^32 to a limb.
@@ -154,6 +157,21 @@ impl ExactSum {
     /// Bytes held beside the struct itself.
     pub fn bytes(&self) -> usize {
         self.limbs.capacity() * size_of::<i64>()
+    }
+}
+
+impl Stored for ExactSum {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.limbs)?;
+        out.put(&(self.first, self.additions))?;
+        out.put(&(self.nans, self.infinities, self.negative_infinities))
+    }
+
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        let limbs = from.get()?;
+        let (first, additions) = from.get()?;
+        let (nans, infinities, negative_infinities) = from.get()?;
+        Ok(ExactSum { limbs, first, additions, nans, infinities, negative_infinities })
     }
 }
 

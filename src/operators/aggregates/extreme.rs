@@ -13,6 +13,7 @@ use arrow::row::{RowConverter, SortField};
 
 use super::fold::{Evaluated, Fold, FoldRows, is_value};
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, misfit};
 
 /// The fold for values of a type; `None` when they have no order.
 pub fn extreme_fold(data_type: &DataType, max: bool) -> Option<Box<dyn Fold>> {
@@ -87,6 +88,19 @@ impl<T: ArrowPrimitiveType> Fold for PrimitiveExtreme<T> {
     fn bytes(&self) -> usize {
         self.best.capacity() * size_of::<Option<T::Native>>()
     }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        let groups: Vec<usize> = (0..self.best.len()).collect();
+        out.columns(&[self.evaluate(&groups)?.values])
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        let best = from.get::<ArrayRef>()?;
+        let best =
+            best.as_primitive_opt::<T>().ok_or_else(|| misfit("an extreme has another type"))?;
+        self.best = best.iter().collect();
+        Ok(())
+    }
 }
 
 /// Values of any other type, as rows of bytes that compare like them.
@@ -140,6 +154,15 @@ impl Fold for RowExtreme {
     fn bytes(&self) -> usize {
         self.best.capacity() * size_of::<Option<Box<[u8]>>>()
             + self.best.iter().flatten().map(|best| best.len()).sum::<usize>()
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.best)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.best = from.get()?;
+        Ok(())
     }
 }
 

@@ -29,6 +29,7 @@ use super::spec::{AggregateSpec, NativeFunction};
 use crate::error::SqlState;
 use crate::operators::expr;
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter};
 
 /// One aggregate over all groups. Groups are dense indices.
 pub trait Fold: Send {
@@ -46,6 +47,14 @@ pub trait Fold: Send {
     fn keep(&mut self, groups: &[usize]);
     /// Bytes of state.
     fn bytes(&self) -> usize;
+    /// Whether a fold that [`restore`](Self::restore)s goes on to the bit as this one would.
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+    /// Writes the state of all groups.
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError>;
+    /// Reads what [`save`](Self::save) wrote, into a fold that has as many groups, all empty.
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError>;
 }
 
 /// Rows on their way into a fold.

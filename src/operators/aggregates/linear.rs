@@ -15,6 +15,7 @@ use arrow::datatypes::{
 use super::exact_sum::ExactSum;
 use super::fold::{Evaluated, Fold, FoldRows, out_of_range};
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, Stored};
 
 /// count(*) and count(x).
 pub struct CountFold {
@@ -77,6 +78,15 @@ impl Fold for CountFold {
     fn bytes(&self) -> usize {
         self.counts.capacity() * size_of::<i64>()
     }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.counts)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.counts = from.get()?;
+        Ok(())
+    }
 }
 
 /// How a sum is read.
@@ -89,7 +99,7 @@ pub enum Reading {
 }
 
 /// A running total of one group.
-pub trait Total: Default + Send {
+pub trait Total: Default + Send + Stored {
     /// Type of what is added.
     type Input: ArrowPrimitiveType;
     /// Adds `value` `weight` times.
@@ -136,6 +146,15 @@ where
     }
 }
 
+impl<T> Stored for IntegerTotal<T> {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.0.store(out)
+    }
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        Ok(IntegerTotal(from.get()?, PhantomData))
+    }
+}
+
 /// A total of decimals.
 #[derive(Debug, Clone, Default)]
 pub struct DecimalTotal(i256);
@@ -159,6 +178,15 @@ impl Total for DecimalTotal {
     }
 }
 
+impl Stored for DecimalTotal {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.0.store(out)
+    }
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        Ok(DecimalTotal(from.get()?))
+    }
+}
+
 /// A total of doubles in the order in which they came; takes nothing back.
 #[derive(Debug, Clone, Default)]
 pub struct FloatTotal(f64);
@@ -176,6 +204,15 @@ impl Total for FloatTotal {
     }
     fn exact(&self, _result: &DataType) -> Option<f64> {
         Some(self.0)
+    }
+}
+
+impl Stored for FloatTotal {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.0.store(out)
+    }
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        Ok(FloatTotal(from.get()?))
     }
 }
 
@@ -199,6 +236,15 @@ impl Total for ExactTotal {
     }
     fn bytes(&self) -> usize {
         self.0.bytes()
+    }
+}
+
+impl Stored for ExactTotal {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.0.store(out)
+    }
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        Ok(ExactTotal(from.get()?))
     }
 }
 
@@ -294,5 +340,15 @@ impl<T: Total> Fold for SumFold<T> {
         self.totals.capacity() * size_of::<T>()
             + self.counts.capacity() * size_of::<i64>()
             + self.totals.iter().map(T::bytes).sum::<usize>()
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.totals)?;
+        out.put(&self.counts)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        (self.totals, self.counts) = (from.get()?, from.get()?);
+        Ok(())
     }
 }

@@ -25,6 +25,7 @@ use super::extreme::column_of;
 use super::fold::{Evaluated, Fold, FoldRows, is_value};
 use crate::operators::expr::row_error;
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, Stored};
 
 /// What is asked of the multiset.
 pub enum Question {
@@ -63,6 +64,16 @@ struct Instances {
     count: i64,
     /// When each came, for functions that are folded afresh.
     arrivals: Vec<u64>,
+}
+
+impl Stored for Instances {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.count.store(out)?;
+        self.arrivals.store(out)
+    }
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        Ok(Instances { count: from.get()?, arrivals: from.get()? })
+    }
 }
 
 impl MultisetFold {
@@ -244,5 +255,19 @@ impl Fold for MultisetFold {
 
     fn bytes(&self) -> usize {
         self.groups.capacity() * size_of::<BTreeMap<Box<[u8]>, Instances>>() + self.entry_bytes
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.arrivals)?;
+        out.put(&self.groups)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.arrivals = from.get()?;
+        self.groups = from.get()?;
+        let entries = || self.groups.iter().flatten();
+        self.entry_bytes = entries().map(|(key, i)| Self::entry_size(key, i)).sum();
+        self.owed = entries().filter(|(_, instances)| instances.count < 0).count();
+        Ok(())
     }
 }

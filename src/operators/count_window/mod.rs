@@ -35,6 +35,7 @@ use crate::operators::early::{EarlyClock, EarlyResults, rows_between};
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::operator::{Emitter, EvalError, Operator};
 use crate::operators::partitions::{Partitions, late_row, null_time, renamed};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_output::{
     OutputSpec, Version, WindowColumn, WindowColumns, WindowOutput,
 };
@@ -391,6 +392,18 @@ impl Operator for CountWindow {
             + counters.sum::<usize>()
             + self.held.len() * size_of::<((i64, u64), usize)>()
             + self.deadlines.len() * size_of::<(i64, u64, usize)>()
+    }
+
+    fn restores_exactly(&self) -> bool {
+        false
+    }
+
+    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
+        Err(EvalError::Broken("CountWindow cannot be saved".to_owned()))
+    }
+
+    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        Err(EvalError::Broken("CountWindow cannot be restored".to_owned()))
     }
 }
 

@@ -32,6 +32,7 @@ use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::expr::{RowFailure, evaluate_in_pieces, evaluate_mask};
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
 use crate::operators::partitions::{Partitions, renamed};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_output::{
     OutputSpec, Version, WindowColumn, WindowColumns, WindowOutput,
 };
@@ -361,6 +362,18 @@ impl Operator for PunctuationWindow {
             + self.early.state_bytes()
             + delimiters.sum::<usize>()
             + self.deadlines.len() * size_of::<(i64, u64, usize)>()
+    }
+
+    fn restores_exactly(&self) -> bool {
+        false
+    }
+
+    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
+        Err(EvalError::Broken("PunctuationWindow cannot be saved".to_owned()))
+    }
+
+    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        Err(EvalError::Broken("PunctuationWindow cannot be restored".to_owned()))
     }
 }
 

@@ -54,6 +54,7 @@ use crate::operators::early::{EarlyClock, rows_between};
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::operator::{Emitter, EvalError, Operator};
 use crate::operators::partitions::{Partitions, late_row, null_time, renamed};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_output::{OutputSpec, WindowColumn, WindowOutput};
 use crate::time::EventTime;
 use crate::windows::columns::event_times;
@@ -356,5 +357,17 @@ impl Operator for SessionAggregate {
             + sessions
             + self.published_rows * size_of::<u64>()
             + self.timers.len() * size_of::<Reverse<(i64, usize, u64)>>()
+    }
+
+    fn restores_exactly(&self) -> bool {
+        false
+    }
+
+    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
+        Err(EvalError::Broken("SessionAggregate cannot be saved".to_owned()))
+    }
+
+    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        Err(EvalError::Broken("SessionAggregate cannot be restored".to_owned()))
     }
 }

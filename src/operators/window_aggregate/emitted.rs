@@ -9,6 +9,7 @@ use arrow::compute::{SortOptions, interleave};
 use hashbrown::HashMap;
 
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter};
 
 /// The rows that stand for a window, one per key.
 #[derive(Default)]
@@ -115,13 +116,34 @@ impl Emitted {
         if self.rows < 2 * self.at.len() + 1_024 && self.chunks.len() < 64 {
             return Ok(());
         }
+        let (ids, columns) = self.live()?;
+        self.remember_first(&ids, columns)?;
+        Ok(())
+    }
+
+    /// The rows that stand, by key.
+    fn live(&self) -> Result<(Vec<u32>, Vec<ArrayRef>), EvalError> {
         let mut live: Vec<(u32, (u32, u32))> = self.at.iter().map(|(&id, &at)| (id, at)).collect();
         live.sort_unstable();
         let like = self.chunks.first().cloned().unwrap_or_default();
-        let columns = self.rows_at(&live, &like)?;
-        let ids: Vec<u32> = live.iter().map(|&(id, _)| id).collect();
-        self.remember_first(&ids, columns)?;
-        Ok(())
+        Ok((live.iter().map(|&(id, _)| id).collect(), self.rows_at(&live, &like)?))
+    }
+
+    /// Writes the rows that stand.
+    pub(super) fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        let (ids, columns) = self.live()?;
+        out.put(&ids)?;
+        if ids.is_empty() { Ok(()) } else { out.columns(&columns) }
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub(super) fn restore(from: &mut StateReader<'_>) -> Result<Emitted, EvalError> {
+        let ids: Vec<u32> = from.get()?;
+        let mut emitted = Emitted::default();
+        if !ids.is_empty() {
+            emitted.remember_first(&ids, from.columns()?)?;
+        }
+        Ok(emitted)
     }
 
     /// Takes over new numbers of the dictionary.

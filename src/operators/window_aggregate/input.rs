@@ -38,6 +38,11 @@ impl Aggregates {
         Ok(self.make()?.iter().all(|aggregate| aggregate.is_invertible()))
     }
 
+    /// Number of accumulators per slice.
+    pub(super) fn count(&self) -> usize {
+        self.specs.len() + usize::from(self.rows_at == self.specs.len())
+    }
+
     pub(super) fn specs(&self) -> &[AggregateSpec] {
         &self.specs
     }

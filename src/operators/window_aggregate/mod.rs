@@ -54,6 +54,7 @@ use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::operators::keys::KeyDictionary;
 use crate::operators::operator::{Emitter, EvalError, Operator};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
 use crate::windows::assign::Windows;
 use crate::windows::spec::TimeWindow;
@@ -63,6 +64,7 @@ mod emitted;
 mod fold;
 mod input;
 mod output;
+mod persist;
 mod slice;
 mod sorter;
 
@@ -169,6 +171,8 @@ pub struct WindowAggregate {
     shared: bool,
     /// Whether merged slices can be taken out again.
     invertible: bool,
+    /// Whether partial results can be written and read back without a change.
+    restores_exactly: bool,
     keys: KeyDictionary,
     /// Keys found in state when that was last counted.
     keys_live: usize,
@@ -216,6 +220,7 @@ impl WindowAggregate {
             relation,
             shared,
             invertible: aggregates.are_invertible()?,
+            restores_exactly: aggregates.make()?.iter().all(|a| a.restores_exactly()),
             aggregates,
             keys: key_dictionary(&spec)?,
             keys_live: 0,
@@ -330,5 +335,17 @@ impl Operator for WindowAggregate {
             windows.map(|w| w.emitted.size() + w.counts.allocation_size() + 128).sum();
         let running = self.running.as_ref().map_or(0, |running| running.slice.size());
         self.keys.size() + slices + windows + running
+    }
+
+    fn restores_exactly(&self) -> bool {
+        self.restores_exactly
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.save_windows(out)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.restore_windows(from)
     }
 }

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use super::input::{Aggregates, Input, RowSet};
 use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows};
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, misfit};
 
 /// Marks a key that is not there.
 const NONE: u32 = u32::MAX;
@@ -360,6 +361,29 @@ impl Slice {
             *id = renumbered[*id as usize];
         }
         self.index = LocalIndex::Absent;
+    }
+
+    /// Writes the partial results; the slice is sealed by it.
+    pub(super) fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.states()?.iter().try_for_each(|state| out.columns(state))?;
+        out.put(&self.ids)?;
+        out.put(&self.forgotten)?;
+        out.put(&self.changed)
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub(super) fn restore(
+        aggregates: &Aggregates,
+        from: &mut StateReader<'_>,
+    ) -> Result<Slice, EvalError> {
+        let states = (0..aggregates.count()).map(|_| from.columns()).collect::<Result<_, _>>()?;
+        let (ids, forgotten, changed): (Vec<u32>, _, Vec<u32>) = from.get()?;
+        let mut is_changed = vec![false; if changed.is_empty() { 0 } else { ids.len() }];
+        for &group in &changed {
+            *is_changed.get_mut(group as usize).ok_or_else(|| misfit("a group is missing"))? = true;
+        }
+        let (index, partial) = (LocalIndex::Absent, Partial::Sealed(states));
+        Ok(Slice { ids, forgotten, index, partial, changed, is_changed })
     }
 
     pub(super) fn size(&self) -> usize {

@@ -1,0 +1,474 @@
+//! Groups rows by key without a window, and keeps every group's result current: GROUP BY, DISTINCT.
+//!
+//! # Method
+//!
+//! Rows fold into groups as they come; groups that were touched are remembered in the order of their
+//! first touch. When results are due (EMIT CHANGES: at the end of the step) each touched group is
+//! read, and where its result differs from the one emitted last, that one is retracted and the new
+//! one inserted. What was emitted is kept as bytes, so a retraction equals its insertion to the bit.
+//! A group whose rows cancel out is retracted and freed. Without keys there is one group, whose
+//! result exists from the start.
+//!
+//! EMIT EVERY n ROWS cuts its input at every n-th row; EMIT EVERY INTERVAL emits at whole multiples of
+//! the interval since 1970, before any later row. ON CLOSE emits when the input ends, or when a
+//! punctuation completes groups. A watermark waits for the results of the rows before it.
+//!
+//! # Errors
+//!
+//! A row whose arguments fail is left out and reported. A group whose *result* fails (a sum out of
+//! range) keeps all its rows and shows no result; the row that came last to it is reported, once,
+//! until the result is valid again.
+//!
+//! # State
+//!
+//! Per group with rows: its key, its partial results, the result emitted last. Unbounded, unless
+//! retractions or punctuations end groups. Keys of freed groups go when they are more than half.
+//!
+//! # Invariants
+//!
+//! 1. `emitted` of a group is the row that the output's changelog sums to for its key.
+//! 2. A watermark is forwarded only when no touched group waits to be emitted.
+//!
+//! # Not here
+//!
+//! Windows (`window_aggregate`), GROUPING SETS.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+
+use crate::data::change::{Change, Marks, Origin};
+use crate::data::punctuation::{Pattern, Punctuation};
+use crate::error::SqlState;
+use crate::operators::aggregates::fold::{FoldRows, Inputs, Measure};
+use crate::operators::aggregates::spec::AggregateSpec;
+use crate::operators::emission::Emission;
+use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
+use crate::operators::expr;
+use crate::operators::filter_project::reject_rows;
+use crate::operators::group_keys::GroupKeys;
+use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
+use crate::operators::state::{StateReader, StateWriter};
+use crate::operators::touched::{Touch, Touched};
+use crate::time::EventTime;
+
+mod persist;
+
+#[cfg(test)]
+mod tests;
+
+/// What to group by and what to compute.
+#[derive(Debug, Clone)]
+pub struct AggregateOpSpec {
+    /// Key columns of the input; none: one group of all rows.
+    pub keys: Vec<usize>,
+    /// What is computed per group; none: DISTINCT.
+    pub aggregates: Vec<AggregateSpec>,
+    /// When results appear.
+    pub emit: EmitSpec,
+    /// No retraction ever comes in.
+    pub input_append_only: bool,
+    /// Columns of the input.
+    pub input_schema: SchemaRef,
+    /// Columns of the output: the keys, then the aggregates.
+    pub schema: SchemaRef,
+}
+
+/// Runs an [`AggregateOpSpec`].
+pub struct Aggregate {
+    spec: Arc<AggregateOpSpec>,
+    measures: Vec<Measure>,
+    keys: GroupKeys,
+    groups: Groups,
+    emission: Emission,
+    /// The frame that came last; what is emitted names it as its cause.
+    origin: Arc<Origin>,
+    /// Taken in and not forwarded yet.
+    watermark: Option<EventTime>,
+    /// Rows since the last emission of EMIT EVERY n ROWS.
+    rows_since: u64,
+    /// Next emission of EMIT EVERY INTERVAL.
+    due: Option<i64>,
+    /// Groups freed since the keys were compacted.
+    freed: usize,
+}
+
+/// What is known of groups, apart from keys and aggregates.
+#[derive(Default)]
+struct Groups {
+    /// Insertions less retractions.
+    rows: Vec<i64>,
+    /// Whether the result could not be read last time.
+    failing: Vec<bool>,
+    /// Those that changed since the last emission.
+    touched: Touched,
+}
+
+/// Groups below which keys of freed ones are not worth looking for.
+const COMPACT_MIN: usize = 1_024;
+
+/// Code and reason of a result that could not be read.
+type RowError = (SqlState, String);
+
+impl Aggregate {
+    /// An operator without rows.
+    pub fn new(spec: Arc<AggregateOpSpec>) -> Result<Aggregate, EvalError> {
+        assert_eq!(spec.schema.fields().len(), spec.keys.len() + spec.aggregates.len());
+        let schema = &spec.input_schema;
+        let measures = spec
+            .aggregates
+            .iter()
+            .map(|aggregate| Measure::new(aggregate, schema, spec.input_append_only))
+            .collect::<Result<Vec<_>, _>>()?;
+        let key_types = spec.keys.iter().map(|key| schema.field(*key).data_type().clone());
+        let keys = GroupKeys::new(key_types.collect())?;
+        let emission = Emission::new(Arc::clone(&spec.schema), spec.keys.len())?;
+        let origin = Arc::new(Origin {
+            relation: Arc::from(""),
+            first_offset: 0,
+            ingest_time: 0,
+            arrival: Marks::All(i64::MIN),
+            progress: Marks::All(i64::MIN),
+        });
+        let mut aggregate = Aggregate {
+            measures,
+            keys,
+            groups: Groups::default(),
+            emission,
+            origin,
+            watermark: None,
+            rows_since: 0,
+            due: None,
+            freed: 0,
+            spec,
+        };
+        if aggregate.is_global() {
+            // SQL's one row over no rows: it exists before anything came.
+            aggregate.resize();
+            aggregate.groups.touched.touch(0, &Arc::from(""), 0);
+        }
+        Ok(aggregate)
+    }
+
+    fn is_global(&self) -> bool {
+        self.spec.keys.is_empty()
+    }
+
+    fn refinement(&self) -> Refinement {
+        match self.spec.emit.mode {
+            EmitMode::EveryInterval { refinement, .. } | EmitMode::EveryRows { refinement, .. } => {
+                refinement
+            }
+            EmitMode::Changes | EmitMode::OnClose => Refinement::Retracting,
+        }
+    }
+
+    /// Makes room for the groups that have keys.
+    fn resize(&mut self) {
+        let count = if self.is_global() { 1 } else { self.keys.len() };
+        self.groups.rows.resize(count, 0);
+        self.groups.failing.resize(count, false);
+        self.groups.touched.resize(count);
+        self.emission.resize(count);
+        self.measures.iter_mut().for_each(|measure| measure.fold.resize(count));
+    }
+
+    /// Folds rows in.
+    fn absorb(&mut self, change: &Change, out: &mut Emitter) -> Result<(), EvalError> {
+        let (pieces, failures) =
+            expr::evaluate_in_pieces(&change.batch, |part| Measure::inputs(&self.measures, part));
+        reject_rows(change, failures, out);
+        for piece in pieces {
+            if piece.length == change.batch.num_rows() {
+                self.fold(change, &piece.value)?;
+            } else {
+                self.fold(&change.slice(piece.start, piece.length), &piece.value)?;
+            }
+        }
+        self.origin = Arc::clone(&change.origin);
+        Ok(())
+    }
+
+    /// Folds rows whose arguments are known.
+    fn fold(&mut self, change: &Change, inputs: &Inputs) -> Result<(), EvalError> {
+        let rows = change.batch.num_rows();
+        let mut groups = vec![0; if self.is_global() { rows } else { 0 }];
+        if !self.is_global() {
+            let keys: Vec<ArrayRef> =
+                self.spec.keys.iter().map(|key| Arc::clone(change.batch.column(*key))).collect();
+            self.keys.intern(&keys, &mut groups)?;
+            self.resize();
+        }
+        for (row, &group) in groups.iter().enumerate() {
+            self.groups.rows[group] += change.weight(row);
+            self.groups.touched.touch(group, &change.origin.relation, change.offset(row));
+        }
+        for (measure, (arguments, included)) in self.measures.iter_mut().zip(inputs) {
+            measure.fold.update(&FoldRows {
+                groups: &groups,
+                arguments,
+                included: included.as_ref(),
+                weights: change.weights.as_ref(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Emits the results of touched groups; of those that `chosen` names, if it is given.
+    fn flush(&mut self, chosen: Option<&[bool]>, out: &mut Emitter) -> Result<(), EvalError> {
+        let touches = self.groups.touched.take(chosen);
+        if touches.is_empty() {
+            return Ok(());
+        }
+        let global = self.is_global();
+        let live: Vec<usize> = touches
+            .iter()
+            .map(|touch| touch.group)
+            .filter(|group| global || self.groups.rows[*group] > 0)
+            .collect();
+        let failed = self.read(&live)?;
+        let refinement = self.refinement();
+        let mut next_live = 0;
+        for touch in &touches {
+            let group = touch.group;
+            let is_live = global || self.groups.rows[group] > 0;
+            let position = next_live;
+            next_live += usize::from(is_live);
+            if !is_live {
+                self.groups.failing[group] = false;
+                self.emission.remove(group, refinement);
+                self.free(group);
+                continue;
+            }
+            match failed.get(&position) {
+                Some(error) => {
+                    // What was shown before depends on where steps end; showing nothing does not.
+                    self.emission.remove(group, refinement);
+                    self.fail(touch, error, out);
+                }
+                None => {
+                    self.groups.failing[group] = false;
+                    self.emission.show(group, position, refinement);
+                }
+            }
+            if refinement == Refinement::Discarding {
+                self.forget(group);
+            }
+        }
+        let keys = |groups: &[usize]| self.keys.columns(groups);
+        if let Some((batch, weights)) = self.emission.finish(keys)? {
+            out.change(Change::derived(batch, weights, &self.origin));
+        }
+        self.compact()
+    }
+
+    /// Reads the results of groups; gives the positions of those that failed.
+    fn read(&mut self, live: &[usize]) -> Result<BTreeMap<usize, RowError>, EvalError> {
+        let (mut columns, mut failed) = (Vec::with_capacity(self.measures.len()), BTreeMap::new());
+        for measure in &mut self.measures {
+            let evaluated = measure.fold.evaluate(live)?;
+            for (position, code, reason) in evaluated.failed {
+                failed.entry(position).or_insert((code, reason));
+            }
+            columns.push(evaluated.values);
+        }
+        self.emission.start(columns, live.len())?;
+        Ok(failed)
+    }
+
+    /// Reports that a group has no result, the first time.
+    fn fail(&mut self, touch: &Touch, error: &RowError, out: &mut Emitter) {
+        if !std::mem::replace(&mut self.groups.failing[touch.group], true) {
+            out.reject(RejectedRow {
+                relation: Arc::clone(&touch.relation),
+                offset: touch.offset,
+                code: error.0,
+                reason: error.1.clone(),
+            });
+        }
+    }
+
+    /// Frees a group without rows, unless retractions that came early still wait for insertions.
+    fn free(&mut self, group: usize) {
+        let empty = |measure: &Measure| measure.fold.is_empty(group);
+        if self.groups.rows[group] == 0 && self.measures.iter().all(empty) {
+            self.forget(group);
+        }
+    }
+
+    fn forget(&mut self, group: usize) {
+        self.freed += 1;
+        self.groups.rows[group] = 0;
+        self.measures.iter_mut().for_each(|measure| measure.fold.clear(group));
+    }
+
+    /// Drops the keys of freed groups when they are more than half of all.
+    fn compact(&mut self) -> Result<(), EvalError> {
+        let count = self.groups.rows.len();
+        if self.is_global() || count < COMPACT_MIN || !self.groups.touched.is_empty() {
+            return Ok(());
+        }
+        // Looking costs O(groups), so it waits until as many groups were freed as may be left.
+        if self.freed * 2 < count {
+            return Ok(());
+        }
+        self.freed = 0;
+        let used: Vec<usize> = (0..count)
+            .filter(|group| {
+                self.groups.rows[*group] != 0
+                    || self.emission.is_shown(*group)
+                    || !self.measures.iter().all(|measure| measure.fold.is_empty(*group))
+            })
+            .collect();
+        self.keys.keep(&used)?;
+        self.groups.rows = used.iter().map(|group| self.groups.rows[*group]).collect();
+        self.groups.failing = used.iter().map(|group| self.groups.failing[*group]).collect();
+        self.groups.touched.renumber(used.len());
+        self.emission.keep(&used);
+        self.measures.iter_mut().for_each(|measure| measure.fold.keep(&used));
+        Ok(())
+    }
+}
+
+impl Operator for Aggregate {
+    fn name(&self) -> &'static str {
+        "Aggregate"
+    }
+
+    fn on_change(
+        &mut self,
+        port: usize,
+        change: Change,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        assert_eq!(port, 0, "Aggregate has one input");
+        let EmitMode::EveryRows { rows: every, .. } = self.spec.emit.mode else {
+            return self.absorb(&change, out);
+        };
+        let (mut start, rows) = (0, change.batch.num_rows());
+        while start < rows {
+            let wanted = usize::try_from(every.max(1) - self.rows_since).unwrap_or(usize::MAX);
+            let length = wanted.min(rows - start);
+            self.absorb(&change.slice(start, length), out)?;
+            start += length;
+            self.rows_since += length as u64;
+            if self.rows_since == every.max(1) {
+                self.rows_since = 0;
+                self.flush(None, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_watermark(
+        &mut self,
+        _port: usize,
+        watermark: EventTime,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        self.watermark = Some(watermark);
+        if watermark == EventTime::MAX {
+            // The input has ended: nothing else can make these results due.
+            self.flush(None, out)?;
+            self.forward_watermark(out);
+        }
+        Ok(())
+    }
+
+    fn on_punctuation(
+        &mut self,
+        _port: usize,
+        punctuation: &Punctuation,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let Some(patterns) = self.key_patterns(punctuation) else {
+            return Ok(());
+        };
+        let complete = self.keys.matching(&patterns)?;
+        self.flush(Some(&complete), out)?;
+        // The flush may have renumbered the groups.
+        let complete = self.keys.matching(&patterns)?;
+        for group in (0..complete.len()).filter(|group| complete[*group]) {
+            self.forget(group);
+            self.emission.forget(group);
+        }
+        self.compact()?;
+        let renamed = patterns
+            .into_iter()
+            .map(|(key, pattern)| (self.spec.schema.field(key).name().clone(), pattern));
+        out.punctuation(Arc::new(Punctuation { columns: renamed.collect() }));
+        Ok(())
+    }
+
+    fn on_tick(&mut self, now: i64, out: &mut Emitter) -> Result<(), EvalError> {
+        let EmitMode::EveryInterval { interval, .. } = self.spec.emit.mode else {
+            return Ok(());
+        };
+        if self.due.is_some_and(|due| due <= now) {
+            self.flush(None, out)?;
+            self.forward_watermark(out);
+        }
+        if self.due.is_none_or(|due| due <= now) {
+            let interval = interval.max(1);
+            self.due = Some(now.div_euclid(interval).saturating_add(1).saturating_mul(interval));
+        }
+        Ok(())
+    }
+
+    fn next_tick(&self) -> Option<i64> {
+        self.due.filter(|_| !self.groups.touched.is_empty())
+    }
+
+    fn on_step_end(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
+        if self.spec.emit.mode == EmitMode::Changes {
+            self.flush(None, out)?;
+        }
+        self.forward_watermark(out);
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        let folds: usize = self.measures.iter().map(|measure| measure.fold.bytes()).sum();
+        let per_group = size_of::<i64>() + size_of::<bool>();
+        let groups = self.groups.rows.capacity() * per_group + self.groups.touched.bytes();
+        folds + groups + self.keys.bytes() + self.emission.bytes()
+    }
+
+    fn restores_exactly(&self) -> bool {
+        self.measures.iter().all(|measure| measure.fold.restores_exactly())
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.save_groups(out)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.restore_groups(from)
+    }
+}
+
+impl Aggregate {
+    /// Forwards the watermark if the results of all rows before it are out.
+    fn forward_watermark(&mut self, out: &mut Emitter) {
+        if self.groups.touched.is_empty()
+            && let Some(watermark) = self.watermark.take()
+        {
+            out.watermark(watermark);
+        }
+    }
+
+    /// The patterns by key position, if the punctuation speaks of keys only.
+    fn key_patterns(&self, punctuation: &Punctuation) -> Option<Vec<(usize, Pattern)>> {
+        if punctuation.columns.is_empty() {
+            return None;
+        }
+        let by_key = |(name, pattern): &(String, Pattern)| {
+            let column = self.spec.input_schema.index_of(name).ok()?;
+            let key = self.spec.keys.iter().position(|key| *key == column)?;
+            Some((key, pattern.clone()))
+        };
+        punctuation.columns.iter().map(by_key).collect()
+    }
+}
