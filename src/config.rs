@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::{Error, Result, SqlState};
+use crate::time::parse_duration;
 
 /// The file that is read when none is named and it is there.
 const FILE: &str = "weir.toml";
@@ -20,6 +21,8 @@ pub struct Config {
     pub tcp: String,
     /// Address of the PostgreSQL protocol, `127.0.0.1:4882`; not served yet.
     pub pg: String,
+    /// Least time between two snapshots of a query, in microseconds.
+    pub snapshot_interval: i64,
 }
 
 /// The flags of `weir serve`; what is not given comes from elsewhere.
@@ -40,6 +43,9 @@ pub struct Flags {
     /// Address of the PostgreSQL protocol [env: WEIR_PG] [default: 127.0.0.1:4882]
     #[arg(long, value_name = "HOST:PORT")]
     pub pg: Option<String>,
+    /// Least time between two snapshots of a query [env: WEIR_SNAPSHOT_INTERVAL] [default: 10 s]
+    #[arg(long, value_name = "DURATION")]
+    pub snapshot_interval: Option<String>,
 }
 
 /// The keys of `weir.toml`. A misspelt key is an error, or it would be ignored in silence.
@@ -50,6 +56,7 @@ struct File {
     http: Option<String>,
     tcp: Option<String>,
     pg: Option<String>,
+    snapshot_interval: Option<String>,
 }
 
 impl Config {
@@ -65,6 +72,17 @@ impl Config {
             let found = flag.clone().or_else(|| environment(variable)).or(file);
             found.unwrap_or_else(|| default.to_string())
         };
+        let interval = pick(
+            &flags.snapshot_interval,
+            "WEIR_SNAPSHOT_INTERVAL",
+            file.snapshot_interval,
+            "10 s",
+        );
+        let snapshot_interval = parse_duration(&interval).ok_or_else(|| {
+            let message = format!("snapshot_interval '{interval}' is not valid");
+            Error::new(SqlState::INVALID_PARAMETER, message)
+                .with_hint("It is a duration such as '10 s' or '5 min'.")
+        })?;
         let data_dir = flags.data_dir.clone();
         Ok(Config {
             data_dir: data_dir
@@ -74,6 +92,7 @@ impl Config {
             http: pick(&flags.http, "WEIR_HTTP", file.http, "127.0.0.1:4880"),
             tcp: pick(&flags.tcp, "WEIR_TCP", file.tcp, "127.0.0.1:4881"),
             pg: pick(&flags.pg, "WEIR_PG", file.pg, "127.0.0.1:4882"),
+            snapshot_interval,
         })
     }
 }
@@ -88,7 +107,7 @@ fn read(path: &Path) -> Result<File> {
         let message = format!("the settings file \"{shown}\" is not valid");
         Error::new(SqlState::INVALID_PARAMETER, message)
             .with_detail(error.to_string().trim().to_string())
-            .with_hint("Its keys are data_dir, http, tcp and pg.")
+            .with_hint("Its keys are data_dir, http, tcp, pg and snapshot_interval.")
     })
 }
 
@@ -120,6 +139,7 @@ mod tests {
         assert_eq!(config.tcp, "environment:2");
         assert_eq!(config.pg, "file:3");
         assert_eq!(config.data_dir, PathBuf::from("./weir-data"));
+        assert_eq!(config.snapshot_interval, 10 * crate::time::SECOND);
     }
 
     #[test]

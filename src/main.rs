@@ -88,7 +88,10 @@ fn serve(flags: &Flags) -> Result<()> {
             Error::new(SqlState::IO, "could not start the threads").with_detail(error.to_string())
         })?;
     let outcome = runtime.block_on(async {
-        let settings = EngineSettings::new(&config.data_dir);
+        let settings = EngineSettings {
+            snapshot_interval: config.snapshot_interval,
+            ..EngineSettings::new(&config.data_dir)
+        };
         let engine: Arc<Engine> = Engine::open(settings, Arc::new(SystemClock))?;
         let addresses = Addresses { http: config.http.clone(), tcp: config.tcp.clone() };
         let server = Server::start(Arc::new(engine) as Arc<dyn Service>, &addresses).await?;

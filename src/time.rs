@@ -35,6 +35,34 @@ impl EventTime {
 /// Microseconds in a second.
 pub const SECOND: i64 = 1_000_000;
 
+/// A duration of one or more parts, such as `1 day 12 hours`, in microseconds.
+pub fn parse_duration(text: &str) -> Option<i64> {
+    let mut rest = text.trim();
+    let mut total = 0.0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let after = rest[digits..].trim_start();
+        let letters = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
+        let number: f64 = rest[..digits].parse().ok()?;
+        let width = match after[..letters].to_lowercase().as_str() {
+            "us" | "microsecond" | "microseconds" => 1.0,
+            "ms" | "millisecond" | "milliseconds" => 1e3,
+            "s" | "sec" | "secs" | "second" | "seconds" => 1e6,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60e6,
+            "h" | "hour" | "hours" => 3_600e6,
+            "d" | "day" | "days" => 86_400e6,
+            "w" | "week" | "weeks" => 7.0 * 86_400e6,
+            _ => return None,
+        };
+        total += number * width;
+        rest = after[letters..].trim_start();
+    }
+    (total < 9e18).then_some(total as i64)
+}
+
 /// Where processing time comes from. Nothing else in the project reads a clock.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Microseconds since the Unix epoch.
@@ -75,5 +103,21 @@ impl VirtualClock {
 impl Clock for VirtualClock {
     fn now(&self) -> i64 {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(parse_duration("30 s"), Some(30_000_000));
+        assert_eq!(parse_duration("7 days"), Some(7 * 86_400_000_000));
+        assert_eq!(parse_duration("1 day 12 hours"), Some(36 * 3_600_000_000));
+        assert_eq!(parse_duration("250ms"), Some(250_000));
+        for bad in ["", "7", "days", "7 parsecs", "-1 s"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Report, SqlState};
 use crate::sql::statement::{OptionItem, OptionValue};
+use crate::time::parse_duration;
 
 /// What is wrong with an option.
 #[derive(Debug, thiserror::Error)]
@@ -129,35 +130,6 @@ fn number_and_unit(text: &str) -> Option<(f64, String)> {
     Some((number, text[end..].trim().to_lowercase()))
 }
 
-/// A duration of one or more parts, such as `1 day 12 hours`, in microseconds.
-pub fn parse_duration(text: &str) -> Option<i64> {
-    let mut rest = text.trim();
-    let mut total = 0.0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let after = rest[digits..].trim_start();
-        let letters = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
-        let (number, unit) =
-            number_and_unit(&format!("{} {}", &rest[..digits], &after[..letters]))?;
-        let width = match unit.as_str() {
-            "us" | "microsecond" | "microseconds" => 1.0,
-            "ms" | "millisecond" | "milliseconds" => 1e3,
-            "s" | "sec" | "secs" | "second" | "seconds" => 1e6,
-            "m" | "min" | "mins" | "minute" | "minutes" => 60e6,
-            "h" | "hour" | "hours" => 3_600e6,
-            "d" | "day" | "days" => 86_400e6,
-            "w" | "week" | "weeks" => 7.0 * 86_400e6,
-            _ => return None,
-        };
-        total += number * width;
-        rest = after[letters..].trim_start();
-    }
-    (total < 9e18).then_some(total as i64)
-}
-
 /// A size: plain bytes or with kB, MB, GB, TB (powers of 1,024, as PostgreSQL reads them).
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
@@ -176,17 +148,6 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_have_units() {
-        assert_eq!(parse_duration("30 s"), Some(30_000_000));
-        assert_eq!(parse_duration("7 days"), Some(7 * 86_400_000_000));
-        assert_eq!(parse_duration("1 day 12 hours"), Some(36 * 3_600_000_000));
-        assert_eq!(parse_duration("250ms"), Some(250_000));
-        for bad in ["", "7", "days", "7 parsecs", "-1 s"] {
-            assert_eq!(parse_duration(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn sizes_are_powers_of_1024() {

@@ -1,7 +1,6 @@
 //! Drops, pauses and resumes what exists.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::catalog::persist::Kind;
 use crate::engine::StatementResult;
@@ -93,6 +92,7 @@ impl Engine {
                     }
                     let id = query.record.lock().id;
                     self.store.remove(&[id])?;
+                    query.snapshots.clear();
                     self.remove_files("queries", id);
                 }
             }
@@ -122,6 +122,7 @@ impl Engine {
         }
         let query = self.query_state(name)?;
         if query.is_running() {
+            query.take_last_snapshot();
             query.stop(Status::Paused);
             let mut record = query.record.lock();
             record.paused = true;
@@ -140,7 +141,8 @@ impl Engine {
         let registry = self.registry.read();
         let mut record = query.record.lock();
         record.paused = false;
-        let mut run = self.run_of(&registry, &query.plan, &record, &query.changelog)?;
+        let (mut run, counts) =
+            self.run_of(&registry, &query.plan, &record, &query.changelog, &query.snapshots)?;
         run.memory_limit = query.options.memory_limit;
         for (input, source) in run.inputs.iter().zip(query.sources()) {
             let start = input.source.log().start();
@@ -161,7 +163,7 @@ impl Engine {
         *query.processed.lock() = run.frontier();
         *query.run.lock() = Some(run);
         *query.status.lock() = Status::Running;
-        query.figures.rows_in.store(0, Ordering::Relaxed);
+        query.recount(counts);
         query.wake();
         Ok(done)
     }

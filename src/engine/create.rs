@@ -14,6 +14,7 @@ use crate::engine::StatementResult;
 use crate::engine::query::{Figures, QueryState, Status};
 use crate::engine::registry::Registry;
 use crate::engine::reports::read_punctuation;
+use crate::engine::snapshots::Snapshots;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{FrameKind, Position};
@@ -21,7 +22,9 @@ use crate::log::log::{Durability, Log, LogOptions};
 use crate::pipeline::build::build;
 use crate::pipeline::drive::{Input, QueryRun};
 use crate::pipeline::schedule::Work;
+use crate::pipeline::snapshot::SnapshotFiles;
 use crate::pipeline::source::{Readable, Source};
+use crate::planner::explain::explain;
 use crate::planner::physical::{Node, PhysicalPlan, SourceSpec};
 use crate::planner::plan_continuous;
 use crate::planner::relations::RelationKind;
@@ -29,6 +32,9 @@ use crate::sql::print::print;
 use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
 use crate::views::changelog::{Changelog, EntryMeta, Layout};
 use crate::views::result_view::ResultView;
+
+/// The directory of all snapshots.
+const SNAPSHOTS: &str = "snapshots";
 
 /// Bytes of a changelog's newest entries that are kept in memory; there may be many changelogs.
 const TAIL_BYTES: usize = 8 << 20;
@@ -169,7 +175,8 @@ impl Engine {
             Arc::clone(&self.sequencer),
         )?;
         let changelog = Arc::new(Changelog::new(Arc::new(log), Arc::clone(&plan.schema), layout));
-        let run = self.run_of(&registry, &plan, &record, &changelog)?;
+        let snapshots = Arc::new(self.snapshots_of(&plan, &record));
+        let (run, counts) = self.run_of(&registry, &plan, &record, &changelog, &snapshots)?;
         let logical_time = has_logical_time(&registry, &plan);
         drop(registry);
         let run = QueryRun { memory_limit: options.memory_limit, ..run };
@@ -184,6 +191,7 @@ impl Engine {
             plan,
             changelog,
             run: Mutex::new(Some(run)),
+            snapshots,
             task: OnceLock::new(),
             status: Mutex::new(status),
             figures: Figures {
@@ -197,6 +205,7 @@ impl Engine {
             stepped: Arc::clone(&self.stepped),
             reports: Arc::clone(&self.reports),
         });
+        query.recount(counts);
         let task = self.scheduler.task(Arc::clone(&query) as Arc<dyn Work>);
         if query.task.set(task).is_err() {
             unreachable!("the task is set once, here");
@@ -204,14 +213,28 @@ impl Engine {
         Ok(query)
     }
 
-    /// The pipeline of a plan at the query's start, with the recorded entries to regenerate.
+    /// Where a query keeps its snapshots.
+    fn snapshots_of(&self, plan: &PhysicalPlan, record: &Record) -> Snapshots {
+        let directory = format!("{SNAPSHOTS}/{}", record.id);
+        Snapshots::new(
+            SnapshotFiles::new(Arc::clone(&self.storage), directory),
+            format!("{}\n{}", record.sql, explain(plan).join("\n")),
+            self.settings.snapshot_interval,
+            Arc::clone(&self.clock),
+            Arc::clone(&self.snapshot_writer),
+        )
+    }
+
+    /// The pipeline of a plan, at its newest snapshot or at the query's start, with the recorded
+    /// entries behind that place to regenerate; and what it had counted there.
     pub(super) fn run_of(
         &self,
         registry: &Registry,
         plan: &PhysicalPlan,
         record: &Record,
         changelog: &Arc<Changelog>,
-    ) -> Result<QueryRun> {
+        snapshots: &Snapshots,
+    ) -> Result<(QueryRun, (u64, u64, u64))> {
         let (graph, specs) = build(plan)?;
         let inputs = specs
             .into_iter()
@@ -228,10 +251,10 @@ impl Engine {
             .iter()
             .map(|(name, stream)| (name.clone(), Arc::clone(&stream.definition.schema)))
             .collect();
-        Ok(QueryRun {
+        let mut run = QueryRun {
             graph,
             inputs,
-            replay: recorded_entries(changelog)?,
+            replay: VecDeque::new(),
             changelog: Arc::clone(changelog),
             sequencer: Arc::clone(&self.sequencer),
             sync: changelog.log().durability() == Durability::Durable,
@@ -243,7 +266,11 @@ impl Engine {
             write_progress: false,
             memory_limit: u64::MAX,
             step_rows: self.settings.step_rows,
-        })
+        };
+        let snapshot = snapshots.restore(&mut run, plan)?;
+        let from = snapshot.as_ref().map_or(0, |snapshot| snapshot.changelog.frame);
+        run.replay = recorded_entries(changelog, from)?;
+        Ok((run, snapshot.map_or((0, 0, 0), |snapshot| snapshot.counts)))
     }
 }
 
@@ -256,11 +283,14 @@ fn drop_word(kind: Kind) -> &'static str {
     }
 }
 
-/// Entries that a replay has to regenerate, with their numbers of rows.
-fn recorded_entries(changelog: &Changelog) -> Result<VecDeque<(EntryMeta, u64)>> {
+/// Entries from a frame on that a replay has to regenerate, with their numbers of rows.
+fn recorded_entries(changelog: &Changelog, from: u64) -> Result<VecDeque<(EntryMeta, u64)>> {
     let mut entries = VecDeque::new();
     let wanted = |kind| matches!(kind, FrameKind::Rows | FrameKind::Progress);
     for entry in changelog.log().summaries(wanted)? {
+        if entry.at.frame < from {
+            continue;
+        }
         let meta = EntryMeta::decode(&entry.meta)
             .ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;
         entries.push_back((meta, entry.rows));

@@ -1,7 +1,7 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
 //! In reading order: `state` (everything that runs), `registry` (what exists), [`stream`] (rows in),
-//! `query` (a query that runs), `table`, `execute` (statements), `create`, `alter` (drop, pause),
+//! `query` (a query that runs), `snapshots` (its state on the disk), `table`, `execute` (statements), `create`, `alter` (drop, pause),
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
 //! `timers`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
 
@@ -17,6 +17,7 @@ mod registry;
 mod reports;
 mod select;
 mod sinks;
+mod snapshots;
 mod state;
 pub mod stream;
 mod system;
@@ -53,6 +54,8 @@ pub struct EngineSettings {
     pub select_time: i64,
     /// Rows that a step of a query takes at most; a frame is never cut.
     pub step_rows: usize,
+    /// Least time between two snapshots of a query, microseconds; `i64::MAX`: no snapshots.
+    pub snapshot_interval: i64,
 }
 
 impl EngineSettings {
@@ -67,6 +70,7 @@ impl EngineSettings {
             select_rows: 10_000_000,
             select_time: 60 * crate::time::SECOND,
             step_rows: 65_536,
+            snapshot_interval: 10 * crate::time::SECOND,
         }
     }
 }

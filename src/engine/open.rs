@@ -12,6 +12,7 @@ use crate::data::schema::with_hidden;
 use crate::engine::EngineSettings;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::reports::Reports;
+use crate::engine::snapshots::SnapshotWriter;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::engine::system;
@@ -29,6 +30,9 @@ use crate::sql::statement::Statement;
 use crate::time::Clock;
 use crate::views::changelog::{Changelog, Layout};
 use crate::views::result_view::ResultView;
+
+/// How long a shutdown goes on taking snapshots, microseconds.
+const SHUTDOWN_SNAPSHOTS: i64 = 3 * crate::time::SECOND;
 
 /// What may wait for a stream's writer.
 const QUEUE: QueueLimits = QueueLimits { rows: 1 << 20, bytes: 256 << 20 };
@@ -74,6 +78,7 @@ impl Engine {
             ddl: tokio::sync::Mutex::new(()),
             sequencer,
             reports,
+            snapshot_writer: Arc::new(SnapshotWriter::start()),
             stepped: Arc::new(Notify::new()),
             select_runtime: Mutex::new(None),
             stopping: Arc::new(AtomicBool::new(false)),
@@ -153,7 +158,7 @@ impl Engine {
             Arc::clone(&self.storage),
             &format!("streams/{}", record.id),
             Arc::clone(&definition.schema),
-            LogOptions { durability: definition.durability, ..LogOptions::default() },
+            stream_log_options(&definition),
             Arc::clone(&self.sequencer),
         )?;
         let log = Arc::new(log);
@@ -291,8 +296,21 @@ impl Engine {
             stream.appender.shut_down();
         }
         self.scheduler.stop();
+        self.take_last_snapshots();
         if let Some(runtime) = self.select_runtime.lock().take() {
             runtime.shutdown_background();
+        }
+    }
+
+    /// Lets every query write its state, as long as there is time, so that the next start is quick.
+    fn take_last_snapshots(&self) {
+        let deadline = self.clock.now().saturating_add(SHUTDOWN_SNAPSHOTS);
+        self.snapshot_writer.stop();
+        for query in self.registry.read().queries_in_order() {
+            if self.clock.now() > deadline {
+                return;
+            }
+            query.take_last_snapshot();
         }
     }
 
@@ -300,6 +318,19 @@ impl Engine {
     pub(super) fn planning<T>(&self, work: impl FnOnce(&Planning<'_>) -> T) -> T {
         let registry = self.registry.read();
         work(&Planning(&registry))
+    }
+}
+
+/// Only whole segments are removed, so one holds no more than a small part of what is retained.
+fn stream_log_options(definition: &definition::StreamDefinition) -> LogOptions {
+    let defaults = LogOptions::default();
+    let bytes = definition.retention_bytes.map_or(u64::MAX, |bytes| (bytes / 8).max(64 << 10));
+    let micros = (definition.retention / 8).max(crate::time::SECOND);
+    LogOptions {
+        durability: definition.durability,
+        segment_bytes: defaults.segment_bytes.min(bytes),
+        segment_micros: defaults.segment_micros.min(micros),
+        ..defaults
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::catalog::definition::QueryOptions;
 use crate::catalog::persist::Record;
 use crate::engine::reports::Reports;
+use crate::engine::snapshots::Snapshots;
 use crate::error::{Error, SqlState};
 use crate::log::frame::Position;
 use crate::pipeline::drive::{QueryRun, StepReport};
@@ -58,6 +59,7 @@ pub(super) struct QueryState {
     pub changelog: Arc<Changelog>,
     pub view: Arc<ResultView>,
     pub run: Mutex<Option<QueryRun>>,
+    pub snapshots: Arc<Snapshots>,
     pub task: OnceLock<Arc<Task>>,
     pub status: Mutex<Status>,
     pub figures: Figures,
@@ -86,6 +88,12 @@ impl QueryState {
         let mut names = Vec::new();
         sources_of(&self.plan, &mut names);
         names
+    }
+
+    /// Where the query began to read each input.
+    pub(super) fn start(&self) -> Frontier {
+        let position = |&(frame, offset): &(u64, u64)| Position { frame, offset };
+        self.record.lock().start.iter().map(position).collect()
     }
 
     pub(super) fn reads(&self, relation: &str) -> bool {
@@ -146,6 +154,27 @@ impl QueryState {
         }
     }
 
+    /// Rows taken, rows that were too late, rows refused.
+    fn counts(&self) -> (u64, u64, u64) {
+        let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        let figures = &self.figures;
+        (read(&figures.rows_in), read(&figures.late_rows), read(&figures.rejected_rows))
+    }
+
+    /// Shows the counts of a snapshot that the query goes on from; zeros when it replays.
+    pub(super) fn recount(&self, (rows_in, late_rows, rejected_rows): (u64, u64, u64)) {
+        self.figures.rows_in.store(rows_in, Ordering::Relaxed);
+        self.figures.late_rows.store(late_rows, Ordering::Relaxed);
+        self.figures.rejected_rows.store(rejected_rows, Ordering::Relaxed);
+    }
+
+    /// Writes the state that the query would start again with, if it runs.
+    pub(super) fn take_last_snapshot(&self) {
+        if let Some(run) = self.run.lock().as_mut().filter(|_| self.is_running()) {
+            self.snapshots.take_last(run, self.counts());
+        }
+    }
+
     fn step(&self) -> Next {
         let mut guard = self.run.lock();
         if !self.is_running() {
@@ -165,6 +194,7 @@ impl QueryState {
         self.reports.late_rows(&self.name, &report.late);
         self.reports.rejected_rows(&self.name, &report.rejected);
         self.record_step(run, &report);
+        self.snapshots.after_step(run, report.rows_in, self.counts());
         let again = report.progressed || has_more(run);
         drop(guard);
         self.bell.notify_waiters();

@@ -10,6 +10,7 @@ use crate::catalog::persist::Store;
 use crate::engine::EngineSettings;
 use crate::engine::registry::Registry;
 use crate::engine::reports::Reports;
+use crate::engine::snapshots::SnapshotWriter;
 use crate::log::sequence::Sequencer;
 use crate::log::storage::Storage;
 use crate::pipeline::schedule::Scheduler;
@@ -29,6 +30,7 @@ pub struct Engine {
     pub(super) sequencer: Arc<Sequencer>,
     pub(super) scheduler: Scheduler,
     pub(super) reports: Arc<Reports>,
+    pub(super) snapshot_writer: Arc<SnapshotWriter>,
     /// Rings when a query has taken a step.
     pub(super) stepped: Arc<Notify>,
     /// Runs one-off SELECTs, apart from everything else.

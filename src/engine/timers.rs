@@ -16,8 +16,8 @@ use crate::log::retention::RetentionRequest;
 
 /// How often the timer looks.
 const PERIOD: Duration = Duration::from_millis(100);
-/// Rounds of the timer between two looks at retention: a minute.
-const RETENTION_ROUNDS: u64 = 600;
+/// Rounds of the timer between two looks at retention: five seconds.
+const RETENTION_ROUNDS: u64 = 50;
 
 impl Engine {
     /// Writes the ticks that are due now, waits until they stand in the logs, and gives the number
@@ -93,17 +93,18 @@ impl Engine {
         Ok(trimmed)
     }
 
-    /// The earliest position of a stream that a running query would replay from.
+    /// The earliest position of a stream that a running query would start again from.
     fn needed_from(&self, stream: &str) -> Option<Position> {
         let registry = self.registry.read();
         let running = registry.queries.values().filter(|query| query.is_running());
         running
             .flat_map(|query| {
-                let starts = query.record.lock().start.clone();
+                let snapshots = query.snapshots.needed_from();
+                let starts = snapshots.unwrap_or_else(|| query.start());
                 query.sources().into_iter().zip(starts).collect::<Vec<_>>()
             })
             .filter(|(name, _)| &**name == stream)
-            .map(|(_, (frame, offset))| Position { frame, offset })
+            .map(|(_, position)| position)
             .min()
     }
 

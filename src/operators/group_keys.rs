@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
@@ -15,6 +15,7 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion::scalar::ScalarValue;
 
 use crate::data::punctuation::Pattern;
+use crate::operators::compact::compact;
 use crate::operators::first_seen::FirstSeen;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, misfit};
@@ -70,7 +71,8 @@ impl GroupKeys {
             return Ok(());
         }
         let firsts = UInt32Array::from(firsts);
-        let keys = columns.iter().map(|column| compute::take(column, &firsts, None).map(own));
+        let keys =
+            columns.iter().map(|column| compute::take(column, &firsts, None).map(|c| compact(&c)));
         self.runs.push(keys.collect::<Result<_, _>>()?);
         self.merge_runs()
     }
@@ -81,7 +83,7 @@ impl GroupKeys {
         {
             let both = earlier.iter().zip(later);
             let merged = both
-                .map(|(a, b)| compute::concat(&[a.as_ref(), b.as_ref()]).map(own))
+                .map(|(a, b)| compute::concat(&[a.as_ref(), b.as_ref()]).map(|c| compact(&c)))
                 .collect::<Result<Vec<_>, _>>()?;
             self.runs.truncate(self.runs.len() - 2);
             self.runs.push(merged);
@@ -169,15 +171,6 @@ impl GroupKeys {
     }
 }
 
-/// The same values without the input's buffers, which views would keep alive.
-fn own(keys: ArrayRef) -> ArrayRef {
-    match keys.data_type() {
-        DataType::Utf8View => Arc::new(keys.as_string_view().gc()),
-        DataType::BinaryView => Arc::new(keys.as_binary_view().gc()),
-        _ => keys,
-    }
-}
-
 fn numbers_for(schema: &SchemaRef) -> Result<Box<dyn GroupValues>, EvalError> {
     // Without columns the table is never used; any will do.
     let schema = match schema.fields().is_empty() {
@@ -189,7 +182,7 @@ fn numbers_for(schema: &SchemaRef) -> Result<Box<dyn GroupValues>, EvalError> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int64Array, StringViewArray};
+    use arrow::array::{AsArray, Int64Array, StringViewArray};
     use arrow::datatypes::Int64Type;
 
     use super::*;

@@ -27,6 +27,7 @@ use arrow::datatypes::{
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
+use crate::operators::compact::compact;
 use crate::operators::first_seen::FirstSeen;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, misfit};
@@ -303,15 +304,6 @@ fn canonical(keys: &ArrayRef) -> ArrayRef {
             let of = |x: f32| if x.is_nan() { f32::NAN } else { x + 0.0 };
             Arc::new(keys.as_primitive::<Float32Type>().unary::<_, Float32Type>(of))
         }
-        _ => Arc::clone(keys),
-    }
-}
-
-/// The same values without the input's buffers that views would keep alive.
-fn compact(keys: &ArrayRef) -> ArrayRef {
-    match keys.data_type() {
-        DataType::Utf8View => Arc::new(keys.as_string_view().gc()),
-        DataType::BinaryView => Arc::new(keys.as_binary_view().gc()),
         _ => Arc::clone(keys),
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod aggregate;
 pub mod aggregates;
+mod compact;
 pub mod count_window;
 pub mod delay;
 pub mod early;

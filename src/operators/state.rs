@@ -23,6 +23,7 @@ use datafusion::scalar::ScalarValue;
 
 use crate::data::change::{Marks, Origin};
 use crate::data::punctuation::{Pattern, Punctuation};
+use crate::operators::compact::compact;
 use crate::operators::operator::EvalError;
 use crate::time::EventTime;
 
@@ -85,8 +86,8 @@ impl StateWriter {
             .collect();
         let schema = Arc::new(Schema::new(fields));
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch =
-            RecordBatch::try_new_with_options(Arc::clone(&schema), columns.to_vec(), &options)?;
+        let columns = columns.iter().map(compact).collect();
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?;
         self.piece(|out| {
             let mut stream = StreamWriter::try_new(&mut out.bytes, &schema)?;
             stream.write(&batch)?;

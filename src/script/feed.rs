@@ -14,7 +14,7 @@
 use arrow::datatypes::{DataType, Field, Schema};
 use serde_json::{Map, Value};
 
-use crate::catalog::options::parse_duration;
+use crate::time::parse_duration;
 
 /// The day that short times belong to.
 pub(super) const DAY: &str = "2026-01-01";

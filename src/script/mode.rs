@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::time::SECOND;
+
 /// A way to run a script. What it emits must be the same in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -38,6 +40,19 @@ impl Mode {
             | Mode::RowByRow
             | Mode::RandomCuts { .. }
             | Mode::RestartAfterFeeds => 65_536,
+        }
+    }
+
+    /// Least time between two snapshots while the engine is open for the `opened`-th time. Where it
+    /// is restarted after each feed, snapshots are taken after every step or not at all in turn, so
+    /// that queries start from their last state, from an older one, and from nothing.
+    pub(super) fn snapshot_interval(self, opened: u64) -> i64 {
+        match self {
+            Mode::RestartAfterFeeds if opened.is_multiple_of(2) => i64::MAX,
+            Mode::RestartAfterFeeds => 0,
+            Mode::AsWritten | Mode::RowByRow | Mode::RandomCuts { .. } | Mode::SmallSteps => {
+                10 * SECOND
+            }
         }
     }
 

@@ -70,6 +70,8 @@ pub(super) struct Session {
     engine: Option<Arc<Engine>>,
     /// Per query the next offset that `emissions` shows.
     shown: BTreeMap<String, u64>,
+    /// How often the engine was opened.
+    opened: u64,
 }
 
 impl Session {
@@ -94,6 +96,7 @@ impl Session {
             directory,
             engine: None,
             shown: BTreeMap::new(),
+            opened: 0,
         };
         session.open()?;
         Ok(session)
@@ -104,10 +107,12 @@ impl Session {
             timers: false,
             query_threads: 1,
             step_rows: self.mode.step_rows(),
+            snapshot_interval: self.mode.snapshot_interval(self.opened),
             ..EngineSettings::new(&self.directory)
         };
         let clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(&self.clock);
         self.engine = Some(Engine::open(settings, clock)?);
+        self.opened += 1;
         self.flush()
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "a test that skips says so")]
 
+mod crash;
 mod data_questions;
 mod demo;
 mod docs;
@@ -15,4 +16,5 @@ mod recordings;
 mod scripts;
 mod server;
 mod shell;
+mod snapshots;
 mod tidy;

@@ -28,9 +28,15 @@ pub(crate) struct RealServer {
 impl RealServer {
     /// Starts a server and waits until it listens.
     pub(crate) fn start(directory: &Path) -> RealServer {
+        RealServer::start_with(directory, &[])
+    }
+
+    /// Starts a server with more flags.
+    pub(crate) fn start_with(directory: &Path, flags: &[&str]) -> RealServer {
         let mut child = weir()
             .args(["serve", "--http", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--data-dir"])
             .arg(directory.join("data"))
+            .args(flags)
             .current_dir(directory)
             .stderr(Stdio::piped())
             .spawn()
@@ -68,6 +74,12 @@ impl RealServer {
             }
             status.expect("the server ends in time")
         })
+    }
+
+    /// Ends the process at once, as kill -9 does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// What a call over HTTP answers: status and body as JSON.

@@ -14,6 +14,7 @@ use datafusion::scalar::ScalarValue;
 use super::accumulator::restores_exactly;
 use super::extreme::insertion;
 use super::fold::{Evaluated, Fold, FoldRows};
+use crate::operators::compact::compact;
 use crate::operators::expr::row_error;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, misfit};
@@ -36,7 +37,7 @@ impl BoxedFold {
                     let mut accumulator = self.function.create_accumulator()?;
                     let state: Vec<ArrayRef> = states
                         .iter()
-                        .map(|column| (row < column.len()).then(|| column.slice(row, 1)))
+                        .map(|column| (row < column.len()).then(|| compact(&column.slice(row, 1))))
                         .collect::<Option<_>>()
                         .ok_or_else(|| misfit("the state of a group is missing"))?;
                     accumulator.merge_batch(&state)?;

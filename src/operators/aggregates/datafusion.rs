@@ -15,6 +15,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use crate::operators::aggregates::accumulator::{
     GroupedAggregate, Rows, cannot_retract, gather, restores_exactly,
 };
+use crate::operators::compact::compact;
 use crate::operators::operator::EvalError;
 
 /// An aggregate of DataFusion.
@@ -105,7 +106,7 @@ impl GroupedAggregate for Foreign {
             let fields = self.function.state_fields()?;
             return Ok(fields.iter().map(|field| new_empty_array(field.data_type())).collect());
         }
-        let state = self.accumulator.state(EmitTo::All)?;
+        let state = self.accumulator.state(EmitTo::All)?.iter().map(compact).collect();
         *self = Foreign::new(Arc::clone(&self.function))?;
         Ok(state)
     }

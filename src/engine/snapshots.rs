@@ -1,0 +1,241 @@
+//! Decides when a query writes a snapshot, and starts it from the newest one that fits.
+//!
+//! A snapshot is due when an interval has passed since the last one and rows have come. The interval
+//! is at least so long that taking snapshots costs a twentieth of the time, whatever the state's size.
+//! The state is copied between two steps; the file is written by a thread that all queries share.
+//! Queries also write one when they are paused and when the server stops.
+//!
+//! Queries over streams that keep nothing on the disk have none, nor have those with an aggregate
+//! whose partial results do not survive a copy to the bit: they replay their log.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::log::frame::Position;
+use crate::log::log::Durability;
+use crate::pipeline::build::build;
+use crate::pipeline::drive::QueryRun;
+use crate::pipeline::snapshot::{Snapshot, SnapshotFiles};
+use crate::planner::physical::PhysicalPlan;
+use crate::time::Clock;
+use crate::views::changelog::Frontier;
+
+/// How much more time than a snapshot takes passes before the next one.
+const COST_RATIO: i64 = 20;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The thread that writes snapshots.
+pub(super) struct SnapshotWriter {
+    jobs: Mutex<Option<Sender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SnapshotWriter {
+    /// Starts the thread.
+    pub(super) fn start() -> SnapshotWriter {
+        let (jobs, incoming) = channel::<Job>();
+        let thread = std::thread::Builder::new()
+            .name("snapshots".into())
+            .spawn(move || incoming.into_iter().for_each(|job| job()))
+            .expect("the system gives us a thread");
+        SnapshotWriter { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) }
+    }
+
+    fn submit(&self, job: Job) {
+        if let Some(jobs) = &*self.jobs.lock() {
+            // The thread ends only after the sender is gone.
+            drop(jobs.send(job));
+        }
+    }
+
+    /// Finishes what was submitted and ends the thread.
+    pub(super) fn stop(&self) {
+        drop(self.jobs.lock().take());
+        if let Some(thread) = self.thread.lock().take() {
+            // A job that panicked was told of by the panic itself; there is nothing left to undo.
+            drop(thread.join());
+        }
+    }
+}
+
+/// The snapshots of one query.
+pub(super) struct Snapshots {
+    files: Mutex<SnapshotFiles>,
+    /// The plan in words; state of any other is refused.
+    plan: String,
+    /// Least time between two, microseconds; `i64::MAX`: there are none.
+    interval: i64,
+    clock: Arc<dyn Clock>,
+    writer: Arc<SnapshotWriter>,
+    progress: Mutex<Progress>,
+    /// The frontiers of those on the disk, oldest first.
+    kept: Mutex<Vec<Frontier>>,
+}
+
+/// What the next snapshot waits for.
+#[derive(Debug, Default)]
+struct Progress {
+    last: i64,
+    cost: i64,
+    rows_since: u64,
+    writing: bool,
+}
+
+impl Snapshots {
+    /// Snapshots of a query with this plan.
+    pub(super) fn new(
+        files: SnapshotFiles,
+        plan: String,
+        interval: i64,
+        clock: Arc<dyn Clock>,
+        writer: Arc<SnapshotWriter>,
+    ) -> Snapshots {
+        let progress = Progress { last: clock.now(), ..Progress::default() };
+        Snapshots {
+            files: Mutex::new(files),
+            plan,
+            interval,
+            clock,
+            writer,
+            progress: Mutex::new(progress),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Whether the query can have snapshots at all.
+    fn possible(&self, run: &QueryRun) -> bool {
+        let on_disk = |durability| durability != Durability::Memory;
+        self.interval < i64::MAX
+            && run.graph.restores_exactly()
+            && on_disk(run.changelog.log().durability())
+            && run.inputs.iter().all(|input| on_disk(input.source.log().durability()))
+    }
+
+    /// Notes a step of so many rows, and takes a snapshot when one is due.
+    pub(super) fn after_step(
+        self: &Arc<Snapshots>,
+        run: &mut QueryRun,
+        rows: u64,
+        counts: (u64, u64, u64),
+    ) {
+        {
+            let mut progress = self.progress.lock();
+            progress.rows_since += rows;
+            let wait = self.interval.max(progress.cost.saturating_mul(COST_RATIO));
+            let due = progress.last.saturating_add(wait) <= self.clock.now();
+            if !due || progress.rows_since == 0 || progress.writing || run.replaying() {
+                return;
+            }
+        }
+        if !self.possible(run) {
+            return;
+        }
+        let Some(bytes) = self.copy(run, counts) else { return };
+        let (snapshots, frontier) = (Arc::clone(self), run.frontier());
+        self.progress.lock().writing = true;
+        self.writer.submit(Box::new(move || snapshots.write(&bytes, frontier)));
+    }
+
+    /// Takes a snapshot now, if anything came since the last one, and waits until it is written.
+    pub(super) fn take_last(&self, run: &mut QueryRun, counts: (u64, u64, u64)) {
+        let idle = self.progress.lock().rows_since == 0;
+        if idle || run.replaying() || !self.possible(run) {
+            return;
+        }
+        if let Some(bytes) = self.copy(run, counts) {
+            self.write(&bytes, run.frontier());
+        }
+    }
+
+    /// The bytes of a snapshot; `None`, and said in the log, if there can be none.
+    fn copy(&self, run: &mut QueryRun, counts: (u64, u64, u64)) -> Option<Vec<u8>> {
+        let began = self.clock.now();
+        let bytes = run
+            .snapshot(&self.plan, counts)
+            .and_then(|snapshot| snapshot.encode().map_err(Error::from));
+        let mut progress = self.progress.lock();
+        progress.last = self.clock.now();
+        progress.cost = progress.last.saturating_sub(began);
+        progress.rows_since = 0;
+        bytes.map_err(|error| tracing::error!("no snapshot: {}", error.message())).ok()
+    }
+
+    fn write(&self, bytes: &[u8], frontier: Frontier) {
+        let written = self.files.lock().write(bytes);
+        match written {
+            Ok(()) => {
+                let mut kept = self.kept.lock();
+                kept.push(frontier);
+                let extra = kept.len().saturating_sub(2);
+                kept.drain(..extra);
+            }
+            Err(error) => tracing::warn!("snapshot cannot be written: {error}"),
+        }
+        self.progress.lock().writing = false;
+    }
+
+    /// Puts a new run into the state of the newest snapshot that fits; gives that snapshot. Those that
+    /// fit no more are removed.
+    pub(super) fn restore(
+        &self,
+        run: &mut QueryRun,
+        plan: &PhysicalPlan,
+    ) -> Result<Option<Snapshot>> {
+        if !self.possible(run) {
+            return Ok(None);
+        }
+        let files = self.files.lock();
+        let read = files.read().map_err(|e| unreadable(&e))?;
+        let (mut found, mut kept) = (None, Vec::new());
+        for (number, snapshot) in read {
+            let restored = snapshot.map_err(Error::from).and_then(|snapshot| {
+                if snapshot.plan != self.plan {
+                    return Err(Error::new(
+                        crate::error::SqlState::SNAPSHOT_MISMATCH,
+                        "snapshot is of another plan",
+                    ));
+                }
+                if found.is_none() {
+                    run.restore(&snapshot)?;
+                }
+                Ok(snapshot)
+            });
+            match restored {
+                Ok(snapshot) => {
+                    kept.insert(0, snapshot.frontier.clone());
+                    found.get_or_insert(snapshot);
+                }
+                Err(error) => {
+                    tracing::warn!("snapshot {number} is left out: {}", error.message());
+                    files.remove(number).map_err(|e| unreadable(&e))?;
+                    run.graph = build(plan)?.0;
+                }
+            }
+        }
+        *self.kept.lock() = kept;
+        Ok(found)
+    }
+
+    /// From where on the inputs are needed: `None` while only the whole log would do.
+    pub(super) fn needed_from(&self) -> Option<Vec<Position>> {
+        let kept = self.kept.lock();
+        if kept.len() < 2 { None } else { kept.first().cloned() }
+    }
+
+    /// Removes all files.
+    pub(super) fn clear(&self) {
+        self.kept.lock().clear();
+        if let Err(error) = self.files.lock().clear() {
+            tracing::warn!("snapshots stay behind: {error}");
+        }
+    }
+}
+
+fn unreadable(error: &std::io::Error) -> Error {
+    Error::new(crate::error::SqlState::IO, format!("snapshots cannot be read: {error}"))
+}

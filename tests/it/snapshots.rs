@@ -1,0 +1,162 @@
+//! Snapshots of running queries: used after a restart, doubted when damaged, and what lets retention work.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use weir::encode::json::write_ndjson;
+use weir::engine::{Engine, EngineSettings};
+use weir::time::{SECOND, VirtualClock};
+
+const HOUR: i64 = 3_600 * SECOND;
+
+/// An engine over a directory whose queries write a snapshot after every step.
+struct Place {
+    engine: Arc<Engine>,
+    clock: Arc<VirtualClock>,
+}
+
+impl Place {
+    fn open(directory: &Path, now: i64) -> Place {
+        let clock = Arc::new(VirtualClock::new(now));
+        let settings = EngineSettings {
+            timers: false,
+            snapshot_interval: 0,
+            ..EngineSettings::new(directory)
+        };
+        let engine = Engine::open(settings, Arc::clone(&clock) as _).unwrap();
+        Place { engine, clock }
+    }
+
+    async fn run(&self, sql: &str) -> String {
+        let execution = self.engine.execute(sql).await;
+        if let Some(error) = &execution.error {
+            panic!("{sql}\n{error}");
+        }
+        let mut out = Vec::new();
+        for batch in execution.results.iter().flat_map(|result| &result.batches) {
+            write_ndjson(batch, &mut out);
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    /// A thousand rows, of about 100 KB.
+    async fn feed(&self) {
+        let rows: Vec<String> = (0..1_000)
+            .map(|i| format!("({}, '{}', now())", i % 7, "a text of a hundred bytes ".repeat(4)))
+            .collect();
+        self.run(&format!("INSERT INTO s VALUES {}; FLUSH", rows.join(", "))).await;
+    }
+}
+
+const OBJECTS: &str = "CREATE STREAM s (k BIGINT, t TEXT, at TIMESTAMP, WATERMARK FOR at AS at)
+        WITH (retention = '1 hour', retention_bytes = '256 KB');
+    CREATE CONTINUOUS QUERY totals AS SELECT k, count(*) AS n, min(t) AS least FROM s GROUP BY k;
+    CREATE CONTINUOUS QUERY hours AS SELECT window_start, k, count(*) AS n, avg(k) AS mean
+        FROM HOP(s, at, INTERVAL '1 hour', INTERVAL '3 hours') GROUP BY window_start, window_end, k;
+    CREATE CONTINUOUS QUERY spread AS SELECT k, stddev(length(t)) AS d FROM s GROUP BY k;";
+
+const ANSWERS: &str = "SELECT k, n FROM totals ORDER BY k; SELECT * FROM hours ORDER BY 1, 2;
+    SELECT name, rows_in, next_offset FROM weir.queries WHERE name <> 'spread' ORDER BY name";
+
+fn snapshots(directory: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for query in fs::read_dir(directory.join("snapshots")).unwrap() {
+        files.extend(fs::read_dir(query.unwrap().path()).unwrap().map(|f| f.unwrap().path()));
+    }
+    files.sort();
+    files
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_snapshot_holds_need_not_be_retained() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = 1_800_000_000_000_000;
+    let place = Place::open(directory.path(), now);
+    place.run(OBJECTS).await;
+    place.run("DROP CONTINUOUS QUERY spread").await;
+    for _ in 0..8 {
+        place.feed().await;
+        place.clock.advance(HOUR / 2);
+    }
+    place.engine.shutdown().await;
+    drop(place);
+
+    // Two snapshots of each query stand now, and retention may remove what is before them.
+    let place = Place::open(directory.path(), now + 4 * HOUR);
+    place.feed().await;
+    place.feed().await;
+    let before = place.run(ANSWERS).await;
+    place.clock.advance(2 * HOUR);
+    assert_eq!(place.engine.run_retention().unwrap(), 1);
+    let earliest = place.run("SELECT min(_offset) AS earliest FROM s").await;
+    assert_ne!(earliest, "{\"earliest\":0}\n", "retention removed nothing");
+    place.engine.shutdown().await;
+    drop(place);
+
+    let place = Place::open(directory.path(), now + 6 * HOUR);
+    place.run("FLUSH").await;
+    assert_eq!(place.run(ANSWERS).await, before, "answers after the restart");
+    place.feed().await;
+    let sum = place.run("SELECT sum(n) AS n FROM totals").await;
+    assert_eq!(sum, "{\"n\":11000}\n");
+    place.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_leaves_the_last_snapshot_or_the_one_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = 1_800_000_000_000_000;
+    let place = Place::open(directory.path(), now);
+    place.run(OBJECTS).await;
+    for _ in 0..4 {
+        place.feed().await;
+        place.clock.advance(HOUR);
+    }
+    let before = place.run(ANSWERS).await;
+
+    // As the directory is at this moment, so it would be after kill -9.
+    for damaged in [0, 1, 2] {
+        let crashed = tempfile::tempdir().unwrap();
+        copy(directory.path(), crashed.path());
+        let files = snapshots(crashed.path());
+        assert!(files.len() >= 3, "{files:?}");
+        for file in files.iter().rev().take(damaged) {
+            let mut bytes = fs::read(file).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(file, bytes).unwrap();
+        }
+        let again = Place::open(crashed.path(), now + 5 * HOUR);
+        again.run("FLUSH").await;
+        assert_eq!(again.run(ANSWERS).await, before, "{damaged} damaged snapshots");
+        again.feed().await;
+        assert_eq!(again.run("SELECT sum(n) AS n FROM totals").await, "{\"n\":5000}\n");
+        again.engine.shutdown().await;
+    }
+    place.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aggregates_that_a_copy_would_change_are_replayed() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = Place::open(directory.path(), 1_800_000_000_000_000);
+    place.run("CREATE STREAM s (k BIGINT, t TEXT, at TIMESTAMP)").await;
+    place.run("CREATE CONTINUOUS QUERY d AS SELECT k, stddev(k) AS d FROM s GROUP BY k").await;
+    place.feed().await;
+    place.engine.shutdown().await;
+    assert!(!directory.path().join("snapshots").exists());
+}
