@@ -12,6 +12,10 @@ test FILTER="":
 script +FILES:
     cargo run -- test {{FILES}}
 
+# kill -9 under load, so many times, and an audit after each.
+crash ROUNDS="100" SEED="1":
+    WEIR_CRASH_ROUNDS={{ROUNDS}} WEIR_CRASH_SEED={{SEED}} cargo test --test it crash::
+
 # Writes what is into the expectations of `expect-test`; look at the diff before you commit it.
 accept FILTER="":
     UPDATE_EXPECT=1 cargo test {{FILTER}}
