@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::persist::Kind;
 use crate::engine::StatementResult;
+use crate::engine::create::Kept;
 use crate::engine::query::Status;
 use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
@@ -141,8 +142,9 @@ impl Engine {
         let registry = self.registry.read();
         let mut record = query.record.lock();
         record.paused = false;
-        let (mut run, counts) =
-            self.run_of(&registry, &query.plan, &record, &query.changelog, &query.snapshots)?;
+        let kept =
+            Kept { record: &record, changelog: &query.changelog, snapshots: &query.snapshots };
+        let (mut run, counts) = self.run_of(&registry, &query.plan, &kept)?;
         run.memory_limit = query.options.memory_limit;
         for (input, source) in run.inputs.iter().zip(query.sources()) {
             let start = input.source.log().start();

@@ -39,6 +39,13 @@ const SNAPSHOTS: &str = "snapshots";
 /// Bytes of a changelog's newest entries that are kept in memory; there may be many changelogs.
 const TAIL_BYTES: usize = 8 << 20;
 
+/// What is kept of a query on the disk, and lets it run again.
+pub(super) struct Kept<'a> {
+    pub record: &'a Record,
+    pub changelog: &'a Arc<Changelog>,
+    pub snapshots: &'a Snapshots,
+}
+
 impl Engine {
     /// Whether the name is free; `Ok(false)` when it is taken and IF NOT EXISTS says that is fine.
     pub(super) fn name_is_free(&self, name: &str, if_not_exists: bool, kind: Kind) -> Result<bool> {
@@ -176,7 +183,10 @@ impl Engine {
         )?;
         let changelog = Arc::new(Changelog::new(Arc::new(log), Arc::clone(&plan.schema), layout));
         let snapshots = Arc::new(self.snapshots_of(&plan, &record));
-        let (run, counts) = self.run_of(&registry, &plan, &record, &changelog, &snapshots)?;
+        let (run, counts) = {
+            let kept = Kept { record: &record, changelog: &changelog, snapshots: &snapshots };
+            self.run_of(&registry, &plan, &kept)?
+        };
         let logical_time = has_logical_time(&registry, &plan);
         drop(registry);
         let run = QueryRun { memory_limit: options.memory_limit, ..run };
@@ -231,10 +241,9 @@ impl Engine {
         &self,
         registry: &Registry,
         plan: &PhysicalPlan,
-        record: &Record,
-        changelog: &Arc<Changelog>,
-        snapshots: &Snapshots,
+        kept: &Kept<'_>,
     ) -> Result<(QueryRun, (u64, u64, u64))> {
+        let Kept { record, changelog, snapshots } = *kept;
         let (graph, specs) = build(plan)?;
         let inputs = specs
             .into_iter()
