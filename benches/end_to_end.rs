@@ -1,8 +1,8 @@
 //! Measures the whole way with a client process beside the server: rows per second over TCP and HTTP,
-//! and the latency from send to WebSocket.
+//! the latency from send to WebSocket, and what a server costs that has nothing to do.
 //!
 //! The hand-written loop beside it reads the same bytes line by line with serde and filters them:
-//! no log, no network, no query. `--tiny` sends few rows.
+//! no log, no network, no query. Without `--bench` few rows are sent.
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports to its caller")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
@@ -21,11 +21,12 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.iter().position(|argument| argument == "client") {
         Some(at) => client(&arguments[at + 1..]),
-        None => measure(arguments.iter().any(|argument| argument == "--tiny")),
+        None => measure(!arguments.iter().any(|argument| argument == "--bench")),
     }
 }
 
 fn measure(tiny: bool) {
+    idle();
     let rows = if tiny { 2_000 } else { 4_000_000 };
     let by_hand = by_hand(rows);
     println!("hand-written serde loop: {:.2} M rows/s", by_hand / 1e6);
@@ -46,9 +47,41 @@ fn measure(tiny: bool) {
         let rate = rows as f64 / before.elapsed().as_secs_f64();
         let stored = server.sql("SELECT count(*) AS n FROM flows");
         assert!(stored.contains(&format!("[[{rows}]]")), "{stored}");
+        let answers = server.sql("SELECT count(*) AS n, sum(id) AS total FROM big");
         println!("{name}: {:.2} M rows/s, {:.2} of the loop", rate / 1e6, rate / by_hand);
+        println!("    result {}", answers.split("\"rows\":").nth(1).unwrap_or(&answers));
     }
     latency(if tiny { 200 } else { 50_000 });
+}
+
+/// What a server needs before anything comes, and how long a query takes to be there.
+fn idle() {
+    let began = Instant::now();
+    let server = Server::start();
+    let started = began.elapsed();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id()));
+    let resident = status.unwrap_or_default();
+    let resident = resident.lines().find(|line| line.starts_with("VmRSS"));
+    let resident = resident.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    println!(
+        "start {:.0} ms, idle memory {:.1} MB",
+        started.as_secs_f64() * 1e3,
+        resident.unwrap_or_default() as f64 / 1_024.0
+    );
+    server.sql(STREAM);
+    let mut times = Vec::new();
+    for i in 0..20 {
+        let began = Instant::now();
+        let answer = server.sql(&FILTER.replace("big", &format!("big{i}")));
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+        assert!(answer.contains("CREATE CONTINUOUS QUERY"), "{answer}");
+    }
+    let first = times[0];
+    times.sort_by(f64::total_cmp);
+    println!(
+        "CREATE CONTINUOUS QUERY: the first {first:.1} ms, median {:.1} ms, worst {:.1} ms",
+        times[10], times[19]
+    );
 }
 
 /// Sends 10,000 rows a second, one request a millisecond, and times each row on its way to a WebSocket.
@@ -96,10 +129,11 @@ fn latency(rows: usize) {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize] as f64 / 1_000.0;
     println!(
-        "latency at 10,000 rows/s, durable, ingest to WebSocket: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms",
+        "latency at 10,000 rows/s, durable, ingest to WebSocket: p50 {:.2} ms, p99 {:.2} ms, \
+         p99.99 {:.2} ms",
         at(0.5),
         at(0.99),
-        at(0.999)
+        at(0.9999)
     );
 }
 

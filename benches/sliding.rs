@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use weir::time::SECOND;
 use weir::windows::spec::{Span, TimeWindowKind};
-use window::{Digest, Load, columns, full, run};
+use window::{Digest, Keys, Load, columns, full, run};
 
 const SECONDS: i64 = 60;
 
@@ -49,7 +49,8 @@ fn main() {
         },
         rows: if full { 12_000_000 } else { 20_000 },
         rows_per_second: if full { 100_000 } else { 200 },
-        keys,
+        keys: Keys::Dense,
+        key_count: keys,
         batch: if full { 32_768 } else { 700 },
     };
     run("sliding 60 s by 1 s, count and sum", &load, |changes, digest| {

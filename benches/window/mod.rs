@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use datafusion::functions_aggregate::{count::count_udaf, sum::sum_udaf};
 use datafusion::logical_expr::AggregateUDF;
@@ -22,8 +22,60 @@ pub(crate) struct Load {
     pub(crate) kind: TimeWindowKind,
     pub(crate) rows: usize,
     pub(crate) rows_per_second: usize,
-    pub(crate) keys: i64,
+    pub(crate) keys: Keys,
+    pub(crate) key_count: i64,
     pub(crate) batch: usize,
+}
+
+/// What the keys look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each bench uses the kinds that it measures")]
+pub(crate) enum Keys {
+    /// The numbers from 0 on.
+    Dense,
+    /// Numbers all over the range.
+    Spread,
+    /// Texts of 11 bytes.
+    Short,
+    /// Texts of 19 bytes.
+    Long,
+    /// Two columns of numbers.
+    Pairs,
+}
+
+impl Keys {
+    /// Types of the key columns: the second column of a batch, and with pairs the fourth.
+    fn types(self) -> Vec<DataType> {
+        match self {
+            Keys::Dense | Keys::Spread => vec![DataType::Int64],
+            Keys::Short | Keys::Long => vec![DataType::Utf8View],
+            Keys::Pairs => vec![DataType::Int64; 2],
+        }
+    }
+
+    fn columns(self, keys: &[i64]) -> Vec<ArrayRef> {
+        let integers = |of: &dyn Fn(i64) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(keys.iter().map(|&key| of(key))))
+        };
+        let texts = |of: &dyn Fn(i64) -> String| -> ArrayRef {
+            Arc::new(StringViewArray::from_iter_values(keys.iter().map(|&key| of(key))))
+        };
+        match self {
+            Keys::Dense => vec![integers(&|key| key)],
+            Keys::Spread => {
+                vec![integers(&|key| key.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64))]
+            }
+            Keys::Short => vec![texts(&|key| format!("k{key:010}"))],
+            Keys::Long => vec![texts(&|key| format!("customer-{key:010}"))],
+            Keys::Pairs => vec![integers(&|key| key / 1_000), integers(&|key| key % 1_000)],
+        }
+    }
+}
+
+/// The number that a text key ends with.
+pub(crate) fn number_of_text(text: &str) -> i64 {
+    let digits = &text.as_bytes()[text.len() - 10..];
+    digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'))
 }
 
 /// Whether this is `cargo bench`; a test run does the same with little.
@@ -46,9 +98,14 @@ impl Digest {
     }
 }
 
-fn schema() -> SchemaRef {
-    let field = |name| Field::new(name, DataType::Int64, false);
-    Arc::new(Schema::new(vec![field("at"), field("k"), field("v")]))
+fn schema(keys: Keys) -> SchemaRef {
+    let field = |name: &str| Field::new(name, DataType::Int64, false);
+    let mut fields = vec![field("at"), field("k"), field("v")];
+    for (i, data_type) in keys.types().into_iter().enumerate() {
+        let key = Field::new("k", data_type, false);
+        if i == 0 { fields[1] = key } else { fields.push(key.with_name("l")) }
+    }
+    Arc::new(Schema::new(fields))
 }
 
 fn aggregate(
@@ -57,7 +114,7 @@ fn aggregate(
     native: NativeFunction,
 ) -> AggregateSpec {
     let function = AggregateExprBuilder::new(function, vec![argument])
-        .schema(schema())
+        .schema(schema(Keys::Dense))
         .alias("a")
         .build()
         .expect("the aggregate exists");
@@ -65,20 +122,25 @@ fn aggregate(
     AggregateSpec { function: Arc::new(function), filter: None, native: Some(native), output }
 }
 
-fn spec(kind: TimeWindowKind) -> Arc<WindowAggregateSpec> {
-    let field = |name| Arc::new(Field::new(name, DataType::Int64, true)) as FieldRef;
-    let fields: Vec<FieldRef> =
-        ["window_start", "window_end", "k", "n", "total"].into_iter().map(field).collect();
+fn spec(load: &Load) -> Arc<WindowAggregateSpec> {
+    let field = |name, data_type| Arc::new(Field::new(name, data_type, true)) as FieldRef;
+    let integer = |name| field(name, DataType::Int64);
+    let mut fields = vec![integer("window_start"), integer("window_end")];
+    let types = load.keys.types();
+    let keys = if types.len() == 1 { vec![1] } else { vec![1, 3] };
+    fields.extend(types.into_iter().map(|data_type| field("k", data_type)));
+    fields.extend([integer("n"), integer("total")]);
+    let kind = load.kind;
     Arc::new(WindowAggregateSpec {
         window: WindowSource::Time(TimeWindow { kind, offset: 0, timezone: None }),
         time_column: Some(0),
-        keys: vec![1],
+        keys,
         aggregates: vec![
             aggregate(count_udaf(), lit(1_i64), NativeFunction::CountRows),
             aggregate(sum_udaf(), Arc::new(Column::new("v", 2)), NativeFunction::Sum),
         ],
         emit: EmitSpec { mode: EmitMode::OnClose, allowed_lateness: 0 },
-        input_schema: schema(),
+        input_schema: schema(load.keys),
         schema: Arc::new(Schema::new(fields)),
     })
 }
@@ -97,14 +159,16 @@ fn batches(load: &Load) -> Vec<Change> {
         let rows = load.batch.min(load.rows - first);
         let at: Vec<i64> = (first..first + rows).map(|row| row as i64 * step).collect();
         let arrival: Vec<i64> = at.iter().map(|t| t - SECOND).collect();
-        let keys: Int64Array =
-            (0..rows).map(|_| Some((random() >> 20) as i64 % load.keys)).collect();
+        let keys: Vec<i64> = (0..rows).map(|_| (random() >> 20) as i64 % load.key_count).collect();
         let values: Int64Array = (0..rows).map(|_| Some((random() >> 40) as i64)).collect();
-        let columns: Vec<ArrayRef> =
-            vec![Arc::new(Int64Array::from(at)), Arc::new(keys), Arc::new(values)];
+        let mut keys = load.keys.columns(&keys).into_iter();
+        let first_key = keys.next().expect("there is a key column");
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(Int64Array::from(at)), first_key, Arc::new(values)];
+        columns.extend(keys);
         let marks = Marks::Rows(arrival.into());
         changes.push(Change {
-            batch: RecordBatch::try_new(schema(), columns).expect("the columns fit"),
+            batch: RecordBatch::try_new(schema(load.keys), columns).expect("the columns fit"),
             weights: None,
             origin: Arc::new(Origin {
                 relation: Arc::from("s"),
@@ -119,13 +183,30 @@ fn batches(load: &Load) -> Vec<Change> {
     changes
 }
 
-fn digest(outputs: &[Output], into: &mut Digest) {
+fn digest(keys: Keys, outputs: &[Output], into: &mut Digest) {
     for output in outputs {
         let Output::Change(change) = output else { continue };
         let column = |i: usize| change.batch.column(i).as_primitive::<Int64Type>().values();
-        let (starts, keys, counts, sums) = (column(0), column(2), column(3), column(4));
-        for row in 0..change.batch.num_rows() {
-            into.add((starts[row], keys[row], counts[row], sums[row]));
+        let width = change.batch.num_columns();
+        let (starts, counts, sums) = (column(0), column(width - 2), column(width - 1));
+        let mut add = |key: &dyn Fn(usize) -> i64| {
+            for row in 0..change.batch.num_rows() {
+                into.add((starts[row], key(row), counts[row], sums[row]));
+            }
+        };
+        match keys {
+            Keys::Dense | Keys::Spread => {
+                let keys = column(2);
+                add(&|row| keys[row]);
+            }
+            Keys::Short | Keys::Long => {
+                let keys = change.batch.column(2).as_string_view();
+                add(&|row| number_of_text(keys.value(row)));
+            }
+            Keys::Pairs => {
+                let (high, low) = (column(2), column(3));
+                add(&|row| high[row] * 1_000 + low[row]);
+            }
         }
     }
 }
@@ -149,17 +230,17 @@ pub(crate) fn run(name: &str, load: &Load, by_hand: impl Fn(&[Change], &mut Dige
     for _ in 0..if full() { 5 } else { 1 } {
         let (mut ours, mut theirs) = (Digest::default(), Digest::default());
         let began = clock.now();
-        let mut operator = WindowAggregate::new(spec(load.kind)).expect("the spec is sound");
+        let mut operator = WindowAggregate::new(spec(load)).expect("the spec is sound");
         for change in &changes {
             let mut out = Emitter::default();
             let watermark = EventTime(change.origin.arrival.last());
             operator.on_change(0, change.clone(), &mut out).expect("rows are sound");
             operator.on_watermark(0, watermark, &mut out).expect("sums fit");
-            digest(&out.outputs, &mut ours);
+            digest(load.keys, &out.outputs, &mut ours);
         }
         let mut out = Emitter::default();
         operator.on_watermark(0, EventTime::MAX, &mut out).expect("sums fit");
-        digest(&out.outputs, &mut ours);
+        digest(load.keys, &out.outputs, &mut ours);
         best = best.min(clock.now() - began);
         let began = clock.now();
         by_hand(&changes, &mut theirs);

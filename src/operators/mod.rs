@@ -12,8 +12,6 @@ pub mod emission;
 pub mod emit;
 pub mod expr;
 pub mod filter_project;
-mod first_seen;
-pub mod group_keys;
 pub mod keys;
 pub mod operator;
 pub mod partitions;

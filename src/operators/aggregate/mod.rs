@@ -48,7 +48,7 @@ use crate::operators::emission::Emission;
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::operators::expr;
 use crate::operators::filter_project::reject_rows;
-use crate::operators::group_keys::GroupKeys;
+use crate::operators::keys::KeyDictionary;
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
 use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::touched::{Touch, Touched};
@@ -80,7 +80,7 @@ pub struct AggregateOpSpec {
 pub struct Aggregate {
     spec: Arc<AggregateOpSpec>,
     measures: Vec<Measure>,
-    keys: GroupKeys,
+    keys: KeyDictionary,
     groups: Groups,
     emission: Emission,
     /// The frame that came last; what is emitted names it as its cause.
@@ -123,7 +123,7 @@ impl Aggregate {
             .map(|aggregate| Measure::new(aggregate, schema, spec.input_append_only))
             .collect::<Result<Vec<_>, _>>()?;
         let key_types = spec.keys.iter().map(|key| schema.field(*key).data_type().clone());
-        let keys = GroupKeys::new(key_types.collect())?;
+        let keys = KeyDictionary::of_types(key_types)?;
         let emission = Emission::new(Arc::clone(&spec.schema), spec.keys.len())?;
         let origin = Arc::new(Origin {
             relation: Arc::from(""),
@@ -198,7 +198,9 @@ impl Aggregate {
         if !self.is_global() {
             let keys: Vec<ArrayRef> =
                 self.spec.keys.iter().map(|key| Arc::clone(change.batch.column(*key))).collect();
-            self.keys.intern(&keys, &mut groups)?;
+            let mut ids = Vec::with_capacity(rows);
+            self.keys.intern(&keys, rows, &mut ids)?;
+            groups = ids.into_iter().map(|id| id as usize).collect();
             self.resize();
         }
         for (row, &group) in groups.iter().enumerate() {
@@ -257,7 +259,10 @@ impl Aggregate {
                 self.forget(group);
             }
         }
-        let keys = |groups: &[usize]| self.keys.columns(groups);
+        let keys = |groups: &[usize]| {
+            let ids: Vec<u32> = groups.iter().map(|&group| group as u32).collect();
+            self.keys.keys_of(&ids)
+        };
         if let Some((batch, weights)) = self.emission.finish(keys)? {
             out.change(Change::derived(batch, weights, &self.origin));
         }
@@ -322,7 +327,9 @@ impl Aggregate {
                     || !self.measures.iter().all(|measure| measure.fold.is_empty(*group))
             })
             .collect();
-        self.keys.keep(&used)?;
+        let mut kept = vec![false; count];
+        used.iter().for_each(|&group| kept[group] = true);
+        self.keys.retain(&kept)?;
         self.groups.rows = used.iter().map(|group| self.groups.rows[*group]).collect();
         self.groups.failing = used.iter().map(|group| self.groups.failing[*group]).collect();
         self.groups.touched.renumber(used.len());
@@ -433,7 +440,7 @@ impl Operator for Aggregate {
         let folds: usize = self.measures.iter().map(|measure| measure.fold.bytes()).sum();
         let per_group = size_of::<i64>() + size_of::<bool>();
         let groups = self.groups.rows.capacity() * per_group + self.groups.touched.bytes();
-        folds + groups + self.keys.bytes() + self.emission.bytes()
+        folds + groups + self.keys.size() + self.emission.bytes()
     }
 
     fn restores_exactly(&self) -> bool {

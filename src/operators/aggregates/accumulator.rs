@@ -33,7 +33,7 @@ use crate::operators::operator::EvalError;
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
     /// For each row its group.
-    pub groups: &'a [usize],
+    pub groups: &'a [u32],
     /// Number of groups there are; every element of `groups` is below it.
     pub group_count: usize,
     /// Rows to fold; null counts as false. `None`: all.
@@ -44,7 +44,7 @@ pub struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// Every row, once.
-    pub fn all(groups: &'a [usize], group_count: usize) -> Rows<'a> {
+    pub fn all(groups: &'a [u32], group_count: usize) -> Rows<'a> {
         Rows { groups, group_count, filter: None, weights: None }
     }
 
@@ -58,12 +58,12 @@ impl<'a> Rows<'a> {
         match self.kept(nulls) {
             None => {
                 for (row, &group) in self.groups.iter().enumerate() {
-                    fold(row, group, weight(row));
+                    fold(row, group as usize, weight(row));
                 }
             }
             Some(kept) => {
                 for row in kept.set_indices() {
-                    fold(row, self.groups[row], weight(row));
+                    fold(row, self.groups[row] as usize, weight(row));
                 }
             }
         }
@@ -98,18 +98,24 @@ pub trait GroupedAggregate: Send {
     fn merge(
         &mut self,
         state: &[ArrayRef],
-        groups: &[usize],
+        groups: &[u32],
         group_count: usize,
     ) -> Result<(), EvalError>;
 
     /// Takes partial results out again that were merged before.
     /// Only where [`is_invertible`](Self::is_invertible).
-    fn unmerge(&mut self, _state: &[ArrayRef], _groups: &[usize]) -> Result<(), EvalError> {
+    fn unmerge(&mut self, _state: &[ArrayRef], _groups: &[u32]) -> Result<(), EvalError> {
         Err(EvalError::Broken("this aggregate cannot take partial results out again".to_owned()))
     }
 
     /// Whether `unmerge` undoes `merge` exactly.
     fn is_invertible(&self) -> bool {
+        false
+    }
+
+    /// Whether a group without rows costs a few bytes and little time, so that groups may be
+    /// numbered with gaps.
+    fn is_dense(&self) -> bool {
         false
     }
 
@@ -122,7 +128,7 @@ pub trait GroupedAggregate: Send {
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError>;
 
     /// The partial results of some groups, in the order asked for.
-    fn state_of(&mut self, groups: &[usize]) -> Result<Vec<ArrayRef>, EvalError> {
+    fn state_of(&mut self, groups: &[u32]) -> Result<Vec<ArrayRef>, EvalError> {
         gather(&self.state()?, groups)
     }
 
@@ -132,8 +138,14 @@ pub trait GroupedAggregate: Send {
     /// The results of all groups; the aggregate is empty afterwards.
     fn evaluate(&mut self) -> Result<ArrayRef, EvalError>;
 
+    /// The results of some groups, in the order asked for; the aggregate is empty afterwards.
+    fn take_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
+        let all = self.evaluate()?;
+        Ok(compute::take(&all, &UInt32Array::from(groups.to_vec()), None)?)
+    }
+
     /// The results of some groups, in the order asked for; the aggregate keeps all.
-    fn evaluate_of(&mut self, groups: &[usize]) -> Result<ArrayRef, EvalError>;
+    fn evaluate_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError>;
 
     /// Whether partial results that are merged into nothing are the same to the bit.
     fn restores_exactly(&self) -> bool {
@@ -166,11 +178,6 @@ pub fn make(spec: &AggregateSpec) -> Result<Box<dyn GroupedAggregate>, EvalError
         return Ok(Box::new(Ordered::new(Arc::clone(function))));
     }
     Ok(Box::new(Foreign::new(Arc::clone(function))?))
-}
-
-/// An aggregate that counts rows, by their weights.
-pub fn count_rows() -> Box<dyn GroupedAggregate> {
-    Box::new(Count::rows())
 }
 
 /// Whether the function must see a group's rows in log order, all in one go: its partial results
@@ -254,9 +261,8 @@ fn column(expression: &Arc<dyn PhysicalExpr>, input: &RecordBatch) -> Result<Arr
 }
 
 /// The rows of `columns` at `groups`.
-pub(super) fn gather(columns: &[ArrayRef], groups: &[usize]) -> Result<Vec<ArrayRef>, EvalError> {
-    let indices = UInt32Array::from_iter_values(groups.iter().map(|&group| group as u32));
-    Ok(compute::take_arrays(columns, &indices, None)?)
+pub fn gather(columns: &[ArrayRef], groups: &[u32]) -> Result<Vec<ArrayRef>, EvalError> {
+    Ok(compute::take_arrays(columns, &UInt32Array::from(groups.to_vec()), None)?)
 }
 
 /// The error of an aggregate that was handed a retraction and has no way to take a row back.

@@ -39,7 +39,7 @@ impl GroupedAggregate for Avg {
     fn merge(
         &mut self,
         state: &[ArrayRef],
-        groups: &[usize],
+        groups: &[u32],
         group_count: usize,
     ) -> Result<(), EvalError> {
         self.sums.resize(group_count);
@@ -51,11 +51,15 @@ impl GroupedAggregate for Avg {
         true
     }
 
+    fn is_dense(&self) -> bool {
+        true
+    }
+
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(self.sums.state(None))
     }
 
-    fn state_of(&mut self, groups: &[usize]) -> Result<Vec<ArrayRef>, EvalError> {
+    fn state_of(&mut self, groups: &[u32]) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(self.sums.state(Some(groups)))
     }
 
@@ -71,9 +75,16 @@ impl GroupedAggregate for Avg {
         Ok(Arc::new(averages))
     }
 
-    fn evaluate_of(&mut self, groups: &[usize]) -> Result<ArrayRef, EvalError> {
+    fn take_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
+        let some = self.evaluate_of(groups);
+        self.sums.clear();
+        some
+    }
+
+    fn evaluate_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
         let cells = self.sums.cells();
-        let averages: Float64Array = groups.iter().map(|&group| average(&cells[group])).collect();
+        let averages: Float64Array =
+            groups.iter().map(|&group| average(&cells[group as usize])).collect();
         Ok(Arc::new(averages))
     }
 

@@ -41,7 +41,7 @@ impl GroupedAggregate for Count {
         let counts = self.counts.as_mut_slice();
         if rows.plain(nulls.as_ref()) {
             for &group in rows.groups {
-                counts[group] += 1;
+                counts[group as usize] += 1;
             }
         } else {
             rows.for_each(nulls.as_ref(), |_, group, weight| counts[group] += weight);
@@ -52,21 +52,21 @@ impl GroupedAggregate for Count {
     fn merge(
         &mut self,
         state: &[ArrayRef],
-        groups: &[usize],
+        groups: &[u32],
         group_count: usize,
     ) -> Result<(), EvalError> {
         self.grow(group_count);
         let counts = state[0].as_primitive::<Int64Type>().values();
         for (&group, count) in groups.iter().zip(counts) {
-            self.counts[group] += count;
+            self.counts[group as usize] += count;
         }
         Ok(())
     }
 
-    fn unmerge(&mut self, state: &[ArrayRef], groups: &[usize]) -> Result<(), EvalError> {
+    fn unmerge(&mut self, state: &[ArrayRef], groups: &[u32]) -> Result<(), EvalError> {
         let counts = state[0].as_primitive::<Int64Type>().values();
         for (&group, count) in groups.iter().zip(counts) {
-            self.counts[group] -= count;
+            self.counts[group as usize] -= count;
         }
         Ok(())
     }
@@ -79,11 +79,15 @@ impl GroupedAggregate for Count {
         true
     }
 
+    fn is_dense(&self) -> bool {
+        true
+    }
+
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(vec![Arc::new(Int64Array::from(self.counts.clone()))])
     }
 
-    fn state_of(&mut self, groups: &[usize]) -> Result<Vec<ArrayRef>, EvalError> {
+    fn state_of(&mut self, groups: &[u32]) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(vec![self.evaluate_of(groups)?])
     }
 
@@ -95,8 +99,14 @@ impl GroupedAggregate for Count {
         Ok(Arc::new(Int64Array::from(mem::take(&mut self.counts))))
     }
 
-    fn evaluate_of(&mut self, groups: &[usize]) -> Result<ArrayRef, EvalError> {
-        let counts = groups.iter().map(|&group| self.counts[group]);
+    fn take_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
+        let some = self.evaluate_of(groups)?;
+        self.counts.clear();
+        Ok(some)
+    }
+
+    fn evaluate_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
+        let counts = groups.iter().map(|&group| self.counts[group as usize]);
         Ok(Arc::new(Int64Array::from_iter_values(counts)))
     }
 

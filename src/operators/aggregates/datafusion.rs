@@ -36,6 +36,11 @@ pub(super) fn accumulator(
     Ok(Box::new(GroupsAccumulatorAdapter::new(move || of_group.create_accumulator())))
 }
 
+/// Groups as DataFusion counts them.
+fn wide(groups: &[u32]) -> Vec<usize> {
+    groups.iter().map(|&group| group as usize).collect()
+}
+
 impl Foreign {
     pub(super) fn new(function: Arc<AggregateFunctionExpr>) -> Result<Foreign, EvalError> {
         let accumulator = accumulator(&function)?;
@@ -56,7 +61,7 @@ impl Foreign {
             }
             indices.extend((0..weight).map(|_| row as u32));
         }
-        let groups: Vec<usize> = indices.iter().map(|&row| rows.groups[row as usize]).collect();
+        let groups: Vec<u32> = indices.iter().map(|&row| rows.groups[row as usize]).collect();
         let indices = UInt32Array::from(indices);
         let values = compute::take_arrays(values, &indices, None)?;
         let filter = match rows.filter {
@@ -78,24 +83,24 @@ impl GroupedAggregate for Foreign {
         }
         self.group_count = self.group_count.max(rows.group_count);
         let count = self.group_count;
-        Ok(self.accumulator.update_batch(values, rows.groups, rows.filter, count)?)
+        Ok(self.accumulator.update_batch(values, &wide(rows.groups), rows.filter, count)?)
     }
 
     fn merge(
         &mut self,
         state: &[ArrayRef],
-        groups: &[usize],
+        groups: &[u32],
         group_count: usize,
     ) -> Result<(), EvalError> {
         self.group_count = self.group_count.max(group_count);
-        Ok(self.accumulator.merge_batch(state, groups, self.group_count)?)
+        Ok(self.accumulator.merge_batch(state, &wide(groups), self.group_count)?)
     }
 
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
         let group_count = self.group_count;
         let state = self.take_state()?;
         if group_count > 0 {
-            let groups: Vec<usize> = (0..group_count).collect();
+            let groups: Vec<u32> = (0..group_count as u32).collect();
             self.merge(&state, &groups, group_count)?;
         }
         Ok(state)
@@ -120,7 +125,7 @@ impl GroupedAggregate for Foreign {
         Ok(results)
     }
 
-    fn evaluate_of(&mut self, groups: &[usize]) -> Result<ArrayRef, EvalError> {
+    fn evaluate_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
         if groups.is_empty() {
             return Ok(new_empty_array(self.function.field().data_type()));
         }

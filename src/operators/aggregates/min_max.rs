@@ -95,7 +95,7 @@ impl<T: ArrowPrimitiveType, const GREATEST: bool> GroupedAggregate for Extreme<T
         let numbers = column.values();
         if rows.plain(column.nulls()) {
             for (&group, &value) in rows.groups.iter().zip(numbers.iter()) {
-                self.fold(group, value);
+                self.fold(group as usize, value);
             }
             return Ok(());
         }
@@ -112,17 +112,21 @@ impl<T: ArrowPrimitiveType, const GREATEST: bool> GroupedAggregate for Extreme<T
     fn merge(
         &mut self,
         state: &[ArrayRef],
-        groups: &[usize],
+        groups: &[u32],
         group_count: usize,
     ) -> Result<(), EvalError> {
         self.update(state, &Rows::all(groups, group_count))
+    }
+
+    fn is_dense(&self) -> bool {
+        true
     }
 
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(vec![self.column(self.best.clone(), &self.seen)])
     }
 
-    fn state_of(&mut self, groups: &[usize]) -> Result<Vec<ArrayRef>, EvalError> {
+    fn state_of(&mut self, groups: &[u32]) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(vec![self.evaluate_of(groups)?])
     }
 
@@ -135,9 +139,16 @@ impl<T: ArrowPrimitiveType, const GREATEST: bool> GroupedAggregate for Extreme<T
         Ok(self.column(best, &seen))
     }
 
-    fn evaluate_of(&mut self, groups: &[usize]) -> Result<ArrayRef, EvalError> {
-        let best = groups.iter().map(|&group| self.best[group]).collect();
-        let seen: Vec<bool> = groups.iter().map(|&group| self.seen[group]).collect();
+    fn take_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
+        let some = self.evaluate_of(groups);
+        self.best.clear();
+        self.seen.clear();
+        some
+    }
+
+    fn evaluate_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
+        let best = groups.iter().map(|&group| self.best[group as usize]).collect();
+        let seen: Vec<bool> = groups.iter().map(|&group| self.seen[group as usize]).collect();
         Ok(self.column(best, &seen))
     }
 

@@ -14,11 +14,12 @@ pub fn evaluate_rows(
     groups: &[usize],
     group_count: usize,
 ) -> Result<Vec<ArrayRef>, EvalError> {
+    let groups: Vec<u32> = groups.iter().map(|&group| group as u32).collect();
     aggregates
         .iter()
         .map(|spec| {
             let filter = filter(spec, input)?;
-            let rows = Rows { filter: filter.as_ref(), ..Rows::all(groups, group_count) };
+            let rows = Rows { filter: filter.as_ref(), ..Rows::all(&groups, group_count) };
             let mut aggregate = make(spec)?;
             aggregate.update(&arguments(spec, input)?, &rows)?;
             aggregate.evaluate()

@@ -107,7 +107,7 @@ impl GroupedAggregate for Ordered {
         if indices.is_empty() {
             return Ok(());
         }
-        self.groups.extend(indices.iter().map(|&row| rows.groups[row as usize] as u32));
+        self.groups.extend(indices.iter().map(|&row| rows.groups[row as usize]));
         self.chunks.push(compute::take_arrays(values, &UInt32Array::from(indices), None)?);
         Ok(())
     }
@@ -115,7 +115,7 @@ impl GroupedAggregate for Ordered {
     fn merge(
         &mut self,
         state: &[ArrayRef],
-        groups: &[usize],
+        groups: &[u32],
         group_count: usize,
     ) -> Result<(), EvalError> {
         self.group_count = self.group_count.max(group_count);
@@ -126,7 +126,7 @@ impl GroupedAggregate for Ordered {
             if columns.num_columns() == 0 || columns.is_empty() {
                 continue;
             }
-            self.groups.extend(std::iter::repeat_n(group as u32, columns.len()));
+            self.groups.extend(std::iter::repeat_n(group, columns.len()));
             self.chunks.push(columns.columns().to_vec());
         }
         Ok(())
@@ -170,10 +170,10 @@ impl GroupedAggregate for Ordered {
         Ok(results)
     }
 
-    fn evaluate_of(&mut self, groups: &[usize]) -> Result<ArrayRef, EvalError> {
+    fn evaluate_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
         let mut numbers = vec![None; self.group_count];
         for (number, &group) in groups.iter().enumerate() {
-            numbers[group] = Some(number);
+            numbers[group as usize] = Some(number);
         }
         self.results(groups.len(), |group| numbers[group as usize])
     }

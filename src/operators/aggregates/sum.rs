@@ -159,11 +159,11 @@ impl<W: Word> Sums<W> {
         let (cells, carries) = (self.cells.as_mut_slice(), &mut self.carries);
         if rows.plain(nulls.as_ref()) {
             for (&group, &value) in rows.groups.iter().zip(values.iter()) {
-                let cell = &mut cells[group];
+                let cell = &mut cells[group as usize];
                 let (sum, wraps) = cell.sum.add(value);
                 *cell = Cell { sum, count: cell.count + 1 };
                 if wraps != 0 {
-                    Self::carry(carries, group, wraps);
+                    Self::carry(carries, group as usize, wraps);
                 }
             }
             return Ok(());
@@ -185,11 +185,12 @@ impl<W: Word> Sums<W> {
     }
 
     /// Merges partial sums, or with `out` takes them out.
-    pub(super) fn merge(&mut self, state: &[ArrayRef], groups: &[usize], out: bool) {
+    pub(super) fn merge(&mut self, state: &[ArrayRef], groups: &[u32], out: bool) {
         let sums = state[0].as_primitive::<W::Type>().values();
         let carried = state[1].as_primitive::<Int64Type>().values();
         let counts = state[2].as_primitive::<Int64Type>().values();
         for (row, &group) in groups.iter().enumerate() {
+            let group = group as usize;
             let cell = &mut self.cells[group];
             let (sum, wraps) = if out { cell.sum.sub(sums[row]) } else { cell.sum.add(sums[row]) };
             cell.sum = sum;
@@ -201,7 +202,7 @@ impl<W: Word> Sums<W> {
         }
     }
 
-    pub(super) fn state(&self, groups: Option<&[usize]>) -> Vec<ArrayRef> {
+    pub(super) fn state(&self, groups: Option<&[u32]>) -> Vec<ArrayRef> {
         let (cells, carries): (Vec<Cell<W>>, Vec<i64>) = match groups {
             None => {
                 let mut carries = vec![0; self.cells.len()];
@@ -210,15 +211,18 @@ impl<W: Word> Sums<W> {
                 }
                 (self.cells.clone(), carries)
             }
-            Some(groups) => groups.iter().map(|&g| (self.cells[g], self.carry_of(g))).unzip(),
+            Some(groups) => {
+                let group = |&group: &u32| (self.cells[group as usize], self.carry_of(group));
+                groups.iter().map(group).unzip()
+            }
         };
         let sums = PrimitiveArray::<W::Type>::from_iter_values(cells.iter().map(|c| c.sum));
         let counts = PrimitiveArray::<Int64Type>::from_iter_values(cells.iter().map(|c| c.count));
         vec![Arc::new(sums), Arc::new(PrimitiveArray::<Int64Type>::from(carries)), Arc::new(counts)]
     }
 
-    fn carry_of(&self, group: usize) -> i64 {
-        self.carries.get(&group).copied().unwrap_or(0)
+    fn carry_of(&self, group: u32) -> i64 {
+        self.carries.get(&(group as usize)).copied().unwrap_or(0)
     }
 
     pub(super) fn cells(&self) -> &[Cell<W>] {
@@ -322,7 +326,7 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
     fn merge(
         &mut self,
         state: &[ArrayRef],
-        groups: &[usize],
+        groups: &[u32],
         group_count: usize,
     ) -> Result<(), EvalError> {
         self.sums.resize(group_count);
@@ -330,7 +334,7 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
         Ok(())
     }
 
-    fn unmerge(&mut self, state: &[ArrayRef], groups: &[usize]) -> Result<(), EvalError> {
+    fn unmerge(&mut self, state: &[ArrayRef], groups: &[u32]) -> Result<(), EvalError> {
         self.sums.merge(state, groups, true);
         Ok(())
     }
@@ -343,11 +347,15 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
         true
     }
 
+    fn is_dense(&self) -> bool {
+        true
+    }
+
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(self.sums.state(None))
     }
 
-    fn state_of(&mut self, groups: &[usize]) -> Result<Vec<ArrayRef>, EvalError> {
+    fn state_of(&mut self, groups: &[u32]) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(self.sums.state(Some(groups)))
     }
 
@@ -363,8 +371,15 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
         all
     }
 
-    fn evaluate_of(&mut self, groups: &[usize]) -> Result<ArrayRef, EvalError> {
-        let cells: Vec<Cell<W>> = groups.iter().map(|&group| self.sums.cells()[group]).collect();
+    fn take_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
+        let some = self.evaluate_of(groups);
+        self.sums.clear();
+        some
+    }
+
+    fn evaluate_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
+        let all = self.sums.cells();
+        let cells: Vec<Cell<W>> = groups.iter().map(|&group| all[group as usize]).collect();
         let exact = self.sums.carries.is_empty()
             || groups.iter().all(|group| self.sums.carry_of(*group) == 0);
         self.finish(&cells, exact)

@@ -170,7 +170,7 @@ fn not_a_number_is_the_greatest_number() {
 
 fn fold(spec: &AggregateSpec, numbers: &[Option<i64>]) -> Box<dyn GroupedAggregate> {
     let mut aggregate = make(spec).unwrap();
-    let groups: Vec<usize> = (0..numbers.len()).map(|row| row % 3).collect();
+    let groups: Vec<u32> = (0..numbers.len() as u32).map(|row| row % 3).collect();
     let values = arguments(spec, &rows(numbers)).unwrap();
     aggregate.update(&values, &Rows::all(&groups, 3)).unwrap();
     aggregate
@@ -210,8 +210,8 @@ proptest! {
             let state = right.state().unwrap();
             left.merge(&state, &[0, 1, 2], 3).unwrap();
             let batch = arrow::compute::concat_batches(&schema(), &[rows(&a), rows(&b)]).unwrap();
-            let groups: Vec<usize> =
-                (0..a.len()).chain(0..b.len()).map(|row| row % 3).collect();
+            let groups: Vec<u32> =
+                (0..a.len() as u32).chain(0..b.len() as u32).map(|row| row % 3).collect();
             let mut whole = make(&spec).unwrap();
             whole.update(&arguments(&spec, &batch).unwrap(), &Rows::all(&groups, 3)).unwrap();
             let float = *spec.output.data_type() == DataType::Float64;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use arrow::array::{ArrayRef, Int64Array, UInt32Array};
-use arrow::compute;
+use arrow::array::{ArrayRef, Int64Array};
 
-use super::slice::Slice;
+use super::numbering::Numbering;
+use super::slice::{Results, Slice};
 use super::{Relation, Running, SliceKey, WindowAggregate, WindowKey, output};
 use crate::data::change::Change;
 use crate::operators::emit::EmitMode;
@@ -15,9 +15,6 @@ use crate::time::EventTime;
 
 /// Fewer keys than this are not worth forgetting.
 const KEYS_FEW: usize = 1_024;
-
-/// Keys of the dictionary, and a column per aggregate.
-type Results = (Vec<u32>, Vec<ArrayRef>);
 
 impl WindowAggregate {
     /// Emits the windows that end at or before `watermark`, and drops those whose lateness is over.
@@ -88,16 +85,15 @@ impl WindowAggregate {
         Ok(())
     }
 
-    /// Emits results as the mode relates them to earlier ones. `ids` are the keys that were asked
-    /// for, in the order of emission; `None` for all.
+    /// Emits results, which come in the order of keys, as the mode relates them to earlier ones.
+    /// `ids` are the keys that were asked for, in the same order; `None` for all.
     fn emit(
         &mut self,
         window: WindowKey,
         ids: Option<Vec<u32>>,
-        results: Results,
+        (new, columns): Results,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        let (new, columns) = self.in_key_order(results)?;
         if self.relation != Relation::Retracts {
             self.emit_rows(window, (&new, columns), None, out)?;
             if self.relation == Relation::Discards
@@ -142,65 +138,58 @@ impl WindowAggregate {
         Ok(())
     }
 
-    /// Results sorted by key, ascending, nulls last.
-    fn in_key_order(&mut self, (ids, columns): Results) -> Result<Results, EvalError> {
-        let mut sorted = ids.clone();
-        self.keys.sort_ids(&mut sorted)?;
-        if sorted == ids {
-            return Ok((ids, columns));
-        }
-        let mut row_of = vec![0_u32; self.keys.len()];
-        for (row, &id) in ids.iter().enumerate() {
-            row_of[id as usize] = row as u32;
-        }
-        let rows = UInt32Array::from_iter_values(sorted.iter().map(|&id| row_of[id as usize]));
-        Ok((sorted, compute::take_arrays(&columns, &rows, None)?))
-    }
-
-    /// The results of all keys of a window that is closing.
+    /// The results of all keys of a window that is closing, in the order of keys.
     fn results(&mut self, window: WindowKey) -> Result<Results, EvalError> {
         let members: Vec<SliceKey> =
             if self.shared { self.members(window).collect() } else { vec![own_slice(window)] };
-        let key_count = self.keys.len();
         if let [only] = members.as_slice() {
             let last =
                 self.relation == Relation::Once && self.expiry.contains(&(window.end, *only));
+            if last && self.running.as_ref().is_some_and(|r| r.members.contains(only)) {
+                self.running = None;
+            }
             let Some(slice) = self.slices.get_mut(only) else { return Ok((vec![], vec![])) };
-            return if last {
-                slice.evaluate(&self.aggregates)
-            } else {
-                slice.evaluate_of(&self.aggregates, None, key_count)
-            };
+            let results = slice.evaluate(&self.aggregates, &mut self.keys, last)?;
+            self.keys_of_slice = results.0.len();
+            return Ok(results);
         }
-        if self.invertible && members.len() > 2 {
+        if self.aggregates.are_invertible && members.len() > 2 {
             return self.running_results(&members);
         }
-        let mut merged = Slice::new(&self.aggregates)?;
+        let mut merged = self.empty_for(&members)?;
         for key in members {
             let slice = self.slices.get_mut(&key).expect("members are slices in state");
-            merged.absorb(&self.aggregates, slice, false, key_count)?;
+            merged.absorb(&self.aggregates, slice, false, self.keys.len())?;
+            self.keys_of_slice = slice.group_count();
         }
-        merged.evaluate(&self.aggregates)
+        merged.evaluate(&self.aggregates, &mut self.keys, true)
     }
 
-    /// The results of some keys of a window.
+    /// An empty slice that is to hold the merge of others.
+    fn empty_for(&self, members: &[SliceKey]) -> Result<Slice, EvalError> {
+        let groups = |key: &SliceKey| self.slices.get(key).map_or(0, Slice::group_count);
+        let most = members.iter().map(groups).max().unwrap_or(0);
+        Slice::new(&self.aggregates, self.numbering(most))
+    }
+
+    /// The results of some keys of a window, in the order asked for.
     fn results_of(&mut self, window: WindowKey, ids: &[u32]) -> Result<Results, EvalError> {
         let key_count = self.keys.len();
         if !self.shared {
             let Some(slice) = self.slices.get_mut(&own_slice(window)) else {
                 return Ok((vec![], vec![]));
             };
-            return slice.evaluate_of(&self.aggregates, Some(ids), key_count);
+            return slice.evaluate_of(&self.aggregates, ids, key_count);
         }
         let members: Vec<SliceKey> = self.members(window).collect();
-        let mut merged = Slice::new(&self.aggregates)?;
+        let mut merged = Slice::new(&self.aggregates, Numbering::own())?;
         for key in members {
             let slice = self.slices.get_mut(&key).expect("members are slices in state");
             for &id in ids {
                 merged.absorb_key(&self.aggregates, slice, id, key_count)?;
             }
         }
-        merged.evaluate(&self.aggregates)
+        merged.evaluate_of(&self.aggregates, ids, key_count)
     }
 
     /// The slices of a window, in time order.
@@ -220,7 +209,7 @@ impl WindowAggregate {
         let moves = |running: &Running| running.members.symmetric_difference(&wanted).count();
         let mut running = match self.running.take() {
             Some(running) if moves(&running) < wanted.len() => running,
-            _ => Running { slice: Slice::new(&self.aggregates)?, members: BTreeSet::new() },
+            _ => Running { slice: self.empty_for(members)?, members: BTreeSet::new() },
         };
         let (out, new): (Vec<SliceKey>, Vec<SliceKey>) =
             running.members.symmetric_difference(&wanted).partition(|k| !wanted.contains(k));
@@ -228,12 +217,13 @@ impl WindowAggregate {
             for key in keys {
                 let slice = self.slices.get_mut(&key).expect("members are slices in state");
                 running.slice.absorb(&self.aggregates, slice, takes_out, key_count)?;
+                self.keys_of_slice = slice.group_count();
             }
         }
         running.members = wanted;
-        let results = running.slice.evaluate_of(&self.aggregates, None, key_count)?;
+        let results = running.slice.evaluate(&self.aggregates, &mut self.keys, false)?;
         // Keys that the window has left behind cost time at every close: start afresh.
-        if running.slice.group_count() < KEYS_FEW.max(2 * results.0.len()) {
+        if running.slice.group_count() < KEYS_FEW.max(4 * results.0.len()) {
             self.running = Some(running);
         }
         Ok(results)
@@ -282,7 +272,7 @@ impl WindowAggregate {
         let renumbered = self.keys.retain(&live)?;
         self.running = None;
         for slice in self.slices.values_mut() {
-            slice.renumber(&renumbered);
+            slice.renumber(&renumbered)?;
         }
         for window in self.open.values_mut() {
             window.emitted.renumber(&renumbered);

@@ -58,7 +58,7 @@ impl WindowAggregate {
             self.fold_rows(&arriving, row, row + 1, out)?;
             folded = row + 1;
             for window in due {
-                self.emit_key(window, arriving.input.ids[row] as u32, out)?;
+                self.emit_key(window, arriving.input.ids[row], out)?;
             }
         }
         self.fold_rows(&arriving, folded, rows, out)
@@ -173,7 +173,7 @@ impl WindowAggregate {
                 due.push(window);
             } else if let Some(every) = every {
                 let counts = &mut self.open.entry(window).or_default().counts;
-                let count = counts.entry(arriving.input.ids[row] as u32).or_insert(0);
+                let count = counts.entry(arriving.input.ids[row]).or_insert(0);
                 *count += 1;
                 if *count == every {
                     *count = 0;
@@ -227,12 +227,15 @@ impl WindowAggregate {
     fn parts_in_time(&self, times: &[i64], from: usize) -> Vec<Part> {
         let mut sorter = Sorter::default();
         let Some(windows) = &self.windows else { return Vec::new() };
-        let mut slice = SliceKey { start: 0, end: 0, floor: i64::MIN };
-        for (i, &time) in times.iter().enumerate() {
-            if time < slice.start || slice.end <= time {
-                (slice.start, slice.end) = windows.slice_of(time);
-            }
-            sorter.push(slice, time, from + i);
+        let mut row = 0;
+        while row < times.len() {
+            let time = times[row];
+            let (start, end) = windows.slice_of(time);
+            let within = |&t: &i64| start <= t && t < end;
+            let length = times[row..].iter().position(|t| !within(t)).unwrap_or(times.len() - row);
+            let key = SliceKey { start, end, floor: i64::MIN };
+            sorter.push_run(key, time, from + row, length);
+            row += length;
         }
         sorter.finish()
     }
@@ -337,7 +340,8 @@ impl WindowAggregate {
             for window in windows {
                 self.open.entry(window).or_default();
             }
-            self.slices.insert(key, Slice::new(&self.aggregates)?);
+            let numbering = self.numbering(self.keys_of_slice.max(part.rows.len()));
+            self.slices.insert(key, Slice::new(&self.aggregates, numbering)?);
         }
         let slice = self.slices.get_mut(&key).expect("the slice was made above");
         slice.fold(&self.aggregates, &arriving.input, &part.rows, self.keys.len())

@@ -1,5 +1,6 @@
 //! Names what a batch brings to the aggregates: arguments, filters, weights, keys, and which rows.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array};
@@ -9,42 +10,60 @@ use crate::operators::aggregates::accumulator::{self, GroupedAggregate};
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::operators::operator::EvalError;
 
-/// The aggregates of the operator, and where among them the rows are counted.
+/// The aggregates of the operator, and which of them slices fold: those that count the rows of a
+/// key are answered by the slice, which counts them anyway.
 pub(super) struct Aggregates {
-    pub(super) specs: Vec<AggregateSpec>,
-    /// The aggregate that counts rows by weight: one of the specs', else one of our own at the end.
-    pub(super) rows_at: usize,
+    specs: Vec<AggregateSpec>,
+    /// Positions among the specs, ascending.
+    pub(super) folded: Vec<usize>,
+    /// Whether merged slices can be taken out again, exactly, for every aggregate.
+    pub(super) are_invertible: bool,
+    /// Whether a group without rows costs next to nothing, for every aggregate.
+    pub(super) are_dense: bool,
+    /// Whether partial results can be written and read back without a change.
+    pub(super) restore_exactly: bool,
 }
 
 impl Aggregates {
-    pub(super) fn new(specs: &[AggregateSpec]) -> Aggregates {
-        let rows_at = specs
-            .iter()
-            .position(|s| s.native == Some(NativeFunction::CountRows) && s.filter.is_none());
-        Aggregates { specs: specs.to_vec(), rows_at: rows_at.unwrap_or(specs.len()) }
-    }
-
-    pub(super) fn make(&self) -> Result<Vec<Box<dyn GroupedAggregate>>, EvalError> {
-        let mut all =
-            self.specs.iter().map(accumulator::make).collect::<Result<Vec<_>, EvalError>>()?;
-        if self.rows_at == self.specs.len() {
-            all.push(accumulator::count_rows());
-        }
+    pub(super) fn new(specs: &[AggregateSpec]) -> Result<Aggregates, EvalError> {
+        let counts_rows = |spec: &AggregateSpec| {
+            spec.native == Some(NativeFunction::CountRows) && spec.filter.is_none()
+        };
+        let folded = (0..specs.len()).filter(|&i| !counts_rows(&specs[i])).collect();
+        let specs = specs.to_vec();
+        let mut all = Aggregates {
+            specs,
+            folded,
+            are_invertible: false,
+            are_dense: false,
+            restore_exactly: false,
+        };
+        let made = all.make()?;
+        all.are_invertible = made.iter().all(|aggregate| aggregate.is_invertible());
+        all.are_dense = made.iter().all(|aggregate| aggregate.is_dense());
+        all.restore_exactly = made.iter().all(|aggregate| aggregate.restores_exactly());
         Ok(all)
     }
 
-    /// Whether merged slices can be taken out again, exactly, for every aggregate.
-    pub(super) fn are_invertible(&self) -> Result<bool, EvalError> {
-        Ok(self.make()?.iter().all(|aggregate| aggregate.is_invertible()))
-    }
-
-    /// Number of accumulators per slice.
-    pub(super) fn count(&self) -> usize {
-        self.specs.len() + usize::from(self.rows_at == self.specs.len())
+    /// Empty accumulators of those that are folded.
+    pub(super) fn make(&self) -> Result<Vec<Box<dyn GroupedAggregate>>, EvalError> {
+        self.folded.iter().map(|&i| accumulator::make(&self.specs[i])).collect()
     }
 
     pub(super) fn specs(&self) -> &[AggregateSpec] {
         &self.specs
+    }
+
+    /// The columns of all specs: those that were folded, and the number of rows for the others.
+    pub(super) fn in_place(&self, folded: Vec<ArrayRef>, rows: Int64Array) -> Vec<ArrayRef> {
+        let rows: ArrayRef = Arc::new(rows);
+        let mut folded = folded.into_iter();
+        let mut at = self.folded.iter().peekable();
+        let place = |i: usize| match at.next_if(|&&next| next == i) {
+            Some(_) => folded.next().expect("there is a column for each that is folded"),
+            None => Arc::clone(&rows),
+        };
+        (0..self.specs.len()).map(place).collect()
     }
 }
 
@@ -57,7 +76,7 @@ pub(super) struct Input {
     /// Weights, where they are not all one.
     pub(super) weights: Option<Int64Array>,
     /// For each row its key.
-    pub(super) ids: Vec<usize>,
+    pub(super) ids: Vec<u32>,
 }
 
 /// Rows of an input, in order.
@@ -70,6 +89,13 @@ pub(super) enum RowSet {
 }
 
 impl RowSet {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            RowSet::Range(_, len) => *len,
+            RowSet::Scattered(rows) => rows.len(),
+        }
+    }
+
     /// Adds other rows, at the end for now.
     pub(super) fn merge(&mut self, other: &RowSet) {
         let list = |rows: &RowSet| match rows {
@@ -88,6 +114,14 @@ impl RowSet {
         let (first, last) = (rows[0], rows[rows.len() - 1]);
         if (last - first) as usize + 1 == rows.len() {
             *self = RowSet::Range(first as usize, rows.len());
+        }
+    }
+
+    /// The numbers that belong to the rows.
+    pub(super) fn of<'a>(&self, numbers: &'a [u32]) -> Cow<'a, [u32]> {
+        match self {
+            RowSet::Range(start, len) => Cow::Borrowed(&numbers[*start..start + len]),
+            RowSet::Scattered(rows) => rows.iter().map(|&row| numbers[row as usize]).collect(),
         }
     }
 

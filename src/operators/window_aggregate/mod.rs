@@ -63,6 +63,7 @@ mod close;
 mod emitted;
 mod fold;
 mod input;
+mod numbering;
 mod output;
 mod persist;
 mod slice;
@@ -73,6 +74,7 @@ mod tests;
 
 use emitted::Emitted;
 use input::Aggregates;
+use numbering::Numbering;
 use slice::Slice;
 
 /// Where a row's windows come from.
@@ -169,13 +171,11 @@ pub struct WindowAggregate {
     relation: Relation,
     /// Whether windows share slices; else each is a slice of its own.
     shared: bool,
-    /// Whether merged slices can be taken out again.
-    invertible: bool,
-    /// Whether partial results can be written and read back without a change.
-    restores_exactly: bool,
     keys: KeyDictionary,
     /// Keys found in state when that was last counted.
     keys_live: usize,
+    /// Keys in the slice that was read last.
+    keys_of_slice: usize,
     slices: BTreeMap<SliceKey, Slice>,
     /// Each slice with the end of its last window.
     expiry: BTreeSet<(i64, SliceKey)>,
@@ -211,7 +211,7 @@ impl WindowAggregate {
                 }
             }
         };
-        let aggregates = Aggregates::new(&spec.aggregates);
+        let aggregates = Aggregates::new(&spec.aggregates)?;
         let shared = windows.is_some()
             && spec.emit.mode == EmitMode::OnClose
             && !spec.aggregates.iter().any(is_order_sensitive);
@@ -219,11 +219,10 @@ impl WindowAggregate {
             windows,
             relation,
             shared,
-            invertible: aggregates.are_invertible()?,
-            restores_exactly: aggregates.make()?.iter().all(|a| a.restores_exactly()),
             aggregates,
             keys: key_dictionary(&spec)?,
             keys_live: 0,
+            keys_of_slice: 0,
             slices: BTreeMap::new(),
             expiry: BTreeSet::new(),
             open: BTreeMap::new(),
@@ -250,6 +249,14 @@ impl WindowAggregate {
     /// Whether a window that ends at `end` takes no rows any more once the watermark is `watermark`.
     fn is_dropped(&self, end: i64, watermark: i64) -> bool {
         end.saturating_add(self.spec.emit.allowed_lateness) <= watermark
+    }
+
+    /// The numbering for a slice that may hold so many keys.
+    fn numbering(&self, expected: usize) -> Numbering {
+        match self.aggregates.are_dense {
+            true => Numbering::fit(expected, self.keys.len()),
+            false => Numbering::own(),
+        }
     }
 
     fn check_invariants(&self) {
@@ -338,7 +345,7 @@ impl Operator for WindowAggregate {
     }
 
     fn restores_exactly(&self) -> bool {
-        self.restores_exactly
+        self.aggregates.restore_exactly
     }
 
     fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {

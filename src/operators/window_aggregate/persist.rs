@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 
 use super::emitted::Emitted;
-use super::slice::Slice;
+use super::input::Aggregates;
+use super::numbering::{Numbering, OwnNumbers};
+use super::slice::{Partial, Slice};
 use super::{SliceKey, Window, WindowAggregate, WindowKey};
 use crate::operators::operator::EvalError;
-use crate::operators::state::{StateReader, StateWriter, Stored};
+use crate::operators::state::{StateReader, StateWriter, Stored, misfit};
 
 impl WindowAggregate {
     pub(super) fn save_windows(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
@@ -39,7 +41,8 @@ impl WindowAggregate {
         self.keys_live = from.get()?;
         for _ in 0..from.length()? {
             let key = from.get()?;
-            self.slices.insert(key, Slice::restore(&self.aggregates, from)?);
+            let slice = Slice::restore(&self.aggregates, self.keys.len(), from)?;
+            self.slices.insert(key, slice);
         }
         self.expiry = from.get()?;
         for _ in 0..from.length()? {
@@ -54,6 +57,38 @@ impl WindowAggregate {
         self.boundary = from.get()?;
         self.check_invariants();
         Ok(())
+    }
+}
+
+impl Slice {
+    /// Writes the partial results; the slice is sealed by it.
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.states()?.iter().try_for_each(|state| out.columns(state))?;
+        out.put(&match &self.numbering {
+            Numbering::Shared { .. } => None,
+            Numbering::Own(own) => Some(own.ids.clone()),
+        })?;
+        out.put(&self.rows)?;
+        out.put(&self.changed)
+    }
+
+    fn restore(
+        aggregates: &Aggregates,
+        key_count: usize,
+        from: &mut StateReader<'_>,
+    ) -> Result<Slice, EvalError> {
+        let states = aggregates.folded.iter().map(|_| from.columns());
+        let partial = Partial::Sealed(states.collect::<Result<_, _>>()?);
+        let numbering = match from.get::<Option<Vec<u32>>>()? {
+            None => Numbering::Shared { checked: key_count },
+            Some(ids) => Numbering::Own(OwnNumbers::new(ids)),
+        };
+        let (rows, changed): (Vec<i64>, Vec<u32>) = from.get()?;
+        let mut is_changed = vec![false; if changed.is_empty() { 0 } else { rows.len() }];
+        for &group in &changed {
+            *is_changed.get_mut(group as usize).ok_or_else(|| misfit("a group is missing"))? = true;
+        }
+        Ok(Slice { numbering, rows, partial, changed, is_changed })
     }
 }
 

@@ -1,0 +1,414 @@
+//! Gives every distinct key a small number, and the key back for the number.
+//!
+//! Numbers are dense from 0 in the order of first appearance, so that state per key can live in
+//! plain vectors. Which table finds a number depends on the columns:
+//!
+//! | key | table |
+//! |---|---|
+//! | one integer, values close together | [`direct`]: the value is the place |
+//! | anything else | [`hashed`]: columns become machine words, and these are hashed |
+//!
+//! Both number a key the moment its first row comes by, so numbers never depend on how rows were cut
+//! into batches. (DataFusion's `GroupValues` over several columns does not promise that: keys that
+//! share a hash come after all others of their batch.) The keys themselves are kept here, in columns
+//! that only grow.
+//!
+//! # Invariants
+//! K1. Row `i` of the key columns is the key with number `i`.
+//! K2. `order` holds the numbers below its length, by key ascending, nulls last; `rank` inverts it.
+//!
+//! # State
+//! One row of key columns, a table entry and 8 bytes per key, dead keys included until
+//! [`KeyDictionary::retain`].
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, make_comparator};
+use arrow::compute::{self, SortOptions};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
+use datafusion::scalar::ScalarValue;
+
+use crate::data::punctuation::Pattern;
+use crate::operators::compact::compact;
+use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, misfit};
+
+mod direct;
+mod hashed;
+mod long_texts;
+
+#[cfg(test)]
+mod tests;
+
+use direct::DirectIndex;
+use hashed::HashedIndex;
+
+/// Ascending, nulls behind everything: the order of emissions.
+const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: false };
+
+/// The keys of an operator and their numbers.
+pub struct KeyDictionary {
+    schema: SchemaRef,
+    index: Index,
+    /// The keys in order of their numbers, in runs that are joined when they are read.
+    runs: Vec<Vec<ArrayRef>>,
+    len: usize,
+    order: Vec<u32>,
+    rank: Vec<u32>,
+}
+
+/// From key to number.
+enum Index {
+    /// No key columns: one key.
+    Single,
+    /// Integers that lie close together.
+    Direct(DirectIndex),
+    /// Anything.
+    Hashed(HashedIndex),
+}
+
+/// Numbers on their way to the rows of a batch.
+struct Numbers<'a> {
+    /// The number of each row so far.
+    ids: &'a mut Vec<u32>,
+    /// The rows that brought a key for the first time, ascending.
+    firsts: Vec<u32>,
+    /// The next number to give.
+    next: u32,
+}
+
+impl Numbers<'_> {
+    /// The number of a key that `row` brings for the first time.
+    #[cold]
+    fn give(&mut self, row: usize) -> u32 {
+        assert!(self.next < u32::MAX, "more keys than numbers");
+        self.firsts.push(row as u32);
+        self.next += 1;
+        self.next - 1
+    }
+}
+
+impl KeyDictionary {
+    /// A dictionary for keys of these columns; none at all means one key for all rows.
+    pub fn new(schema: SchemaRef) -> Result<KeyDictionary, EvalError> {
+        let index = match schema.fields().as_ref() {
+            [] => Index::Single,
+            [one] if DirectIndex::supports(one.data_type()) => {
+                Index::Direct(DirectIndex::default())
+            }
+            _ => Index::Hashed(HashedIndex::new(&schema)?),
+        };
+        let (runs, order, rank) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(KeyDictionary { schema, index, runs, len: 0, order, rank })
+    }
+
+    /// A dictionary for keys of these types.
+    pub fn of_types(types: impl IntoIterator<Item = DataType>) -> Result<KeyDictionary, EvalError> {
+        let fields = types.into_iter().enumerate();
+        let fields: Vec<Field> =
+            fields.map(|(i, t)| Field::new(format!("key{i}"), t, true)).collect();
+        KeyDictionary::new(Arc::new(Schema::new(fields)))
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        let index = match &self.index {
+            Index::Single => 0,
+            Index::Direct(direct) => direct.size(),
+            Index::Hashed(hashed) => hashed.size(),
+        };
+        let keys = self.runs.iter().flatten().map(|keys| keys.get_array_memory_size());
+        index + keys.sum::<usize>() + 4 * (self.order.capacity() + self.rank.capacity())
+    }
+
+    /// The numbers of `rows` keys, into `ids`; new keys get the next numbers.
+    pub fn intern(
+        &mut self,
+        keys: &[ArrayRef],
+        rows: usize,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), EvalError> {
+        ids.clear();
+        if rows == 0 {
+            return Ok(());
+        }
+        if let Index::Single = self.index {
+            ids.resize(rows, 0);
+            self.len = 1;
+            return Ok(());
+        }
+        let keys: Vec<ArrayRef> = keys.iter().map(canonical).collect();
+        let mut numbers = Numbers { ids, firsts: Vec::new(), next: self.len as u32 };
+        if let Index::Direct(direct) = &mut self.index
+            && !direct.intern(&keys[0], &mut numbers)?
+        {
+            numbers.ids.clear();
+            numbers = Numbers { firsts: Vec::new(), next: self.len as u32, ..numbers };
+            self.index = Index::Hashed(self.hash_all()?);
+        }
+        if let Index::Hashed(hashed) = &mut self.index {
+            hashed.intern(&keys, rows, &mut numbers)?;
+        }
+        let firsts = numbers.firsts;
+        self.remember(&keys, firsts)
+    }
+
+    /// Keeps the keys that came for the first time.
+    fn remember(&mut self, keys: &[ArrayRef], firsts: Vec<u32>) -> Result<(), EvalError> {
+        if firsts.is_empty() {
+            return Ok(());
+        }
+        self.len += firsts.len();
+        let new = compute::take_arrays(keys, &UInt32Array::from(firsts), None)?;
+        self.runs.push(new.iter().map(compact).collect());
+        // A run is joined to the one before unless it is much smaller: that leaves few runs, and
+        // copies each key a few times only.
+        while let [.., earlier, later] = self.runs.as_slice()
+            && later[0].len() * 2 >= earlier[0].len()
+        {
+            self.join_runs(self.runs.len() - 2)?;
+        }
+        Ok(())
+    }
+
+    /// A hash table of all keys.
+    fn hash_all(&mut self) -> Result<HashedIndex, EvalError> {
+        let mut hashed = HashedIndex::new(&self.schema)?;
+        if self.len > 0 {
+            let rows = self.len;
+            let keys = self.columns()?.to_vec();
+            let mut numbers = Numbers { ids: &mut Vec::new(), firsts: Vec::new(), next: 0 };
+            hashed.intern(&keys, rows, &mut numbers)?;
+        }
+        Ok(hashed)
+    }
+
+    /// Joins the runs from `first` on.
+    fn join_runs(&mut self, first: usize) -> Result<(), EvalError> {
+        let runs = self.runs.split_off(first);
+        let joined = (0..self.schema.fields().len())
+            .map(|column| {
+                let parts: Vec<&dyn Array> = runs.iter().map(|run| run[column].as_ref()).collect();
+                compute::concat(&parts).map(|keys| compact(&keys))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        self.runs.push(joined);
+        Ok(())
+    }
+
+    /// All keys, one row per number.
+    fn columns(&mut self) -> Result<&[ArrayRef], EvalError> {
+        if self.runs.is_empty() {
+            let fields = self.schema.fields().iter();
+            self.runs =
+                vec![fields.map(|f| arrow::array::new_empty_array(f.data_type())).collect()];
+        }
+        if self.runs.len() > 1 {
+            self.join_runs(0)?;
+        }
+        Ok(&self.runs[0])
+    }
+
+    /// The key columns of some numbers, in the order asked for.
+    pub fn keys_of(&mut self, ids: &[u32]) -> Result<Vec<ArrayRef>, EvalError> {
+        if matches!(self.index, Index::Single) {
+            return Ok(Vec::new());
+        }
+        if self.runs.len() > 1 && ids.len() * 4 < self.len {
+            return self.few_keys_of(ids);
+        }
+        let indices = UInt32Array::from(ids.to_vec());
+        Ok(compute::take_arrays(self.columns()?, &indices, None)?)
+    }
+
+    /// The same without joining the runs, which a few keys are not worth.
+    fn few_keys_of(&self, ids: &[u32]) -> Result<Vec<ArrayRef>, EvalError> {
+        let mut starts = Vec::with_capacity(self.runs.len());
+        let mut next = 0;
+        for run in &self.runs {
+            starts.push(next);
+            next += run[0].len();
+        }
+        let place = |&id: &u32| {
+            let run = starts.partition_point(|&start| start <= id as usize) - 1;
+            (run, id as usize - starts[run])
+        };
+        let places: Vec<(usize, usize)> = ids.iter().map(place).collect();
+        let columns = (0..self.schema.fields().len()).map(|column| {
+            let parts: Vec<&dyn Array> = self.runs.iter().map(|run| run[column].as_ref()).collect();
+            compute::interleave(&parts, &places)
+        });
+        Ok(columns.collect::<Result<_, _>>()?)
+    }
+
+    /// Per key whether it matches all patterns, which are given by column.
+    pub fn matching(&mut self, patterns: &[(usize, Pattern)]) -> Result<Vec<bool>, EvalError> {
+        let mut matching = vec![true; self.len];
+        let columns = self.columns()?;
+        for (column, pattern) in patterns {
+            for (row, matches) in matching.iter_mut().enumerate().filter(|(_, m)| **m) {
+                let value = ScalarValue::try_from_array(&columns[*column], row)?;
+                *matches = pattern.matches(&value);
+            }
+        }
+        Ok(matching)
+    }
+
+    /// Writes all keys in the order of their numbers.
+    pub fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.len)?;
+        out.columns(self.columns()?)
+    }
+
+    /// Reads what [`save`](Self::save) wrote, into a new dictionary.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        let (len, columns): (usize, _) = (from.get()?, from.columns()?);
+        self.intern(&columns, len, &mut Vec::new())?;
+        if self.len == len { Ok(()) } else { Err(misfit("a key stands there twice")) }
+    }
+
+    /// All numbers in the order of their keys, ascending, nulls last; and the place of each number
+    /// in that order.
+    pub fn ranking(&mut self) -> Result<(&[u32], &[u32]), EvalError> {
+        self.rank_all()?;
+        Ok((&self.order, &self.rank))
+    }
+
+    /// Sorts numbers by their keys, ascending, nulls last.
+    pub fn sort_ids(&mut self, ids: &mut Vec<u32>) -> Result<(), EvalError> {
+        if ids.len() < 2 {
+            return Ok(());
+        }
+        self.rank_all()?;
+        if ids.len() * 8 < self.len {
+            ids.sort_unstable_by_key(|&id| self.rank[id as usize]);
+            return Ok(());
+        }
+        // Most keys are asked for: walk all of them in order. Numbers asked for twice stay double.
+        let mut wanted = vec![0_u32; self.len];
+        for &id in ids.iter() {
+            wanted[id as usize] += 1;
+        }
+        ids.clear();
+        for &id in &self.order {
+            ids.extend(std::iter::repeat_n(id, wanted[id as usize] as usize));
+        }
+        Ok(())
+    }
+
+    /// Brings `order` and `rank` up to date: sorts what is new and merges it in.
+    fn rank_all(&mut self) -> Result<(), EvalError> {
+        let known = self.order.len();
+        if known == self.len {
+            return Ok(());
+        }
+        if let Index::Single = self.index {
+            self.order = vec![0];
+        } else if let Index::Direct(direct) = &self.index
+            && direct.span() <= 16 * self.len
+        {
+            direct.in_order(&mut self.order);
+        } else {
+            self.merge_new(known)?;
+        }
+        self.rank.resize(self.len, 0);
+        for (rank, &id) in self.order.iter().enumerate() {
+            self.rank[id as usize] = rank as u32;
+        }
+        Ok(())
+    }
+
+    /// Sorts the numbers from `known` on by their keys, and puts them among the others.
+    fn merge_new(&mut self, known: usize) -> Result<(), EvalError> {
+        let len = self.len;
+        let columns = self.columns()?.to_vec();
+        let compare = comparator(&columns)?;
+        let new: Vec<u32> = match columns.as_slice() {
+            [one] if !one.data_type().is_nested() => {
+                let fresh = one.slice(known, len - known);
+                let sorted = compute::sort_to_indices(&fresh, Some(ASCENDING), None)?;
+                sorted.values().iter().map(|&i| i + known as u32).collect()
+            }
+            _ => {
+                let mut all: Vec<u32> = (known as u32..len as u32).collect();
+                all.sort_unstable_by(|&a, &b| compare(a as usize, b as usize));
+                all
+            }
+        };
+        let mut merged = Vec::with_capacity(len);
+        let mut old = self.order.as_slice();
+        for id in new {
+            let before = old.partition_point(|&o| compare(o as usize, id as usize).is_lt());
+            let (less, rest) = old.split_at(before);
+            merged.extend_from_slice(less);
+            merged.push(id);
+            old = rest;
+        }
+        merged.extend_from_slice(old);
+        self.order = merged;
+        Ok(())
+    }
+
+    /// Forgets every key that is not `live`. Gives for each old number the new one, `u32::MAX` for
+    /// those forgotten; the others keep their order.
+    pub fn retain(&mut self, live: &[bool]) -> Result<Vec<u32>, EvalError> {
+        assert_eq!(live.len(), self.len);
+        let mut renumbered = vec![u32::MAX; self.len];
+        let kept: Vec<u32> = (0..self.len as u32).filter(|&id| live[id as usize]).collect();
+        for (new, &old) in kept.iter().enumerate() {
+            renumbered[old as usize] = new as u32;
+        }
+        let keys = self.keys_of(&kept)?;
+        let order = self.order.iter().map(|&id| renumbered[id as usize]);
+        let order: Vec<u32> = order.filter(|&id| id != u32::MAX).collect();
+        let complete = self.order.len() == self.len;
+        *self = KeyDictionary::new(Arc::clone(&self.schema))?;
+        self.intern(&keys, kept.len(), &mut Vec::new())?;
+        if complete {
+            self.rank = vec![0; order.len()];
+            for (rank, &id) in order.iter().enumerate() {
+                self.rank[id as usize] = rank as u32;
+            }
+            self.order = order;
+        }
+        Ok(renumbered)
+    }
+}
+
+/// Compares rows of columns.
+fn comparator(columns: &[ArrayRef]) -> Result<impl Fn(usize, usize) -> Ordering, EvalError> {
+    let comparators = columns
+        .iter()
+        .map(|column| make_comparator(column, column, ASCENDING))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(move |a, b| {
+        let different = comparators.iter().map(|compare| compare(a, b));
+        different.into_iter().find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+    })
+}
+
+/// One representation per key: -0.0 becomes 0.0, and every NaN the same NaN.
+fn canonical(keys: &ArrayRef) -> ArrayRef {
+    match keys.data_type() {
+        DataType::Float64 => {
+            let of = |x: f64| if x.is_nan() { f64::NAN } else { x + 0.0 };
+            Arc::new(keys.as_primitive::<Float64Type>().unary::<_, Float64Type>(of))
+        }
+        DataType::Float32 => {
+            let of = |x: f32| if x.is_nan() { f32::NAN } else { x + 0.0 };
+            Arc::new(keys.as_primitive::<Float32Type>().unary::<_, Float32Type>(of))
+        }
+        _ => Arc::clone(keys),
+    }
+}
