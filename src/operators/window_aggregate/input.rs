@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute;
+use arrow::datatypes::SchemaRef;
 
 use crate::operators::aggregates::accumulator::{self, GroupedAggregate};
+use crate::operators::aggregates::retractable::needs_multiset;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::operators::operator::EvalError;
 
@@ -14,19 +16,41 @@ pub(super) struct Aggregates {
     pub(super) specs: Vec<AggregateSpec>,
     /// The aggregate that counts rows by weight: one of the specs', else one of our own at the end.
     pub(super) rows_at: usize,
+    /// For each aggregate, whether it keeps its arguments because rows can be taken back.
+    multisets: Vec<bool>,
+    input: SchemaRef,
 }
 
 impl Aggregates {
-    pub(super) fn new(specs: &[AggregateSpec]) -> Aggregates {
+    pub(super) fn new(
+        specs: &[AggregateSpec],
+        input: &SchemaRef,
+        append_only: bool,
+    ) -> Result<Aggregates, EvalError> {
         let rows_at = specs
             .iter()
             .position(|s| s.native == Some(NativeFunction::CountRows) && s.filter.is_none());
-        Aggregates { specs: specs.to_vec(), rows_at: rows_at.unwrap_or(specs.len()) }
+        let multisets = specs.iter().map(|spec| Ok(!append_only && needs_multiset(spec, input)?));
+        Ok(Aggregates {
+            multisets: multisets.collect::<Result<_, EvalError>>()?,
+            specs: specs.to_vec(),
+            rows_at: rows_at.unwrap_or(specs.len()),
+            input: Arc::clone(input),
+        })
+    }
+
+    /// Whether some aggregate keeps its arguments.
+    pub(super) fn keep_arguments(&self) -> bool {
+        self.multisets.contains(&true)
     }
 
     pub(super) fn make(&self) -> Result<Vec<Box<dyn GroupedAggregate>>, EvalError> {
-        let mut all =
-            self.specs.iter().map(accumulator::make).collect::<Result<Vec<_>, EvalError>>()?;
+        let make = |(spec, multiset): (&AggregateSpec, &bool)| match multiset {
+            true => accumulator::make_retractable(spec, &self.input),
+            false => accumulator::make(spec),
+        };
+        let specs = self.specs.iter().zip(&self.multisets);
+        let mut all = specs.map(make).collect::<Result<Vec<_>, EvalError>>()?;
         if self.rows_at == self.specs.len() {
             all.push(accumulator::count_rows());
         }
