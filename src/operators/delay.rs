@@ -77,6 +77,10 @@ impl Operator for Delay {
         0
     }
 
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+
     /// Nothing is remembered between rows.
     fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
         Ok(())

@@ -62,7 +62,12 @@ pub type WindowName = (u64, usize, u64);
 #[derive(Debug)]
 pub struct EarlyResults {
     refinement: Refinement,
-    published: BTreeMap<WindowName, Version>,
+    /// EMIT EVERY n ROWS.
+    every: Option<u64>,
+    /// By window and number of the key, which is 0 where keys are not told apart.
+    published: BTreeMap<(WindowName, u32), Version>,
+    /// Rows of each window and key since its last early result.
+    counts: BTreeMap<(WindowName, u32), u64>,
     /// Partitions, by birth and slot, with windows that have changed.
     pub dirty: BTreeSet<(u64, usize)>,
 }
@@ -70,38 +75,103 @@ pub struct EarlyResults {
 impl EarlyResults {
     /// Nothing was put out.
     pub fn new(mode: EmitMode) -> EarlyResults {
+        let every = match mode {
+            EmitMode::EveryRows { rows, .. } => Some(rows.max(1)),
+            EmitMode::OnClose | EmitMode::Changes | EmitMode::EveryInterval { .. } => None,
+        };
         EarlyResults {
             refinement: refinement(mode),
+            every,
             published: BTreeMap::new(),
+            counts: BTreeMap::new(),
             dirty: BTreeSet::new(),
         }
     }
 
-    /// Puts out an open window as it is now.
-    pub fn put_out(&mut self, name: WindowName, now: i64, version: Version, to: &mut WindowOutput) {
-        let old = self.published.insert(name, version.clone());
+    /// Counts a row of an open window; whether an early result of its key is due.
+    pub fn count(&mut self, name: WindowName, key: u32) -> bool {
+        let Some(every) = self.every else { return false };
+        let count = self.counts.entry((name, key)).or_default();
+        *count += 1;
+        let due = *count >= every;
+        if due {
+            *count = 0;
+        }
+        due
+    }
+
+    /// Puts out an open window as it is now; with `key`, what of it has that key.
+    pub fn put_out(
+        &mut self,
+        name: WindowName,
+        key: Option<u32>,
+        now: i64,
+        mut version: Version,
+        to: &mut WindowOutput,
+    ) {
+        if let Some(key) = key.filter(|_| to.keys_apart()) {
+            version.rows.retain(|row| to.key_of(*row) == key);
+        }
+        let old = self.published.insert((name, key.unwrap_or_default()), version.clone());
         self.relate(old, now, version, to);
     }
 
     /// Puts out a window that has closed.
     pub fn finish(&mut self, name: WindowName, now: i64, version: Version, to: &mut WindowOutput) {
-        let old = self.published.remove(&name);
-        self.relate(old, now, version, to);
+        let mut olds = self.take(name);
+        if !to.keys_apart() {
+            let old = olds.pop().map(|(_, old)| old);
+            return self.relate(old, now, version, to);
+        }
+        let mut keys = to.split(version.rows);
+        for (key, old) in olds {
+            let is_same = old.columns == version.columns && keys.get(&key) == Some(&old.rows);
+            if is_same {
+                keys.remove(&key);
+                continue;
+            }
+            match self.refinement {
+                Refinement::Retracting => to.retract(now, old, None),
+                Refinement::Accumulating => {}
+                Refinement::Discarding => {
+                    let rows = keys.entry(key).or_default();
+                    *rows = difference(rows, &old.rows);
+                }
+            }
+        }
+        let mut rows: Vec<u64> = keys.into_values().flatten().collect();
+        rows.sort_unstable();
+        to.insert(now, Version { rows, columns: version.columns }, None);
     }
 
     /// Takes back a window that has closed and is not to be emitted.
     pub fn give_up(&mut self, name: WindowName, now: i64, to: &mut WindowOutput) {
-        if let Some(old) = self.published.remove(&name)
-            && self.refinement == Refinement::Retracting
-        {
-            to.retract(now, old, None);
+        for (_, old) in self.take(name) {
+            if self.refinement == Refinement::Retracting {
+                to.retract(now, old, None);
+            }
         }
+    }
+
+    /// Forgets a window: what of it was put out, by key.
+    fn take(&mut self, name: WindowName) -> Vec<(u32, Version)> {
+        fn taken<T>(map: &mut BTreeMap<(WindowName, u32), T>, name: WindowName) -> Vec<(u32, T)> {
+            let keys: Vec<u32> =
+                map.range((name, 0)..=(name, u32::MAX)).map(|((_, key), _)| *key).collect();
+            keys.into_iter().filter_map(|key| Some((key, map.remove(&(name, key))?))).collect()
+        }
+        if !self.counts.is_empty() {
+            taken(&mut self.counts, name);
+        }
+        taken(&mut self.published, name)
     }
 
     /// Bytes held.
     pub fn state_bytes(&self) -> usize {
         let rows: usize = self.published.values().map(|version| version.rows.len()).sum();
-        rows * size_of::<u64>() + self.published.len() * size_of::<(WindowName, Version)>()
+        rows * size_of::<u64>()
+            + self.published.len() * size_of::<(WindowName, u32, Version)>()
+            + self.counts.len() * size_of::<(WindowName, u32, u64)>()
     }
 
     fn relate(&self, old: Option<Version>, now: i64, new: Version, to: &mut WindowOutput) {

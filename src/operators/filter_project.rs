@@ -283,6 +283,10 @@ impl Operator for FilterProject {
         0
     }
 
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+
     /// Nothing is remembered between rows.
     fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
         Ok(())

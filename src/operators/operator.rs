@@ -75,15 +75,20 @@ pub trait Operator: Send {
     /// Whether an operator that [`restore`](Self::restore)s goes on to the bit as this one would.
     /// Where it does not, the query has no snapshots and replays its log instead.
     fn restores_exactly(&self) -> bool {
-        true
+        false
     }
 
-    /// Writes everything that later output depends on. Called between steps only.
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError>;
+    /// Writes everything that later output depends on. Called between steps only, where
+    /// [`restores_exactly`](Self::restores_exactly).
+    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
+        Err(EvalError::Broken(format!("{} cannot be saved", self.name())))
+    }
 
     /// Takes over what [`save`](Self::save) of an operator with an equal spec wrote. Called on a
     /// new operator only.
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError>;
+    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        Err(EvalError::Broken(format!("{} cannot be restored", self.name())))
+    }
 }
 
 /// What flows out of an operator, in order.

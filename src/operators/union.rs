@@ -172,6 +172,10 @@ impl Operator for Union {
         self.inputs.len() * size_of::<Input>() + promises * size_of::<Punctuation>()
     }
 
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+
     fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
         for input in &self.inputs {
             out.put(&input.watermark)?;

@@ -322,6 +322,10 @@ impl Operator for Unnest {
         0
     }
 
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+
     /// Nothing is remembered between rows.
     fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
         Ok(())

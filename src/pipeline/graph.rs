@@ -414,6 +414,9 @@ mod tests {
         fn state_bytes(&self) -> usize {
             self.kept.len()
         }
+        fn restores_exactly(&self) -> bool {
+            true
+        }
         fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
             out.put(&self.due)
         }

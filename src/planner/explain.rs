@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::operators::window_aggregate::WindowSource;
+use crate::operators::window_answer::{Content, WindowAnswer};
 use crate::planner::physical::{Node, PhysicalPlan, StateBound};
 use crate::windows::spec::{Span, TimeWindow, TimeWindowKind};
 
@@ -92,6 +93,7 @@ fn describe(plan: &PhysicalPlan) -> String {
             parts.join("; ")
         }
         Node::Unnest(_) | Node::Union => String::new(),
+        Node::Delay(i64::MAX) => "no watermark".to_string(),
         Node::Delay(delay) => format!("watermark - {}", duration(*delay)),
         Node::WindowAssign(spec) => window_text(&spec.window, is_timed(plan, spec.time_column)),
         Node::WindowAggregate(spec) => {
@@ -106,18 +108,31 @@ fn describe(plan: &PhysicalPlan) -> String {
         }
         Node::SessionAggregate(spec) => {
             let window = format!("gap {}", duration(spec.window.gap));
-            grouped(plan, &window, &spec.keys, &spec.aggregates, &spec.emit)
+            answered(plan, &window, &spec.answer, &spec.emit)
         }
         Node::CountWindow(spec) => {
             let window = format!("size {} slide {}", spec.window.size, spec.window.slide);
-            grouped(plan, &window, &spec.keys, &spec.aggregates, &spec.emit)
+            answered(plan, &window, &spec.answer, &spec.emit)
         }
         Node::PunctuationWindow(spec) => {
-            grouped(plan, "start and end rows", &spec.keys, &spec.aggregates, &spec.emit)
+            answered(plan, "start and end rows", &spec.answer, &spec.emit)
         }
         Node::Aggregate(spec) => {
             grouped(plan, "no window", &spec.keys, &spec.aggregates, &spec.emit)
         }
+    }
+}
+
+/// A window whose rows are kept: what is put out of them.
+fn answered(plan: &PhysicalPlan, window: &str, answer: &WindowAnswer, emit: &EmitSpec) -> String {
+    let filter = answer.pairs.as_ref().and_then(|pairs| pairs.filter.as_ref());
+    let window = match filter {
+        Some(filter) => format!("{window}; where {filter}"),
+        None => window.to_string(),
+    };
+    match &answer.content {
+        Content::Rows => format!("{window}; rows; emit {}", emit_text(emit)),
+        Content::Groups { keys, aggregates } => grouped(plan, &window, keys, aggregates, emit),
     }
 }
 
@@ -129,7 +144,11 @@ fn grouped(
     emit: &EmitSpec,
 ) -> String {
     let input = &plan.inputs[0].schema;
-    let keys: Vec<&str> = keys.iter().map(|key| input.field(*key).name().as_str()).collect();
+    let name = |key: &usize| match input.fields().get(*key) {
+        Some(field) => field.name().as_str(),
+        None => "computed with the window",
+    };
+    let keys: Vec<&str> = keys.iter().map(name).collect();
     let aggregates: Vec<String> = aggregates.iter().map(ToString::to_string).collect();
     format!(
         "{window}; keys ({}); aggregates ({}); emit {}",

@@ -11,13 +11,16 @@ pub mod error;
 mod expansion;
 pub mod explain;
 pub mod functions;
+mod grouping;
 mod hidden;
 mod lower_aggregate;
 pub mod physical;
 pub mod relations;
 mod translate;
 pub mod window_call;
+mod window_facts;
 pub mod window_node;
+mod window_rows;
 mod windowed;
 
 use datafusion::common::tree_node::TreeNodeRecursion;

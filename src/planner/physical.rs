@@ -16,6 +16,8 @@ use crate::operators::unnest::UnnestSpec;
 use crate::operators::window_aggregate::WindowAggregateSpec;
 use crate::operators::window_assign::WindowAssignSpec;
 use crate::planner::relations::RelationKind;
+use crate::planner::window_node::WindowKind;
+use crate::windows::spec::TimeWindowKind;
 
 /// What is known of the rows on an edge.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,21 +35,58 @@ pub struct Facts {
 /// A column that is a bound of a time window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowRole {
-    /// `window_start`.
+    /// `window_start`, which tells the window.
     Start,
-    /// `window_end`.
+    /// `window_end`, which tells the window.
     End,
+    /// `window_start` where other windows may start as well: sessions, cumulating windows.
+    SharedStart,
+    /// `window_end` where other windows may end as well: sessions.
+    SharedEnd,
 }
 
 /// Field metadata key under which a query's output remembers [`WindowRole`]s.
 const WINDOW_MARK: &str = "weir.window";
 
 impl WindowRole {
+    /// The role of a window's start; `None` where windows are not told by their bounds.
+    pub fn start_of(kind: &WindowKind) -> Option<WindowRole> {
+        match kind {
+            WindowKind::Time(window) => Some(match window.kind {
+                TimeWindowKind::Cumulate { .. } => WindowRole::SharedStart,
+                _ => WindowRole::Start,
+            }),
+            WindowKind::Session(_) => Some(WindowRole::SharedStart),
+            WindowKind::Count(_) | WindowKind::Punctuation(_) => None,
+        }
+    }
+
+    /// The role of a window's end.
+    pub fn end_of(kind: &WindowKind) -> Option<WindowRole> {
+        match kind {
+            WindowKind::Time(_) => Some(WindowRole::End),
+            WindowKind::Session(_) => Some(WindowRole::SharedEnd),
+            WindowKind::Count(_) | WindowKind::Punctuation(_) => None,
+        }
+    }
+
+    /// Whether it is a start.
+    pub fn is_start(self) -> bool {
+        matches!(self, WindowRole::Start | WindowRole::SharedStart)
+    }
+
+    /// Whether the column alone tells the window.
+    pub fn tells_window(self) -> bool {
+        matches!(self, WindowRole::Start | WindowRole::End)
+    }
+
     /// Reads the role from a field's metadata.
     pub fn of_field(field: &Field) -> Option<WindowRole> {
         match field.metadata().get(WINDOW_MARK).map(String::as_str) {
             Some("start") => Some(WindowRole::Start),
             Some("end") => Some(WindowRole::End),
+            Some("shared start") => Some(WindowRole::SharedStart),
+            Some("shared end") => Some(WindowRole::SharedEnd),
             _ => None,
         }
     }
@@ -57,10 +96,19 @@ impl WindowRole {
         let text = match self {
             WindowRole::Start => "start",
             WindowRole::End => "end",
+            WindowRole::SharedStart => "shared start",
+            WindowRole::SharedEnd => "shared end",
         };
         let mut metadata = field.metadata().clone();
         metadata.insert(WINDOW_MARK.into(), text.into());
         field.with_metadata(metadata)
+    }
+
+    /// The field without a role: a window above it has bounds of its own.
+    pub fn unmark(field: &Field) -> Field {
+        let mut metadata = field.metadata().clone();
+        metadata.remove(WINDOW_MARK);
+        field.clone().with_metadata(metadata)
     }
 }
 

@@ -6,6 +6,7 @@
 //! never multiplied by the number of their windows) or until something needs the columns row by row
 //! (then [`crate::operators::window_assign`] makes them real). See [`super::windowed`].
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use crate::planner::physical::{
 };
 use crate::planner::relations::{RelationKind, RelationSource};
 use crate::planner::window_node::{WindowColumn, WindowKind, WindowNode};
+use crate::planner::window_rows::moved;
 
 /// What the EMIT clause asks, resolved to widths.
 #[derive(Debug, Clone)]
@@ -58,6 +60,10 @@ pub(super) struct Pending {
     pub row_filter: Option<usize>,
     /// Conditions on the window's columns alone, with the name each column had.
     pub window_filters: Vec<(Expr, Vec<NamedWindowColumn>)>,
+    /// Conditions on rows and their windows together ([`super::window_rows`]).
+    pub pair_filters: Vec<Expr>,
+    /// Whether no aggregate lies above it.
+    pub outermost: bool,
 }
 
 pub(super) type NamedWindowColumn = (Option<TableReference>, FieldRef, WindowColumn);
@@ -78,6 +84,8 @@ pub(super) struct Translator {
     pub emit: EmitRequest,
     pub properties: ExecutionProps,
     pub planning: PhysicalPlanningContext,
+    /// Whether an operator emits as `emit` asks.
+    pub emit_taken: Cell<bool>,
 }
 
 /// Translates a whole query; the output has exactly the logical plan's columns.
@@ -89,10 +97,13 @@ pub(super) fn translate(
         emit,
         properties: ExecutionProps::new(),
         planning: PhysicalPlanningContext::default(),
+        emit_taken: Cell::new(false),
     };
     let built = translator.build(logical, true)?;
     let built = translator.materialize(built)?;
-    translator.arrange(built)
+    let plan = translator.arrange(built)?;
+    translator.check_emit_was_taken(&plan)?;
+    Ok(plan)
 }
 
 impl Translator {
@@ -235,10 +246,9 @@ impl Translator {
                 built = self.materialize(built)?;
                 below.push(conjunct);
             } else {
-                return Err(PlanError::unsupported(
-                    format!("a condition on both {} and its rows", pending.kind.name()),
-                    "Put the condition on the window into HAVING, or around the query.",
-                ));
+                let condition = built.over_pairs(conjunct)?;
+                let pending = built.pending.as_mut().expect("looked at just above");
+                pending.pair_filters.push(condition);
             }
         }
         if let Some(condition) = beside.into_iter().reduce(|a, b| a.and(b)) {
@@ -521,8 +531,10 @@ fn keep_pending(
         start: pending.start.map(&mut keep),
         end: pending.end.map(&mut keep),
         row_filter: pending.row_filter.map(&mut keep),
+        pair_filters: pending.pair_filters.into_iter().map(|e| moved(e, &mut keep)).collect(),
         kind: pending.kind,
         window_filters: pending.window_filters,
+        outermost: pending.outermost,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Aggregate, Expr};
 use datafusion::physical_expr::PhysicalExpr;
@@ -14,38 +14,26 @@ use datafusion::physical_expr::expressions::CastExpr;
 
 use crate::error::SqlState;
 use crate::operators::aggregate::AggregateOpSpec;
-use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::count_window::CountWindowSpec;
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::operators::punctuation_window::PunctuationWindowSpec;
 use crate::operators::session_aggregate::SessionAggregateSpec;
 use crate::operators::window_aggregate::{WindowAggregateSpec, WindowSource};
+use crate::operators::window_answer::{Content, Pairs, WindowAnswer};
 use crate::operators::window_assign::WindowAssignSpec;
-use crate::planner::constants::DAY;
 use crate::planner::error::{PlanError, from_datafusion};
+use crate::planner::grouping::{COMPUTED, Grouping, Input, Part};
 use crate::planner::lower_aggregate::lower_aggregate;
 use crate::planner::physical::{
     EventTimeColumn, Facts, Node, PhysicalPlan, StateBound, WindowRole,
 };
 use crate::planner::translate::{Built, Pending, Slot, Translator, column_expr, type_of};
-use crate::planner::window_node::{
-    WINDOW_END, WINDOW_ID, WINDOW_REASON, WINDOW_START, WindowColumn, WindowKind, WindowNode,
-    window_time_type,
+use crate::planner::window_facts::{
+    check_grouping, is_append_only, is_one_row_per_group, lateness_text, operator_columns,
+    size_max, window_facts, window_state,
 };
-use crate::windows::spec::{Span, TimeWindow, TimeWindowKind};
-
-/// The GROUP BY of an aggregate, sorted out.
-struct Grouping {
-    /// Per group expression: a window column, or the index into `keys`.
-    parts: Vec<Part>,
-    /// Physical columns of the keys.
-    keys: Vec<usize>,
-}
-
-enum Part {
-    Window(WindowColumn),
-    Key(usize),
-}
+use crate::planner::window_node::{WindowColumn, WindowKind, WindowNode, window_time_type};
+use crate::planner::window_rows::{bound_type, computed_name, window_field};
 
 impl Translator {
     /// A window function: checks the time column and leaves the window pending.
@@ -84,6 +72,14 @@ impl Translator {
         if delay > 0 {
             built.plan = delayed(built.plan, delay);
         }
+        if let Some(column) = time
+            && !built.plan.facts.event_times.is_empty()
+            && built.plan.facts.delay_of(column).is_none()
+            && closes_by_time(&node.kind)
+        {
+            // The watermark says nothing about this column: no row is late by it, nothing closes.
+            built.plan = delayed(built.plan, i64::MAX);
+        }
         let mut slots = built.slots;
         slots.extend(node.kind.columns().iter().map(|column| Slot::Window(*column)));
         let pending = Pending {
@@ -94,6 +90,8 @@ impl Translator {
             end,
             row_filter: None,
             window_filters: vec![],
+            pair_filters: vec![],
+            outermost,
         };
         use datafusion::logical_expr::UserDefinedLogicalNodeCore;
         let schema = Arc::clone(UserDefinedLogicalNodeCore::schema(node));
@@ -103,15 +101,10 @@ impl Translator {
     /// Windows that close by event time need a watermark on their column, unless every change is
     /// wanted anyway.
     fn check_time(&self, built: &Built, node: &WindowNode, column: usize) -> Result<(), PlanError> {
-        let closes_by_time = match &node.kind {
-            WindowKind::Time(_) | WindowKind::Session(_) => true,
-            WindowKind::Count(window) => window.ordered,
-            WindowKind::Punctuation(_) => false,
-        };
         let bounded = built.plan.facts.delay_of(column).is_some();
-        let open_ended =
-            matches!(node.kind, WindowKind::Time(_)) && self.emit.mode == Some(EmitMode::Changes);
-        if !closes_by_time || bounded || open_ended {
+        let open_ended = matches!(node.kind, WindowKind::Time(_) | WindowKind::Session(_))
+            && self.emit.mode == Some(EmitMode::Changes);
+        if !closes_by_time(&node.kind) || bounded || open_ended {
             return Ok(());
         }
         Err(PlanError::WatermarkRequired {
@@ -170,24 +163,22 @@ impl Translator {
     pub(super) fn materialize(&self, mut built: Built) -> Result<Built, PlanError> {
         let Some(pending) = built.pending.take() else { return Ok(built) };
         let (WindowKind::Time(window), Some(time)) = (&pending.kind, pending.time) else {
-            return Err(PlanError::unsupported(
-                format!("{} without GROUP BY on its window", pending.kind.name()),
-                "Group by window_start, window_end (and window_id, and the partition), \
-                 and collect rows with array_agg.",
-            ));
+            return self.materialize_rows(built, pending);
         };
         let width = built.plan.schema.fields().len();
         let time_type = type_of(&built.plan, time).clone();
-        let mut fields: Vec<Field> =
-            built.plan.schema.fields().iter().map(|field| Field::clone(field)).collect();
-        fields.push(WindowRole::Start.mark(Field::new(WINDOW_START, time_type.clone(), true)));
-        fields.push(WindowRole::End.mark(Field::new(WINDOW_END, time_type, true)));
+        let input_fields = built.plan.schema.fields().iter();
+        let mut fields: Vec<Field> = input_fields.map(|field| WindowRole::unmark(field)).collect();
+        fields.push(window_field(WindowColumn::Start, &pending.kind, &time_type));
+        fields.push(window_field(WindowColumn::End, &pending.kind, &time_type));
         let schema: SchemaRef = Arc::new(Schema::new(fields));
         let mut facts = built.plan.facts.clone();
         let base = facts.delay_of(time);
         facts.unique_key = None;
         facts.windows = vec![None; width];
-        facts.windows.extend([Some(WindowRole::Start), Some(WindowRole::End)]);
+        facts
+            .windows
+            .extend([WindowRole::start_of(&pending.kind), WindowRole::end_of(&pending.kind)]);
         if let Some(base) = base {
             let size = size_max(window);
             facts.event_times.extend(
@@ -226,7 +217,7 @@ impl Translator {
     }
 
     /// Conditions on window columns, once those columns exist.
-    fn apply_window_filters(
+    pub(super) fn apply_window_filters(
         &self,
         mut built: Built,
         pending: &Pending,
@@ -279,38 +270,45 @@ impl Translator {
             .filter(|e| built.plain_window(e).is_none())
             .chain(&aggregate.aggr_expr)
             .any(|e| built.uses_window(e));
-        if built.pending.is_some() && (uses_window || !windowed) {
-            if !windowed
-                && !matches!(built.pending.as_ref().map(|p| &p.kind), Some(WindowKind::Time(_)))
-            {
-                return Err(PlanError::Window {
-                    code: SqlState::WINDOWING,
-                    message: "window is not grouped by its columns".into(),
-                    hint: Some("Add window_start, window_end and window_id to GROUP BY.".into()),
-                });
-            }
+        let is_time = built.pending.as_ref().is_some_and(|p| matches!(p.kind, WindowKind::Time(_)));
+        if built.pending.is_some() && (!windowed || (is_time && uses_window)) {
             built = self.materialize(built)?;
         }
-        let grouping = self.grouping(&mut built, &aggregate.group_expr)?;
-        let aggr_exprs = self.compute_arguments(&mut built, &aggregate.aggr_expr)?;
-        let names = built.physical_names()?;
+        let mut computed = Vec::new();
+        let mut grouping = self.grouping(&mut built, &aggregate.group_expr, &mut computed)?;
+        let aggr_exprs = self.compute_arguments(&mut built, &aggregate.aggr_expr, &mut computed)?;
+        let pairs = match &built.pending {
+            Some(pending) => self.pairs(&built.plan, pending, &computed)?,
+            None => None,
+        };
+        let width = built.plan.schema.fields().len();
+        for key in grouping.keys.iter_mut().filter(|key| **key >= COMPUTED) {
+            *key = *key - COMPUTED + width;
+        }
+        let (names, wide) = wide_names(&built, pairs.as_deref())?;
         let aggregates = aggr_exprs
             .iter()
-            .map(|expr| lower_aggregate(self, expr, &names, &built.plan.schema))
+            .map(|expr| lower_aggregate(self, expr, &names, &wide))
             .collect::<Result<Vec<_>, _>>()?;
         let pending = built.pending.take();
-        let input = Input { built, grouping, aggregates, outermost };
+        let input = Input { built, grouping, aggregates, outermost, wide, pairs };
         match pending {
             Some(pending) => self.pending_aggregate(input, pending, aggregate),
-            None => match input.assigned_window() {
+            None => match input.assigned_window()? {
                 Some(window) => self.stacked_aggregate(input, window, aggregate),
                 None => self.unwindowed_aggregate(input, aggregate),
             },
         }
     }
 
-    /// Sorts out the group expressions; computed keys become columns.
-    fn grouping(&self, built: &mut Built, exprs: &[Expr]) -> Result<Grouping, PlanError> {
+    /// Sorts out the group expressions; computed keys become columns. What reads the pending window
+    /// goes to `computed`, and its key is counted from [`COMPUTED`] on.
+    fn grouping(
+        &self,
+        built: &mut Built,
+        exprs: &[Expr],
+        computed: &mut Vec<Expr>,
+    ) -> Result<Grouping, PlanError> {
         let names = built.physical_names()?;
         let width = built.plan.schema.fields().len();
         let mut added: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::new();
@@ -322,6 +320,10 @@ impl Translator {
             }
             let column = match built.plain_column(expr) {
                 Some(column) => column,
+                None if built.uses_window(expr) => {
+                    computed.push(built.over_pairs(expr)?);
+                    COMPUTED + computed.len() - 1
+                }
                 None => {
                     added.push((self.lower(expr, &names)?, format!("__key_{}", added.len())));
                     width + added.len() - 1
@@ -339,12 +341,24 @@ impl Translator {
 
     /// Lets a projection below compute the arguments and filters of aggregates, so that a row on which
     /// one fails is refused alone; the aggregates then read plain columns.
-    fn compute_arguments(&self, built: &mut Built, exprs: &[Expr]) -> Result<Vec<Expr>, PlanError> {
+    fn compute_arguments(
+        &self,
+        built: &mut Built,
+        exprs: &[Expr],
+        computed: &mut Vec<Expr>,
+    ) -> Result<Vec<Expr>, PlanError> {
         let names = built.physical_names()?;
         let width = built.plan.schema.fields().len();
         let mut added: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::new();
         let mut failure = None;
         let mut column_of = |expr: Expr| -> Expr {
+            if built.uses_window(&expr) {
+                match built.over_pairs(&expr) {
+                    Ok(pair) => computed.push(pair),
+                    Err(error) => failure = Some(error),
+                }
+                return Expr::Column(Column::new_unqualified(computed_name(computed.len() - 1)));
+            }
             if matches!(expr, Expr::Column(_) | Expr::Literal(..)) {
                 return expr;
             }
@@ -381,51 +395,56 @@ impl Translator {
     ) -> Result<Built, PlanError> {
         let grouped: Vec<WindowColumn> = input.window_parts();
         check_grouping(&pending, &grouped, &input.grouping.keys)?;
-        let append_only = input.built.plan.facts.append_only;
-        if !append_only && !matches!(pending.kind, WindowKind::Time(_)) {
-            return Err(PlanError::AppendOnlyRequired {
-                what: pending.kind.name().to_string(),
-                detail: "Its answer depends on the order and number of rows, and rows of the input can be retracted.".into(),
-            });
-        }
-        if !append_only {
-            refuse_retractions(&input.aggregates)?;
-        }
+        self.check_input(&input.built.plan, &pending.kind)?;
+        let shares_sessions =
+            pending.partition.iter().any(|column| !input.grouping.keys.contains(column));
         let emit = self.window_emit(input.outermost);
+        if shares_sessions && matches!(emit.mode, EmitMode::EveryRows { .. }) {
+            return Err(PlanError::unsupported(
+                "EMIT EVERY n ROWS of sessions that are not grouped by their partition",
+                "Group by the partition columns, too, or use EMIT EVERY INTERVAL.",
+            ));
+        }
         let columns = operator_columns(&pending.kind);
-        let time_type = match pending.time {
-            Some(time) => type_of(&input.built.plan, time).clone(),
-            None => DataType::Timestamp(TimeUnit::Microsecond, None),
-        };
-        let schema = input.output_schema(columns, &time_type);
+        let time_type = bound_type(&input.built.plan, &pending);
+        let schema = input.output_schema(columns, &pending.kind, &time_type);
         let facts = window_facts(&pending, &input, &emit, columns.len());
-        let state = window_state(&pending, &emit, self.emit.mode);
-        let node = self.window_operator(&input, &pending, emit, &schema);
+        let watermarked =
+            pending.time.is_some_and(|time| input.built.plan.facts.delay_of(time).is_some());
+        let state = window_state(&pending, &emit, watermarked);
+        let content = Content::Groups {
+            keys: input.grouping.keys.clone(),
+            aggregates: input.aggregates.clone(),
+        };
+        let answer =
+            WindowAnswer { content, row_filter: pending.row_filter, pairs: input.pairs.clone() };
+        let node = self.window_operator(&input.built.plan, &pending, answer, emit, &schema);
         let built = input.finish(node, schema, facts, state, columns, aggregate);
         self.apply_window_filters(built, &pending, |window| {
             columns.iter().position(|column| *column == window)
         })
     }
 
-    fn window_operator(
+    pub(super) fn window_operator(
         &self,
-        input: &Input,
+        input: &PhysicalPlan,
         pending: &Pending,
+        answer: WindowAnswer,
         emit: EmitSpec,
         schema: &SchemaRef,
     ) -> Node {
-        let (keys, aggregates) = (input.grouping.keys.clone(), input.aggregates.clone());
-        let input_schema = Arc::clone(&input.built.plan.schema);
+        let input_schema = Arc::clone(&input.schema);
         let schema = Arc::clone(schema);
         let (time_column, partition) = (pending.time, pending.partition.clone());
-        let predicate = |column: Option<usize>| column.map(|c| column_expr(&input.built.plan, c));
+        let predicate = |column: Option<usize>| column.map(|c| column_expr(input, c));
         match &pending.kind {
             WindowKind::Time(window) => Node::WindowAggregate(Arc::new(WindowAggregateSpec {
                 window: WindowSource::Time(window.clone()),
                 time_column,
-                keys,
-                aggregates,
+                keys: answer.keys().to_vec(),
+                aggregates: answer.aggregates().to_vec(),
                 emit,
+                input_append_only: input.facts.append_only,
                 input_schema,
                 schema,
             })),
@@ -433,35 +452,30 @@ impl Translator {
                 window: window.clone(),
                 time_column: time_column.expect("a session window has a time column"),
                 partition,
-                keys,
-                aggregates,
-                row_filter: pending.row_filter,
+                answer,
                 emit,
                 input_schema,
                 schema,
+                input_append_only: input.facts.append_only,
             })),
             WindowKind::Count(window) => Node::CountWindow(Arc::new(CountWindowSpec {
                 window: window.clone(),
                 time_column,
                 partition,
-                keys,
-                aggregates,
-                row_filter: pending.row_filter,
+                answer,
                 emit,
                 input_schema,
                 schema,
             })),
             WindowKind::Punctuation(window) => {
-                let name = |column: &usize| input.built.plan.schema.field(*column).name().clone();
+                let name = |column: &usize| input.schema.field(*column).name().clone();
                 Node::PunctuationWindow(Arc::new(PunctuationWindowSpec {
                     window: window.clone(),
                     start: predicate(pending.start),
                     end: predicate(pending.end),
                     partition_names: partition.iter().map(name).collect(),
                     partition,
-                    keys,
-                    aggregates,
-                    row_filter: pending.row_filter,
+                    answer,
                     time_column,
                     emit,
                     input_schema,
@@ -478,10 +492,9 @@ impl Translator {
         (start, end): (usize, usize),
         aggregate: &Aggregate,
     ) -> Result<Built, PlanError> {
-        if !input.built.plan.facts.append_only {
-            refuse_retractions(&input.aggregates)?;
-        }
         let emit = self.window_emit(input.outermost);
+        let roles = &input.built.plan.facts.windows;
+        let bounds = [roles[start], roles[end]];
         let delay = input.built.plan.facts.delay_of(end);
         if delay.is_none() && emit.mode != EmitMode::Changes {
             return Err(PlanError::WatermarkRequired {
@@ -506,7 +519,7 @@ impl Translator {
         input.drop_window_keys(start, end);
         let columns = &[WindowColumn::Start, WindowColumn::End];
         let time_type = type_of(&input.built.plan, end).clone();
-        let schema = input.output_schema(columns, &time_type);
+        let schema = input.stacked_schema(bounds, &time_type);
         let width = schema.fields().len();
         let mut facts = Facts {
             append_only: is_append_only(&emit) && input.built.plan.facts.append_only,
@@ -515,7 +528,7 @@ impl Translator {
                 .then(|| (0..2 + input.grouping.keys.len()).collect()),
             windows: vec![None; width],
         };
-        facts.windows[..2].copy_from_slice(&[Some(WindowRole::Start), Some(WindowRole::End)]);
+        facts.windows[..2].copy_from_slice(&bounds);
         if delay.is_some() {
             let known = input.built.plan.facts.delay_of(start);
             facts.event_times.extend(known.map(|delay| EventTimeColumn {
@@ -537,6 +550,7 @@ impl Translator {
             keys: input.grouping.keys.clone(),
             aggregates: input.aggregates.clone(),
             emit,
+            input_append_only: input.built.plan.facts.append_only,
             input_schema: Arc::clone(&input.built.plan.schema),
             schema: Arc::clone(&schema),
         };
@@ -550,6 +564,7 @@ impl Translator {
         aggregate: &Aggregate,
     ) -> Result<Built, PlanError> {
         let mode = if input.outermost { self.emit.mode } else { None };
+        let mode_was_asked = mode.is_some();
         let mode = match mode {
             None | Some(EmitMode::Changes) => EmitMode::Changes,
             Some(EmitMode::OnClose) => {
@@ -571,7 +586,10 @@ impl Translator {
                 ..
             }
         );
-        let schema = input.output_schema(&[], &DataType::Null);
+        if mode_was_asked {
+            self.emit_taken.set(true);
+        }
+        let schema = input.unwindowed_schema();
         let key_count = input.grouping.keys.len();
         let facts = Facts {
             append_only: !retracts,
@@ -596,111 +614,15 @@ impl Translator {
         Ok(input.finish(node, schema, facts, state, &[], aggregate))
     }
 
-    fn window_emit(&self, outermost: bool) -> EmitSpec {
+    pub(super) fn window_emit(&self, outermost: bool) -> EmitSpec {
         let mode = if outermost { self.emit.mode } else { None };
+        if mode.is_some() {
+            self.emit_taken.set(true);
+        }
         EmitSpec {
             mode: mode.unwrap_or(EmitMode::OnClose),
             allowed_lateness: self.emit.allowed_lateness,
         }
-    }
-}
-
-/// An aggregate's input with its GROUP BY sorted out.
-struct Input {
-    built: Built,
-    grouping: Grouping,
-    aggregates: Vec<AggregateSpec>,
-    outermost: bool,
-}
-
-impl Input {
-    fn window_parts(&self) -> Vec<WindowColumn> {
-        self.grouping
-            .parts
-            .iter()
-            .filter_map(|part| match part {
-                Part::Window(column) => Some(*column),
-                Part::Key(_) => None,
-            })
-            .collect()
-    }
-
-    /// The columns of a window that an earlier node made, when the GROUP BY names one of them.
-    fn assigned_window(&self) -> Option<(usize, usize)> {
-        let roles = &self.built.plan.facts.windows;
-        let grouped = self.grouping.keys.iter().any(|key| roles[*key].is_some());
-        let start = roles.iter().position(|role| *role == Some(WindowRole::Start))?;
-        let end = roles.iter().position(|role| *role == Some(WindowRole::End))?;
-        grouped.then_some((start, end))
-    }
-
-    /// Removes the window's columns from the keys and renumbers the rest.
-    fn drop_window_keys(&mut self, start: usize, end: usize) {
-        let old = std::mem::take(&mut self.grouping.keys);
-        let mut renumbered = vec![0; old.len()];
-        for (index, column) in old.iter().enumerate() {
-            if *column != start && *column != end {
-                renumbered[index] = self.grouping.keys.len();
-                self.grouping.keys.push(*column);
-            }
-        }
-        for part in &mut self.grouping.parts {
-            if let Part::Key(key) = part {
-                *key = renumbered[*key];
-            }
-        }
-    }
-
-    /// Window columns, keys, aggregates.
-    fn output_schema(&self, columns: &[WindowColumn], time_type: &DataType) -> SchemaRef {
-        let mut fields: Vec<Field> = columns
-            .iter()
-            .map(|column| match column {
-                WindowColumn::Start => {
-                    WindowRole::Start.mark(Field::new(WINDOW_START, time_type.clone(), true))
-                }
-                WindowColumn::End => {
-                    WindowRole::End.mark(Field::new(WINDOW_END, time_type.clone(), true))
-                }
-                WindowColumn::Id => Field::new(WINDOW_ID, DataType::Int64, false),
-                WindowColumn::Reason => Field::new(WINDOW_REASON, DataType::Utf8View, false),
-            })
-            .collect();
-        for key in &self.grouping.keys {
-            fields.push(self.built.plan.schema.field(*key).clone());
-        }
-        fields.extend(self.aggregates.iter().map(|aggregate| Field::clone(&aggregate.output)));
-        Arc::new(Schema::new(fields))
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "they are the fields of the node that it makes")]
-    fn finish(
-        self,
-        node: Node,
-        schema: SchemaRef,
-        facts: Facts,
-        state: StateBound,
-        columns: &[WindowColumn],
-        aggregate: &Aggregate,
-    ) -> Built {
-        let keys_from = columns.len();
-        let aggregates_from = keys_from + self.grouping.keys.len();
-        let mut slots: Vec<Slot> = self
-            .grouping
-            .parts
-            .iter()
-            .map(|part| {
-                Slot::Column(match part {
-                    Part::Key(key) => keys_from + key,
-                    Part::Window(window) => {
-                        columns.iter().position(|c| c == window).unwrap_or_default()
-                    }
-                })
-            })
-            .collect();
-        slots.extend((0..self.aggregates.len()).map(|i| Slot::Column(aggregates_from + i)));
-        let plan = PhysicalPlan { node, schema, facts, state, inputs: vec![self.built.plan] };
-        Built { plan, schema: Arc::clone(&aggregate.schema), slots, pending: None }
     }
 }
 
@@ -725,181 +647,28 @@ fn replace_arguments(expr: Expr, column_of: &mut impl FnMut(Expr) -> Expr) -> Ex
     }
 }
 
-/// The columns that a GROUP BY must hold for the window's rows to be told apart.
-fn check_grouping(
-    pending: &Pending,
-    grouped: &[WindowColumn],
-    keys: &[usize],
-) -> Result<(), PlanError> {
-    let has = |column: WindowColumn| grouped.contains(&column);
-    let missing = match &pending.kind {
-        WindowKind::Time(TimeWindow { kind: TimeWindowKind::Cumulate { .. }, .. }) => {
-            (!has(WindowColumn::End)).then_some(WINDOW_END)
-        }
-        WindowKind::Time(_) | WindowKind::Session(_) => {
-            (!has(WindowColumn::Start) && !has(WindowColumn::End)).then_some(WINDOW_START)
-        }
-        WindowKind::Count(_) | WindowKind::Punctuation(_) => {
-            (!has(WindowColumn::Id)).then_some(WINDOW_ID)
-        }
-    };
-    if let Some(column) = missing {
-        return Err(PlanError::Window {
-            code: SqlState::GROUPING,
-            message: format!(
-                "column \"{column}\" of {} must appear in the GROUP BY clause",
-                pending.kind.name()
-            ),
-            hint: Some(format!("Add {column} to GROUP BY.")),
-        });
-    }
-    if pending.partition.iter().any(|column| !keys.contains(column)) {
-        return Err(PlanError::Window {
-            code: SqlState::GROUPING,
-            message: format!(
-                "partition columns of {} must appear in the GROUP BY clause",
-                pending.kind.name()
-            ),
-            hint: Some(
-                "Windows are numbered per partition: group by the partition columns, too.".into(),
-            ),
-        });
-    }
-    Ok(())
-}
-
-/// Windowed min, max and the like cannot take rows back.
-fn refuse_retractions(aggregates: &[AggregateSpec]) -> Result<(), PlanError> {
-    use crate::operators::aggregates::spec::NativeFunction as Native;
-    for aggregate in aggregates {
-        match aggregate.native {
-            Some(Native::CountRows | Native::Count | Native::Sum | Native::Avg) => {}
-            Some(Native::Min | Native::Max) | None => {
-                return Err(PlanError::AppendOnlyRequired {
-                    what: format!("{} in a window", aggregate.function.name()),
-                    detail: "Rows of the input can be retracted, and this aggregate cannot take them back.".into(),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The window columns of an operator's output, in its order.
-fn operator_columns(kind: &WindowKind) -> &'static [WindowColumn] {
-    use WindowColumn::{End, Id, Reason, Start};
+/// Whether windows of a kind close, or are formed, by event time.
+fn closes_by_time(kind: &WindowKind) -> bool {
     match kind {
-        WindowKind::Time(_) | WindowKind::Session(_) => &[Start, End],
-        WindowKind::Count(_) => &[Id, Start, End],
-        WindowKind::Punctuation(_) => &[Id, Start, End, Reason],
+        WindowKind::Time(_) | WindowKind::Session(_) => true,
+        WindowKind::Count(window) => window.ordered,
+        WindowKind::Punctuation(_) => false,
     }
 }
 
-/// Whether the result holds one row per window and key. Early results that retract nothing stand beside
-/// the later ones.
-fn is_one_row_per_group(mode: EmitMode) -> bool {
-    match mode {
-        EmitMode::OnClose | EmitMode::Changes => true,
-        EmitMode::EveryInterval { refinement, .. } | EmitMode::EveryRows { refinement, .. } => {
-            refinement == Refinement::Retracting
-        }
-    }
-}
-
-fn is_append_only(emit: &EmitSpec) -> bool {
-    match emit.mode {
-        EmitMode::OnClose => emit.allowed_lateness == 0,
-        EmitMode::Changes => false,
-        EmitMode::EveryInterval { refinement, .. } | EmitMode::EveryRows { refinement, .. } => {
-            refinement != Refinement::Retracting
-        }
-    }
-}
-
-fn window_facts(pending: &Pending, input: &Input, emit: &EmitSpec, columns: usize) -> Facts {
-    let below = &input.built.plan.facts;
-    let append_only = is_append_only(emit) && below.append_only;
-    let lateness = emit.allowed_lateness;
-    let mut event_times = Vec::new();
-    // Changes and early results carry windows that are still open: nothing bounds their columns.
-    let watermarked = pending.time.is_some_and(|time| below.delay_of(time).is_some());
-    if watermarked {
-        match &pending.kind {
-            WindowKind::Time(window) => {
-                event_times.extend(size_max(window).map(|size| EventTimeColumn {
-                    column: 0,
-                    delay: size.saturating_add(lateness),
-                }));
-                event_times.push(EventTimeColumn { column: 1, delay: lateness });
-            }
-            WindowKind::Session(window) => {
-                // A session ends a gap after its last row; a correction may reach back further.
-                let delay = lateness.saturating_add(window.gap);
-                event_times.push(EventTimeColumn { column: 1, delay });
-            }
-            WindowKind::Count(_) | WindowKind::Punctuation(_) => {}
-        }
-    }
-    let mut windows = vec![None; input_width(input, columns)];
-    if matches!(pending.kind, WindowKind::Time(_) | WindowKind::Session(_)) {
-        windows[0] = Some(WindowRole::Start);
-        windows[1] = Some(WindowRole::End);
-    }
-    let unique = is_one_row_per_group(emit.mode);
-    let key_end = columns + input.grouping.keys.len();
-    Facts { append_only, event_times, unique_key: unique.then(|| (0..key_end).collect()), windows }
-}
-
-fn input_width(input: &Input, columns: usize) -> usize {
-    columns + input.grouping.keys.len() + input.aggregates.len()
-}
-
-fn lateness_text(emit: &EmitSpec) -> &'static str {
-    if emit.allowed_lateness > 0 { " and the allowed lateness" } else { "" }
-}
-
-fn window_state(pending: &Pending, emit: &EmitSpec, mode: Option<EmitMode>) -> StateBound {
-    let late = lateness_text(emit);
-    match &pending.kind {
-        WindowKind::Time(TimeWindow { kind: TimeWindowKind::Landmark { .. }, .. }) => {
-            StateBound::Unbounded("a landmark window never closes".into())
-        }
-        WindowKind::Time(_) if mode == Some(EmitMode::Changes) && pending.time.is_none() => {
-            StateBound::Unbounded("no watermark closes the windows".into())
-        }
-        WindowKind::Time(_) => StateBound::Bounded(format!(
-            "one row per slice and key; rows leave when the watermark passes the end of the last window over the slice{late}"
-        )),
-        WindowKind::Session(_) => StateBound::Bounded(format!(
-            "the rows of open sessions; they leave when the watermark passes the end of the session{late}"
-        )),
-        WindowKind::Count(window) => StateBound::Bounded(format!(
-            "at most {} rows per partition; partitions are kept",
-            window.size.max(window.slide)
-        )),
-        WindowKind::Punctuation(window) => match window.max_rows {
-            Some(rows) => StateBound::Bounded(format!("at most {rows} rows per open window")),
-            None => StateBound::Unbounded(
-                "a window is open until a row or punctuation closes it".into(),
-            ),
-        },
-    }
-}
-
-/// The greatest width of a window, `None` for landmark windows.
-fn size_max(window: &TimeWindow) -> Option<i64> {
-    let size = match window.kind {
-        TimeWindowKind::Tumble { size }
-        | TimeWindowKind::Hop { size, .. }
-        | TimeWindowKind::Cumulate { size, .. } => size,
-        TimeWindowKind::Landmark { .. } => return None,
+/// The names and the schema that aggregates are lowered against: the plan's columns, then those
+/// that pairs compute.
+fn wide_names(built: &Built, pairs: Option<&Pairs>) -> Result<(DFSchema, SchemaRef), PlanError> {
+    let names = built.physical_names()?;
+    let width = built.plan.schema.fields().len();
+    let Some(pairs) = pairs.filter(|pairs| !pairs.computed.is_empty()) else {
+        return Ok((names, Arc::clone(&built.plan.schema)));
     };
-    Some(match size {
-        Span::Fixed(width) => width,
-        // A day has at most 25 hours, a month at most 31 days.
-        Span::Days(days) => days.saturating_mul(DAY).saturating_add(DAY / 24 * 3),
-        Span::Months(months) => months.saturating_mul(31 * DAY).saturating_add(DAY / 24 * 3),
-    })
+    let mut fields: Vec<_> =
+        names.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+    fields.extend(pairs.output.fields()[width..].iter().map(|field| (None, Arc::clone(field))));
+    let names = DFSchema::new_with_metadata(fields, Default::default()).map_err(from_datafusion)?;
+    Ok((names, Arc::clone(&pairs.output)))
 }
 
 /// Holds the watermark back, so that a window over a delayed column closes only when it is complete.

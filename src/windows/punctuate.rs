@@ -165,8 +165,7 @@ impl Delimiter {
     pub fn close(&mut self, window: &PunctuationWindow, reason: Reason, closed: &mut Delimited) {
         let Some(mut open) = self.open.take() else { return };
         closed.released.extend_from_slice(&open.rows);
-        let least = window.min_rows.unwrap_or(0).max(1);
-        if (open.rows.len() as u64) < least {
+        if !window.is_large_enough(open.rows.len()) {
             closed.discarded.push(open.id);
             return;
         }

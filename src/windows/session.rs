@@ -99,6 +99,46 @@ impl Sessions {
         begin..end
     }
 
+    /// The session whose first row is not after `time` and whose last is not before it.
+    pub fn holding(&self, time: i64) -> Option<&Session> {
+        let right = self.sessions.partition_point(|session| session.start() <= time);
+        let session = &self.sessions[right.checked_sub(1)?];
+        (time <= session.last()).then_some(session)
+    }
+
+    /// Takes out a row; answers with the end that its session had, and the positions of the sessions
+    /// that stand where it and the rest of its chain stood.
+    pub fn remove(
+        &mut self,
+        window: &SessionWindow,
+        time: i64,
+        row: u64,
+    ) -> (Option<i64>, Range<usize>) {
+        let right = self.sessions.partition_point(|session| session.start() <= time);
+        // Sessions never share a time, so the row is in this one or in none.
+        let Some(begin) = right.checked_sub(1) else { return (None, 0..0) };
+        let Ok(at) = self.sessions[begin].rows.binary_search(&(time, row)) else {
+            return (None, begin..begin);
+        };
+        let before = self.sessions[begin].end(window);
+        let mut end = begin + 1;
+        while end < self.sessions.len()
+            && near(window, self.sessions[end - 1].last(), self.sessions[end].start())
+        {
+            end += 1;
+        }
+        let mut rows: Vec<(i64, u64)> =
+            self.sessions.drain(begin..end).flat_map(|session| session.rows).collect();
+        rows.remove(at);
+        let mut cut: Vec<Session> = Vec::new();
+        for chain in rows.chunk_by(|a, b| near(window, a.0, b.0)) {
+            cut.extend(cut_chain(window, chain.to_vec()));
+        }
+        let end = begin + cut.len();
+        self.sessions.splice(begin..begin, cut);
+        (Some(before), begin..end)
+    }
+
     /// Takes out the sessions, from the earliest on, whose end is at or below `time`.
     pub fn take_ended(&mut self, window: &SessionWindow, time: i64) -> Vec<Session> {
         let ended = self.sessions.partition_point(|session| session.end(window) <= time);
@@ -229,6 +269,32 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn rows_that_are_taken_back_leave_the_sessions_of_the_others(
+            times in prop::collection::vec(-40i64..40, 0..40),
+            gone in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
+            gap in 1i64..8,
+            max in prop::option::of(1i64..20),
+        ) {
+            let window = SessionWindow { gap, max };
+            let mut sessions = Sessions::default();
+            for (row, &time) in times.iter().enumerate() {
+                sessions.insert(&window, time, row as u64);
+            }
+            let mut left: Vec<(usize, i64)> = times.iter().copied().enumerate().collect();
+            for index in gone {
+                if left.is_empty() { break; }
+                let (row, time) = left.remove(index.index(left.len()));
+                prop_assert!(sessions.remove(&window, time, row as u64).0.is_some());
+                prop_assert_eq!(sessions.remove(&window, time, row as u64).0, None);
+            }
+            let all = sessions.all().iter();
+            let found: Vec<_> =
+                all.map(|s| (s.start(), s.end(&window), s.rows.len())).collect();
+            let times: Vec<i64> = left.iter().map(|row| row.1).collect();
+            prop_assert_eq!(found, oracle(gap, max, &times));
+        }
+
         #[test]
         fn the_order_of_arrival_does_not_matter(
             times in prop::collection::vec(-40i64..40, 0..40),

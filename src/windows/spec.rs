@@ -110,6 +110,13 @@ pub struct PunctuationWindow {
     pub idle: Option<i64>,
 }
 
+impl PunctuationWindow {
+    /// Whether a window of so many rows is put out.
+    pub fn is_large_enough(&self, rows: usize) -> bool {
+        rows as u64 >= self.min_rows.unwrap_or(0).max(1)
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

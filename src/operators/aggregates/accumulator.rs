@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
@@ -25,6 +25,7 @@ use crate::operators::aggregates::count::Count;
 use crate::operators::aggregates::datafusion::Foreign;
 use crate::operators::aggregates::min_max;
 use crate::operators::aggregates::ordered::Ordered;
+use crate::operators::aggregates::retractable::Retractable;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::operators::aggregates::sum::Sum;
 use crate::operators::operator::EvalError;
@@ -178,6 +179,14 @@ pub fn make(spec: &AggregateSpec) -> Result<Box<dyn GroupedAggregate>, EvalError
         return Ok(Box::new(Ordered::new(Arc::clone(function))));
     }
     Ok(Box::new(Foreign::new(Arc::clone(function))?))
+}
+
+/// An empty aggregate that computes the spec where rows of its input can be taken back.
+pub fn make_retractable(
+    spec: &AggregateSpec,
+    input: &SchemaRef,
+) -> Result<Box<dyn GroupedAggregate>, EvalError> {
+    Ok(Box::new(Retractable::new(spec, input)?))
 }
 
 /// Whether the function must see a group's rows in log order, all in one go: its partial results

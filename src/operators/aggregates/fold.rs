@@ -207,19 +207,25 @@ fn general_fold(
     append_only: bool,
 ) -> Result<Box<dyn Fold>, EvalError> {
     let function = &spec.function;
-    let wants_sorted_input = !function.order_bys().is_empty()
-        && function.order_sensitivity() == AggregateOrderSensitivity::HardRequirement;
-    if append_only && !wants_sorted_input {
+    if append_only && !wants_sorted_input(spec) {
         return Ok(Box::new(BoxedFold::new(Arc::clone(function))));
     }
-    let count_distinct =
-        function.is_distinct() && function.fun().name() == "count" && types.len() == 1;
-    let question = if count_distinct {
-        Question::CountDistinct
-    } else {
-        Question::Replay { function: Arc::clone(function), sort: wants_sorted_input }
-    };
-    Ok(Box::new(MultisetFold::new(question, types)?))
+    Ok(Box::new(MultisetFold::new(question_of(spec, types), types)?))
+}
+
+/// What an aggregate without a fold of its own asks of the multiset of its arguments.
+pub(super) fn question_of(spec: &AggregateSpec, types: &[DataType]) -> Question {
+    let function = &spec.function;
+    if function.is_distinct() && function.fun().name() == "count" && types.len() == 1 {
+        return Question::CountDistinct;
+    }
+    Question::Replay { function: Arc::clone(function), sort: wants_sorted_input(spec) }
+}
+
+fn wants_sorted_input(spec: &AggregateSpec) -> bool {
+    let function = &spec.function;
+    !function.order_bys().is_empty()
+        && function.order_sensitivity() == AggregateOrderSensitivity::HardRequirement
 }
 
 /// The values of `array` that are valid, as a test by row.

@@ -2,8 +2,8 @@
 //!
 //! For windows, whose partial results are merged: [`accumulator`] holds the contract and the
 //! factory; `count`, `sum`, `avg` and `min_max` are hand-tuned; `datafusion` wraps everything else;
-//! `ordered` sorts for functions that want their input sorted; [`one_shot`] evaluates rows that are
-//! all there.
+//! `ordered` sorts for functions that want their input sorted; [`retractable`] keeps multisets where
+//! rows can be taken back; [`one_shot`] evaluates rows that are all there.
 //!
 //! For groups without a window, which live on and are read again and again, also after rows were
 //! taken back: [`fold`] holds the contract and the factory; [`linear`], [`extreme`], [`multiset`] and
@@ -22,6 +22,7 @@ mod min_max;
 pub mod multiset;
 pub mod one_shot;
 mod ordered;
+pub mod retractable;
 pub mod spec;
 mod sum;
 

@@ -117,6 +117,29 @@ impl MultisetFold {
         }
     }
 
+    /// How many rows were seen: a later one has a greater arrival.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
+    /// The arguments of a group, how often each counts, and when its instances came, if that matters.
+    pub(super) fn entries(&self, group: usize) -> impl Iterator<Item = (&[u8], i64, &[u64])> {
+        let entries = self.groups[group].iter();
+        entries.map(|(key, instances)| (&key[..], instances.count, &instances.arrivals[..]))
+    }
+
+    /// Adds instances of an argument that another fold has seen.
+    pub(super) fn insert(&mut self, group: usize, key: &[u8], count: i64, came: Vec<u64>) {
+        self.arrivals = came.iter().copied().max().unwrap_or_default().max(self.arrivals);
+        let held = self.groups[group].get(key).map_or(0, |instances| instances.arrivals.len());
+        self.add(group, key, count);
+        let Some(instances) = self.groups[group].get_mut(key) else { return };
+        // A retraction that was owed has taken the last ones.
+        for (place, at) in instances.arrivals.iter_mut().skip(held).zip(came) {
+            *place = at;
+        }
+    }
+
     /// The value at one end of each group.
     fn ends(&self, groups: &[usize], max: bool) -> Result<ArrayRef, EvalError> {
         let ends: Vec<Option<&[u8]>> = groups

@@ -26,16 +26,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
-use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::early::{EarlyClock, EarlyResults, rows_between};
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::operator::{Emitter, EvalError, Operator};
 use crate::operators::partitions::{Partitions, late_row, null_time, renamed};
-use crate::operators::state::{StateReader, StateWriter};
+use crate::operators::window_answer::WindowAnswer;
 use crate::operators::window_output::{
     OutputSpec, Version, WindowColumn, WindowColumns, WindowOutput,
 };
@@ -43,6 +42,9 @@ use crate::time::EventTime;
 use crate::windows::columns::event_times;
 use crate::windows::count::{CountedRow, Counter, Filled, FilledWindow};
 use crate::windows::spec::CountWindow as Window;
+
+/// The window columns of the output.
+const LAYOUT: [WindowColumn; 3] = [WindowColumn::Id, WindowColumn::Start, WindowColumn::End];
 
 /// What a count window computes.
 #[derive(Debug, Clone)]
@@ -53,17 +55,14 @@ pub struct CountWindowSpec {
     pub time_column: Option<usize>,
     /// Columns whose values have windows of their own.
     pub partition: Vec<usize>,
-    /// GROUP BY columns besides those of the window.
-    pub keys: Vec<usize>,
-    /// Aggregates.
-    pub aggregates: Vec<AggregateSpec>,
-    /// Boolean column of the input: which rows count, once the windows are formed.
-    pub row_filter: Option<usize>,
+    /// What is put out.
+    pub answer: WindowAnswer,
     /// When results appear.
     pub emit: EmitSpec,
     /// Columns of the input.
     pub input_schema: SchemaRef,
-    /// Columns of the output: window_id, window_start, window_end, keys, aggregates.
+    /// Columns of the output: window_id, window_start, window_end, keys, aggregates; or those of the
+    /// input and then the window's.
     pub schema: SchemaRef,
 }
 
@@ -87,8 +86,6 @@ pub struct CountWindow {
     deadlines: BTreeSet<(i64, u64, usize)>,
     watermark: EventTime,
     now: i64,
-    /// Whether window_start and window_end are the `_ingest_time` of the rows.
-    times_by_ingest: bool,
 }
 
 impl CountWindow {
@@ -99,14 +96,17 @@ impl CountWindow {
         assert!(!window.ordered || spec.time_column.is_some(), "ORDER names the time column");
         assert!(spec.emit.allowed_lateness >= 0, "allowed lateness is not negative");
         let output = WindowOutput::new(OutputSpec {
-            layout: &[WindowColumn::Id, WindowColumn::Start, WindowColumn::End],
-            keys: spec.keys.clone(),
-            aggregates: spec.aggregates.clone(),
-            row_filter: spec.row_filter,
+            layout: &LAYOUT,
+            answer: spec.answer.clone(),
+            keys_apart: match spec.emit.mode {
+                EmitMode::EveryRows { .. } => {
+                    spec.answer.keys_within(&spec.partition, &spec.input_schema)
+                }
+                _ => Vec::new(),
+            },
             input_schema: Arc::clone(&spec.input_schema),
             schema: Arc::clone(&spec.schema),
         })?;
-        let start_type = spec.schema.field(1).data_type();
         Ok(CountWindow {
             partitions: Partitions::new(&spec.input_schema, &spec.partition)?,
             output,
@@ -116,7 +116,6 @@ impl CountWindow {
             deadlines: BTreeSet::new(),
             watermark: EventTime::MIN,
             now: i64::MIN,
-            times_by_ingest: matches!(start_type, DataType::Timestamp(..)),
             spec,
         })
     }
@@ -124,7 +123,7 @@ impl CountWindow {
     fn time_of(&self, times: Option<&Int64Array>, row: usize) -> Option<i64> {
         match times {
             Some(times) => times.is_valid(row).then(|| times.value(row)),
-            None => self.times_by_ingest.then_some(self.now),
+            None => Some(self.now),
         }
     }
 
@@ -137,11 +136,15 @@ impl CountWindow {
         entry.state.counter.count(&self.spec.window, counted, &mut filled);
         self.settle(slot, filled, self.now);
         match self.spec.emit.mode {
-            EmitMode::Changes | EmitMode::EveryInterval { .. } => {
+            // A window that is not full is no result; early ones are asked for with EVERY.
+            EmitMode::Changes if self.spec.window.partial => {
                 self.early.dirty.insert((birth, slot));
             }
-            EmitMode::EveryRows { rows, .. } => self.put_out_every(slot, birth, rows),
-            EmitMode::OnClose => {}
+            EmitMode::EveryInterval { .. } => {
+                self.early.dirty.insert((birth, slot));
+            }
+            EmitMode::EveryRows { .. } => self.put_out_every(slot, birth, row),
+            EmitMode::Changes | EmitMode::OnClose => {}
         }
     }
 
@@ -166,17 +169,22 @@ impl CountWindow {
         }
     }
 
-    /// Early results of the windows that have come to a multiple of `every` rows.
-    fn put_out_every(&mut self, slot: usize, birth: u64, every: u64) {
-        let counter = &self.partitions.entry(slot).state.counter;
-        let is_due = |&(_, rows): &(u64, u64)| every > 0 && rows > 0 && rows.is_multiple_of(every);
-        if !counter.open_counts().any(|count| is_due(&count)) {
+    /// Early results of the open windows that hold enough rows of the key of the row just counted.
+    fn put_out_every(&mut self, slot: usize, birth: u64, row: u64) {
+        if !self.output.counts(row) {
             return;
         }
-        let due: BTreeSet<u64> = counter.open_counts().filter(is_due).map(|(id, _)| id).collect();
+        let key = self.output.key_of(row);
+        let counter = &self.partitions.entry(slot).state.counter;
+        let open = counter.open_counts().filter(|&(_, rows)| rows > 0);
+        let due: BTreeSet<u64> =
+            open.map(|(id, _)| id).filter(|&id| self.early.count((birth, slot, id), key)).collect();
+        if due.is_empty() {
+            return;
+        }
         for window in counter.open_windows().filter(|window| due.contains(&window.id)) {
             let name = (birth, slot, window.id);
-            self.early.put_out(name, self.now, version(window), &mut self.output);
+            self.early.put_out(name, Some(key), self.now, version(window), &mut self.output);
         }
     }
 
@@ -186,7 +194,7 @@ impl CountWindow {
             let Some(entry) = self.partitions.get_born(slot, birth) else { continue };
             for window in entry.state.counter.open_windows() {
                 let name = (birth, slot, window.id);
-                self.early.put_out(name, self.now, version(window), &mut self.output);
+                self.early.put_out(name, None, self.now, version(window), &mut self.output);
             }
         }
     }
@@ -357,8 +365,7 @@ impl Operator for CountWindow {
         let Some(slots) = self.partitions.covered(punctuation)? else { return Ok(()) };
         self.end_partitions(&slots);
         self.output.flush(out)?;
-        let columns: Vec<(usize, usize)> =
-            self.spec.keys.iter().enumerate().map(|(place, &key)| (key, place + 3)).collect();
+        let columns = self.spec.answer.passed_columns(LAYOUT.len(), &self.spec.input_schema);
         let output = &self.spec.schema;
         if let Some(kept) = renamed(punctuation, &self.spec.input_schema, output, &columns) {
             out.punctuation(kept);
@@ -392,18 +399,6 @@ impl Operator for CountWindow {
             + counters.sum::<usize>()
             + self.held.len() * size_of::<((i64, u64), usize)>()
             + self.deadlines.len() * size_of::<(i64, u64, usize)>()
-    }
-
-    fn restores_exactly(&self) -> bool {
-        false
-    }
-
-    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
-        Err(EvalError::Broken("CountWindow cannot be saved".to_owned()))
-    }
-
-    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        Err(EvalError::Broken("CountWindow cannot be restored".to_owned()))
     }
 }
 

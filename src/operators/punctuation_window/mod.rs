@@ -21,18 +21,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, BooleanBufferBuilder, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
-use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::early::{EarlyClock, EarlyResults, rows_between};
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::expr::{RowFailure, evaluate_in_pieces, evaluate_mask};
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
 use crate::operators::partitions::{Partitions, renamed};
-use crate::operators::state::{StateReader, StateWriter};
+use crate::operators::window_answer::WindowAnswer;
 use crate::operators::window_output::{
     OutputSpec, Version, WindowColumn, WindowColumns, WindowOutput,
 };
@@ -40,6 +39,10 @@ use crate::time::EventTime;
 use crate::windows::columns::event_times;
 use crate::windows::punctuate::{Delimited, DelimitedWindow, Delimiter, MarkedRow, Reason};
 use crate::windows::spec::PunctuationWindow as Window;
+
+/// The window columns of the output.
+const LAYOUT: [WindowColumn; 4] =
+    [WindowColumn::Id, WindowColumn::Start, WindowColumn::End, WindowColumn::Reason];
 
 /// What a punctuation window computes.
 #[derive(Debug, Clone)]
@@ -56,17 +59,14 @@ pub struct PunctuationWindowSpec {
     pub partition: Vec<usize>,
     /// The names of the partition columns in punctuations, where they differ from the input's.
     pub partition_names: Vec<String>,
-    /// GROUP BY columns besides those of the window.
-    pub keys: Vec<usize>,
-    /// Aggregates.
-    pub aggregates: Vec<AggregateSpec>,
-    /// Boolean column of the input: which rows count, once the windows are formed.
-    pub row_filter: Option<usize>,
+    /// What is put out.
+    pub answer: WindowAnswer,
     /// When results appear.
     pub emit: EmitSpec,
     /// Columns of the input.
     pub input_schema: SchemaRef,
-    /// Columns of the output: window_id, window_start, window_end, window_reason, keys, aggregates.
+    /// Columns of the output: window_id, window_start, window_end, window_reason, keys, aggregates; or
+    /// those of the input and then the window's.
     pub schema: SchemaRef,
 }
 
@@ -80,8 +80,6 @@ pub struct PunctuationWindow {
     /// When the open window of a partition may fall idle, with the partition's birth and slot.
     deadlines: BTreeSet<(i64, u64, usize)>,
     now: i64,
-    /// Whether window_start and window_end are the `_ingest_time` of the rows.
-    times_by_ingest: bool,
 }
 
 #[derive(Debug, Default)]
@@ -103,21 +101,19 @@ impl PunctuationWindow {
     /// A punctuation window that has seen nothing.
     pub fn new(spec: PunctuationWindowSpec) -> Result<PunctuationWindow, EvalError> {
         let output = WindowOutput::new(OutputSpec {
-            layout: &[
-                WindowColumn::Id,
-                WindowColumn::Start,
-                WindowColumn::End,
-                WindowColumn::Reason,
-            ],
-            keys: spec.keys.clone(),
-            aggregates: spec.aggregates.clone(),
-            row_filter: spec.row_filter,
+            layout: &LAYOUT,
+            answer: spec.answer.clone(),
+            keys_apart: match spec.emit.mode {
+                EmitMode::EveryRows { .. } => {
+                    spec.answer.keys_within(&spec.partition, &spec.input_schema)
+                }
+                _ => Vec::new(),
+            },
             input_schema: Arc::clone(&spec.input_schema),
             schema: Arc::clone(&spec.schema),
         })?;
         let mut partitions = Partitions::new(&spec.input_schema, &spec.partition)?;
         partitions.rename(&spec.partition_names);
-        let start_type = spec.schema.field(1).data_type();
         Ok(PunctuationWindow {
             partitions,
             output,
@@ -125,7 +121,6 @@ impl PunctuationWindow {
             clock: EarlyClock::new(spec.emit.mode),
             deadlines: BTreeSet::new(),
             now: i64::MIN,
-            times_by_ingest: matches!(start_type, DataType::Timestamp(..)),
             spec,
         })
     }
@@ -167,7 +162,7 @@ impl PunctuationWindow {
             EmitMode::Changes | EmitMode::EveryInterval { .. } => {
                 self.early.dirty.insert((birth, slot));
             }
-            EmitMode::EveryRows { rows, .. } => self.put_out(slot, birth, Some(rows)),
+            EmitMode::EveryRows { .. } => self.put_out_every(slot, birth, row.row),
             EmitMode::OnClose => {}
         }
     }
@@ -183,15 +178,25 @@ impl PunctuationWindow {
         self.output.release(closed.released);
     }
 
-    /// The early result of a partition's open window; with `every` only at multiples of so many rows.
-    fn put_out(&mut self, slot: usize, birth: u64, every: Option<u64>) {
+    /// The early result of a partition's open window; with `key`, of that key.
+    fn put_out(&mut self, slot: usize, birth: u64, key: Option<u32>) {
         let Some(entry) = self.partitions.get_born(slot, birth) else { return };
         let Some(open) = entry.state.delimiter.open() else { return };
-        let rows = open.rows.len() as u64;
-        let due = every.is_none_or(|every| every > 0 && rows.is_multiple_of(every));
-        if rows > 0 && due && rows >= self.spec.window.min_rows.unwrap_or(0) {
+        if self.spec.window.is_large_enough(open.rows.len()) {
             let (name, version) = ((birth, slot, open.id), version(open.clone()));
-            self.early.put_out(name, self.now, version, &mut self.output);
+            self.early.put_out(name, key, self.now, version, &mut self.output);
+        }
+    }
+
+    /// The early result of the key of the row just taken, where there are enough rows.
+    fn put_out_every(&mut self, slot: usize, birth: u64, row: u64) {
+        let Some(open) = self.partitions.entry(slot).state.delimiter.open() else { return };
+        if open.rows.last() != Some(&row) || !self.output.counts(row) {
+            return;
+        }
+        let key = self.output.key_of(row);
+        if self.early.count((birth, slot, open.id), key) {
+            self.put_out(slot, birth, Some(key));
         }
     }
 
@@ -283,7 +288,7 @@ impl Operator for PunctuationWindow {
             }
             let time = match &times {
                 Some(times) => times.is_valid(row).then(|| times.value(row)),
-                None => self.times_by_ingest.then_some(self.now),
+                None => Some(self.now),
             };
             let marked = MarkedRow {
                 row: number,
@@ -325,10 +330,7 @@ impl Operator for PunctuationWindow {
             self.settle(slot, entry.birth, closed, self.now);
         }
         self.output.flush(out)?;
-        let mut columns: Vec<(usize, usize)> = Vec::new();
-        for (place, &key) in self.spec.keys.iter().enumerate() {
-            columns.push((key, place + 4));
-        }
+        let columns = self.spec.answer.passed_columns(LAYOUT.len(), &self.spec.input_schema);
         let output = &self.spec.schema;
         if let Some(kept) = renamed(punctuation, &self.spec.input_schema, output, &columns) {
             out.punctuation(kept);
@@ -362,18 +364,6 @@ impl Operator for PunctuationWindow {
             + self.early.state_bytes()
             + delimiters.sum::<usize>()
             + self.deadlines.len() * size_of::<(i64, u64, usize)>()
-    }
-
-    fn restores_exactly(&self) -> bool {
-        false
-    }
-
-    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
-        Err(EvalError::Broken("PunctuationWindow cannot be saved".to_owned()))
-    }
-
-    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        Err(EvalError::Broken("PunctuationWindow cannot be restored".to_owned()))
     }
 }
 

@@ -26,6 +26,10 @@
 //! bounds make one group. They end together, so they are put out together; a correction of one takes
 //! back and puts out the union.
 //!
+//! # Retractions
+//! Where rows of the input can be taken back, a retraction takes the latest row that equals it out of
+//! its session, which may fall apart; what was put out is brought up to date as for any other row.
+//!
 //! # State
 //! Per partition the rows whose session's end + allowed lateness is above the watermark. Nothing
 //! after the last watermark.
@@ -36,6 +40,8 @@
 //! 3. Each retraction equals the last insertion of that session and key.
 
 mod revise;
+mod row_index;
+mod take;
 #[cfg(test)]
 mod tests;
 
@@ -43,23 +49,24 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use arrow::array::Array;
 use arrow::datatypes::SchemaRef;
 
 use self::revise::{Early, leave};
+use self::row_index::RowIndex;
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
-use crate::operators::aggregates::spec::AggregateSpec;
-use crate::operators::early::{EarlyClock, rows_between};
+use crate::operators::early::EarlyClock;
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::operator::{Emitter, EvalError, Operator};
-use crate::operators::partitions::{Partitions, late_row, null_time, renamed};
-use crate::operators::state::{StateReader, StateWriter};
+use crate::operators::partitions::{Partitions, renamed};
+use crate::operators::window_answer::{Content, WindowAnswer};
 use crate::operators::window_output::{OutputSpec, WindowColumn, WindowOutput};
 use crate::time::EventTime;
-use crate::windows::columns::event_times;
-use crate::windows::session::{Session, Sessions};
+use crate::windows::session::Sessions;
 use crate::windows::spec::SessionWindow;
+
+/// The window columns of the output.
+const LAYOUT: [WindowColumn; 2] = [WindowColumn::Start, WindowColumn::End];
 
 /// What a session aggregate computes.
 #[derive(Debug, Clone)]
@@ -70,28 +77,39 @@ pub struct SessionAggregateSpec {
     pub time_column: usize,
     /// Columns whose values have sessions of their own.
     pub partition: Vec<usize>,
-    /// GROUP BY columns besides those of the window.
-    pub keys: Vec<usize>,
-    /// Aggregates.
-    pub aggregates: Vec<AggregateSpec>,
-    /// Boolean column of the input: which rows count, once the windows are formed.
-    pub row_filter: Option<usize>,
+    /// What is put out.
+    pub answer: WindowAnswer,
     /// When results appear.
     pub emit: EmitSpec,
     /// Columns of the input.
     pub input_schema: SchemaRef,
-    /// Columns of the output: window_start, window_end, keys, aggregates.
+    /// Columns of the output: window_start, window_end, keys, aggregates; or those of the input and
+    /// then the window's.
     pub schema: SchemaRef,
+    /// Whether rows of the input are never taken back.
+    pub input_append_only: bool,
 }
 
 /// End and start of a session: the order of emission.
 type Bounds = (i64, i64);
 
+/// A session, or its rows of one key, as last put out.
+#[derive(Debug)]
+struct Published {
+    rows: Vec<u64>,
+    /// Whether the session had ended; else it is an early result.
+    is_final: bool,
+}
+
 #[derive(Debug, Default)]
 struct PartitionState {
     sessions: Sessions,
-    /// Rows of each session as last put out.
-    published: BTreeMap<Bounds, Vec<u64>>,
+    /// What was put out, by bounds and number of the key, which is 0 where keys are not told apart.
+    published: BTreeMap<(Bounds, u32), Published>,
+    /// Rows that were taken back and may still be part of what was put out.
+    gone: Vec<u64>,
+    /// EMIT EVERY n ROWS: rows since the last early result, by key and a time in their session.
+    counts: BTreeMap<(u32, i64), u64>,
     /// The watermark of the earliest timer that is set for this partition.
     due: Option<i64>,
 }
@@ -101,6 +119,8 @@ pub struct SessionAggregate {
     spec: SessionAggregateSpec,
     partitions: Partitions<PartitionState>,
     output: WindowOutput,
+    /// Where to find rows that are taken back; kept where rows can be.
+    rows: Option<RowIndex>,
     /// Watermark at which a partition has something to do, its slot and birth.
     timers: BinaryHeap<Reverse<(i64, usize, u64)>>,
     /// Partitions that have put out a session with these bounds; kept where keys do not hold every
@@ -121,17 +141,28 @@ impl SessionAggregate {
         assert!(spec.window.max.is_none_or(|max| max > 0), "the duration of a session is positive");
         assert!(spec.emit.allowed_lateness >= 0, "allowed lateness is not negative");
         let output = WindowOutput::new(OutputSpec {
-            layout: &[WindowColumn::Start, WindowColumn::End],
-            keys: spec.keys.clone(),
-            aggregates: spec.aggregates.clone(),
-            row_filter: spec.row_filter,
+            layout: &LAYOUT,
+            answer: spec.answer.clone(),
+            keys_apart: match spec.emit.mode {
+                EmitMode::EveryRows { .. } => {
+                    spec.answer.keys_within(&spec.partition, &spec.input_schema)
+                }
+                _ => Vec::new(),
+            },
             input_schema: Arc::clone(&spec.input_schema),
             schema: Arc::clone(&spec.schema),
         })?;
-        let shared = spec.partition.iter().any(|column| !spec.keys.contains(column));
+        // Rows are put out one by one, whatever other partitions have.
+        let shared = matches!(spec.answer.content, Content::Groups { .. })
+            && spec.partition.iter().any(|column| !spec.answer.keys().contains(column));
+        let rows = match spec.input_append_only {
+            true => None,
+            false => Some(RowIndex::new(&spec.input_schema)?),
+        };
         Ok(SessionAggregate {
             partitions: Partitions::new(&spec.input_schema, &spec.partition)?,
             output,
+            rows,
             timers: BinaryHeap::new(),
             sharing: shared.then(BTreeMap::new),
             dirty: BTreeSet::new(),
@@ -141,40 +172,6 @@ impl SessionAggregate {
             published_rows: 0,
             spec,
         })
-    }
-
-    fn take_row(&mut self, slot: usize, time: i64, row: u64) {
-        let window = &self.spec.window;
-        let watermark = self.watermark.0;
-        let entry = self.partitions.entry_mut(slot);
-        let birth = entry.birth;
-        let sessions = &mut entry.state.sessions;
-        let ended = |session: &Session| session.end(window) <= watermark;
-        let reach = sessions.reach(window, time);
-        let corrects = sessions.all()[reach].iter().any(ended);
-        let changed = sessions.insert(window, time, row);
-        let changed = &sessions.all()[changed];
-        let earliest = changed.iter().map(|session| session.end(window)).min();
-        let count = changed
-            .iter()
-            .find(|session| session.start() <= time && time <= session.last())
-            .map_or(0, |session| session.rows.len() as u64);
-        if corrects || changed.iter().any(ended) {
-            self.reconcile(&[slot], Early::Published);
-        }
-        match self.spec.emit.mode {
-            EmitMode::EveryRows { rows, .. } if rows > 0 && count.is_multiple_of(rows) => {
-                self.reconcile(&[slot], Early::At(time));
-            }
-            EmitMode::Changes | EmitMode::EveryInterval { .. } => {
-                self.dirty.insert((birth, slot));
-            }
-            EmitMode::OnClose | EmitMode::EveryRows { .. } => {}
-        }
-        self.set_timer(slot, earliest.unwrap_or(i64::MAX));
-        if earliest.is_some_and(|end| end <= watermark) {
-            self.pass_timers();
-        }
     }
 
     /// Wants to hear of the partition when the watermark comes to `due`.
@@ -230,15 +227,26 @@ impl SessionAggregate {
     fn forget_until(&mut self, slot: usize, time: i64) {
         let state = &mut self.partitions.entry_mut(slot).state;
         for session in state.sessions.take_ended(&self.spec.window, time) {
-            self.output.release(session.rows.iter().map(|&(_, row)| row));
+            let rows = session.rows.iter().map(|&(_, row)| row);
+            if let Some(index) = &mut self.rows {
+                rows.clone().for_each(|row| index.release(row));
+            }
+            self.output.release(rows);
+            if !state.counts.is_empty() {
+                let ended = session.start()..=session.last();
+                state.counts.retain(|(_, at), _| !ended.contains(at));
+            }
         }
-        while let Some(first) = state.published.first_entry()
-            && first.key().0 <= time
-        {
-            let bounds = *first.key();
-            self.published_rows -= first.remove().len();
+        let forgotten: Vec<(Bounds, u32)> = (state.published.iter())
+            .take_while(|((bounds, _), _)| bounds.0 <= time)
+            .filter(|(_, published)| published.is_final)
+            .map(|(&name, _)| name)
+            .collect();
+        for name in forgotten {
+            let gone = state.published.remove(&name);
+            self.published_rows -= gone.map_or(0, |published| published.rows.len());
             if let Some(sharing) = &mut self.sharing {
-                leave(sharing, bounds, slot);
+                leave(sharing, name.0, slot);
             }
         }
     }
@@ -266,30 +274,7 @@ impl Operator for SessionAggregate {
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
         self.on_tick(change.origin.ingest_time, out)?;
-        let times = event_times(change.batch.column(self.spec.time_column))?;
-        let keys = self.partitions.keys(&change.batch)?;
-        let first = self.output.push(&change)?;
-        for (row, number) in rows_between(first, change.batch.num_rows()) {
-            self.advance(change.progress(row));
-            if times.is_null(row) {
-                self.output.release([number]);
-                out.reject(null_time(&change, row, self.spec.time_column));
-                continue;
-            }
-            let time = times.value(row);
-            let arrival = change.arrival(row);
-            if time < arrival.minus(self.spec.emit.allowed_lateness).0 {
-                self.output.release([number]);
-                out.late(late_row(&change, row, time));
-                continue;
-            }
-            let slot = self.partitions.slot(&keys, row);
-            self.take_row(slot, time, number);
-            if self.output.is_full() {
-                self.output.flush(out)?;
-            }
-        }
-        self.output.flush(out)
+        self.take_change(&change, out)
     }
 
     fn on_watermark(
@@ -319,8 +304,7 @@ impl Operator for SessionAggregate {
             self.partitions.remove(slot);
         }
         self.output.flush(out)?;
-        let columns: Vec<(usize, usize)> =
-            self.spec.keys.iter().enumerate().map(|(place, &key)| (key, place + 2)).collect();
+        let columns = self.spec.answer.passed_columns(LAYOUT.len(), &self.spec.input_schema);
         let output = &self.spec.schema;
         if let Some(kept) = renamed(punctuation, &self.spec.input_schema, output, &columns) {
             out.punctuation(kept);
@@ -357,17 +341,6 @@ impl Operator for SessionAggregate {
             + sessions
             + self.published_rows * size_of::<u64>()
             + self.timers.len() * size_of::<Reverse<(i64, usize, u64)>>()
-    }
-
-    fn restores_exactly(&self) -> bool {
-        false
-    }
-
-    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
-        Err(EvalError::Broken("SessionAggregate cannot be saved".to_owned()))
-    }
-
-    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        Err(EvalError::Broken("SessionAggregate cannot be restored".to_owned()))
+            + self.rows.as_ref().map_or(0, RowIndex::state_bytes)
     }
 }

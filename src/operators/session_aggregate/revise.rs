@@ -6,19 +6,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Bounds, SessionAggregate};
+use super::{Bounds, Published, SessionAggregate};
 use crate::operators::early::refinement;
-use crate::operators::emit::{EmitMode, Refinement};
+use crate::operators::emit::Refinement;
 use crate::operators::window_output::{Version, WindowColumns, difference, symmetric_difference};
-use crate::windows::session::Session;
 
 /// Which sessions of a partition are put out besides those that have ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Early {
-    /// None but those that were put out before and have changed.
+    /// None.
     Published,
-    /// Also the one that holds this time.
-    At(i64),
+    /// What the one that holds this time has of a key.
+    At(i64, u32),
     /// All.
     All,
 }
@@ -64,46 +63,70 @@ impl SessionAggregate {
     }
 
     /// Notes what of one partition differs from what was put out, and takes it as put out.
+    ///
+    /// What was put out early stays as it is until its session ends, its key is due, or no session
+    /// holds its first row any more.
     fn revise(&mut self, slot: usize, early: Early, revisions: &mut BTreeMap<Bounds, Revision>) {
-        let window = &self.spec.window;
-        let watermark = self.watermark.0;
-        let may_be_early = self.spec.emit.mode != EmitMode::OnClose;
+        let new = self.shown_now(slot, early);
+        let (window, watermark) = (&self.spec.window, self.watermark.0);
         let state = &mut self.partitions.entry_mut(slot).state;
-        let old = &state.published;
-        let visible = |session: &&Session| {
-            let (start, last) = (session.start(), session.last());
-            let put_out_before =
-                || may_be_early && old.keys().any(|&(_, first)| start <= first && first <= last);
-            session.end(window) <= watermark
-                || match early {
-                    Early::Published => put_out_before(),
-                    Early::At(time) => (start <= time && time <= last) || put_out_before(),
-                    Early::All => true,
+        let sessions = &state.sessions;
+        let stays = |&((_, start), key): &(Bounds, u32), published: &Published| {
+            let Some(session) = sessions.holding(start) else { return false };
+            let is_due = match early {
+                Early::Published => false,
+                Early::At(time, due) => {
+                    key == due && session.start() <= time && time <= session.last()
                 }
+                Early::All => true,
+            };
+            !published.is_final && !is_due && session.end(window) > watermark
         };
-        let new: BTreeMap<Bounds, Vec<u64>> = (state.sessions.all().iter())
-            .filter(visible)
-            .map(|session| ((session.end(window), session.start()), session.row_numbers()))
-            .collect();
-        let mut old = std::mem::take(&mut state.published);
-        self.published_rows -= old.values().map(Vec::len).sum::<usize>();
-        self.published_rows += new.values().map(Vec::len).sum::<usize>();
-        for (&bounds, after) in &new {
-            let before = old.remove(&bounds).unwrap_or_default();
-            if before != *after {
+        let (kept, mut old): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut state.published).into_iter().partition(|(n, p)| stays(n, p));
+        state.published = kept;
+        self.published_rows -= old.values().map(|published| published.rows.len()).sum::<usize>();
+        self.published_rows += new.values().map(|published| published.rows.len()).sum::<usize>();
+        for (name, after) in new {
+            let before = old.remove(&name).map(|published| published.rows).unwrap_or_default();
+            if before != after.rows {
                 if let Some(sharing) = &mut self.sharing {
-                    sharing.entry(bounds).or_default().insert(slot);
+                    sharing.entry(name.0).or_default().insert(slot);
                 }
-                revisions.entry(bounds).or_default().add(slot, before, after.clone());
+                revisions.entry(name.0).or_default().add(slot, before, after.rows.clone());
             }
+            state.published.insert(name, after);
         }
-        for (bounds, before) in old {
+        for ((bounds, _), before) in old {
             if let Some(sharing) = &mut self.sharing {
                 leave(sharing, bounds, slot);
             }
-            revisions.entry(bounds).or_default().add(slot, before, Vec::new());
+            revisions.entry(bounds).or_default().add(slot, before.rows, Vec::new());
         }
-        self.partitions.entry_mut(slot).state.published = new;
+        self.let_go(slot);
+    }
+
+    /// What of a partition is to be put out.
+    fn shown_now(&self, slot: usize, early: Early) -> BTreeMap<(Bounds, u32), Published> {
+        let (window, watermark) = (&self.spec.window, self.watermark.0);
+        let mut shown = BTreeMap::new();
+        for session in self.partitions.entry(slot).state.sessions.all() {
+            let (start, last, end) = (session.start(), session.last(), session.end(window));
+            let is_final = end <= watermark;
+            let rows = || session.row_numbers();
+            match early {
+                _ if is_final => {}
+                Early::All => {}
+                Early::At(time, _) if start <= time && time <= last => {}
+                Early::At(..) | Early::Published => continue,
+            }
+            for (key, rows) in self.output.split(rows()) {
+                if is_final || !matches!(early, Early::At(_, due) if due != key) {
+                    shown.insert(((end, start), key), Published { rows, is_final });
+                }
+            }
+        }
+        shown
     }
 
     /// Adds the rows that other partitions have put out under the same bounds.
@@ -112,9 +135,9 @@ impl SessionAggregate {
             return;
         };
         for slot in slots.iter().filter(|slot| !revision.slots.contains(slot)) {
-            if let Some(rows) = self.partitions.entry(*slot).state.published.get(&bounds) {
-                revision.before.extend(rows);
-                revision.after.extend(rows);
+            if let Some(shown) = self.partitions.entry(*slot).state.published.get(&(bounds, 0)) {
+                revision.before.extend(&shown.rows);
+                revision.after.extend(&shown.rows);
             }
         }
     }

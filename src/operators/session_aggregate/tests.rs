@@ -22,12 +22,11 @@ fn operator(window: SessionWindow, keys: &[usize], emit: EmitSpec) -> Trial<Sess
         window,
         time_column: AT,
         partition: vec![K],
-        keys: keys.to_vec(),
-        aggregates: aggregates(),
-        row_filter: None,
+        answer: WindowAnswer::groups(keys.to_vec(), aggregates()),
         emit,
         input_schema: input_schema(),
         schema: output_schema(&columns, keys),
+        input_append_only: true,
     };
     Trial::new(SessionAggregate::new(spec).unwrap(), BOUND)
 }

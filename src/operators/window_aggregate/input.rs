@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute;
+use arrow::datatypes::SchemaRef;
 
 use crate::operators::aggregates::accumulator::{self, GroupedAggregate};
+use crate::operators::aggregates::retractable::needs_multiset;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::operators::operator::EvalError;
 
@@ -16,6 +18,9 @@ pub(super) struct Aggregates {
     specs: Vec<AggregateSpec>,
     /// Positions among the specs, ascending.
     pub(super) folded: Vec<usize>,
+    /// For each aggregate, whether it keeps its arguments because rows can be taken back.
+    multisets: Vec<bool>,
+    input: SchemaRef,
     /// Whether merged slices can be taken out again, exactly, for every aggregate.
     pub(super) are_invertible: bool,
     /// Whether a group without rows costs next to nothing, for every aggregate.
@@ -25,15 +30,21 @@ pub(super) struct Aggregates {
 }
 
 impl Aggregates {
-    pub(super) fn new(specs: &[AggregateSpec]) -> Result<Aggregates, EvalError> {
+    pub(super) fn new(
+        specs: &[AggregateSpec],
+        input: &SchemaRef,
+        append_only: bool,
+    ) -> Result<Aggregates, EvalError> {
         let counts_rows = |spec: &AggregateSpec| {
             spec.native == Some(NativeFunction::CountRows) && spec.filter.is_none()
         };
         let folded = (0..specs.len()).filter(|&i| !counts_rows(&specs[i])).collect();
-        let specs = specs.to_vec();
+        let multisets = specs.iter().map(|spec| Ok(!append_only && needs_multiset(spec, input)?));
         let mut all = Aggregates {
-            specs,
+            multisets: multisets.collect::<Result<_, EvalError>>()?,
+            specs: specs.to_vec(),
             folded,
+            input: Arc::clone(input),
             are_invertible: false,
             are_dense: false,
             restore_exactly: false,
@@ -47,7 +58,16 @@ impl Aggregates {
 
     /// Empty accumulators of those that are folded.
     pub(super) fn make(&self) -> Result<Vec<Box<dyn GroupedAggregate>>, EvalError> {
-        self.folded.iter().map(|&i| accumulator::make(&self.specs[i])).collect()
+        let make = |&i: &usize| match self.multisets[i] {
+            true => accumulator::make_retractable(&self.specs[i], &self.input),
+            false => accumulator::make(&self.specs[i]),
+        };
+        self.folded.iter().map(make).collect()
+    }
+
+    /// Whether some aggregate keeps its arguments.
+    pub(super) fn keep_arguments(&self) -> bool {
+        self.multisets.contains(&true)
     }
 
     pub(super) fn specs(&self) -> &[AggregateSpec] {

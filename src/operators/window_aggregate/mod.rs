@@ -17,7 +17,8 @@
 //!
 //! Every window is a slice of its own where sharing would be wrong (aggregates that depend on the
 //! order of rows) or useless (modes that emit before the close, and so evaluate every window that a
-//! row changes anyway; rows that carry their window in columns).
+//! row changes anyway; rows that carry their window in columns; multisets of arguments, which are kept
+//! where rows of the input can be taken back from an aggregate that has no other way).
 //!
 //! # Lateness
 //! A row counts in a window when its own stream's watermark just before it is below the window's
@@ -104,6 +105,8 @@ pub struct WindowAggregateSpec {
     pub aggregates: Vec<AggregateSpec>,
     /// When results appear.
     pub emit: EmitSpec,
+    /// Whether rows of the input are never taken back.
+    pub input_append_only: bool,
     /// Columns of the input.
     pub input_schema: SchemaRef,
     /// Columns of the output: window_start, window_end, keys, aggregates.
@@ -211,9 +214,11 @@ impl WindowAggregate {
                 }
             }
         };
-        let aggregates = Aggregates::new(&spec.aggregates)?;
+        let aggregates =
+            Aggregates::new(&spec.aggregates, &spec.input_schema, spec.input_append_only)?;
         let shared = windows.is_some()
             && spec.emit.mode == EmitMode::OnClose
+            && !aggregates.keep_arguments()
             && !spec.aggregates.iter().any(is_order_sensitive);
         Ok(WindowAggregate {
             windows,

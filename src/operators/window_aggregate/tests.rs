@@ -74,6 +74,7 @@ fn spec(
         keys: vec![1],
         aggregates,
         emit: EmitSpec { mode, allowed_lateness: lateness },
+        input_append_only: true,
         input_schema: input_schema(),
         schema: Arc::new(Schema::new(fields)),
     })
