@@ -12,6 +12,7 @@ use crate::data::schema::with_hidden;
 use crate::engine::EngineSettings;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::reports::Reports;
+use crate::engine::select::SELECTS_MAX;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::engine::system;
@@ -75,7 +76,7 @@ impl Engine {
             sequencer,
             reports,
             stepped: Arc::new(Notify::new()),
-            select_runtime: Mutex::new(None),
+            select_places: Arc::new(tokio::sync::Semaphore::new(SELECTS_MAX)),
             stopping: Arc::new(AtomicBool::new(false)),
             timer: Mutex::new(None),
             _lock: lock,
@@ -291,9 +292,7 @@ impl Engine {
             stream.appender.shut_down();
         }
         self.scheduler.stop();
-        if let Some(runtime) = self.select_runtime.lock().take() {
-            runtime.shutdown_background();
-        }
+        self.select_places.close();
     }
 
     /// The planner's view of what exists, for the duration of `work`.

@@ -15,6 +15,9 @@ use datafusion::logical_expr::{
 use datafusion::prelude::SessionConfig;
 
 use crate::operators::row_clock;
+use crate::planner::amended::amended;
+use crate::planner::checked::CheckedArithmetic;
+use crate::planner::wide_sum::wide_sum;
 
 /// DataFusion's functions and planners, and ours; built once.
 pub fn state() -> &'static SessionState {
@@ -23,9 +26,28 @@ pub fn state() -> &'static SessionState {
         config.options_mut().sql_parser.map_string_types_to_utf8view = true;
         let mut builder = SessionStateBuilder::new().with_config(config).with_default_features();
         if let Some(functions) = builder.scalar_functions() {
+            for function in functions.iter_mut() {
+                if let Some(amended) = amended(function) {
+                    *function = amended;
+                }
+            }
             functions.push(Arc::new(ScalarUDF::from(RegexpExtractAll::new())));
         }
+        if let Some(functions) = builder.aggregate_functions() {
+            functions.retain(|function| function.name() != "sum");
+            functions.push(wide_sum());
+        }
         builder.build()
+    });
+    &STATE
+}
+
+/// The same for a plan that DataFusion executes: its integer arithmetic does not wrap.
+pub fn once_state() -> &'static SessionState {
+    static STATE: LazyLock<SessionState> = LazyLock::new(|| {
+        SessionStateBuilder::new_from_existing(state().clone())
+            .with_analyzer_rule(Arc::new(CheckedArithmetic))
+            .build()
     });
     &STATE
 }
