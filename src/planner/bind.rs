@@ -25,6 +25,7 @@ use crate::error::{Report, SqlState};
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::expansion;
 use crate::planner::functions;
+use crate::planner::grouping_sets;
 use crate::planner::hidden::exclude_hidden;
 use crate::planner::lateral;
 use crate::planner::relations::{RelationInfo, RelationLookup};
@@ -48,8 +49,8 @@ pub fn bind(
 ) -> Result<LogicalPlan, PlanError> {
     expansion::check(query)?;
     let mut query = query.clone();
-    exclude_hidden(&mut query, lookup);
     lateral::normalize(&mut query);
+    exclude_hidden(&mut query, lookup);
     let context = Context { lookup, purpose, relation_planners: vec![Arc::new(WindowPlanner)] };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
@@ -104,6 +105,7 @@ pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let options = functions::state().config_options();
     let plan =
         Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(from_datafusion)?;
+    let plan = grouping_sets::split(plan).map_err(from_datafusion)?;
     let rules = Optimizer::new()
         .rules
         .into_iter()
@@ -165,6 +167,18 @@ impl ContextProvider for Context<'_> {
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         functions::state().expr_planners()
+    }
+
+    fn get_table_function_source(
+        &self,
+        name: &str,
+        args: Vec<Expr>,
+    ) -> PlannerResult<Arc<dyn TableSource>> {
+        if self.purpose == Purpose::Continuous {
+            let hint = "Ask it with SELECT, or use a stream, a table or a continuous query.";
+            return Err(PlanError::unsupported(format!("table function {name}()"), hint).into());
+        }
+        functions::table_function(name, args)
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {

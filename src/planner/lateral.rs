@@ -30,6 +30,7 @@ impl VisitorMut for Normalizer {
     type Break = ();
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        as_unnest(factor);
         let TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = factor else {
             return ControlFlow::Continue(());
         };
@@ -63,6 +64,27 @@ impl VisitorMut for Normalizer {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `LATERAL UNNEST(…)` is read as any function.
+fn as_unnest(factor: &mut TableFactor) {
+    let TableFactor::Function { name, args, alias, with_ordinality, .. } = factor else { return };
+    let [part] = name.0.as_slice() else { return };
+    if !part.as_ident().is_some_and(|name| name.value.eq_ignore_ascii_case("unnest")) {
+        return;
+    }
+    let argument = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    let Some(array_exprs) = args.iter().map(argument).collect() else { return };
+    *factor = TableFactor::UNNEST {
+        alias: alias.take(),
+        array_exprs,
+        with_offset: false,
+        with_offset_alias: None,
+        with_ordinality: *with_ordinality,
+    };
 }
 
 fn call(name: &str, arguments: Vec<SqlExpr>) -> SqlExpr {

@@ -14,6 +14,7 @@ pub mod error;
 mod expansion;
 pub mod explain;
 pub mod functions;
+mod grouping_sets;
 mod hidden;
 mod lateral;
 mod lower_aggregate;
