@@ -166,7 +166,14 @@ impl Error {
     }
     /// An error built on the spot from its parts; for situations that only one place knows.
     pub fn new(code: SqlState, message: impl Into<String>) -> Error {
-        Error(Box::new(Situation { code, message: message.into(), detail: None, hint: None }))
+        let message = message.into();
+        Error(Box::new(Situation { code, message, detail: None, hint: None, position: None }))
+    }
+    /// The same error at a position in the statement's text, where it has none yet.
+    pub fn at(self, position: usize) -> Error {
+        let mut parts = self.into_situation();
+        parts.position.get_or_insert(position);
+        Error(Box::new(parts))
     }
     /// The same error with a detail, when it was built by [`Error::new`]; else wraps it.
     pub fn with_detail(self, detail: impl Into<String>) -> Error {
@@ -186,6 +193,7 @@ impl Error {
             message: self.message(),
             detail: self.detail(),
             hint: self.hint(),
+            position: self.position(),
         }
     }
 }
@@ -224,6 +232,7 @@ struct Situation {
     message: String,
     detail: Option<String>,
     hint: Option<String>,
+    position: Option<usize>,
 }
 
 impl Report for Situation {
@@ -235,6 +244,9 @@ impl Report for Situation {
     }
     fn hint(&self) -> Option<String> {
         self.hint.clone()
+    }
+    fn position(&self) -> Option<usize> {
+        self.position
     }
 }
 

@@ -10,6 +10,7 @@ use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
 use crate::engine::{Execution, StatementResult};
 use crate::error::{Error, Result, SqlState};
+use crate::sql::locate::locate;
 use crate::sql::parse::parse_prefix;
 use crate::sql::statement::{ObjectKind, Statement};
 use crate::views::subscription::{SubscribeRequest, Subscription};
@@ -20,6 +21,16 @@ impl Engine {
         let mut execution = Execution::default();
         let (statements, syntax_error) = parse_prefix(sql);
         for parsed in statements {
+            let located = |error: Error| match &sql[parsed.text.clone()] {
+                text if error.position().is_none() => {
+                    let before = sql[..parsed.text.start].chars().count();
+                    match locate(text, error.code(), &error.message()) {
+                        Some(position) => error.at(before + position),
+                        None => error,
+                    }
+                }
+                _ => error,
+            };
             if let Statement::Subscribe { query, from, snapshot } = &parsed.statement {
                 let request = SubscribeRequest {
                     from: *from,
@@ -28,14 +39,14 @@ impl Engine {
                 };
                 match self.subscribe(query, request) {
                     Ok(subscription) => execution.subscription = Some(subscription),
-                    Err(error) => execution.error = Some(error),
+                    Err(error) => execution.error = Some(located(error)),
                 }
                 return execution;
             }
             match self.run(parsed.statement).await {
                 Ok(result) => execution.results.push(result),
                 Err(error) => {
-                    execution.error = Some(error);
+                    execution.error = Some(located(error));
                     return execution;
                 }
             }

@@ -12,6 +12,7 @@ use crate::data::schema::with_hidden;
 use crate::engine::EngineSettings;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::reports::Reports;
+use crate::engine::select::SELECTS_MAX;
 use crate::engine::snapshots::SnapshotWriter;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
@@ -80,7 +81,7 @@ impl Engine {
             reports,
             snapshot_writer: Arc::new(SnapshotWriter::start()),
             stepped: Arc::new(Notify::new()),
-            select_runtime: Mutex::new(None),
+            select_places: Arc::new(tokio::sync::Semaphore::new(SELECTS_MAX)),
             stopping: Arc::new(AtomicBool::new(false)),
             timer: Mutex::new(None),
             _lock: lock,
@@ -297,9 +298,7 @@ impl Engine {
         }
         self.scheduler.stop();
         self.take_last_snapshots();
-        if let Some(runtime) = self.select_runtime.lock().take() {
-            runtime.shutdown_background();
-        }
+        self.select_places.close();
     }
 
     /// Lets every query write its state, as long as there is time, so that the next start is quick.

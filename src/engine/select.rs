@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adhoc::{Limits, Materialize};
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, Result as DataFusionResult, exec_datafusion_err};
@@ -25,13 +25,28 @@ use crate::engine::state::Engine;
 use crate::engine::system;
 use crate::error::{Error, Result, SqlState};
 use crate::pipeline::source::full_rows;
-use crate::planner::bind::{self, Purpose};
+use crate::planner::bind;
 use crate::planner::error::tidy_message;
 use crate::planner::functions;
 use crate::planner::relations::{RelationInfo, RelationKind};
+use crate::planner::repeated_names::AnswerNames;
 use crate::planner::window_node::{WindowKind, WindowNode, window_time_type};
 use crate::views::table_provider::{log_provider, rows_provider};
 use crate::windows::batch::{BatchWindow, RowTimes, assign_batch};
+
+/// One-off answers that are computed at once; others wait.
+pub(super) const SELECTS_MAX: usize = 64;
+/// Plans are walked recursively; only what is used takes memory.
+const SELECT_STACK_BYTES: usize = 16 << 20;
+
+/// Stops an answer for which nobody waits any more.
+struct StopOnDrop(adhoc::Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.throw();
+    }
+}
 
 impl Engine {
     /// Answers a query once.
@@ -39,65 +54,78 @@ impl Engine {
     /// # Errors
     /// The planner's, 57014 when it takes too long, 53200 and 53400 when a limit is reached.
     pub async fn select(&self, query: &Query) -> Result<StatementResult> {
-        let plan = self.bind_once(query)?;
+        let (plan, names) = self.bind_once(query)?;
         let answer = self.answer(plan).await?;
-        let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
-        Ok(StatementResult {
-            tag: format!("SELECT {rows}"),
-            schema: answer.schema,
-            batches: answer.batches,
-        })
+        let schema = names.rename(&answer.schema);
+        let batches = answer.batches.into_iter().map(|batch| {
+            RecordBatch::try_new_with_options(
+                Arc::clone(&schema),
+                batch.columns().to_vec(),
+                &RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
+            )
+            .expect("the schema has the same columns under other names")
+        });
+        let batches: Vec<RecordBatch> = batches.collect();
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        Ok(StatementResult { tag: format!("SELECT {rows}"), schema, batches })
     }
 
-    fn bind_once(&self, query: &Query) -> Result<LogicalPlan> {
+    fn bind_once(&self, query: &Query) -> Result<(LogicalPlan, AnswerNames)> {
         let registry = self.registry.read();
         let scanning =
             Scanning { engine: self, registry: &registry, failure: parking_lot::Mutex::new(None) };
-        let plan = bind::on_large_stack(|| bind::bind(query, &scanning, Purpose::Once));
+        let bound = bind::on_large_stack(|| bind::bind_once(query, &scanning));
         match scanning.failure.into_inner() {
             Some(error) => Err(error),
-            None => Ok(plan?),
+            None => Ok(bound?),
         }
     }
 
     async fn answer(&self, plan: LogicalPlan) -> Result<adhoc::Answer> {
+        let time = Duration::from_micros(self.settings.select_time.unsigned_abs());
+        let timed = tokio::time::timeout(time, self.answer_apart(plan));
+        timed.await.unwrap_or_else(|_| {
+            Err(Error::new(SqlState::CANCELLED, "statement took too long and was cancelled")
+                .with_hint("Ask for fewer rows, or register a continuous query."))
+        })
+    }
+
+    /// Computes an answer on a thread of its own: one that hogs it hurts no one else. Dropping the
+    /// future stops the answer.
+    async fn answer_apart(&self, plan: LogicalPlan) -> Result<adhoc::Answer> {
+        let places = Arc::clone(&self.select_places);
+        let shut = |_| Error::new(SqlState::SHUTTING_DOWN, "server is shutting down");
+        let place = places.acquire_owned().await.map_err(shut)?;
         let limits = Limits {
             memory_bytes: self.settings.select_memory,
             rows: self.settings.select_rows,
             answer_bytes: self.settings.select_memory.saturating_mul(4),
         };
-        let work = adhoc::answer(functions::state(), plan, limits, Arc::new(Windows));
-        let handle = self.select_handle();
-        let task = handle.spawn(work);
-        let abort = task.abort_handle();
-        let time = Duration::from_micros(self.settings.select_time.unsigned_abs());
-        match tokio::time::timeout(time, task).await {
-            Ok(Ok(answer)) => answer.map_err(execution_error),
-            Ok(Err(join)) if join.is_panic() => {
-                Err(Error::new(SqlState::INTERNAL, "statement broke while it was executed"))
-            }
-            Ok(Err(_)) => Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")),
-            Err(_) => {
-                abort.abort();
-                Err(Error::new(SqlState::CANCELLED, "statement took too long and was cancelled")
-                    .with_hint("Ask for fewer rows, or register a continuous query."))
-            }
+        let stop = adhoc::Stop::default();
+        let _stopped = StopOnDrop(stop.clone());
+        let work = adhoc::answer(functions::once_state(), plan, limits, Arc::new(Windows), stop);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("select".into())
+            .stack_size(SELECT_STACK_BYTES)
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let answer = runtime
+                    .map_err(|error| DataFusionError::External(Box::new(error)))
+                    .and_then(|runtime| runtime.block_on(work));
+                drop(place);
+                // Nobody waits any more for an answer that was cancelled.
+                drop(sender.send(answer));
+            });
+        if let Err(error) = thread {
+            let message = "the system has no thread for the statement";
+            return Err(Error::new(SqlState::OUT_OF_MEMORY, message).with_detail(error.to_string()));
         }
-    }
-
-    /// A runtime of its own, made when the first SELECT comes: an answer that hogs it hurts no one else.
-    fn select_handle(&self) -> tokio::runtime::Handle {
-        let mut runtime = self.select_runtime.lock();
-        let runtime = runtime.get_or_insert_with(|| {
-            tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .thread_name("select")
-                .thread_stack_size(16 << 20)
-                .enable_all()
-                .build()
-                .expect("the system gives us threads")
-        });
-        runtime.handle().clone()
+        match receiver.await {
+            Ok(answer) => answer.map_err(execution_error),
+            // The thread panicked; its own message is in the log.
+            Err(_) => Err(Error::new(SqlState::INTERNAL, "statement broke while it was executed")),
+        }
     }
 
     /// What scans a relation as it stands now.

@@ -33,21 +33,12 @@ pub struct Engine {
     pub(super) snapshot_writer: Arc<SnapshotWriter>,
     /// Rings when a query has taken a step.
     pub(super) stepped: Arc<Notify>,
-    /// Runs one-off SELECTs, apart from everything else.
-    pub(super) select_runtime: Mutex<Option<tokio::runtime::Runtime>>,
+    /// Places for one-off answers that are computed at once.
+    pub(super) select_places: Arc<tokio::sync::Semaphore>,
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) timer: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Keeps a second server off the data directory.
     pub(super) _lock: std::fs::File,
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // A runtime must not be dropped where it would wait, which a task may not.
-        if let Some(runtime) = self.select_runtime.lock().take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 impl std::fmt::Debug for Engine {

@@ -106,6 +106,7 @@ pub fn row_error(error: &DataFusionError) -> (SqlState, String) {
     match error.find_root() {
         DataFusionError::ArrowError(error, _) => arrow_row_error(error),
         DataFusionError::Execution(text) => text_error(text),
+        DataFusionError::ResourcesExhausted(text) => (SqlState::PROGRAM_LIMIT, lower_first(text)),
         other => text_error(&other.strip_backtrace()),
     }
 }

@@ -21,11 +21,15 @@ use datafusion::sql::sqlparser::ast::{
     DataType as SqlType, Expr as SqlExpr, Query, Statement as SqlStatement, TimezoneInfo,
 };
 
+use crate::error::{Report, SqlState};
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::expansion;
 use crate::planner::functions;
+use crate::planner::grouping_sets;
 use crate::planner::hidden::exclude_hidden;
+use crate::planner::lateral;
 use crate::planner::relations::{RelationInfo, RelationLookup};
+use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
 use crate::planner::window_call::WindowPlanner;
 
 /// What the plan is for.
@@ -45,11 +49,32 @@ pub fn bind(
 ) -> Result<LogicalPlan, PlanError> {
     expansion::check(query)?;
     let mut query = query.clone();
+    lateral::normalize(&mut query);
     exclude_hidden(&mut query, lookup);
     let context = Context { lookup, purpose, relation_planners: vec![Arc::new(WindowPlanner)] };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
-    planner.sql_statement_to_plan(SqlStatement::Query(Box::new(query))).map_err(from_datafusion)
+    planner
+        .sql_statement_to_plan(SqlStatement::Query(Box::new(query)))
+        .and_then(lateral::inline)
+        .map_err(from_datafusion)
+}
+
+/// Binds a one-off SELECT, whose columns may share names.
+pub fn bind_once(
+    query: &Query,
+    lookup: &dyn RelationLookup,
+) -> Result<(LogicalPlan, AnswerNames), PlanError> {
+    let repeats = |error: &PlanError| error.code() == SqlState::DUPLICATE_COLUMN;
+    let mut bound = bind(query, lookup, Purpose::Once).map(|plan| (plan, AnswerNames::default()));
+    for rename in [Rename::Repeated, Rename::All] {
+        if bound.as_ref().is_err_and(repeats) {
+            let (query, names) = tell_apart(query, rename);
+            let plan = bind(&query, lookup, Purpose::Once);
+            bound = plan.and_then(|plan| Ok((plan.clone(), names.read(&plan)?)));
+        }
+    }
+    bound
 }
 
 /// Binds a single expression against the given columns.
@@ -80,6 +105,7 @@ pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let options = functions::state().config_options();
     let plan =
         Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(from_datafusion)?;
+    let plan = grouping_sets::split(plan).map_err(from_datafusion)?;
     let rules = Optimizer::new()
         .rules
         .into_iter()
@@ -141,6 +167,18 @@ impl ContextProvider for Context<'_> {
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         functions::state().expr_planners()
+    }
+
+    fn get_table_function_source(
+        &self,
+        name: &str,
+        args: Vec<Expr>,
+    ) -> PlannerResult<Arc<dyn TableSource>> {
+        if self.purpose == Purpose::Continuous {
+            let hint = "Ask it with SELECT, or use a stream, a table or a continuous query.";
+            return Err(PlanError::unsupported(format!("table function {name}()"), hint).into());
+        }
+        functions::table_function(name, args)
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {

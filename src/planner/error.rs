@@ -153,11 +153,40 @@ pub fn from_datafusion(error: DataFusionError) -> PlanError {
         }
         DataFusionError::SchemaError(schema_error, _) => schema(*schema_error),
         DataFusionError::NotImplemented(text) => refused(SqlState::NOT_SUPPORTED, &text),
+        DataFusionError::ResourcesExhausted(text) => refused(SqlState::PROGRAM_LIMIT, &text),
         other => {
             let text = other.strip_backtrace();
-            refused(code_of(&text), &text)
+            known(&text).unwrap_or_else(|| refused(code_of(&text), &text))
         }
     }
+}
+
+/// Situations whose message can be put into our own words.
+fn known(text: &str) -> Option<PlanError> {
+    let between = |before: &str, after: &str| {
+        let rest = &text[text.find(before)? + before.len()..];
+        Some(&rest[..rest.find(after)?])
+    };
+    if text.contains("require unique expression names") {
+        let expression = between("expression \"", "\" at position")?;
+        let name = expression.rsplit_once(" AS ").map_or(expression, |(_, name)| name);
+        let is_column = name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+        let name = if is_column { name.rsplit('.').next().unwrap_or(name) } else { name };
+        return Some(PlanError::Refused {
+            code: SqlState::DUPLICATE_COLUMN,
+            message: format!("column \"{name}\" specified more than once"),
+            hint: Some("Give the columns different names with AS.".into()),
+        });
+    }
+    if let Some(name) = between("Invalid function '", "'") {
+        let similar = between("Did you mean '", "'");
+        return Some(PlanError::Refused {
+            code: SqlState::UNDEFINED_FUNCTION,
+            message: format!("function \"{name}\" does not exist"),
+            hint: similar.map(|similar| format!("Perhaps you meant \"{similar}\".")),
+        });
+    }
+    None
 }
 
 fn schema(error: SchemaError) -> PlanError {

@@ -5,16 +5,27 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, AsArray, ListBuilder, StringViewBuilder};
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
+use datafusion::catalog::TableFunctionArgs;
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
-    Volatility,
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TableSource,
+    TypeSignature, Volatility,
 };
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::prelude::SessionConfig;
 
+use crate::error::SqlState;
 use crate::operators::row_clock;
+use crate::planner::amended::amended;
+use crate::planner::checked::CheckedArithmetic;
+use crate::planner::error::PlanError;
+use crate::planner::wide_sum::wide_sum;
 
 /// DataFusion's functions and planners, and ours; built once.
 pub fn state() -> &'static SessionState {
@@ -23,11 +34,61 @@ pub fn state() -> &'static SessionState {
         config.options_mut().sql_parser.map_string_types_to_utf8view = true;
         let mut builder = SessionStateBuilder::new().with_config(config).with_default_features();
         if let Some(functions) = builder.scalar_functions() {
+            for function in functions.iter_mut() {
+                if let Some(amended) = amended(function) {
+                    *function = amended;
+                }
+            }
             functions.push(Arc::new(ScalarUDF::from(RegexpExtractAll::new())));
+        }
+        if let Some(functions) = builder.aggregate_functions() {
+            functions.retain(|function| function.name() != "sum");
+            functions.push(wide_sum());
+        }
+        if let Some(planners) = builder.expr_planners() {
+            planners.insert(0, Arc::new(Extract));
         }
         builder.build()
     });
     &STATE
+}
+
+/// The same for a plan that DataFusion executes: its integer arithmetic does not wrap.
+pub fn once_state() -> &'static SessionState {
+    static STATE: LazyLock<SessionState> = LazyLock::new(|| {
+        SessionStateBuilder::new_from_existing(state().clone())
+            .with_analyzer_rule(Arc::new(CheckedArithmetic))
+            .build()
+    });
+    &STATE
+}
+
+/// What a table function such as `generate_series(1, 10)` gives, for constant arguments.
+pub(super) fn table_function(name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
+    let function = state().table_functions().get(name).ok_or_else(|| {
+        let message = format!("function \"{name}\" does not exist");
+        let code = SqlState::UNDEFINED_FUNCTION;
+        DataFusionError::from(PlanError::Refused { code, message, hint: None })
+    })?;
+    let simplifier = ExprSimplifier::new(SimplifyContext::default());
+    let schema = DFSchema::empty();
+    let folded = |arg| simplifier.simplify(simplifier.coerce(arg, &schema)?);
+    let args = args.into_iter().map(folded).collect::<Result<Vec<_>>>()?;
+    let args = TableFunctionArgs::new(&args, state());
+    Ok(provider_as_source(function.create_table_provider_with_args(args)?))
+}
+
+/// EXTRACT is `date_part` as we mean it.
+#[derive(Debug)]
+struct Extract;
+
+impl ExprPlanner for Extract {
+    fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(match state().scalar_functions().get("date_part") {
+            Some(function) => PlannerResult::Planned(function.call(args)),
+            None => PlannerResult::Original(args),
+        })
+    }
 }
 
 /// `now()` and its kin as a continuous query means them; `None` for any other name.

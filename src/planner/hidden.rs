@@ -154,6 +154,7 @@ fn name_of(factor: &TableFactor) -> Option<ObjectName> {
     match factor {
         TableFactor::Table { alias: Some(alias), .. }
         | TableFactor::TableFunction { alias: Some(alias), .. }
+        | TableFactor::UNNEST { alias: Some(alias), .. }
         | TableFactor::Derived { alias: Some(alias), .. } => {
             Some(ObjectName::from(vec![alias.name.clone()]))
         }

@@ -1,10 +1,13 @@
 //! Turns a query into a plan of operators, and explains it.
 //!
 //! In reading order: [`relations`] (what is known of a relation), [`bind`] (SQL to a logical plan,
-//! with [`hidden`], [`window_call`] and [`window_node`]), `translate` and `windowed` (logical plan to
+//! with [`hidden`], [`lateral`], [`repeated_names`], [`functions`], [`window_call`] and [`window_node`]), `translate` and `windowed` (logical plan to
 //! [`physical`] plan: watermarks, append-only, keys, bounded state), [`emit_clause`], [`explain`].
 
+mod amended;
 pub mod bind;
+mod bounded;
+pub mod checked;
 pub mod constants;
 pub mod emit_clause;
 pub mod error;
@@ -12,11 +15,15 @@ mod expansion;
 pub mod explain;
 pub mod functions;
 mod grouping;
+mod grouping_sets;
 mod hidden;
+mod lateral;
 mod lower_aggregate;
 pub mod physical;
 pub mod relations;
+pub mod repeated_names;
 mod translate;
+mod wide_sum;
 pub mod window_call;
 mod window_facts;
 pub mod window_node;

@@ -100,6 +100,12 @@ pub(crate) fn bytes_response(status: StatusCode, kind: &'static str, bytes: Vec<
     response
 }
 
+/// The error of a handler that panicked.
+pub(crate) fn broken_invariant() -> Error {
+    Error::new(SqlState::INTERNAL, "the request ran into a broken invariant")
+        .with_hint("The server's log has the place; please report it.")
+}
+
 /// `{"code","message","detail","hint","position"}`; what an error does not have is null.
 pub(crate) fn error_json(error: &Error) -> Value {
     json!({

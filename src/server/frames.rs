@@ -9,8 +9,9 @@ use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::error_response::error_json;
+use super::error_response::{broken_invariant, error_json};
 use super::listen::App;
 use super::service::Feed;
 use super::shutdown::shutting_down;
@@ -69,6 +70,8 @@ pub(crate) struct Frames {
     /// What the last frame said.
     watermark: Value,
     offset: u64,
+    /// When the next progress frame is due, whatever else comes.
+    progress_due: Instant,
 }
 
 impl Drop for Frames {
@@ -103,6 +106,7 @@ impl Frames {
             greeted: false,
             ended: false,
             watermark: Value::Null,
+            progress_due: Instant::now() + PROGRESS_EVERY,
         }
     }
 
@@ -120,9 +124,12 @@ impl Frames {
         if !std::mem::replace(&mut self.greeted, true) {
             return Some(self.hello_frame());
         }
+        if Instant::now() >= self.progress_due {
+            return Some(self.progress());
+        }
         let shutdown = self.app.shutdown.clone();
         let frame = tokio::select! {
-            frame = tokio::time::timeout(PROGRESS_EVERY, self.changes.recv()) => frame,
+            frame = tokio::time::timeout_at(self.progress_due, self.changes.recv()) => frame,
             () = shutdown.begun() => {
                 self.ended = true;
                 return Some(error_frame(&shutting_down()));
@@ -132,7 +139,8 @@ impl Frames {
             Ok(Some(frame)) => Some(self.frame(frame)),
             Ok(None) => {
                 self.ended = true;
-                None
+                let broke = (&mut self.pump).await.is_err_and(|error| error.is_panic());
+                broke.then(|| error_frame(&broken_invariant()))
             }
             Err(_) => Some(self.progress()),
         }
@@ -157,7 +165,8 @@ impl Frames {
         Frame { kind: "hello", next_offset, content: Content::Json(text) }
     }
 
-    fn progress(&self) -> Frame {
+    fn progress(&mut self) -> Frame {
+        self.progress_due = Instant::now() + PROGRESS_EVERY;
         let (watermark, offset) = (&self.watermark, self.offset);
         let text = format!(r#"{{"type":"progress","watermark":{watermark},"offset":{offset}}}"#);
         Frame { kind: "progress", next_offset: Some(offset), content: Content::Json(text) }

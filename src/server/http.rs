@@ -14,11 +14,12 @@ use axum::routing::{get, post};
 use futures::FutureExt;
 use serde_json::json;
 
-use super::error_response::{ErrorResponse, HttpResult, bytes_response, json_response};
+use super::error_response::{
+    ErrorResponse, HttpResult, broken_invariant, bytes_response, json_response,
+};
 use super::listen::App;
 use super::shutdown::shutting_down;
 use super::{catalog, ingest, metrics, sql, subscribe};
-use crate::error::{Error, SqlState};
 
 /// The hand-written description of the calls below.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -51,11 +52,7 @@ async fn every_call(State(app): State<Arc<App>>, request: Request, next: Next) -
         Err(refused) => refused.into_response(),
         Ok(()) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
             Ok(response) => response,
-            Err(_) => ErrorResponse::from(
-                Error::new(SqlState::INTERNAL, "the request ran into a broken invariant")
-                    .with_hint("The server's log has the place; please report it."),
-            )
-            .into_response(),
+            Err(_) => ErrorResponse::from(broken_invariant()).into_response(),
         },
     };
     let class = usize::from(response.status().as_u16() / 100);

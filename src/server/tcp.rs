@@ -8,6 +8,7 @@
 //! the disk's latency. Acks are a state, not a queue: a client that does not read them finds the
 //! latest one later, and costs no memory meanwhile.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::body::off_the_runtime;
-use super::error_response::error_json;
+use super::error_response::{broken_invariant, error_json};
 use super::ingest::parse_ack;
 use super::listen::{App, Open};
 use super::service::Intake;
@@ -72,7 +73,8 @@ pub(crate) async fn serve(socket: TcpStream, app: &App, has_place: bool) {
     }
     let (sender, receiver) = watch::channel(Progress::default());
     let acks = tokio::spawn(write_acks(writer, receiver));
-    let outcome = ingest(&mut reader, app, &sender).await;
+    let ingested = AssertUnwindSafe(ingest(&mut reader, app, &sender)).catch_unwind().await;
+    let outcome = ingested.unwrap_or_else(|_| Err(broken_invariant()));
     farewell(sender, acks, outcome).await;
     // Closing with bytes unread would reset the connection, and the last line might be lost.
     let mut unread = vec![0; 64 << 10];

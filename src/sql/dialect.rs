@@ -89,6 +89,34 @@ fn is_plain_name(keyword: Keyword, next: &Token) -> bool {
     is_special_function(keyword) && !matches!(next, Token::LParen | Token::LBracket | Token::Lt)
 }
 
+/// Words that PostgreSQL reserves and that begin what comes behind an expression: `SELECT 1 + FROM x`
+/// lacks an operand, it does not add a column of that name.
+fn ends_an_operand(keyword: Keyword) -> bool {
+    matches!(
+        keyword,
+        Keyword::FROM
+            | Keyword::WHERE
+            | Keyword::GROUP
+            | Keyword::HAVING
+            | Keyword::ORDER
+            | Keyword::LIMIT
+            | Keyword::UNION
+            | Keyword::EXCEPT
+            | Keyword::INTERSECT
+            | Keyword::AS
+            | Keyword::ON
+            | Keyword::USING
+            | Keyword::WHEN
+            | Keyword::THEN
+            | Keyword::ELSE
+            | Keyword::INTO
+            | Keyword::AND
+            | Keyword::OR
+            | Keyword::IN
+            | Keyword::FETCH
+    )
+}
+
 impl Dialect for WeirDialect {
     fn dialect(&self) -> TypeId {
         // Keeps sqlparser's own branches for PostgreSQL, such as `^` for powers.
@@ -104,6 +132,9 @@ impl Dialect for WeirDialect {
             }
         }
         match &parser.peek_token_ref().token {
+            Token::Word(Word { quote_style: None, keyword, .. }) if ends_an_operand(*keyword) => {
+                Some(parser.expected_ref("an expression", parser.peek_token_ref()))
+            }
             Token::Word(Word { quote_style: None, keyword, .. })
                 if is_plain_name(*keyword, &parser.peek_nth_token_ref(1).token) =>
             {

@@ -4,6 +4,7 @@ mod canonical;
 mod dialect;
 pub mod error;
 pub mod limits;
+pub mod locate;
 pub mod parse;
 pub mod print;
 pub mod split;

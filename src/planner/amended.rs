@@ -1,0 +1,129 @@
+//! Amends functions of DataFusion: bounds what they make, and keeps fractions of seconds.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, Float64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef, Int64Type, TimeUnit};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::preimage::PreimageResult;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature,
+};
+
+use crate::planner::bounded::{Grows, growth_of};
+
+/// The function as we mean it; `None` where DataFusion's is right as it is.
+pub(super) fn amended(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
+    let amendment = match growth_of(function.name()) {
+        Some(growth) => Amendment::Bounded(growth),
+        None if function.name() == "date_part" => Amendment::ExactEpoch,
+        None => return None,
+    };
+    Some(Arc::new(ScalarUDF::from(Amended { theirs: Arc::clone(function), amendment })))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Amendment {
+    /// Refuses what would be too large.
+    Bounded(Grows),
+    /// `date_part('epoch', t1 - t2)` has fractions, as PostgreSQL's; DataFusion's drops them.
+    ExactEpoch,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Amended {
+    theirs: Arc<ScalarUDF>,
+    amendment: Amendment,
+}
+
+/// Seconds of the difference of two times; `None` for any other call of `date_part`.
+fn exact_epoch(args: &ScalarFunctionArgs) -> Result<Option<ColumnarValue>> {
+    let [ColumnarValue::Scalar(part), times] = args.args.as_slice() else { return Ok(None) };
+    let is_epoch = part
+        .try_as_str()
+        .flatten()
+        .is_some_and(|part| part.trim_matches('\'').eq_ignore_ascii_case("epoch"));
+    let data_type = times.data_type();
+    if !is_epoch || !matches!(data_type, DataType::Duration(_)) {
+        return Ok(None);
+    }
+    let array = match times {
+        ColumnarValue::Array(array) => Arc::clone(array),
+        ColumnarValue::Scalar(value) => value.to_array()?,
+    };
+    let per_second = match data_type {
+        DataType::Duration(TimeUnit::Second) => 1.0,
+        DataType::Duration(TimeUnit::Millisecond) => 1e3,
+        DataType::Duration(TimeUnit::Microsecond) => 1e6,
+        _ => 1e9,
+    };
+    let units = cast(&array, &DataType::Int64)?;
+    let units = units.as_primitive::<Int64Type>();
+    let seconds: Float64Array =
+        units.iter().map(|units| units.map(|units| units as f64 / per_second)).collect();
+    Ok(Some(match times {
+        ColumnarValue::Array(_) => ColumnarValue::Array(Arc::new(seconds)),
+        ColumnarValue::Scalar(_) => {
+            let value = seconds.is_valid(0).then(|| seconds.value(0));
+            ColumnarValue::Scalar(ScalarValue::Float64(value))
+        }
+    }))
+}
+
+impl ScalarUDFImpl for Amended {
+    fn name(&self) -> &str {
+        self.theirs.name()
+    }
+    fn aliases(&self) -> &[String] {
+        self.theirs.aliases()
+    }
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        self.theirs.schema_name(args)
+    }
+    fn signature(&self) -> &Signature {
+        self.theirs.signature()
+    }
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.theirs.return_type(arguments)
+    }
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        self.theirs.return_field_from_args(args)
+    }
+    fn is_strict(&self) -> bool {
+        self.theirs.is_strict()
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match &self.amendment {
+            Amendment::Bounded(growth) => growth.check(self.name(), &args)?,
+            Amendment::ExactEpoch => {
+                if let Some(seconds) = exact_epoch(&args)? {
+                    return Ok(seconds);
+                }
+            }
+        }
+        self.theirs.invoke_with_args(args)
+    }
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        self.theirs.simplify(args, info)
+    }
+    fn preimage(
+        &self,
+        args: &[Expr],
+        literal: &Expr,
+        info: &SimplifyContext,
+    ) -> Result<PreimageResult> {
+        self.theirs.inner().preimage(args, literal, info)
+    }
+    fn short_circuits(&self) -> bool {
+        self.theirs.short_circuits()
+    }
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        self.theirs.coerce_types(arguments)
+    }
+    fn documentation(&self) -> Option<&Documentation> {
+        self.theirs.documentation()
+    }
+}

@@ -1,0 +1,236 @@
+//! Turns `FROM s, UNNEST(s.tags) AS t(tag)` into an UNNEST of the relation beside it.
+//!
+//! DataFusion plans it as a join with a subquery that refers to its neighbour, and stops there. Such a
+//! subquery made of UNNEST, projections and filters alone needs no join: each of its steps can be done
+//! to the neighbour's rows, whose columns go along.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, JoinType, NullHandling, Result, TableReference};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Unnest};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, TableAlias,
+    TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
+};
+
+/// Writes UNNEST in FROM in the forms that DataFusion plans: WITH ORDINALITY is a second list beside
+/// the first, and the name of the alias is the name of its only column.
+pub(super) fn normalize(query: &mut Query) {
+    let walked = VisitMut::visit(query, &mut Normalizer);
+    debug_assert!(walked.is_continue(), "the normalizer never breaks off");
+}
+
+struct Normalizer;
+
+impl VisitorMut for Normalizer {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        as_unnest(factor);
+        let TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = factor else {
+            return ControlFlow::Continue(());
+        };
+        if array_exprs.len() != 1 {
+            return ControlFlow::Continue(());
+        }
+        let alias = alias.get_or_insert_with(|| TableAlias {
+            explicit: true,
+            name: Ident::new("unnest"),
+            columns: vec![],
+            at: None,
+        });
+        let column = |name: Ident| TableAliasColumnDef { name, data_type: None };
+        if alias.columns.is_empty() {
+            alias.columns.push(column(alias.name.clone()));
+        }
+        if std::mem::take(with_ordinality) {
+            let length = call("array_length", vec![array_exprs[0].clone()]);
+            let length = SqlExpr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(length),
+                data_type: DataType::BigInt(None),
+                array: false,
+                format: None,
+            };
+            let one = SqlExpr::value(Value::Number("1".into(), false));
+            array_exprs.push(call("generate_series", vec![one, length]));
+            if alias.columns.len() == 1 {
+                alias.columns.push(column(Ident::new("ordinality")));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `LATERAL UNNEST(…)` is read as any function.
+fn as_unnest(factor: &mut TableFactor) {
+    let TableFactor::Function { name, args, alias, with_ordinality, .. } = factor else { return };
+    let [part] = name.0.as_slice() else { return };
+    if !part.as_ident().is_some_and(|name| name.value.eq_ignore_ascii_case("unnest")) {
+        return;
+    }
+    let argument = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    let Some(array_exprs) = args.iter().map(argument).collect() else { return };
+    *factor = TableFactor::UNNEST {
+        alias: alias.take(),
+        array_exprs,
+        with_offset: false,
+        with_offset_alias: None,
+        with_ordinality: *with_ordinality,
+    };
+}
+
+fn call(name: &str, arguments: Vec<SqlExpr>) -> SqlExpr {
+    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    SqlExpr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: arguments.into_iter().map(argument).collect(),
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+/// Rewrites every join with such a subquery; others stay as they are.
+pub(super) fn inline(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Join(join) => match unnested(&join)? {
+            Some(plan) => Ok(Transformed::yes(plan)),
+            None => Ok(Transformed::no(LogicalPlan::Join(join))),
+        },
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(plan.data)
+}
+
+fn unnested(join: &Join) -> Result<Option<LogicalPlan>> {
+    let Some(subquery) = subquery_of(&join.right) else { return Ok(None) };
+    // An outer join keeps a neighbour without items, which UNNEST does where nothing filters.
+    let keeps = match join.join_type {
+        JoinType::Inner => false,
+        JoinType::Left if is_true(join) => true,
+        _ => return Ok(None),
+    };
+    let lift = Lift { neighbour: Arc::clone(&join.left), keeps };
+    let Some(mut lifted) = lift.lift(subquery)? else { return Ok(None) };
+    if let LogicalPlan::SubqueryAlias(alias) = &*join.right {
+        lifted = lift.qualify(lifted, subquery, &alias.alias)?;
+    }
+    let equal = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
+    let conditions = equal.chain(join.filter.clone());
+    if let Some(condition) = conditions.reduce(|a, b| a.and(b))
+        && !is_true(join)
+    {
+        lifted = LogicalPlanBuilder::from(lifted).filter(condition)?.build()?;
+    }
+    Ok(Some(lifted))
+}
+
+fn is_true(join: &Join) -> bool {
+    join.on.is_empty()
+        && join.filter.as_ref().is_none_or(|filter| *filter == datafusion::logical_expr::lit(true))
+}
+
+/// The subquery of a lateral relation, below its alias.
+fn subquery_of(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+    match plan {
+        LogicalPlan::Subquery(subquery) => Some(&subquery.subquery),
+        LogicalPlan::SubqueryAlias(alias) => match &*alias.input {
+            LogicalPlan::Subquery(subquery) => Some(&subquery.subquery),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+struct Lift {
+    neighbour: Arc<LogicalPlan>,
+    keeps: bool,
+}
+
+impl Lift {
+    /// The same step done to the neighbour's rows: its columns, then the node's. `None` where a node
+    /// is no such step.
+    fn lift(&self, node: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+        match node {
+            LogicalPlan::EmptyRelation(empty) if empty.produce_one_row => {
+                Ok(Some(LogicalPlan::clone(&self.neighbour)))
+            }
+            LogicalPlan::Projection(projection) => {
+                let Some(input) = self.lift(&projection.input)? else { return Ok(None) };
+                let mut exprs = self.columns();
+                let names = NamePreserver::new_for_projection();
+                for expr in &projection.expr {
+                    let name = names.save(expr);
+                    exprs.push(name.restore(resolved(expr.clone())?));
+                }
+                Ok(Some(LogicalPlanBuilder::from(input).project(exprs)?.build()?))
+            }
+            LogicalPlan::Filter(filter) if !self.keeps => {
+                let Some(input) = self.lift(&filter.input)? else { return Ok(None) };
+                let predicate = resolved(filter.predicate.clone())?;
+                Ok(Some(LogicalPlanBuilder::from(input).filter(predicate)?.build()?))
+            }
+            LogicalPlan::Unnest(unnest) => {
+                let Some(input) = self.lift(&unnest.input)? else { return Ok(None) };
+                let mut options = unnest.options.clone();
+                options.null_handling = match self.keeps {
+                    true => NullHandling::PreserveAndExpandEmpty,
+                    false => NullHandling::Drop,
+                };
+                let columns = unnest.exec_columns.clone();
+                Ok(Some(LogicalPlan::Unnest(Unnest::try_new(Arc::new(input), columns, options)?)))
+            }
+            LogicalPlan::SubqueryAlias(alias) => {
+                let Some(input) = self.lift(&alias.input)? else { return Ok(None) };
+                Ok(Some(self.qualify(input, &alias.input, &alias.alias)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The neighbour's columns, as expressions over a lifted plan.
+    fn columns(&self) -> Vec<Expr> {
+        self.neighbour.schema().columns().into_iter().map(Expr::Column).collect()
+    }
+
+    /// Names the node's columns by the relation's alias.
+    fn qualify(
+        &self,
+        lifted: LogicalPlan,
+        node: &LogicalPlan,
+        alias: &TableReference,
+    ) -> Result<LogicalPlan> {
+        let mut exprs = self.columns();
+        exprs.extend(node.schema().columns().into_iter().map(|column| {
+            let name = column.name.clone();
+            Expr::Column(column).alias_qualified(Some(alias.clone()), name)
+        }));
+        LogicalPlanBuilder::from(lifted).project(exprs)?.build()
+    }
+}
+
+/// What referred to the neighbour from inside is a column of the same rows now.
+fn resolved(expr: Expr) -> Result<Expr> {
+    let expr = expr.transform_up(|part| match part {
+        Expr::OuterReferenceColumn(_, column) => {
+            Ok(Transformed::yes(Expr::Column(Column::new(column.relation, column.name))))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(expr.data)
+}
