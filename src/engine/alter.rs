@@ -73,6 +73,7 @@ impl Engine {
                     self.reports.streams.write().remove(name);
                     drop(registry);
                     stream.appender.shut_down();
+                    self.producers.forget(stream.record.id);
                     self.store.remove(&[stream.record.id])?;
                     self.remove_files("streams", stream.record.id);
                 }
@@ -100,14 +101,16 @@ impl Engine {
                 if let Some(sink) = registry.sinks.remove(name) {
                     drop(registry);
                     sink.stop();
-                    self.store.remove(&[sink.record.id])?;
+                    let id = sink.record.lock().id;
+                    self.store.remove(&[id])?;
+                    self.forget_sink(&sink);
                 }
             }
         }
         Ok(())
     }
 
-    fn remove_files(&self, directory: &str, id: u64) {
+    pub(super) fn remove_files(&self, directory: &str, id: u64) {
         // The catalog no longer names them; what stays behind costs only space.
         if let Err(error) = self.storage.remove_dir(&format!("{directory}/{id}")) {
             tracing::warn!("files of a dropped object stay behind: {error}");
@@ -116,8 +119,9 @@ impl Engine {
 
     /// PAUSE.
     pub(super) fn pause(&self, name: &str) -> Result<StatementResult> {
-        if let Some(sink) = self.registry.read().sinks.get(name).map(Arc::clone) {
-            sink.stop();
+        let sink = self.registry.read().sinks.get(name).map(Arc::clone);
+        if let Some(sink) = sink {
+            self.pause_sink(&sink)?;
             return Ok(StatementResult::command("PAUSE"));
         }
         let query = self.query_state(name)?;
@@ -131,8 +135,13 @@ impl Engine {
     }
 
     /// RESUME: also restarts a query that failed.
-    pub(super) fn resume(&self, name: &str) -> Result<StatementResult> {
+    pub(super) fn resume(self: &Arc<Engine>, name: &str) -> Result<StatementResult> {
         let done = StatementResult::command("RESUME");
+        let sink = self.registry.read().sinks.get(name).map(Arc::clone);
+        if let Some(sink) = sink {
+            self.resume_sink(&sink)?;
+            return Ok(done);
+        }
         let query = self.query_state(name)?;
         if query.is_running() {
             return Ok(done);
@@ -140,8 +149,7 @@ impl Engine {
         let registry = self.registry.read();
         let mut record = query.record.lock();
         record.paused = false;
-        let mut run = self.run_of(&registry, &query.plan, &record, &query.changelog)?;
-        run.memory_limit = query.options.memory_limit;
+        let run = self.run_of(&registry, &query.shape(), &record, &query.changelog)?;
         for (input, source) in run.inputs.iter().zip(query.sources()) {
             let start = input.source.log().start();
             if start.frame > input.position.frame {

@@ -17,7 +17,7 @@ use crate::data::punctuation::{Pattern, Punctuation};
 use crate::decode::{Decoded, Lines};
 use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
-use crate::engine::stream::{IngestOrigin, StreamHandle};
+use crate::engine::ingest::{IngestOrigin, StreamHandle};
 use crate::engine::{IngestReceipt, StatementResult};
 use crate::error::{Error, Result, SqlState};
 use crate::operators::expr::row_error;

@@ -1,24 +1,29 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
-//! In reading order: `state` (everything that runs), `registry` (what exists), [`stream`] (rows in),
-//! `query` (a query that runs), `table`, `execute` (statements), `create`, `alter` (drop, pause),
+//! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest` and `producers` (rows in),
+//! `query` (a query that runs), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
 //! `timers`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
 
 mod alter;
+mod copy;
 mod create;
 mod execute;
 mod explain;
 mod flush;
+mod ingest;
 mod insert;
+mod late_rows;
 mod open;
+mod producers;
 mod query;
 mod registry;
 mod reports;
 mod select;
 mod sinks;
 mod state;
-pub mod stream;
+mod stream;
+mod swap;
 mod system;
 mod table;
 mod timers;
@@ -33,8 +38,10 @@ pub use crate::views::subscription::{
     Hello, OnSlow, SubscribeRequest, Subscription, SubscriptionFrame,
 };
 
+pub use ingest::{IngestOrigin, StreamHandle};
+pub use producers::Producer;
 pub use state::Engine;
-pub use stream::{IngestOrigin, StreamHandle};
+
 
 /// What an engine needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -119,6 +126,8 @@ pub struct IngestReceipt {
     pub next_offset: u64,
     /// The refused rows: line from 1, code, message. At most 1,000; `rejected` counts them all.
     pub errors: Vec<(u64, SqlState, String)>,
+    /// The sequence that its producer sends next.
+    pub next_sequence: Option<u64>,
 }
 
 impl StatementResult {

@@ -10,6 +10,7 @@ use crate::catalog::definition;
 use crate::catalog::persist::{Kind, Record, Store};
 use crate::data::schema::with_hidden;
 use crate::engine::EngineSettings;
+use crate::engine::producers::Producers;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::reports::Reports;
 use crate::engine::state::Engine;
@@ -74,6 +75,7 @@ impl Engine {
             ddl: tokio::sync::Mutex::new(()),
             sequencer,
             reports,
+            producers: Producers::default(),
             stepped: Arc::new(Notify::new()),
             select_runtime: Mutex::new(None),
             stopping: Arc::new(AtomicBool::new(false)),
@@ -98,13 +100,34 @@ impl Engine {
         }
         let (sinks, queries): (Vec<Record>, Vec<Record>) =
             queries.into_iter().partition(|record| record.kind == Kind::Sink);
-        for record in queries {
-            self.recover_one(record)?;
-        }
+        self.recover_queries(queries)?;
         for query in self.registry.read().queries_in_order() {
             query.wake();
         }
         sinks.into_iter().try_for_each(|record| self.recover_one(record))
+    }
+
+    /// Brings queries back; one that was replaced may read one that was made after it.
+    fn recover_queries(self: &Arc<Engine>, mut queries: Vec<Record>) -> Result<()> {
+        while !queries.is_empty() {
+            let (count, mut failure) = (queries.len(), None);
+            let mut waiting = Vec::new();
+            for record in queries {
+                match self.recover_one(record.clone()) {
+                    Ok(()) => {}
+                    Err(error) if error.code() == SqlState::UNDEFINED_RELATION => {
+                        failure = Some(error);
+                        waiting.push(record);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if let Some(error) = failure.filter(|_| waiting.len() == count) {
+                return Err(error);
+            }
+            queries = waiting;
+        }
+        Ok(())
     }
 
     fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
@@ -189,6 +212,7 @@ impl Engine {
         let appender = Appender::start(Arc::clone(&log), &name, QUEUE, Box::new(prepare))
             .map_err(|e| io(&self.settings, &e))?;
         let promises = self.stored_punctuations(&definition, &log)?;
+        self.producers.recall(record.id, &log)?;
         // Time while nobody could send is no silence of the senders: idleness begins afresh.
         let last_arrival = if standing_at_open == i64::MIN { i64::MIN } else { self.clock.now() };
         Ok(Arc::new(StreamState {

@@ -1,8 +1,9 @@
-//! Starts sinks, and lets them read changelogs.
+//! Starts, pauses and drops sinks, and lets them read changelogs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::{DataType, Field, Schema};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -15,28 +16,36 @@ use crate::engine::reports::Reports;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::log::log::Durability;
+use crate::planner::physical::PhysicalPlan;
 use crate::sinks::options;
 use crate::sinks::run::{ChangelogChunk, ChangelogSource, SinkRunner};
-use crate::sinks::sink::Refused;
+use crate::sinks::sink::{Refused, SinkMode};
 use crate::sinks::status::{SinkHandle, SinkState as Doing};
 use crate::sql::print::print;
-use crate::sql::statement::{CreateSink, Statement};
+use crate::sql::parse::parse_statement;
+use crate::sql::statement::{CreateSink, OptionItem, Statement};
 use crate::views::changelog::Changelog;
 
 /// How long FLUSH SINK waits.
 const FLUSH_TIME: Duration = Duration::from_secs(60);
 
-/// A sink that runs.
+/// A sink, running or not.
 pub(super) struct SinkState {
-    pub record: Record,
+    pub record: Mutex<Record>,
     pub name: String,
     /// The query.
     pub from: String,
     /// The kind of target.
     pub into: String,
+    mode: SinkMode,
+    running: Mutex<Running>,
+}
+
+/// One run of a sink.
+struct Running {
     handle: SinkHandle,
     bell: Arc<Notify>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 /// A sink's figures as `weir.sinks` shows them.
@@ -50,9 +59,14 @@ pub(super) struct SinkFigures {
 
 impl SinkState {
     pub(super) fn figures(&self) -> SinkFigures {
-        let status = self.handle.status();
+        let status = self.handle().status();
+        let record = self.record.lock();
+        let kept = record.failure.as_ref();
+        let error = status.last_error.map(|(code, message)| format!("{code}: {message}"));
         SinkFigures {
             status: Some(match status.state {
+                _ if record.paused => "paused",
+                _ if kept.is_some() => "failed",
                 Doing::Starting => "starting",
                 Doing::Running => "running",
                 Doing::Retrying => "retrying",
@@ -62,18 +76,87 @@ impl SinkState {
             committed_offset: status.committed,
             rows_written: Some(status.rows_written),
             retries: Some(status.retries),
-            error: status.last_error.map(|(code, message)| format!("{code}: {message}")),
+            error: kept.map(|(code, message)| format!("{code}: {message}")).or(error),
         }
+    }
+
+    fn handle(&self) -> SinkHandle {
+        self.running.lock().handle.clone()
+    }
+
+    /// Whether it takes no retractions.
+    pub(super) fn appends(&self) -> bool {
+        self.mode == SinkMode::Append
     }
 
     /// Ends the sink after the transaction that it is in.
     pub(super) fn stop(&self) {
-        self.handle.stop();
-        self.bell.notify_waiters();
-        if let Some(thread) = self.thread.lock().take() {
+        let thread = {
+            let mut running = self.running.lock();
+            running.handle.stop();
+            running.bell.notify_waiters();
+            running.thread.take()
+        };
+        if let Some(thread) = thread {
             // The loop catches its own panics, so there is nothing to learn from how it ended.
             drop(thread.join());
         }
+    }
+
+    /// The record of the sink once its query's changelog is gone.
+    pub(super) fn failed_record(&self, error: &Error) -> Record {
+        let failure = Some((error.code().0.to_string(), error.message()));
+        Record { failure, ..self.record.lock().clone() }
+    }
+
+    /// Ends the sink for good, because its query's changelog is gone.
+    pub(super) fn end(&self, error: &Error) {
+        self.stop();
+        let record = self.failed_record(error);
+        *self.record.lock() = record;
+    }
+
+    /// Whether the sink would be the same over another plan of its query.
+    ///
+    /// # Errors
+    /// What CREATE SINK would say, and 2BP01 where it would write in another way.
+    pub(super) fn check_replaced(&self, plan: &PhysicalPlan) -> Result<()> {
+        let create = definition(&self.record.lock())?;
+        let facts = &plan.facts;
+        let key = facts.unique_key.as_deref();
+        let parsed =
+            options::parse(&create.into, &create.options, &plan.schema, key, facts.append_only)?;
+        if parsed.mode != self.mode {
+            let message = format!("sink \"{}\" would write in another mode", self.name);
+            return Err(Error::new(SqlState::DEPENDENT_OBJECTS, message)
+                .with_hint("Drop the sink first, and create it again afterwards."));
+        }
+        Ok(())
+    }
+}
+
+/// The statement that made a sink.
+fn definition(record: &Record) -> Result<CreateSink> {
+    match parse_statement(&record.sql)? {
+        Statement::CreateSink(create) => Ok(create),
+        _ => Err(Error::new(SqlState::CORRUPT, "catalog holds no definition")),
+    }
+}
+
+impl Running {
+    /// A sink that does not run.
+    fn idle() -> Running {
+        let handle = SinkHandle::new();
+        handle.update(|status| status.state = Doing::Stopped);
+        Running { handle, bell: Arc::new(Notify::new()), thread: None }
+    }
+
+    fn start(runner: SinkRunner, bell: Arc<Notify>) -> Result<Running> {
+        let handle = runner.handle();
+        let thread = runner
+            .spawn()
+            .map_err(|e| Error::new(SqlState::IO, format!("sink cannot start: {e}")))?;
+        Ok(Running { handle, bell, thread: Some(thread) })
     }
 }
 
@@ -106,8 +189,8 @@ impl ChangelogSource for Reader {
         let batch = arrow::compute::concat_batches(&schema, entries.iter().map(|e| &e.batch))
             .map_err(broken)?;
         let weights = (!self.changelog.append_only()).then(|| {
-            let weights = entries.iter().flat_map(|e| e.weights.iter().flat_map(|w| w.values()));
-            arrow::array::Int64Array::from_iter_values(weights.copied())
+            let rows = entries.iter().flat_map(|e| (0..e.batch.num_rows()).map(|r| e.weight(r)));
+            arrow::array::Int64Array::from_iter_values(rows)
         });
         let next_offset = first.first_offset + batch.num_rows() as u64;
         Ok(Some(ChangelogChunk { first_offset: first.first_offset, batch, weights, next_offset }))
@@ -149,8 +232,82 @@ impl Engine {
         Ok(done)
     }
 
-    /// Starts a sink.
+    /// Makes a sink known, and starts it unless it is paused or its query's changelog is gone.
     pub(super) fn open_sink(self: &Arc<Engine>, record: Record, create: &CreateSink) -> Result<()> {
+        let (mode, running) = if record.failure.is_some() {
+            (SinkMode::Changelog, Running::idle())
+        } else {
+            let (mode, runner, bell) = self.sink_runner(&record, create)?;
+            match record.paused {
+                true => (mode, Running::idle()),
+                false => (mode, Running::start(runner, bell)?),
+            }
+        };
+        let sink = SinkState {
+            record: Mutex::new(record),
+            name: create.name.clone(),
+            from: create.from.clone(),
+            into: create.into.clone(),
+            mode,
+            running: Mutex::new(running),
+        };
+        self.registry.write().sinks.insert(create.name.clone(), Arc::new(sink));
+        Ok(())
+    }
+
+    /// PAUSE of a sink: it stays so over restarts.
+    pub(super) fn pause_sink(&self, sink: &SinkState) -> Result<()> {
+        sink.stop();
+        let mut record = sink.record.lock();
+        record.paused = true;
+        self.store.put(&record)?;
+        Ok(())
+    }
+
+    /// RESUME of a sink that is paused, or that an error has stopped.
+    pub(super) fn resume_sink(self: &Arc<Engine>, sink: &SinkState) -> Result<()> {
+        let mut record = sink.record.lock().clone();
+        if let Some((_, message)) = &record.failure {
+            return Err(Error::new(SqlState::SNAPSHOT_MISMATCH, message.clone())
+                .with_hint("Drop the sink and create it again."));
+        }
+        let state = sink.handle().status().state;
+        if !record.paused && !matches!(state, Doing::Stopped | Doing::Failed) {
+            return Ok(());
+        }
+        record.paused = false;
+        let (_, runner, bell) = self.sink_runner(&record, &definition(&record)?)?;
+        sink.stop();
+        self.store.put(&record)?;
+        *sink.record.lock() = record;
+        *sink.running.lock() = Running::start(runner, bell)?;
+        Ok(())
+    }
+
+    /// Takes a dropped sink's mark out of its target. Where that cannot be reached, the mark stays.
+    pub(super) fn forget_sink(&self, sink: &SinkState) {
+        let forget = || -> Result<()> {
+            let record = sink.record.lock().clone();
+            let create = definition(&record)?;
+            // The columns do not matter, only where the target is.
+            let schema = Arc::new(Schema::new(vec![Field::new("c", DataType::Int64, true)]));
+            let given = create.options.iter().filter(|o| o.name != "key" && o.name != "mode");
+            let given: Vec<OptionItem> = given.cloned().collect();
+            let parsed = options::parse(&create.into, &given, &schema, None, true)?;
+            let id = record.sink_id.clone().unwrap_or_default();
+            parsed.open().forget(&parsed.plan(&id, &create.name, "", schema))?;
+            Ok(())
+        };
+        if let Err(error) = forget() {
+            tracing::warn!(sink = sink.name, "its mark stays in the target: {}", error.message());
+        }
+    }
+
+    fn sink_runner(
+        self: &Arc<Engine>,
+        record: &Record,
+        create: &CreateSink,
+    ) -> Result<(SinkMode, SinkRunner, Arc<Notify>)> {
         let query = {
             let registry = self.registry.read();
             match registry.queries.get(&create.from) {
@@ -166,18 +323,13 @@ impl Engine {
             .with_detail("After a restart its offsets would begin again.")
             .with_hint("Create the stream with durability = 'durable' or 'written'."));
         }
-        let facts = &query.plan.facts;
-        let parsed = options::parse(
-            &create.into,
-            &create.options,
-            &query.plan.schema,
-            facts.unique_key.as_deref(),
-            facts.append_only,
-        )?;
+        let info = query.info();
+        let key = info.unique_key.as_deref();
+        let parsed =
+            options::parse(&create.into, &create.options, &info.schema, key, info.append_only)?;
         let changelog_id = format!("query-{}", query.record.lock().id);
         let id = record.sink_id.clone().unwrap_or_default();
-        let schema = Arc::clone(&query.plan.schema);
-        let plan = parsed.plan(&id, &create.name, &changelog_id, schema);
+        let plan = parsed.plan(&id, &create.name, &changelog_id, info.schema);
         let bell = Arc::new(Notify::new());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -197,21 +349,7 @@ impl Engine {
             Box::new(letters),
             Arc::clone(&self.clock),
         );
-        let handle = runner.handle();
-        let thread = runner
-            .spawn()
-            .map_err(|e| Error::new(SqlState::IO, format!("sink cannot start: {e}")))?;
-        let sink = SinkState {
-            record,
-            name: create.name.clone(),
-            from: create.from.clone(),
-            into: create.into.clone(),
-            handle,
-            bell,
-            thread: Mutex::new(Some(thread)),
-        };
-        self.registry.write().sinks.insert(create.name.clone(), Arc::new(sink));
-        Ok(())
+        Ok((parsed.mode, runner, bell))
     }
 
     /// FLUSH SINK: waits until the sink has committed what its query has answered so far.
@@ -226,8 +364,8 @@ impl Engine {
             (Arc::clone(sink), offset)
         };
         let waited = tokio::task::spawn_blocking(move || {
-            sink.bell.notify_waiters();
-            sink.handle.wait_committed(offset, FLUSH_TIME)
+            sink.running.lock().bell.notify_waiters();
+            sink.handle().wait_committed(offset, FLUSH_TIME)
         });
         match waited.await {
             Ok(Ok(true)) => Ok(()),

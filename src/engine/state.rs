@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::catalog::persist::Store;
 use crate::engine::EngineSettings;
+use crate::engine::producers::Producers;
 use crate::engine::registry::Registry;
 use crate::engine::reports::Reports;
 use crate::log::sequence::Sequencer;
@@ -29,6 +30,8 @@ pub struct Engine {
     pub(super) sequencer: Arc<Sequencer>,
     pub(super) scheduler: Scheduler,
     pub(super) reports: Arc<Reports>,
+    /// Who sends rows with sequences.
+    pub(super) producers: Producers,
     /// Rings when a query has taken a step.
     pub(super) stepped: Arc<Notify>,
     /// Runs one-off SELECTs, apart from everything else.

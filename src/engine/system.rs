@@ -168,11 +168,12 @@ fn queries(registry: &Registry) -> Vec<ArrayRef> {
         Status::Paused => ("paused", None),
         Status::Failed { code, message } => ("failed", Some(format!("{code}: {message}"))),
         Status::Dropped => ("dropped", None),
+        Status::Replaced => ("replaced", None),
     };
     // A query over a watermarked input that holds rows and has emitted none waits for its watermark.
     let waits = |query: &QueryState| {
         let holds = query.figures.state_bytes.load(Ordering::Relaxed) > 0;
-        let time = query.plan.facts.event_times.first();
+        let time = query.info().event_times.into_iter().next();
         let idle = lag(registry, query) == 0 && query.is_running();
         (holds && idle && time.is_some()).then_some("watermark")
     };

@@ -31,7 +31,7 @@ impl Engine {
         let registry = self.registry.read();
         for query in registry.queries.values().filter(|query| query.is_running()) {
             if query.figures.next_tick.load(Ordering::Relaxed) <= now {
-                due.extend(self.streams_below(&registry, query.name()));
+                due.extend(registry.streams_below(query.name()));
             }
         }
         for (name, stream) in &registry.streams {
@@ -57,20 +57,6 @@ impl Engine {
         Ok(streams.len())
     }
 
-    /// The streams that a query reads, also through other queries.
-    fn streams_below(&self, registry: &super::registry::Registry, name: &str) -> BTreeSet<String> {
-        let mut streams = BTreeSet::new();
-        let mut open = vec![name.to_string()];
-        while let Some(name) = open.pop() {
-            if let Some(query) = registry.queries.get(&name) {
-                open.extend(query.sources().iter().map(ToString::to_string));
-            } else if registry.streams.contains_key(&name) {
-                streams.insert(name);
-            }
-        }
-        streams
-    }
-
     /// Removes what is past its retention and needed by no query, and gives the number of streams
     /// that lost something. A query needs its inputs from where it began: it recovers by replay.
     ///
@@ -83,11 +69,21 @@ impl Engine {
         let mut trimmed = 0;
         for stream in streams {
             let needed_from = self.needed_from(&stream.definition.name);
-            let removed = stream.log.retain(RetentionRequest {
+            let request = RetentionRequest {
                 older_than_ingest_time: Some(now.saturating_sub(stream.definition.retention)),
                 max_bytes: stream.definition.retention_bytes,
                 needed_from,
-            })?;
+            };
+            let carried = self.producers.carried(&stream, request, now);
+            if !carried.is_empty() {
+                let (written, answer) = std::sync::mpsc::channel();
+                // Whoever waits may be gone already when the engine stops.
+                stream.appender.submit(carried, move |appended| drop(written.send(appended)));
+                if let Ok(appended) = answer.recv() {
+                    self.producers.moved(&appended?);
+                }
+            }
+            let removed = stream.log.retain(request)?;
             trimmed += usize::from(removed.frames > 0);
         }
         Ok(trimmed)

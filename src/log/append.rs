@@ -18,8 +18,8 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, oneshot};
 
 use crate::log::error::LogError;
-use crate::log::frame::{NewFrame, Position};
-use crate::log::group::{EncodedFrame, as_one_request};
+use crate::log::frame::NewFrame;
+use crate::log::group::{EncodedFrame, as_one_request, shares};
 use crate::log::log::{Appended, Durability, Log};
 
 /// Bytes that are written at once, at most one request more.
@@ -48,7 +48,8 @@ pub enum Admission {
 /// the watermark before the frame, and may replace rows, meta, or leave the frame out.
 pub type Prepare = Box<dyn FnMut(&mut NewFrame) -> Admission + Send>;
 
-/// Called with the place of a request's frames once they are as durable as the log asks for.
+/// Called with the place of a request's frames once they are as durable as the log, or the request
+/// itself, asks for.
 pub type Reply = Box<dyn FnOnce(Result<Appended, LogError>) + Send>;
 
 /// The queue is full: the request comes back.
@@ -81,6 +82,8 @@ struct Shared {
     /// There is room, for threads and for tasks.
     room: Condvar,
     room_for_tasks: Notify,
+    /// Tasks wait for room one after the other, so that requests keep their order.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -96,6 +99,8 @@ struct Request {
     rows: u64,
     bytes: usize,
     reply: Reply,
+    /// The reply waits for the write, not for the sync.
+    early: bool,
 }
 
 impl Appender {
@@ -113,6 +118,7 @@ impl Appender {
             work: Condvar::new(),
             room: Condvar::new(),
             room_for_tasks: Notify::new(),
+            turn: tokio::sync::Mutex::new(()),
         });
         let closing = Closing(Arc::clone(&shared));
         let thread = std::thread::Builder::new()
@@ -166,15 +172,28 @@ impl Appender {
 
     /// As [`Appender::submit`], for tasks: returns when the frames are appended. A task that gives
     /// up while it waits for room has appended nothing; later its frames are appended all the same.
-    pub async fn submit_async(&self, frames: Vec<NewFrame>) -> Result<Appended, LogError> {
+    ///
+    /// With `early` it returns when the frames are written, before the sync that makes them durable
+    /// and visible.
+    pub async fn submit_async(
+        &self,
+        frames: Vec<NewFrame>,
+        early: bool,
+    ) -> Result<Appended, LogError> {
         let (sender, receiver) = oneshot::channel();
         // Nobody may wait any more; the frames are appended all the same.
         let reply = move |result| drop(sender.send(result));
-        if let Some(request) = self.shared.request(frames, Box::new(reply)) {
+        if let Some(mut request) = self.shared.request(frames, Box::new(reply)) {
+            request.early = early;
             self.shared.push_when_room(request).await;
         }
         let closed = || LogError::Closed { log: self.shared.log.name().to_owned() };
         receiver.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Whether the next request would have to wait for room.
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full(&self.shared.queue.lock())
     }
 
     /// Appends what is queued, refuses what comes later, and ends the thread.
@@ -226,7 +245,7 @@ impl Shared {
                 let batches = || frames.iter().filter_map(|frame| frame.frame.batch.as_ref());
                 let rows = batches().map(|batch| batch.num_rows() as u64).sum();
                 let bytes = batches().map(|batch| batch.get_array_memory_size()).sum();
-                Some(Request { frames, rows, bytes, reply })
+                Some(Request { frames, rows, bytes, reply, early: false })
             }
         }
     }
@@ -250,6 +269,7 @@ impl Shared {
     }
 
     async fn push_when_room(&self, request: Request) {
+        let _turn = self.turn.lock().await;
         loop {
             let room = self.room_for_tasks.notified();
             tokio::pin!(room);
@@ -311,23 +331,32 @@ impl Shared {
     fn append_group(&self, group: Vec<Request>, prepare: &mut Prepare) {
         let mut frames = Vec::new();
         let mut replies = Vec::new();
+        let mut counts = Vec::new();
         for request in group {
             match self.prepare(request.frames, prepare) {
                 Ok(prepared) => {
-                    replies.push((prepared.len(), request.reply));
+                    replies.push((request.early, request.reply));
+                    counts.push(prepared.len());
                     frames.extend(prepared);
                 }
                 Err(error) => (request.reply)(Err(error)),
             }
         }
-        let sync = self.log.durability() == Durability::Durable;
-        match self.log.append_encoded(frames, sync) {
-            Ok(appended) => share_out(&appended, replies),
+        let durable = self.log.durability() == Durability::Durable;
+        let two_steps = durable && replies.iter().any(|(early, _)| *early);
+        let appended = match self.log.append_encoded(frames, durable && !two_steps) {
+            Ok(appended) => shares(&appended, &counts),
             Err(error) => {
-                for (_, reply) in replies {
-                    reply(Err(error.clone()));
-                }
+                replies.into_iter().for_each(|(_, reply)| reply(Err(error.clone())));
+                return;
             }
+        };
+        let (early, late): (Vec<_>, Vec<_>) =
+            replies.into_iter().zip(appended).partition(|((early, _), _)| *early);
+        early.into_iter().for_each(|((_, reply), own)| reply(Ok(own)));
+        let synced = if two_steps { self.log.sync() } else { Ok(()) };
+        for ((_, reply), own) in late {
+            reply(synced.clone().map(|()| own));
         }
     }
 
@@ -364,21 +393,5 @@ impl Shared {
         }
         as_one_request(&mut prepared);
         Ok(prepared)
-    }
-}
-
-/// Tells each request where its own frames stand.
-fn share_out(appended: &Appended, replies: Vec<(usize, Reply)>) {
-    let mut rest = appended.frames.as_slice();
-    let mut first = appended.first;
-    for (count, reply) in replies {
-        let (own, others) = rest.split_at(count);
-        rest = others;
-        let next = own.last().map_or(first, |frame| Position {
-            frame: frame.index + 1,
-            offset: frame.next_offset(),
-        });
-        reply(Ok(Appended { first, next, frames: own.to_vec() }));
-        first = next;
     }
 }

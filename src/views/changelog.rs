@@ -5,11 +5,15 @@
 //! watermark when it arrived; only where rows of a watermarked stream pass through one by one, so that a
 //! query above still judges lateness row by row).
 //!
+//! A log without `__weight` can still hold retractions, after its query was replaced by another: their
+//! frames carry the signs of their rows in the meta.
+//!
 //! The frame's meta holds the watermark after the frame and the [`Frontier`]: up to where each input
 //! had been read. After a restart the query replays and stops at exactly these frontiers, so it
 //! regenerates the same entries, and skips those that are here already.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
@@ -32,6 +36,8 @@ pub struct Changelog {
     log: Arc<Log>,
     visible: SchemaRef,
     layout: Layout,
+    /// Some frame carries signs.
+    signed: AtomicBool,
 }
 
 /// Which hidden columns a changelog has.
@@ -76,19 +82,48 @@ impl EntryMeta {
         bytes
     }
 
-    /// Reads what [`EntryMeta::encode`] wrote; `None` for anything else.
+    /// Reads what [`EntryMeta::encode`] wrote, with signs behind it or not; `None` for anything else.
     pub fn decode(bytes: &[u8]) -> Option<EntryMeta> {
-        let word = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
+        let bytes = split_signs(bytes).map_or(bytes, |(meta, _)| meta);
         if bytes.len() < 8 || !(bytes.len() - 8).is_multiple_of(16) {
             return None;
         }
         let watermark = i64::from_le_bytes(bytes[..8].try_into().ok()?);
         let frontier = (8..bytes.len())
             .step_by(16)
-            .map(|at| Some(Position { frame: word(at)?, offset: word(at + 8)? }))
+            .map(|at| Some(Position { frame: word(bytes, at)?, offset: word(bytes, at + 8)? }))
             .collect::<Option<_>>()?;
         Some(EntryMeta { watermark, frontier })
     }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
+}
+
+/// Puts the signs of rows behind a meta: a bit per row, set for −1, filled up to 16 bytes, and the
+/// number of rows. So the length says that they are there.
+fn append_signs(meta: &mut Vec<u8>, retracted: &[bool]) {
+    let mut bits = vec![0_u8; retracted.len().div_ceil(8).next_multiple_of(16)];
+    for (row, _) in retracted.iter().enumerate().filter(|(_, retracted)| **retracted) {
+        bits[row / 8] |= 1 << (row % 8);
+    }
+    meta.extend(bits);
+    meta.extend((retracted.len() as u64).to_le_bytes());
+}
+
+/// A meta and the weights behind it.
+fn split_signs(bytes: &[u8]) -> Option<(&[u8], Int64Array)> {
+    if bytes.len() < 16 || (bytes.len() - 8) % 16 != 8 {
+        return None;
+    }
+    let end = bytes.len() - 8;
+    let rows = usize::try_from(word(bytes, end)?).ok()?;
+    let start = end.checked_sub(rows.div_ceil(8).checked_next_multiple_of(16)?)?;
+    let bits = &bytes[start..end];
+    let retracted = |row: usize| bits[row / 8] >> (row % 8) & 1 == 1;
+    let weights = (0..rows).map(|row| if retracted(row) { -1 } else { 1 });
+    Some((&bytes[..start], Int64Array::from_iter_values(weights)))
 }
 
 impl Layout {
@@ -109,7 +144,7 @@ impl Layout {
 impl Changelog {
     /// Wraps a log whose schema is `layout.log_schema(visible)`.
     pub fn new(log: Arc<Log>, visible: SchemaRef, layout: Layout) -> Changelog {
-        Changelog { log, visible, layout }
+        Changelog { log, visible, layout, signed: AtomicBool::new(false) }
     }
 
     /// The log underneath.
@@ -122,9 +157,21 @@ impl Changelog {
         &self.visible
     }
 
-    /// Whether no row is ever retracted.
+    /// Which hidden columns there are.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Whether no row was ever retracted, nor ever will be unless its query is replaced.
     pub fn append_only(&self) -> bool {
-        !self.layout.weights
+        !self.layout.weights && !self.signed.load(Ordering::Acquire)
+    }
+
+    /// Learns from the meta of a stored frame whether there are signs.
+    pub fn note(&self, meta: &[u8]) {
+        if split_signs(meta).is_some() {
+            self.signed.store(true, Ordering::Release);
+        }
     }
 
     /// Turns what a step put out into one frame.
@@ -133,17 +180,23 @@ impl Changelog {
     /// When batches do not fit together, which is a broken invariant.
     pub fn frame(&self, changes: &[Change], before: i64, meta: &EntryMeta) -> Result<NewFrame> {
         let schema = self.layout.log_schema(&self.visible);
-        let batches = changes
-            .iter()
-            .map(|change| self.columns(change, &schema))
-            .collect::<Result<Vec<_>>>()?;
+        let units = changes.iter().map(unit_weights).collect::<Result<Vec<_>, _>>();
+        let units = units.map_err(broken)?;
+        let batches =
+            units.iter().map(|unit| self.columns(unit, &schema)).collect::<Result<Vec<_>>>()?;
         let batch = concat_batches(&schema, &batches).map_err(broken)?;
-        Ok(NewFrame {
-            kind: FrameKind::Rows,
-            batch: Some(batch),
-            watermark: before,
-            meta: meta.encode(),
-        })
+        let mut meta = meta.encode();
+        let retracted = |unit: &Change, row| unit.weights.as_ref().is_some_and(|w| w.value(row) < 0);
+        if !self.layout.weights && units.iter().any(|unit| unit.weights.is_some()) {
+            let rows = |unit: &Change| 0..unit.batch.num_rows();
+            let signs: Vec<bool> =
+                units.iter().flat_map(|u| rows(u).map(move |row| retracted(u, row))).collect();
+            if signs.contains(&true) {
+                append_signs(&mut meta, &signs);
+                self.signed.store(true, Ordering::Release);
+            }
+        }
+        Ok(NewFrame { kind: FrameKind::Rows, batch: Some(batch), watermark: before, meta })
     }
 
     /// A frame that only says how far the query has come.
@@ -157,7 +210,6 @@ impl Changelog {
     }
 
     fn columns(&self, change: &Change, schema: &SchemaRef) -> Result<RecordBatch> {
-        let change = &unit_weights(change).map_err(broken)?;
         let rows = change.batch.num_rows();
         let mut columns: Vec<ArrayRef> = change.batch.columns().to_vec();
         if self.layout.weights {
@@ -190,7 +242,10 @@ impl Changelog {
         let hidden = |index: usize| -> Int64Array {
             batch.column(index).as_primitive::<Int64Type>().clone()
         };
-        let weights = self.layout.weights.then(|| hidden(width));
+        let weights = match self.layout.weights {
+            true => Some(hidden(width)),
+            false => split_signs(&frame.meta).map(|(_, weights)| weights),
+        };
         let arrivals =
             self.layout.arrivals.then(|| hidden(width + usize::from(self.layout.weights)));
         let columns = batch.columns()[..width].to_vec();
@@ -221,6 +276,11 @@ impl Entry {
             weights: self.weights.map(|weights| weights.slice(skip, rows - skip)),
             arrivals: self.arrivals.map(|arrivals| arrivals.slice(skip, rows - skip)),
         })
+    }
+
+    /// The weight of a row.
+    pub fn weight(&self, row: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |weights| weights.value(row))
     }
 
     /// The arrival watermarks as marks.
@@ -268,6 +328,24 @@ mod tests {
         for cut in 0..meta.encode().len() {
             let decoded = EntryMeta::decode(&meta.encode()[..cut]);
             assert!(decoded.is_none_or(|other| other != meta));
+        }
+    }
+
+    #[test]
+    fn signs_stand_behind_a_meta_and_do_not_disturb_it() {
+        for rows in [1, 7, 8, 127, 128, 129] {
+            for inputs in 0..3 {
+                let frontier = vec![Position { frame: 1, offset: 2 }; inputs];
+                let meta = EntryMeta { watermark: 7, frontier };
+                let mut bytes = meta.encode();
+                assert!(split_signs(&bytes).is_none());
+                let signs: Vec<bool> = (0..rows).map(|row| row % 3 == 0).collect();
+                append_signs(&mut bytes, &signs);
+                assert_eq!(EntryMeta::decode(&bytes), Some(meta));
+                let weights = split_signs(&bytes).unwrap().1;
+                let read: Vec<bool> = weights.values().iter().map(|weight| *weight < 0).collect();
+                assert_eq!(read, signs);
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod engine;
 mod fuzz_bodies;
 mod hostile;
 mod oracle;
+mod producers;
 mod queries;
 mod real_server;
 mod recordings;
