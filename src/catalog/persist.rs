@@ -77,6 +77,13 @@ pub struct Record {
     /// Up to where the query's changelog is given, and not regenerated on recovery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
+    /// How often the query's plan was swapped.
+    #[serde(default)]
+    pub swaps: u64,
+    /// Where the result stands that stands for the removed part of the changelog: the frame and the
+    /// offset behind that part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<(u64, u64)>,
     /// Whether the changelog has weights and arrivals; `None`: as the plan wants it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<(bool, bool)>,
@@ -106,6 +113,8 @@ impl Record {
             sink_id: None,
             start: vec![],
             base: None,
+            swaps: 0,
+            kept: None,
             layout: None,
             failure: None,
         }

@@ -75,14 +75,14 @@ impl Engine {
                     stream.appender.shut_down();
                     self.producers.forget(stream.record.id);
                     self.store.remove(&[stream.record.id])?;
-                    self.remove_files("streams", stream.record.id);
+                    self.remove_files("streams", &stream.record.id);
                 }
             }
             Kind::Table => {
                 if let Some(table) = registry.tables.remove(name) {
                     drop(registry);
                     self.store.remove(&[table.record.id])?;
-                    self.remove_files("tables", table.record.id);
+                    self.remove_files("tables", &table.record.id);
                 }
             }
             Kind::Query => {
@@ -94,7 +94,7 @@ impl Engine {
                     }
                     let id = query.record.lock().id;
                     self.store.remove(&[id])?;
-                    self.remove_files("queries", id);
+                    self.remove_files("queries", &id);
                 }
             }
             Kind::Sink => {
@@ -110,9 +110,9 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn remove_files(&self, directory: &str, id: u64) {
+    pub(super) fn remove_files(&self, directory: &str, name: &(impl std::fmt::Display + ?Sized)) {
         // The catalog no longer names them; what stays behind costs only space.
-        if let Err(error) = self.storage.remove_dir(&format!("{directory}/{id}")) {
+        if let Err(error) = self.storage.remove_dir(&format!("{directory}/{name}")) {
             tracing::warn!("files of a dropped object stay behind: {error}");
         }
     }

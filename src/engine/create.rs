@@ -24,7 +24,7 @@ use crate::planner::plan_continuous;
 use crate::planner::relations::RelationKind;
 use crate::sql::print::print;
 use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
-use crate::views::changelog::{Changelog, EntryMeta, Layout};
+use crate::views::changelog::{Changelog, EntryMeta, Kept, Layout};
 use crate::views::difference::Difference;
 
 /// Bytes of a changelog's newest entries that are kept in memory; there may be many changelogs.
@@ -137,22 +137,29 @@ impl Engine {
             record.start = start_positions(&registry, plan, &shape.options.start)?;
         }
         let wanted = layout_of(plan);
-        let layout = record
-            .layout
-            .map_or(wanted, |(weights, arrivals)| Layout { weights, arrivals });
+        let layout =
+            record.layout.map_or(wanted, |(weights, arrivals)| Layout { weights, arrivals });
         let durability = durability_of(&registry, plan);
         if durability == Durability::Memory {
             // The changelog is empty again, so nothing in it is given.
-            record.base = None;
+            (record.base, record.kept) = (None, None);
         }
+        let retention = shape.options.retention;
+        let defaults = LogOptions::default();
+        let segment_micros =
+            retention.map_or(defaults.segment_micros, |all| defaults.segment_micros.min(all / 4));
         let log = Log::open(
             Arc::clone(&self.storage),
             &format!("queries/{}", record.id),
             layout.log_schema(&plan.schema),
-            LogOptions { durability, tail_bytes: TAIL_BYTES, ..LogOptions::default() },
+            LogOptions { durability, tail_bytes: TAIL_BYTES, segment_micros, ..defaults },
             Arc::clone(&self.sequencer),
         )?;
         let changelog = Arc::new(Changelog::new(Arc::new(log), Arc::clone(&plan.schema), layout));
+        if let Some((frame, offset)) = record.kept {
+            let log = self.kept_log(record.id, frame, &changelog)?;
+            changelog.keep(Kept::new(Position { frame, offset }, log));
+        }
         let run = self.run_of(&registry, &shape, &record, &changelog)?;
         drop(registry);
         let query = Arc::new(QueryState::new(record, shape, changelog, self));
@@ -181,8 +188,7 @@ impl Engine {
             None => None,
             Some(target) => {
                 // After a swap late rows are numbered anew.
-                let swapped = record.base.as_ref().map_or(0, |base| base.frame + 1);
-                let id = format!("query {} from {swapped}", record.id);
+                let id = format!("query {} plan {}", record.id, record.swaps);
                 Some(LateRows::open(self, &registry, &plan, target, id)?)
             }
         };
@@ -417,6 +423,18 @@ pub(super) fn start_positions(
     each_source(plan, &mut |source| {
         let log = match readable(registry, source) {
             Ok((Readable::Stream(_, log), _)) => log,
+            Ok((Readable::Changelog(changelog), _)) if changelog.kept().is_some() => {
+                let message =
+                    format!("continuous query \"{}\" no longer has its history", source.relation);
+                failure = Some(
+                    Error::new(SqlState::OFFSET_NOT_RETAINED, message)
+                        .with_detail(
+                            "Its retention has removed changes, so nobody can begin to follow it.",
+                        )
+                        .with_hint("REBUILD does not bring them back; create a query beside it."),
+                );
+                return;
+            }
             Ok((Readable::Changelog(changelog), _)) => Arc::clone(changelog.log()),
             Err(error) => {
                 failure = Some(error);

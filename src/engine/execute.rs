@@ -46,11 +46,7 @@ impl Engine {
     }
 
     /// Executes one statement; `data` are the rows behind a COPY.
-    async fn run(
-        self: &Arc<Engine>,
-        statement: Statement,
-        data: &str,
-    ) -> Result<StatementResult> {
+    async fn run(self: &Arc<Engine>, statement: Statement, data: &str) -> Result<StatementResult> {
         match statement {
             Statement::Query(query) => self.select(&query).await,
             Statement::Show(kind) => Ok(self.show(kind)),

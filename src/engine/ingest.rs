@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 use crate::data::punctuation::Punctuation;
 use crate::decode::{DecodeSpecRef, Decoded, Rejected};
 use crate::engine::producers::{Known, Producer, Sent};
+use crate::engine::shed::Shortage;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::engine::{AckLevel, IngestReceipt};
 use crate::error::{Error, Result, SqlState};
+use crate::log::error::LogError;
 
 /// Errors of one request that are listed one by one.
 const LISTED_ERRORS: usize = 1_000;
@@ -199,9 +201,8 @@ impl StreamHandle {
         let log = Arc::clone(&self.stream.log);
         if ack >= AckLevel::Durable && log.visible().frame < log.appended() {
             let synced = tokio::task::spawn_blocking(move || log.sync()).await;
-            synced.map_err(|_| {
-                Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")
-            })??;
+            synced
+                .map_err(|_| Error::new(SqlState::SHUTTING_DOWN, "server is shutting down"))??;
         }
         Ok(())
     }
@@ -228,11 +229,12 @@ impl StreamHandle {
             (receipt.first_offset, receipt.next_offset) = (next, next);
             return Ok(receipt);
         }
+        receipt.shed = self.engine.shed(stream, &mut decoded)?;
         receipt.accepted = decoded.batch.num_rows() as u64;
         let mut frames = stream.frames(&decoded);
-        let sent = sender.as_ref().map(|sender| {
-            Sent::new(sender.producer, sender.protocol, sender.next, &receipt)
-        });
+        let sent = sender
+            .as_ref()
+            .map(|sender| Sent::new(sender.producer, sender.protocol, sender.next, &receipt));
         if let Some(sent) = &sent {
             frames.insert(0, sent.frame());
         }
@@ -242,7 +244,10 @@ impl StreamHandle {
         } else {
             stream.last_arrival.store(now, Ordering::Relaxed);
             let early = ack == AckLevel::Written;
-            let appended = stream.appender.submit_async(frames, early).await?;
+            let appended = match stream.appender.submit_async(frames, early).await {
+                Err(LogError::Shed { .. }) => return Ok(self.was_shed(receipt)),
+                appended => appended?,
+            };
             promises.extend(decoded.punctuations.drain(..).map(|(_, promise)| promise));
             drop(promises);
             receipt.first_offset = appended.first.offset;
@@ -253,6 +258,19 @@ impl StreamHandle {
         }
         self.engine.reports.dead_letters(self.name(), &decoded.rejected)?;
         Ok(receipt)
+    }
+
+    /// The answer to a request that gave way to newer ones while it waited.
+    fn was_shed(&self, receipt: IngestReceipt) -> IngestReceipt {
+        let next = self.stream.log.visible().offset;
+        self.engine.count_shed(&self.stream, next, receipt.accepted, Shortage::Queue);
+        IngestReceipt {
+            shed: receipt.shed + receipt.accepted,
+            accepted: 0,
+            first_offset: next,
+            next_offset: next,
+            ..receipt
+        }
     }
 
     fn check_ack(&self, ack: Option<AckLevel>) -> Result<AckLevel> {

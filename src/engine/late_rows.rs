@@ -150,12 +150,12 @@ struct Rows {
 impl Rows {
     /// Adds a row; gives those of the frame before, if this is another one.
     fn add(&mut self, inputs: &[Input], late: &LateRow) -> Result<Option<RecordBatch>> {
-        let holds = |frame: &Frame| {
-            (frame.first_offset..frame.next_offset()).contains(&late.offset)
-        };
-        let same = self.frame.as_ref().is_some_and(|(relation, frame, _)| {
-            *relation == late.relation && holds(frame)
-        });
+        let holds =
+            |frame: &Frame| (frame.first_offset..frame.next_offset()).contains(&late.offset);
+        let same = self
+            .frame
+            .as_ref()
+            .is_some_and(|(relation, frame, _)| *relation == late.relation && holds(frame));
         let mut full = None;
         if !same {
             full = self.take()?;

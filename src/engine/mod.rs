@@ -1,9 +1,9 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
-//! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest` and `producers` (rows in),
+//! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
 //! `query` (a query that runs), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
-//! `timers`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
+//! `timers`, `retention`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
 
 mod alter;
 mod copy;
@@ -19,7 +19,9 @@ mod producers;
 mod query;
 mod registry;
 mod reports;
+mod retention;
 mod select;
+mod shed;
 mod sinks;
 mod state;
 mod stream;
@@ -42,7 +44,6 @@ pub use ingest::{IngestOrigin, StreamHandle};
 pub use producers::Producer;
 pub use state::Engine;
 
-
 /// What an engine needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct EngineSettings {
@@ -60,6 +61,8 @@ pub struct EngineSettings {
     pub select_time: i64,
     /// Rows that a step of a query takes at most; a frame is never cut.
     pub step_rows: usize,
+    /// Rows and bytes that may wait for a stream's writer.
+    pub queue: (u64, usize),
 }
 
 impl EngineSettings {
@@ -74,6 +77,7 @@ impl EngineSettings {
             select_rows: 10_000_000,
             select_time: 60 * crate::time::SECOND,
             step_rows: 65_536,
+            queue: (1 << 20, 256 << 20),
         }
     }
 }
@@ -126,6 +130,8 @@ pub struct IngestReceipt {
     pub next_offset: u64,
     /// The refused rows: line from 1, code, message. At most 1,000; `rejected` counts them all.
     pub errors: Vec<(u64, SqlState, String)>,
+    /// Rows for which there was no room: ON OVERLOAD has shed them.
+    pub shed: u64,
     /// The sequence that its producer sends next.
     pub next_sequence: Option<u64>,
 }

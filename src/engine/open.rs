@@ -31,9 +31,6 @@ use crate::time::Clock;
 use crate::views::changelog::{Changelog, Layout};
 use crate::views::result_view::ResultView;
 
-/// What may wait for a stream's writer.
-const QUEUE: QueueLimits = QueueLimits { rows: 1 << 20, bytes: 256 << 20 };
-
 impl Engine {
     /// Opens an engine: locks the directory, recovers every log, starts every query.
     ///
@@ -61,6 +58,8 @@ impl Engine {
             clock: Arc::clone(&clock),
             dead_letters: report_log(system::DEAD_LETTERS, "system/dead_letters")?,
             late_rows: report_log(system::LATE_ROWS, "system/late_rows")?,
+            shed: report_log(system::SHED, "system/shed")?,
+            fresh_shed: Mutex::default(),
             streams: RwLock::default(),
             known: Mutex::default(),
         });
@@ -172,11 +171,16 @@ impl Engine {
         definition: definition::StreamDefinition,
     ) -> Result<Arc<StreamState>> {
         let definition = Arc::new(definition);
+        let defaults = LogOptions::default();
+        // Whole segments go, so a small budget needs small ones.
+        let segment_bytes = definition.retention_bytes.map_or(defaults.segment_bytes, |all| {
+            (all / 8).clamp(16 << 10, defaults.segment_bytes)
+        });
         let log = Log::open(
             Arc::clone(&self.storage),
             &format!("streams/{}", record.id),
             Arc::clone(&definition.schema),
-            LogOptions { durability: definition.durability, ..LogOptions::default() },
+            LogOptions { durability: definition.durability, segment_bytes, ..defaults },
             Arc::clone(&self.sequencer),
         )?;
         let log = Arc::new(log);
@@ -209,7 +213,9 @@ impl Engine {
             Admission::Append
         };
         let name = format!("log-{}", definition.name);
-        let appender = Appender::start(Arc::clone(&log), &name, QUEUE, Box::new(prepare))
+        let (rows, bytes) = self.settings.queue;
+        let limits = QueueLimits { rows, bytes };
+        let appender = Appender::start(Arc::clone(&log), &name, limits, Box::new(prepare))
             .map_err(|e| io(&self.settings, &e))?;
         let promises = self.stored_punctuations(&definition, &log)?;
         self.producers.recall(record.id, &log)?;
@@ -226,6 +232,7 @@ impl Engine {
             last_arrival: AtomicI64::new(last_arrival),
             watermark: shown,
             rows_rejected: std::sync::atomic::AtomicU64::new(0),
+            rows_shed: std::sync::atomic::AtomicU64::new(0),
             idle_base: Mutex::new(None),
         }))
     }

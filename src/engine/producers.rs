@@ -56,6 +56,8 @@ pub(super) struct Sent {
     next: u64,
     accepted: u64,
     rejected: u64,
+    #[serde(default)]
+    shed: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     errors: Vec<(u64, String, String)>,
     /// Where its rows begin, unless right behind the record.
@@ -106,6 +108,7 @@ impl Sent {
             next,
             accepted: receipt.accepted,
             rejected: receipt.rejected,
+            shed: receipt.shed,
             errors: errors.map(|(line, code, text)| (*line, code.0.into(), text.clone())).collect(),
             first_offset: None,
         }
@@ -127,6 +130,7 @@ impl Sent {
         IngestReceipt {
             accepted: self.accepted,
             rejected: self.rejected,
+            shed: self.shed,
             first_offset,
             next_offset: first_offset + self.accepted,
             errors: errors.collect(),
@@ -282,9 +286,8 @@ impl Known {
         }
         drop(state);
         for frame in log.summaries(|kind| kind == FrameKind::Progress)? {
-            let sent = read(&frame.meta, frame.at).filter(|sent| {
-                sent.producer == producer.id && sent.sequence == producer.sequence
-            });
+            let sent = read(&frame.meta, frame.at)
+                .filter(|sent| sent.producer == producer.id && sent.sequence == producer.sequence);
             if let Some(sent) = sent {
                 return Ok(Some(sent.receipt()));
             }
@@ -395,12 +398,8 @@ mod tests {
             IngestReceipt { accepted: 2, rejected: 1, errors: vec![error], ..Default::default() };
         let sent = Sent::new(&producer, "http", 5, &receipt);
         let back = read(&sent.frame().meta, Position { frame: 9, offset: 70 }).unwrap().receipt();
-        let expected = IngestReceipt {
-            first_offset: 70,
-            next_offset: 72,
-            next_sequence: Some(5),
-            ..receipt
-        };
+        let expected =
+            IngestReceipt { first_offset: 70, next_offset: 72, next_sequence: Some(5), ..receipt };
         assert_eq!(back, expected);
     }
 }

@@ -311,7 +311,10 @@ impl Progress for QueryState {
             Status::Replaced => Some(
                 Error::new(
                     SqlState::SNAPSHOT_MISMATCH,
-                    format!("continuous query \"{}\" was replaced and has other columns", self.name),
+                    format!(
+                        "continuous query \"{}\" was replaced and has other columns",
+                        self.name
+                    ),
                 )
                 .with_hint("Subscribe again."),
             ),

@@ -117,7 +117,9 @@ impl Registry {
             }
             for query in self.queries.values() {
                 let late = query.late_rows_to();
-                if let Some(late) = late.filter(|_| self.streams_below(query.name()).contains(&stream)) {
+                if let Some(late) =
+                    late.filter(|_| self.streams_below(query.name()).contains(&stream))
+                {
                     open.push(late.definition.name.to_string());
                 }
             }

@@ -17,12 +17,12 @@ use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::log::log::Durability;
 use crate::planner::physical::PhysicalPlan;
-use crate::sinks::options;
+use crate::sinks::options::{self, SinkOptions};
 use crate::sinks::run::{ChangelogChunk, ChangelogSource, SinkRunner};
 use crate::sinks::sink::{Refused, SinkMode};
 use crate::sinks::status::{SinkHandle, SinkState as Doing};
-use crate::sql::print::print;
 use crate::sql::parse::parse_statement;
+use crate::sql::print::print;
 use crate::sql::statement::{CreateSink, OptionItem, Statement};
 use crate::views::changelog::Changelog;
 
@@ -82,6 +82,11 @@ impl SinkState {
 
     fn handle(&self) -> SinkHandle {
         self.running.lock().handle.clone()
+    }
+
+    /// Up to which offset the target has everything, as far as that is known.
+    pub(super) fn committed(&self) -> Option<u64> {
+        self.handle().status().committed
     }
 
     /// Whether it takes no retractions.
@@ -174,6 +179,16 @@ impl ChangelogSource for Reader {
         if log.visible().offset == from {
             return Ok(None);
         }
+        if let Some(kept) = self.changelog.kept().filter(|kept| from == 0 && kept.at.offset > 0) {
+            // A new sink begins with the result that stands for what is gone.
+            let batches = kept.batches()?;
+            let schema = self.changelog.layout().log_schema(self.changelog.schema());
+            let visible: Vec<usize> = (0..self.changelog.schema().fields().len()).collect();
+            let schema = Arc::new(schema.project(&visible).map_err(broken)?);
+            let batch = arrow::compute::concat_batches(&schema, &batches).map_err(broken)?;
+            let next_offset = kept.at.offset;
+            return Ok(Some(ChangelogChunk { first_offset: 0, batch, weights: None, next_offset }));
+        }
         let position = log.position_of_offset(from)?;
         let frames = self.changelog.read(position, max_rows)?;
         let entries: Vec<_> = frames
@@ -182,9 +197,6 @@ impl ChangelogSource for Reader {
             .filter_map(|entry| entry.from_offset(from))
             .collect();
         let Some(first) = entries.first() else { return Ok(None) };
-        let broken = |error: arrow::error::ArrowError| {
-            Error::new(SqlState::INTERNAL, format!("changelog cannot be read: {error}"))
-        };
         let schema = first.batch.schema();
         let batch = arrow::compute::concat_batches(&schema, entries.iter().map(|e| &e.batch))
             .map_err(broken)?;
@@ -237,11 +249,12 @@ impl Engine {
         let (mode, running) = if record.failure.is_some() {
             (SinkMode::Changelog, Running::idle())
         } else {
-            let (mode, runner, bell) = self.sink_runner(&record, create)?;
-            match record.paused {
-                true => (mode, Running::idle()),
-                false => (mode, Running::start(runner, bell)?),
-            }
+            let (query, parsed) = self.sink_options(create)?;
+            let running = match record.paused {
+                true => Running::idle(),
+                false => self.start_sink(&record, create, query, &parsed)?,
+            };
+            (parsed.mode, running)
         };
         let sink = SinkState {
             record: Mutex::new(record),
@@ -276,11 +289,12 @@ impl Engine {
             return Ok(());
         }
         record.paused = false;
-        let (_, runner, bell) = self.sink_runner(&record, &definition(&record)?)?;
+        let create = definition(&record)?;
+        let (query, parsed) = self.sink_options(&create)?;
         sink.stop();
         self.store.put(&record)?;
+        *sink.running.lock() = self.start_sink(&record, &create, query, &parsed)?;
         *sink.record.lock() = record;
-        *sink.running.lock() = Running::start(runner, bell)?;
         Ok(())
     }
 
@@ -303,11 +317,8 @@ impl Engine {
         }
     }
 
-    fn sink_runner(
-        self: &Arc<Engine>,
-        record: &Record,
-        create: &CreateSink,
-    ) -> Result<(SinkMode, SinkRunner, Arc<Notify>)> {
+    /// The query that a sink follows, and what its options say.
+    fn sink_options(&self, create: &CreateSink) -> Result<(Arc<QueryState>, SinkOptions)> {
         let query = {
             let registry = self.registry.read();
             match registry.queries.get(&create.from) {
@@ -327,9 +338,20 @@ impl Engine {
         let key = info.unique_key.as_deref();
         let parsed =
             options::parse(&create.into, &create.options, &info.schema, key, info.append_only)?;
+        Ok((query, parsed))
+    }
+
+    fn start_sink(
+        &self,
+        record: &Record,
+        create: &CreateSink,
+        query: Arc<QueryState>,
+        parsed: &SinkOptions,
+    ) -> Result<Running> {
         let changelog_id = format!("query-{}", query.record.lock().id);
         let id = record.sink_id.clone().unwrap_or_default();
-        let plan = parsed.plan(&id, &create.name, &changelog_id, info.schema);
+        let schema = Arc::clone(query.changelog.schema());
+        let plan = parsed.plan(&id, &create.name, &changelog_id, schema);
         let bell = Arc::new(Notify::new());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -349,7 +371,7 @@ impl Engine {
             Box::new(letters),
             Arc::clone(&self.clock),
         );
-        Ok((parsed.mode, runner, bell))
+        Running::start(runner, bell)
     }
 
     /// FLUSH SINK: waits until the sink has committed what its query has answered so far.
@@ -378,6 +400,10 @@ impl Engine {
             Err(_) => Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")),
         }
     }
+}
+
+fn broken(error: arrow::error::ArrowError) -> Error {
+    Error::new(SqlState::INTERNAL, format!("changelog cannot be read: {error}"))
 }
 
 /// Rows that a target refuses become dead letters of the query.

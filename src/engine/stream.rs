@@ -38,6 +38,7 @@ pub(super) struct StreamState {
     /// The watermark after the last row; `i64::MIN` while there is none.
     pub watermark: Arc<AtomicI64>,
     pub rows_rejected: AtomicU64,
+    pub rows_shed: AtomicU64,
     /// Last arrival and the watermark then, while the stream is idle.
     pub idle_base: parking_lot::Mutex<Option<(i64, i64)>>,
 }
@@ -80,7 +81,12 @@ impl StreamState {
     }
 
     /// Checks rows one by one against what the schema alone cannot say; gives the good ones.
-    pub(super) fn check(&self, decoded: &mut Decoded, now: i64, promises: &[Punctuation]) -> Result<()> {
+    pub(super) fn check(
+        &self,
+        decoded: &mut Decoded,
+        now: i64,
+        promises: &[Punctuation],
+    ) -> Result<()> {
         let rows = decoded.batch.num_rows();
         if rows == 0 {
             return Ok(());
@@ -203,10 +209,15 @@ fn remove_rows(decoded: &mut Decoded, bad: &[(usize, SqlState, String)]) -> Resu
         });
     }
     decoded.rejected.sort_by_key(|rejected| rejected.line);
-    let kept = (0..rows).filter(|row| keep[*row]);
+    keep_rows(decoded, keep)
+}
+
+/// Leaves only some of the good rows, keeping lines and the places of punctuations right.
+pub(super) fn keep_rows(decoded: &mut Decoded, keep: Vec<bool>) -> Result<()> {
+    let kept = (0..keep.len()).filter(|row| keep[*row]);
     decoded.lines = Lines::Each(kept.map(|row| decoded.lines.line(row)).collect());
     for (at, _) in &mut decoded.punctuations {
-        *at -= bad.iter().filter(|(row, ..)| row < at).count();
+        *at = keep[..*at].iter().filter(|kept| **kept).count();
     }
     decoded.batch = filter_record_batch(&decoded.batch, &BooleanArray::from(keep))
         .map_err(|error| Error::new(SqlState::INTERNAL, format!("rows cannot be kept: {error}")))?;

@@ -44,8 +44,7 @@ impl Engine {
         let mut record = query.record.lock().clone();
         record.sql = query_text(create);
         self.check_no_circle(&query, create)?;
-        let next_swap = Base { frame: query.changelog.log().visible().frame, frontier: vec![] };
-        let fresh = Record { base: Some(next_swap), ..record.clone() };
+        let fresh = Record { swaps: record.swaps + 1, ..record.clone() };
         let shape = self.shape_of(create, &fresh)?;
         let old = query.shape();
         if same_plan(&old, &shape) && query.run.lock().is_some() {
@@ -60,9 +59,12 @@ impl Engine {
         }
         let changelog = &query.changelog;
         let same_columns = changelog.schema().fields().len() == shape.plan.schema.fields().len()
-            && changelog.schema().fields().iter().zip(shape.plan.schema.fields()).all(|(a, b)| {
-                a.name() == b.name() && a.data_type() == b.data_type()
-            });
+            && changelog
+                .schema()
+                .fields()
+                .iter()
+                .zip(shape.plan.schema.fields())
+                .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
         let registry = self.registry.read();
         let durability = durability_of(&registry, &shape.plan);
         let fits = same_columns
@@ -93,8 +95,7 @@ impl Engine {
         let Statement::CreateQuery(create) = parse_statement(&record.sql)? else {
             return Err(Error::new(SqlState::CORRUPT, "catalog holds no definition"));
         };
-        let next_swap = Base { frame: query.changelog.log().visible().frame, frontier: vec![] };
-        let fresh = Record { base: Some(next_swap), ..record.clone() };
+        let fresh = Record { swaps: record.swaps + 1, ..record.clone() };
         let shape = self.shape_of(&create, &fresh)?;
         {
             // From where it began, as far as that is still there.
@@ -126,7 +127,7 @@ impl Engine {
             self.fresh_run(&registry, &shape, &record.start, changelog)?
         };
         let mut difference = Difference::new(changelog.schema())?;
-        let mut old = changelog.log().start();
+        let mut old = difference.subtract_kept(changelog)?;
         while self.rehearse(&mut run, &mut difference)? {
             old = difference.subtract(changelog, old, OLD_ROWS)?;
         }
@@ -143,6 +144,7 @@ impl Engine {
         let position = |place: &Position| (place.frame, place.offset);
         let frontier = run.frontier().iter().map(position).collect();
         record.base = Some(Base { frame: changelog.log().visible().frame, frontier });
+        record.swaps += 1;
         let layout = changelog.layout();
         record.layout = Some((layout.weights, layout.arrivals));
         self.store.put(&record)?;
@@ -173,9 +175,8 @@ impl Engine {
             return Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down"));
         }
         let limit = run.memory_limit;
-        let progressed = run.rehearse(None, |change| {
-            difference.add(&change.batch, change.weights.as_ref(), 1)
-        })?;
+        let progressed =
+            run.rehearse(None, |change| difference.add(&change.batch, change.weights.as_ref(), 1))?;
         if difference.bytes() as u64 > limit {
             return Err(Error::new(
                 SqlState::OUT_OF_MEMORY,
@@ -274,7 +275,7 @@ impl Engine {
         if let Some(task) = query.task.get() {
             task.retire();
         }
-        self.remove_files("queries", old.id);
+        self.remove_files("queries", &old.id);
         self.add_query(Arc::clone(&fresh));
         fresh.wake();
         Ok(())

@@ -11,8 +11,7 @@ use std::time::Duration;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::error::Result;
-use crate::log::frame::{FrameKind, NewFrame, Position};
-use crate::log::retention::RetentionRequest;
+use crate::log::frame::{FrameKind, NewFrame};
 
 /// How often the timer looks.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -26,6 +25,7 @@ impl Engine {
     /// # Errors
     /// The log's.
     pub fn run_timers(&self) -> Result<usize> {
+        self.reports.write_shed()?;
         let now = self.clock.now();
         let mut due: BTreeSet<String> = BTreeSet::new();
         let registry = self.registry.read();
@@ -55,52 +55,6 @@ impl Engine {
             appended?;
         }
         Ok(streams.len())
-    }
-
-    /// Removes what is past its retention and needed by no query, and gives the number of streams
-    /// that lost something. A query needs its inputs from where it began: it recovers by replay.
-    ///
-    /// # Errors
-    /// The log's.
-    pub fn run_retention(&self) -> Result<usize> {
-        let now = self.clock.now();
-        let streams: Vec<Arc<StreamState>> =
-            self.registry.read().streams.values().map(Arc::clone).collect();
-        let mut trimmed = 0;
-        for stream in streams {
-            let needed_from = self.needed_from(&stream.definition.name);
-            let request = RetentionRequest {
-                older_than_ingest_time: Some(now.saturating_sub(stream.definition.retention)),
-                max_bytes: stream.definition.retention_bytes,
-                needed_from,
-            };
-            let carried = self.producers.carried(&stream, request, now);
-            if !carried.is_empty() {
-                let (written, answer) = std::sync::mpsc::channel();
-                // Whoever waits may be gone already when the engine stops.
-                stream.appender.submit(carried, move |appended| drop(written.send(appended)));
-                if let Ok(appended) = answer.recv() {
-                    self.producers.moved(&appended?);
-                }
-            }
-            let removed = stream.log.retain(request)?;
-            trimmed += usize::from(removed.frames > 0);
-        }
-        Ok(trimmed)
-    }
-
-    /// The earliest position of a stream that a running query would replay from.
-    fn needed_from(&self, stream: &str) -> Option<Position> {
-        let registry = self.registry.read();
-        let running = registry.queries.values().filter(|query| query.is_running());
-        running
-            .flat_map(|query| {
-                let starts = query.record.lock().start.clone();
-                query.sources().into_iter().zip(starts).collect::<Vec<_>>()
-            })
-            .filter(|(name, _)| &**name == stream)
-            .map(|(_, (frame, offset))| Position { frame, offset })
-            .min()
     }
 
     /// Starts the thread that drives the timers.

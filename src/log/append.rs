@@ -9,7 +9,6 @@
 //! load: one request at a time when idle, hundreds under load, without a timer. Rows are encoded by
 //! the threads that submit them; the one thread only places, writes and syncs.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -21,19 +20,11 @@ use crate::log::error::LogError;
 use crate::log::frame::NewFrame;
 use crate::log::group::{EncodedFrame, as_one_request, shares};
 use crate::log::log::{Appended, Durability, Log};
+pub use crate::log::queue::QueueLimits;
+use crate::log::queue::{Queue, Request};
 
 /// Bytes that are written at once, at most one request more.
 const GROUP_BYTES: usize = 8 << 20;
-
-/// How much may wait to be appended. A request is taken while the queue is below both limits, so
-/// one request may go beyond them, and none is too large to be taken.
-#[derive(Debug, Clone, Copy)]
-pub struct QueueLimits {
-    /// Rows.
-    pub rows: u64,
-    /// Bytes of rows in memory.
-    pub bytes: usize,
-}
 
 /// What becomes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +66,6 @@ pub struct Appender {
 
 struct Shared {
     log: Arc<Log>,
-    limits: QueueLimits,
     queue: Mutex<Queue>,
     /// There is work, or the end has come.
     work: Condvar,
@@ -84,23 +74,6 @@ struct Shared {
     room_for_tasks: Notify,
     /// Tasks wait for room one after the other, so that requests keep their order.
     turn: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct Queue {
-    requests: VecDeque<Request>,
-    rows: u64,
-    bytes: usize,
-    closed: bool,
-}
-
-struct Request {
-    frames: Vec<EncodedFrame>,
-    rows: u64,
-    bytes: usize,
-    reply: Reply,
-    /// The reply waits for the write, not for the sync.
-    early: bool,
 }
 
 impl Appender {
@@ -113,8 +86,7 @@ impl Appender {
     ) -> std::io::Result<Appender> {
         let shared = Arc::new(Shared {
             log,
-            limits,
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::new(limits)),
             work: Condvar::new(),
             room: Condvar::new(),
             room_for_tasks: Notify::new(),
@@ -134,8 +106,7 @@ impl Appender {
 
     /// Rows and bytes that wait to be appended.
     pub fn queued(&self) -> (u64, usize) {
-        let queue = self.shared.queue.lock();
-        (queue.rows, queue.bytes)
+        self.shared.queue.lock().waiting()
     }
 
     /// Appends the frames as one request, waiting while the queue is full. The reply runs on the
@@ -147,7 +118,7 @@ impl Appender {
     ) {
         let Some(request) = self.shared.request(frames, Box::new(reply)) else { return };
         let mut queue = self.shared.queue.lock();
-        while self.shared.is_full(&queue) {
+        while queue.is_full() {
             self.shared.room.wait(&mut queue);
         }
         self.shared.push(queue, request);
@@ -159,7 +130,7 @@ impl Appender {
         frames: Vec<NewFrame>,
         reply: R,
     ) -> Result<(), WouldBlock<R>> {
-        if self.shared.is_full(&self.shared.queue.lock()) {
+        if self.is_full() {
             return Err(WouldBlock { frames, reply });
         }
         // Between the look and the push others may come: the queue may go beyond its limits by as
@@ -193,7 +164,19 @@ impl Appender {
 
     /// Whether the next request would have to wait for room.
     pub fn is_full(&self) -> bool {
-        self.shared.is_full(&self.shared.queue.lock())
+        self.shared.queue.lock().is_full()
+    }
+
+    /// While the queue is full, takes the requests that have waited longest out of it; each is
+    /// answered with [`LogError::Shed`]. Those that hold more than rows stay.
+    pub fn drop_oldest(&self) {
+        let shed = self.shared.queue.lock().shed_oldest();
+        let log = self.shared.log.name();
+        for request in shed {
+            (request.reply)(Err(LogError::Shed { log: log.to_owned() }));
+        }
+        self.shared.room.notify_all();
+        self.shared.room_for_tasks.notify_waiters();
     }
 
     /// Appends what is queued, refuses what comes later, and ends the thread.
@@ -224,7 +207,7 @@ struct Closing(Arc<Shared>);
 impl Drop for Closing {
     fn drop(&mut self) {
         self.0.close();
-        let left = std::mem::take(&mut self.0.queue.lock().requests);
+        let left = self.0.queue.lock().take(usize::MAX);
         for request in left {
             (request.reply)(Err(self.0.closed()));
         }
@@ -241,18 +224,8 @@ impl Shared {
                 reply(Err(error));
                 None
             }
-            Ok(frames) => {
-                let batches = || frames.iter().filter_map(|frame| frame.frame.batch.as_ref());
-                let rows = batches().map(|batch| batch.num_rows() as u64).sum();
-                let bytes = batches().map(|batch| batch.get_array_memory_size()).sum();
-                Some(Request { frames, rows, bytes, reply, early: false })
-            }
+            Ok(frames) => Some(Request::new(frames, reply)),
         }
-    }
-
-    fn is_full(&self, queue: &Queue) -> bool {
-        let full = queue.rows >= self.limits.rows || queue.bytes >= self.limits.bytes;
-        !queue.closed && !queue.requests.is_empty() && full
     }
 
     fn push(&self, mut queue: parking_lot::MutexGuard<'_, Queue>, request: Request) {
@@ -261,9 +234,7 @@ impl Shared {
             (request.reply)(Err(self.closed()));
             return;
         }
-        queue.rows += request.rows;
-        queue.bytes += request.bytes;
-        queue.requests.push_back(request);
+        queue.push(request);
         drop(queue);
         self.work.notify_one();
     }
@@ -277,7 +248,7 @@ impl Shared {
             room.as_mut().enable();
             {
                 let queue = self.queue.lock();
-                if !self.is_full(&queue) {
+                if !queue.is_full() {
                     self.push(queue, request);
                     return;
                 }
@@ -306,22 +277,13 @@ impl Shared {
     /// Waits for work; `None` once the queue is closed and empty.
     fn next_group(&self) -> Option<Vec<Request>> {
         let mut queue = self.queue.lock();
-        while queue.requests.is_empty() {
+        while queue.is_empty() {
             if queue.closed {
                 return None;
             }
             self.work.wait(&mut queue);
         }
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        while bytes < GROUP_BYTES
-            && let Some(request) = queue.requests.pop_front()
-        {
-            bytes += request.bytes;
-            queue.bytes -= request.bytes;
-            queue.rows -= request.rows;
-            group.push(request);
-        }
+        let group = queue.take(GROUP_BYTES);
         drop(queue);
         self.room.notify_all();
         self.room_for_tasks.notify_waiters();

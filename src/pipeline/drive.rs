@@ -163,7 +163,7 @@ impl QueryRun {
         if self.is_at(until) {
             self.warm_up = None;
             if let Some(mut difference) = self.swap.take() {
-                let start = self.changelog.log().start();
+                let start = difference.subtract_kept(&self.changelog)?;
                 difference.subtract(&self.changelog, start, usize::MAX)?;
                 self.written_watermark = self.last_watermark()?;
                 let change = difference.finish("", self.written_watermark)?;

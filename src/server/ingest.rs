@@ -54,13 +54,16 @@ pub(crate) async fn rows(
         let errors = receipt_errors(&receipt);
         return Err(refused(&name, receipt.rejected, errors));
     }
-    let answer = json!({
+    let mut answer = json!({
         "accepted": receipt.accepted,
         "rejected": receipt.rejected,
         "first_offset": receipt.first_offset,
         "next_offset": receipt.next_offset,
         "errors": receipt_errors(&receipt),
     });
+    if receipt.shed > 0 {
+        answer["shed"] = json!(receipt.shed);
+    }
     Ok(json_response(StatusCode::OK, &answer))
 }
 

@@ -56,6 +56,7 @@ struct Progress {
     next_offset: Option<u64>,
     accepted: u64,
     rejected: u64,
+    shed: u64,
     /// Where a producer begins; it is told so before anything else.
     begins: Option<u64>,
     next_sequence: Option<u64>,
@@ -67,6 +68,9 @@ impl Progress {
         let mut line = json!({"ack": self.next_offset, "rejected": self.rejected});
         if let Some(accepted) = accepted {
             line["accepted"] = json!(accepted);
+        }
+        if self.shed > 0 {
+            line["shed"] = json!(self.shed);
         }
         if let Some(next) = self.next_sequence {
             line["next_sequence"] = json!(next);
@@ -279,6 +283,7 @@ impl<'a> Connection<'a> {
             progress.next_offset = Some(receipt.next_offset);
             progress.accepted += receipt.accepted;
             progress.rejected += receipt.rejected;
+            progress.shed += receipt.shed;
             progress.next_sequence = receipt.next_sequence;
         });
         Ok(())

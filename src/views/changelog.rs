@@ -18,12 +18,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use parking_lot::RwLock;
 
 use crate::data::change::{Change, Marks};
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{Frame, FrameKind, Frames, NewFrame, Position};
 use crate::log::log::{Appended, Log};
 
+/// Rows read from a log at a time.
+const READ_ROWS: usize = 65_536;
 const WEIGHT: &str = "__weight";
 const ARRIVAL: &str = "__arrival";
 
@@ -38,6 +41,16 @@ pub struct Changelog {
     layout: Layout,
     /// Some frame carries signs.
     signed: AtomicBool,
+    /// What stands for the entries that retention has removed.
+    kept: RwLock<Option<Kept>>,
+}
+
+/// The result as it stood at a position of a changelog, in a log of its own.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The position.
+    pub at: Position,
+    log: Arc<Log>,
 }
 
 /// Which hidden columns a changelog has.
@@ -126,6 +139,29 @@ fn split_signs(bytes: &[u8]) -> Option<(&[u8], Int64Array)> {
     Some((&bytes[..start], Int64Array::from_iter_values(weights)))
 }
 
+impl Kept {
+    /// A result whose rows are in a log with the visible columns.
+    pub fn new(at: Position, log: Arc<Log>) -> Kept {
+        Kept { at, log }
+    }
+
+    /// Its rows.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn batches(&self) -> Result<Vec<RecordBatch>> {
+        let mut position = self.log.start();
+        let mut batches = Vec::new();
+        while position.frame < self.log.visible().frame {
+            let frames = self.log.read(position, READ_ROWS)?;
+            let Some(last) = frames.last() else { break };
+            position = Position { frame: last.index + 1, offset: last.next_offset() };
+            batches.extend(frames.iter().filter_map(|frame| frame.batch.clone()));
+        }
+        Ok(batches)
+    }
+}
+
 impl Layout {
     /// The log's schema for these visible columns.
     pub fn log_schema(self, visible: &Schema) -> SchemaRef {
@@ -144,7 +180,8 @@ impl Layout {
 impl Changelog {
     /// Wraps a log whose schema is `layout.log_schema(visible)`.
     pub fn new(log: Arc<Log>, visible: SchemaRef, layout: Layout) -> Changelog {
-        Changelog { log, visible, layout, signed: AtomicBool::new(false) }
+        let (signed, kept) = (AtomicBool::new(false), RwLock::new(None));
+        Changelog { log, visible, layout, signed, kept }
     }
 
     /// The log underneath.
@@ -167,6 +204,21 @@ impl Changelog {
         !self.layout.weights && !self.signed.load(Ordering::Acquire)
     }
 
+    /// What stands for the entries that retention has removed, if it has removed any.
+    pub fn kept(&self) -> Option<Kept> {
+        self.kept.read().clone()
+    }
+
+    /// From here on `kept` stands for everything before its position.
+    pub fn keep(&self, kept: Kept) {
+        *self.kept.write() = Some(kept);
+    }
+
+    /// Where the entries begin that `kept` does not stand for.
+    pub fn start(&self) -> Position {
+        self.kept().map_or_else(|| self.log.start(), |kept| kept.at)
+    }
+
     /// Learns from the meta of a stored frame whether there are signs.
     pub fn note(&self, meta: &[u8]) {
         if split_signs(meta).is_some() {
@@ -186,7 +238,8 @@ impl Changelog {
             units.iter().map(|unit| self.columns(unit, &schema)).collect::<Result<Vec<_>>>()?;
         let batch = concat_batches(&schema, &batches).map_err(broken)?;
         let mut meta = meta.encode();
-        let retracted = |unit: &Change, row| unit.weights.as_ref().is_some_and(|w| w.value(row) < 0);
+        let retracted =
+            |unit: &Change, row| unit.weights.as_ref().is_some_and(|w| w.value(row) < 0);
         if !self.layout.weights && units.iter().any(|unit| unit.weights.is_some()) {
             let rows = |unit: &Change| 0..unit.batch.num_rows();
             let signs: Vec<bool> =
@@ -290,6 +343,14 @@ impl Entry {
             Some(arrivals) => Marks::Rows(arrivals.values().clone()),
         }
     }
+}
+
+/// The rows of a change, each as often as its weight says.
+///
+/// # Errors
+/// A broken invariant.
+pub fn repeated(change: &Change) -> Result<RecordBatch> {
+    Ok(unit_weights(change).map_err(broken)?.batch)
 }
 
 /// The same change with weights of +1 and −1 only: a row of weight n stands there n times.

@@ -86,6 +86,18 @@ impl Difference {
         Ok(())
     }
 
+    /// Subtracts what stands for the removed entries of a changelog; gives where the others begin.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn subtract_kept(&mut self, old: &Changelog) -> Result<Position> {
+        let Some(kept) = old.kept() else { return Ok(old.log().start()) };
+        for batch in kept.batches()? {
+            self.add(&batch, None, -1)?;
+        }
+        Ok(kept.at)
+    }
+
     /// Subtracts about `rows` rows of a changelog from a position on; gives where it came to.
     ///
     /// # Errors

@@ -17,3 +17,4 @@ mod scripts;
 mod server;
 mod shell;
 mod tidy;
+mod upkeep;

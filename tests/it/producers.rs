@@ -16,7 +16,13 @@ const SETUP: &str = "CREATE STREAM s (n BIGINT NOT NULL); CREATE STREAM t (n BIG
     CREATE STREAM written (n BIGINT) WITH (durability = 'written')";
 
 /// Sends NDJSON as a producer.
-fn send(server: &RealServer, path: &str, producer: &str, sequence: u64, rows: &str) -> (u16, Value) {
+fn send(
+    server: &RealServer,
+    path: &str,
+    producer: &str,
+    sequence: u64,
+    rows: &str,
+) -> (u16, Value) {
     let agent = ureq::Agent::new_with_config(
         ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -115,9 +121,8 @@ fn tcp_numbers_rows_skips_what_is_stored_and_refuses_a_gap() {
     let directory = tempfile::tempdir().unwrap();
     let server = start(&directory);
     server.sql(SETUP);
-    let rows = |range: std::ops::Range<u64>| -> String {
-        range.map(|n| format!("{n}\n")).collect()
-    };
+    let rows =
+        |range: std::ops::Range<u64>| -> String { range.map(|n| format!("{n}\n")).collect() };
     let begin = |n: u64| format!("INGEST s FORMAT csv PRODUCER p SEQUENCE {n}\n");
     let answer = tcp(&server, &format!("{}{}x\n{}", begin(0), rows(0..3), rows(4..6)));
     assert_eq!(answer[0], json!({"next_sequence": 0}));
