@@ -8,6 +8,8 @@ use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr as SqlExpr};
 
 use crate::catalog::options::{OptionError, Options};
+pub use crate::catalog::overload::OnOverload;
+use crate::catalog::overload::overload;
 use crate::data::schema::{JSON_MARK, is_hidden};
 use crate::error::{Report, SqlState};
 use crate::log::log::Durability;
@@ -17,8 +19,7 @@ use crate::planner::error::PlanError;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::window_call::EVENT_TIME_MARK;
 use crate::sql::statement::{
-    ColumnDefinition, CreateQuery, CreateStream, CreateTable, OptionValue, Overload,
-    WatermarkClause,
+    ColumnDefinition, CreateQuery, CreateStream, CreateTable, OptionValue, WatermarkClause,
 };
 use crate::sql::types::arrow_type;
 
@@ -133,6 +134,8 @@ pub struct StreamDefinition {
     pub watermark: Option<Watermark>,
     /// When its rows count as kept.
     pub durability: Durability,
+    /// What happens to rows for which there is no room.
+    pub overload: OnOverload,
     /// How long rows are kept, microseconds of processing time.
     pub retention: i64,
     /// How many bytes are kept.
@@ -180,6 +183,8 @@ pub struct QueryOptions {
     pub memory_limit: u64,
     /// Whether unbounded state is refused.
     pub require_bounded_state: bool,
+    /// How long the changelog's history is kept, microseconds of processing time; `None`: for ever.
+    pub retention: Option<i64>,
 }
 
 /// Checks CREATE STREAM.
@@ -199,17 +204,12 @@ pub fn stream(
             "unknown_fields",
         ],
     )?;
-    if matches!(&create.overload, Some(overload) if *overload != Overload::Block) {
-        return Err(DefinitionError::NotSupported {
-            what: "ON OVERLOAD other than BLOCK".into(),
-            hint: "Leave it out: a full queue then holds its senders back.".into(),
-        });
-    }
     let mut fields = columns(&create.columns, "stream")?;
     let watermark = match &create.watermark {
         None => None,
         Some(clause) => Some(watermark(clause, &mut fields, lookup)?),
     };
+    let overload = overload(create.overload.as_ref(), &fields)?;
     let durability = match options.choice("durability", &["durable", "written", "memory"])? {
         "written" => Durability::Written,
         "memory" => Durability::Memory,
@@ -221,6 +221,7 @@ pub fn stream(
         schema: Arc::new(Schema::new(fields)),
         watermark,
         durability,
+        overload,
         retention: options.duration("retention")?.unwrap_or(7 * DAY),
         retention_bytes: options.bytes("retention_bytes")?,
         idle_timeout: options.duration("idle_timeout")?,
@@ -262,7 +263,7 @@ pub fn query_options(create: &CreateQuery) -> Result<QueryOptions, DefinitionErr
             hint: "Leave it out: the query then stops at its limit and says so.".into(),
         });
     }
-    options.duration("retention")?;
+    let retention = options.duration("retention")?;
     let start = match create.options.iter().find(|item| item.name == "start").map(|i| &i.value) {
         None => QueryStart::Earliest,
         Some(OptionValue::Text(text)) if text.eq_ignore_ascii_case("earliest") => {
@@ -277,6 +278,7 @@ pub fn query_options(create: &CreateQuery) -> Result<QueryOptions, DefinitionErr
         start,
         memory_limit: options.bytes("memory_limit")?.unwrap_or(MEMORY_LIMIT),
         require_bounded_state: options.flag("require_bounded_state")?,
+        retention,
     })
 }
 

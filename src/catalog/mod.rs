@@ -4,4 +4,5 @@
 
 pub mod definition;
 pub mod options;
+mod overload;
 pub mod persist;

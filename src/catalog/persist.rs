@@ -74,6 +74,51 @@ pub struct Record {
     /// Where the query began to read each input when it was created: frame, offset.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start: Vec<(u64, u64)>,
+    /// Up to where the query's changelog is given, and not regenerated on recovery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// How often the query's plan was swapped.
+    #[serde(default)]
+    pub swaps: u64,
+    /// Where the result stands that stands for the removed part of the changelog: the frame and the
+    /// offset behind that part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<(u64, u64)>,
+    /// Whether the changelog has weights and arrivals; `None`: as the plan wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<(bool, bool)>,
+    /// Why a sink stays stopped, code and message, until it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<(String, String)>,
+}
+
+/// A frame of a changelog up to which everything is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Index of the last frame that is given.
+    pub frame: u64,
+    /// How far the inputs had been read then: frame and offset of each.
+    pub frontier: Vec<(u64, u64)>,
+}
+
+impl Record {
+    /// A new object.
+    pub fn new(id: u64, kind: Kind, name: &str, sql: String) -> Record {
+        Record {
+            id,
+            kind,
+            name: name.into(),
+            sql,
+            paused: false,
+            sink_id: None,
+            start: vec![],
+            base: None,
+            swaps: 0,
+            kept: None,
+            layout: None,
+            failure: None,
+        }
+    }
 }
 
 /// Kinds of objects, as stored.
@@ -187,6 +232,22 @@ impl Store {
         transaction.commit().map_err(store)
     }
 
+    /// Writes some objects and removes others, all or none.
+    pub fn exchange(&self, written: &[Record], removed: &[u64]) -> Result<(), CatalogError> {
+        let transaction = self.database.begin_write().map_err(store)?;
+        {
+            let mut objects = transaction.open_table(OBJECTS).map_err(store)?;
+            for id in removed {
+                objects.remove(id).map_err(store)?;
+            }
+            for record in written {
+                let bytes = serde_json::to_vec(record).map_err(store)?;
+                objects.insert(record.id, bytes.as_slice()).map_err(store)?;
+            }
+        }
+        transaction.commit().map_err(store)
+    }
+
     /// Removes objects, all or none.
     pub fn remove(&self, ids: &[u64]) -> Result<(), CatalogError> {
         let transaction = self.database.begin_write().map_err(store)?;
@@ -205,15 +266,7 @@ mod tests {
     use super::*;
 
     fn record(id: u64, name: &str) -> Record {
-        Record {
-            id,
-            kind: Kind::Stream,
-            name: name.into(),
-            sql: format!("CREATE STREAM {name} (a BIGINT)"),
-            paused: false,
-            sink_id: None,
-            start: vec![],
-        }
+        Record::new(id, Kind::Stream, name, format!("CREATE STREAM {name} (a BIGINT)"))
     }
 
     #[test]

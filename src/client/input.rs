@@ -1,5 +1,8 @@
 //! Gathers lines until they make a statement, or a backslash command.
 
+use crate::sql::parse::parse_statement;
+use crate::sql::statement::Statement;
+
 /// What has become complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
@@ -13,11 +16,19 @@ pub(super) enum Piece {
 #[derive(Debug, Default)]
 pub(super) struct Input {
     text: String,
+    /// A COPY whose rows are being read.
+    copy: Option<String>,
 }
 
 impl Input {
     /// Takes a line and gives what it completed.
     pub(super) fn line(&mut self, line: &str) -> Vec<Piece> {
+        if let Some(copy) = &mut self.copy {
+            copy.push_str(line);
+            copy.push('\n');
+            let ended = line.trim_end() == "\\.";
+            return self.copy.take_if(|_| ended).map(Piece::Statement).into_iter().collect();
+        }
         let in_statement = !matches!(scan(&self.text).1, State::Plain);
         if !in_statement && line.trim_start().starts_with('\\') {
             return vec![Piece::Command(line.trim().to_string())];
@@ -28,8 +39,17 @@ impl Input {
         let mut pieces = Vec::new();
         let mut start = 0;
         for end in ends {
-            pieces.extend(statement(&self.text[start..end]));
+            let piece = statement(&self.text[start..end]);
             start = end + 1;
+            match piece {
+                // Its rows follow, on lines of their own.
+                Some(Piece::Statement(text)) if takes_rows(&text) => {
+                    self.copy = Some(format!("{text};\n"));
+                    self.text.clear();
+                    return pieces;
+                }
+                piece => pieces.extend(piece),
+            }
         }
         self.text.drain(..start);
         if is_blank(&self.text) {
@@ -40,22 +60,29 @@ impl Input {
 
     /// What is left at the end of input; a last statement may lack its semicolon.
     pub(super) fn end(&mut self) -> Option<Piece> {
-        statement(&std::mem::take(&mut self.text))
+        let copy = self.copy.take().map(Piece::Statement);
+        copy.or_else(|| statement(&std::mem::take(&mut self.text)))
     }
 
     /// Forgets an unfinished statement.
     pub(super) fn clear(&mut self) {
         self.text.clear();
+        self.copy = None;
     }
 
     /// Whether a statement has begun.
     pub(super) fn has_begun(&self) -> bool {
-        !self.text.is_empty()
+        !self.text.is_empty() || self.copy.is_some()
     }
 }
 
 fn statement(text: &str) -> Option<Piece> {
     (!is_blank(text)).then(|| Piece::Statement(text.trim().to_string()))
+}
+
+/// Whether a statement is COPY … FROM STDIN.
+fn takes_rows(text: &str) -> bool {
+    parse_statement(text).is_ok_and(|statement| matches!(statement, Statement::Copy { .. }))
 }
 
 /// Whether there are only blanks and comments.
@@ -191,6 +218,21 @@ mod tests {
                 Statement("SELECT\n 2")
                 Command("\\d x")
                 end Statement("SELECT 3")"#]],
+        );
+    }
+
+    #[test]
+    fn the_rows_of_a_copy_belong_to_it() {
+        check(
+            &["SELECT 1; copy s from stdin (format csv);", "1;2", "'", "\\.", "SELECT 2;"],
+            expect_test::expect![[r#"
+                Statement("SELECT 1")
+                Statement("copy s from stdin (format csv);\n1;2\n'\n\\.\n")
+                Statement("SELECT 2")"#]],
+        );
+        check(
+            &["COPY s FROM STDIN;", "1"],
+            expect_test::expect![[r#"end Statement("COPY s FROM STDIN;\n1\n")"#]],
         );
     }
 

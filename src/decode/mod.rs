@@ -53,6 +53,16 @@ pub enum Lines {
     Each(Vec<u64>),
 }
 
+impl Lines {
+    /// The line of a row.
+    pub fn line(&self, row: usize) -> u64 {
+        match self {
+            Lines::From(first) => first + row as u64,
+            Lines::Each(lines) => lines.get(row).copied().unwrap_or_default(),
+        }
+    }
+}
+
 /// A row that could not be read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rejected {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::persist::Kind;
 use crate::engine::StatementResult;
-use crate::engine::create::Kept;
+use crate::engine::create::OnDisk;
 use crate::engine::query::Status;
 use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
@@ -73,15 +73,16 @@ impl Engine {
                     self.reports.streams.write().remove(name);
                     drop(registry);
                     stream.appender.shut_down();
+                    self.producers.forget(stream.record.id);
                     self.store.remove(&[stream.record.id])?;
-                    self.remove_files("streams", stream.record.id);
+                    self.remove_files("streams", &stream.record.id);
                 }
             }
             Kind::Table => {
                 if let Some(table) = registry.tables.remove(name) {
                     drop(registry);
                     self.store.remove(&[table.record.id])?;
-                    self.remove_files("tables", table.record.id);
+                    self.remove_files("tables", &table.record.id);
                 }
             }
             Kind::Query => {
@@ -94,31 +95,34 @@ impl Engine {
                     let id = query.record.lock().id;
                     self.store.remove(&[id])?;
                     query.snapshots.clear();
-                    self.remove_files("queries", id);
+                    self.remove_files("queries", &id);
                 }
             }
             Kind::Sink => {
                 if let Some(sink) = registry.sinks.remove(name) {
                     drop(registry);
                     sink.stop();
-                    self.store.remove(&[sink.record.id])?;
+                    let id = sink.record.lock().id;
+                    self.store.remove(&[id])?;
+                    self.forget_sink(&sink);
                 }
             }
         }
         Ok(())
     }
 
-    fn remove_files(&self, directory: &str, id: u64) {
+    pub(super) fn remove_files(&self, directory: &str, name: &(impl std::fmt::Display + ?Sized)) {
         // The catalog no longer names them; what stays behind costs only space.
-        if let Err(error) = self.storage.remove_dir(&format!("{directory}/{id}")) {
+        if let Err(error) = self.storage.remove_dir(&format!("{directory}/{name}")) {
             tracing::warn!("files of a dropped object stay behind: {error}");
         }
     }
 
     /// PAUSE.
     pub(super) fn pause(&self, name: &str) -> Result<StatementResult> {
-        if let Some(sink) = self.registry.read().sinks.get(name).map(Arc::clone) {
-            sink.stop();
+        let sink = self.registry.read().sinks.get(name).map(Arc::clone);
+        if let Some(sink) = sink {
+            self.pause_sink(&sink)?;
             return Ok(StatementResult::command("PAUSE"));
         }
         let query = self.query_state(name)?;
@@ -133,8 +137,13 @@ impl Engine {
     }
 
     /// RESUME: also restarts a query that failed.
-    pub(super) fn resume(&self, name: &str) -> Result<StatementResult> {
+    pub(super) fn resume(self: &Arc<Engine>, name: &str) -> Result<StatementResult> {
         let done = StatementResult::command("RESUME");
+        let sink = self.registry.read().sinks.get(name).map(Arc::clone);
+        if let Some(sink) = sink {
+            self.resume_sink(&sink)?;
+            return Ok(done);
+        }
         let query = self.query_state(name)?;
         if query.is_running() {
             return Ok(done);
@@ -142,10 +151,10 @@ impl Engine {
         let registry = self.registry.read();
         let mut record = query.record.lock();
         record.paused = false;
-        let kept =
-            Kept { record: &record, changelog: &query.changelog, snapshots: &query.snapshots };
-        let (mut run, counts) = self.run_of(&registry, &query.plan, &kept)?;
-        run.memory_limit = query.options.memory_limit;
+        let shape = query.shape();
+        let disk =
+            OnDisk { record: &record, changelog: &query.changelog, snapshots: &query.snapshots };
+        let (run, counts) = self.run_of(&registry, &shape, &disk)?;
         for (input, source) in run.inputs.iter().zip(query.sources()) {
             let start = input.source.log().start();
             if start.frame > input.position.frame {

@@ -2,16 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-
-use parking_lot::Mutex;
-use tokio::sync::Notify;
+use std::sync::atomic::Ordering;
 
 use crate::catalog::definition::{self, QueryStart};
 use crate::catalog::persist::{Kind, Record};
 use crate::engine::StatementResult;
-use crate::engine::query::{Figures, QueryState, Status};
+use crate::engine::late_rows::LateRows;
+use crate::engine::query::{QueryState, Shape};
 use crate::engine::registry::Registry;
 use crate::engine::reports::read_punctuation;
 use crate::engine::snapshots::Snapshots;
@@ -30,8 +27,8 @@ use crate::planner::plan_continuous;
 use crate::planner::relations::RelationKind;
 use crate::sql::print::print;
 use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
-use crate::views::changelog::{Changelog, EntryMeta, Layout};
-use crate::views::result_view::ResultView;
+use crate::views::changelog::{Changelog, EntryMeta, Kept, Layout};
+use crate::views::difference::Difference;
 
 /// The directory of all snapshots.
 const SNAPSHOTS: &str = "snapshots";
@@ -39,8 +36,8 @@ const SNAPSHOTS: &str = "snapshots";
 /// Bytes of a changelog's newest entries that are kept in memory; there may be many changelogs.
 const TAIL_BYTES: usize = 8 << 20;
 
-/// What is kept of a query on the disk, and lets it run again.
-pub(super) struct Kept<'a> {
+/// What is kept of a query, and lets it run again.
+pub(super) struct OnDisk<'a> {
     pub record: &'a Record,
     pub changelog: &'a Arc<Changelog>,
     pub snapshots: &'a Snapshots,
@@ -70,8 +67,7 @@ impl Engine {
     }
 
     pub(super) fn record(&self, kind: Kind, name: &str, sql: String) -> Result<Record> {
-        let id = self.store.next_id()?;
-        Ok(Record { id, kind, name: name.into(), sql, paused: false, sink_id: None, start: vec![] })
+        Ok(Record::new(self.store.next_id()?, kind, name, sql))
     }
 
     /// CREATE STREAM.
@@ -117,21 +113,12 @@ impl Engine {
     ) -> Result<StatementResult> {
         let done = StatementResult::command("CREATE CONTINUOUS QUERY");
         if create.or_replace && self.registry.read().queries.contains_key(&create.name) {
-            return Err(Error::new(
-                SqlState::NOT_SUPPORTED,
-                "CREATE OR REPLACE of an existing continuous query is not supported yet",
-            )
-            .with_hint(format!("DROP CONTINUOUS QUERY {} and create it again.", create.name)));
+            return self.replace(create);
         }
         if !self.name_is_free(&create.name, create.if_not_exists, Kind::Query)? {
             return Ok(done);
         }
-        if create.emit.late_rows_to.is_some() {
-            return Err(Error::new(SqlState::NOT_SUPPORTED, "LATE ROWS TO is not supported yet")
-                .with_hint("SELECT … FROM weir.late_rows shows late rows."));
-        }
-        let sql = print(&Statement::CreateQuery(Box::new(create.clone())));
-        let record = self.record(Kind::Query, &create.name, sql)?;
+        let record = self.record(Kind::Query, &create.name, query_text(create))?;
         let query = self.open_query(record, create.clone(), Some(()))?;
         let record = query.record.lock().clone();
         self.store.put(&record)?;
@@ -144,12 +131,7 @@ impl Engine {
     pub(super) fn add_query(self: &Arc<Engine>, query: Arc<QueryState>) {
         self.listen(query.changelog.log(), query.name());
         let mut registry = self.registry.write();
-        for source in query.sources() {
-            if let Some(below) = registry.queries.get(&*source) {
-                below.write_progress.store(true, Ordering::Relaxed);
-                below.wake();
-            }
-        }
+        ask_for_progress(&registry, &query);
         registry.queries.insert(query.name().to_string(), query);
     }
 
@@ -161,61 +143,44 @@ impl Engine {
         create: CreateQuery,
         fresh: Option<()>,
     ) -> Result<Arc<QueryState>> {
-        let options = definition::query_options(&create)?;
-        let plan = self.planning(|lookup| {
-            plan_continuous(&create.query, &create.emit, options.require_bounded_state, lookup)
-        })?;
+        let shape = self.shape_of(&create, &record)?;
+        let plan = &shape.plan;
         let registry = self.registry.read();
         if fresh.is_some() {
-            record.start = start_positions(&registry, &plan, &options.start)?;
+            record.start = start_positions(&registry, plan, &shape.options.start)?;
         }
-        let layout = Layout {
-            weights: !plan.facts.append_only,
-            arrivals: passes_rows_through(&plan) && !plan.facts.event_times.is_empty(),
-        };
-        let durability = durability_of(&registry, &plan);
+        let wanted = layout_of(plan);
+        let layout =
+            record.layout.map_or(wanted, |(weights, arrivals)| Layout { weights, arrivals });
+        let durability = durability_of(&registry, plan);
+        if durability == Durability::Memory {
+            // The changelog is empty again, so nothing in it is given.
+            (record.base, record.kept) = (None, None);
+        }
+        let retention = shape.options.retention;
+        let defaults = LogOptions::default();
+        let segment_micros =
+            retention.map_or(defaults.segment_micros, |all| defaults.segment_micros.min(all / 4));
         let log = Log::open(
             Arc::clone(&self.storage),
             &format!("queries/{}", record.id),
             layout.log_schema(&plan.schema),
-            LogOptions { durability, tail_bytes: TAIL_BYTES, ..LogOptions::default() },
+            LogOptions { durability, tail_bytes: TAIL_BYTES, segment_micros, ..defaults },
             Arc::clone(&self.sequencer),
         )?;
         let changelog = Arc::new(Changelog::new(Arc::new(log), Arc::clone(&plan.schema), layout));
-        let snapshots = Arc::new(self.snapshots_of(&plan, &record));
-        let (run, counts) = {
-            let kept = Kept { record: &record, changelog: &changelog, snapshots: &snapshots };
-            self.run_of(&registry, &plan, &kept)?
-        };
-        let logical_time = has_logical_time(&registry, &plan);
+        if let Some((frame, offset)) = record.kept {
+            let log = self.kept_log(record.id, frame, &changelog)?;
+            changelog.keep(Kept::new(Position { frame, offset }, log));
+        }
+        let snapshots = Arc::new(self.snapshots_of(&shape.plan, &record));
+        let disk = OnDisk { record: &record, changelog: &changelog, snapshots: &snapshots };
+        let (run, counts) = self.run_of(&registry, &shape, &disk)?;
         drop(registry);
-        let run = QueryRun { memory_limit: options.memory_limit, ..run };
-        let status = if record.paused { Status::Paused } else { Status::Running };
-        let query = Arc::new(QueryState {
-            name: record.name.clone(),
-            logical_time,
-            record: Mutex::new(record),
-            options,
-            view: Arc::new(ResultView::new(Arc::clone(&changelog))),
-            processed: Mutex::new(run.frontier()),
-            plan,
-            changelog,
-            run: Mutex::new(Some(run)),
-            snapshots,
-            task: OnceLock::new(),
-            status: Mutex::new(status),
-            figures: Figures {
-                watermark: AtomicI64::new(i64::MIN),
-                next_tick: AtomicI64::new(i64::MAX),
-                ..Figures::default()
-            },
-            operators: Mutex::default(),
-            write_progress: AtomicBool::new(false),
-            bell: Arc::new(Notify::new()),
-            stepped: Arc::clone(&self.stepped),
-            reports: Arc::clone(&self.reports),
-        });
+        let query = Arc::new(QueryState::new(record, shape, changelog, snapshots, self));
         query.recount(counts);
+        *query.processed.lock() = run.frontier();
+        *query.run.lock() = Some(run);
         let task = self.scheduler.task(Arc::clone(&query) as Arc<dyn Work>);
         if query.task.set(task).is_err() {
             unreachable!("the task is set once, here");
@@ -223,31 +188,77 @@ impl Engine {
         Ok(query)
     }
 
+    /// Plans what a statement says.
+    pub(super) fn shape_of(
+        self: &Arc<Engine>,
+        create: &CreateQuery,
+        record: &Record,
+    ) -> Result<Shape> {
+        let options = definition::query_options(create)?;
+        let plan = self.planning(|lookup| {
+            plan_continuous(&create.query, &create.emit, options.require_bounded_state, lookup)
+        })?;
+        let registry = self.registry.read();
+        let logical_time = has_logical_time(&registry, &plan);
+        let late_rows = match &create.emit.late_rows_to {
+            None => None,
+            Some(target) => {
+                // After a swap late rows are numbered anew.
+                let id = format!("query {} plan {}", record.id, record.swaps);
+                Some(LateRows::open(self, &registry, &plan, target, id)?)
+            }
+        };
+        Ok(Shape { options, plan, late_rows, logical_time })
+    }
+
     /// Where a query keeps its snapshots.
     fn snapshots_of(&self, plan: &PhysicalPlan, record: &Record) -> Snapshots {
         let directory = format!("{SNAPSHOTS}/{}", record.id);
         Snapshots::new(
             SnapshotFiles::new(Arc::clone(&self.storage), directory),
-            format!("{}\n{}", record.sql, explain(plan).join("\n")),
+            plan_text(plan, record),
             self.settings.snapshot_interval,
             Arc::clone(&self.clock),
             Arc::clone(&self.snapshot_writer),
         )
     }
 
-    /// The pipeline of a plan, at its newest snapshot or at the query's start, with the recorded
-    /// entries behind that place to regenerate; and what it had counted there.
+    /// The pipeline of a query at its newest snapshot or at its start, with the recorded entries
+    /// behind that place to regenerate; and what it had counted there.
     pub(super) fn run_of(
         &self,
         registry: &Registry,
-        plan: &PhysicalPlan,
-        kept: &Kept<'_>,
+        shape: &Shape,
+        disk: &OnDisk<'_>,
     ) -> Result<(QueryRun, (u64, u64, u64))> {
-        let Kept { record, changelog, snapshots } = *kept;
-        let (graph, specs) = build(plan)?;
+        let OnDisk { record, changelog, snapshots } = *disk;
+        let mut run = self.fresh_run(registry, shape, &record.start, changelog)?;
+        let snapshot = snapshots.restore(&mut run, &shape.plan)?;
+        let reached = snapshot.as_ref().map_or(0, |snapshot| snapshot.changelog.frame);
+        let given = record.base.as_ref().map_or(0, |base| base.frame + 1);
+        run.replay = recorded_entries(changelog, given.max(reached))?;
+        if let Some(base) = record.base.as_ref().filter(|_| reached < given) {
+            let place = |&(frame, offset): &(u64, u64)| Position { frame, offset };
+            run.warm_up = Some(base.frontier.iter().map(place).collect());
+            if changelog.log().visible().frame < given {
+                run.swap = Some(Difference::new(changelog.schema())?);
+            }
+        }
+        Ok((run, snapshot.map_or((0, 0, 0), |snapshot| snapshot.counts)))
+    }
+
+    /// The pipeline of a query that has written nothing.
+    pub(super) fn fresh_run(
+        &self,
+        registry: &Registry,
+        shape: &Shape,
+        start: &[(u64, u64)],
+        changelog: &Arc<Changelog>,
+    ) -> Result<QueryRun> {
+        let (graph, specs) = build(&shape.plan)?;
         let inputs = specs
             .into_iter()
-            .zip(&record.start)
+            .zip(start)
             .map(|(spec, &(frame, offset))| {
                 let (readable, schema) = readable(registry, &spec)?;
                 let source = Source::new(spec, readable, &schema)?;
@@ -260,7 +271,7 @@ impl Engine {
             .iter()
             .map(|(name, stream)| (name.clone(), Arc::clone(&stream.definition.schema)))
             .collect();
-        let mut run = QueryRun {
+        Ok(QueryRun {
             graph,
             inputs,
             replay: VecDeque::new(),
@@ -273,13 +284,42 @@ impl Engine {
             }),
             written_watermark: i64::MIN,
             write_progress: false,
-            memory_limit: u64::MAX,
+            memory_limit: shape.options.memory_limit,
             step_rows: self.settings.step_rows,
-        };
-        let snapshot = snapshots.restore(&mut run, plan)?;
-        let from = snapshot.as_ref().map_or(0, |snapshot| snapshot.changelog.frame);
-        run.replay = recorded_entries(changelog, from)?;
-        Ok((run, snapshot.map_or((0, 0, 0), |snapshot| snapshot.counts)))
+            warm_up: None,
+            swap: None,
+            late_rows: 0,
+        })
+    }
+}
+
+/// The queries below write their watermarks from now on.
+pub(super) fn ask_for_progress(registry: &Registry, query: &QueryState) {
+    for source in query.sources() {
+        if let Some(below) = registry.queries.get(&*source) {
+            below.write_progress.store(true, Ordering::Relaxed);
+            below.wake();
+        }
+    }
+}
+
+/// A query's statement as it is stored: what it is now, however it came to be.
+pub(super) fn query_text(create: &CreateQuery) -> String {
+    let create = CreateQuery { or_replace: false, if_not_exists: false, ..create.clone() };
+    print(&Statement::CreateQuery(Box::new(create)))
+}
+
+/// What a snapshot's plan must be to the letter: how often it was swapped, and the plan as EXPLAIN
+/// shows it.
+pub(super) fn plan_text(plan: &PhysicalPlan, record: &Record) -> String {
+    format!("swaps {}\n{}", record.swaps, explain(plan).join("\n"))
+}
+
+/// The hidden columns that a plan's changelog needs.
+pub(super) fn layout_of(plan: &PhysicalPlan) -> Layout {
+    Layout {
+        weights: !plan.facts.append_only,
+        arrivals: passes_rows_through(plan) && !plan.facts.event_times.is_empty(),
     }
 }
 
@@ -297,6 +337,7 @@ fn recorded_entries(changelog: &Changelog, from: u64) -> Result<VecDeque<(EntryM
     let mut entries = VecDeque::new();
     let wanted = |kind| matches!(kind, FrameKind::Rows | FrameKind::Progress);
     for entry in changelog.log().summaries(wanted)? {
+        changelog.note(&entry.meta);
         if entry.at.frame < from {
             continue;
         }
@@ -324,7 +365,7 @@ fn passes_rows_through(plan: &PhysicalPlan) -> bool {
 }
 
 /// Whether event time at the bottom of the plan is a plain integer.
-fn has_logical_time(registry: &Registry, plan: &PhysicalPlan) -> bool {
+pub(super) fn has_logical_time(registry: &Registry, plan: &PhysicalPlan) -> bool {
     let mut logical = false;
     each_source(plan, &mut |source| {
         if let Some(stream) = registry.streams.get(&*source.relation)
@@ -334,14 +375,14 @@ fn has_logical_time(registry: &Registry, plan: &PhysicalPlan) -> bool {
             logical |= field.data_type().is_integer();
         }
         if let Some(query) = registry.queries.get(&*source.relation) {
-            logical |= query.logical_time;
+            logical |= query.shape().logical_time;
         }
     });
     logical
 }
 
 /// A query's answers are as durable as the most durable of its inputs.
-fn durability_of(registry: &Registry, plan: &PhysicalPlan) -> Durability {
+pub(super) fn durability_of(registry: &Registry, plan: &PhysicalPlan) -> Durability {
     let rank = |durability: Durability| match durability {
         Durability::Memory => 0,
         Durability::Written => 1,
@@ -376,7 +417,7 @@ fn each_source(plan: &PhysicalPlan, visit: &mut impl FnMut(&SourceSpec)) {
     }
 }
 
-fn readable(
+pub(super) fn readable(
     registry: &Registry,
     spec: &SourceSpec,
 ) -> Result<(Readable, arrow::datatypes::SchemaRef)> {
@@ -409,7 +450,7 @@ fn readable(
 }
 
 /// Where each input begins, resolved once and recorded.
-fn start_positions(
+pub(super) fn start_positions(
     registry: &Registry,
     plan: &PhysicalPlan,
     start: &QueryStart,
@@ -419,6 +460,18 @@ fn start_positions(
     each_source(plan, &mut |source| {
         let log = match readable(registry, source) {
             Ok((Readable::Stream(_, log), _)) => log,
+            Ok((Readable::Changelog(changelog), _)) if changelog.kept().is_some() => {
+                let message =
+                    format!("continuous query \"{}\" no longer has its history", source.relation);
+                failure = Some(
+                    Error::new(SqlState::OFFSET_NOT_RETAINED, message)
+                        .with_detail(
+                            "Its retention has removed changes, so nobody can begin to follow it.",
+                        )
+                        .with_hint("REBUILD does not bring them back; create a query beside it."),
+                );
+                return;
+            }
             Ok((Readable::Changelog(changelog), _)) => Arc::clone(changelog.log()),
             Err(error) => {
                 failure = Some(error);

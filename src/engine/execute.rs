@@ -43,7 +43,8 @@ impl Engine {
                 }
                 return execution;
             }
-            match self.run(parsed.statement).await {
+            let data = sql.get(parsed.data).unwrap_or_default();
+            match self.run(parsed.statement, data).await {
                 Ok(result) => execution.results.push(result),
                 Err(error) => {
                     execution.error = Some(located(error));
@@ -55,8 +56,8 @@ impl Engine {
         execution
     }
 
-    /// Executes one statement.
-    async fn run(self: &Arc<Engine>, statement: Statement) -> Result<StatementResult> {
+    /// Executes one statement; `data` are the rows behind a COPY.
+    async fn run(self: &Arc<Engine>, statement: Statement, data: &str) -> Result<StatementResult> {
         match statement {
             Statement::Query(query) => self.select(&query).await,
             Statement::Show(kind) => Ok(self.show(kind)),
@@ -79,17 +80,7 @@ impl Engine {
                 }
                 Ok(StatementResult::command("FLUSH"))
             }
-            Statement::Copy { target, .. } => Err(Error::new(
-                SqlState::NOT_SUPPORTED,
-                "COPY FROM STDIN is not supported over this interface",
-            )
-            .with_hint(format!(
-                "POST the rows to /v1/streams/{target}, or use \\feed in the shell."
-            ))),
-            Statement::Rebuild(_) => {
-                Err(Error::new(SqlState::NOT_SUPPORTED, "REBUILD is not supported yet")
-                    .with_hint("DROP the query and create it again."))
-            }
+            Statement::Copy { target, options } => self.copy(&target, &options, data).await,
             Statement::Subscribe { .. } => unreachable!("execute answers it"),
             Statement::CreateStream(_)
             | Statement::CreateTable(_)
@@ -97,6 +88,7 @@ impl Engine {
             | Statement::CreateSink(_)
             | Statement::Drop { .. }
             | Statement::Pause(_)
+            | Statement::Rebuild(_)
             | Statement::Resume(_) => self.change_catalog(statement).await,
         }
     }
@@ -116,6 +108,7 @@ impl Engine {
             }
             Statement::Pause(name) => engine.pause(&name),
             Statement::Resume(name) => engine.resume(&name),
+            Statement::Rebuild(name) => engine.rebuild(&name),
             _ => unreachable!("run sends no other statement here"),
         };
         match tokio::task::spawn_blocking(work).await {
@@ -156,7 +149,7 @@ impl Engine {
         } else if let Some(table) = registry.tables.get(name) {
             Arc::clone(table.changelog.schema())
         } else if let Some(query) = registry.queries.get(name) {
-            Arc::clone(&query.plan.schema)
+            Arc::clone(query.changelog.schema())
         } else if let Some(schema) = super::system::schema_of(name) {
             schema
         } else {

@@ -21,7 +21,7 @@ impl Engine {
             ExplainTarget::Create(create) => self.explain_query(&create.query, &create.emit)?,
             ExplainTarget::Name(name) => {
                 let query = self.query_state(name)?;
-                let mut lines = explain(&query.plan);
+                let mut lines = explain(&query.shape().plan);
                 if analyze {
                     lines.extend(live(&query));
                 }

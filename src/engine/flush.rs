@@ -1,37 +1,68 @@
 //! Waits until what is in the logs now is in the results of all running queries.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::engine::query::reached;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
-use crate::log::frame::Position;
+use crate::log::log::Log;
 
 impl Engine {
-    /// FLUSH: returns when every row that was visible at the call is in the results of every running
+    /// FLUSH: returns when every row that was acknowledged at the call is in the results of every running
     /// query. Closes no window.
     ///
     /// # Errors
     /// 57P01 when the engine stops meanwhile.
     pub async fn flush(&self) -> Result<()> {
-        let mut targets: BTreeMap<String, Position> = {
+        loop {
+            let before = self.late_rows_ends().await?;
+            self.flush_once().await?;
+            // Rows dropped as too late on the way may be input of other queries.
+            if self.late_rows_ends().await? == before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How far the streams are that take late rows; all that is there is visible.
+    async fn late_rows_ends(&self) -> Result<Vec<u64>> {
+        let streams: Vec<_> = {
             let registry = self.registry.read();
-            let streams =
-                registry.streams.iter().map(|(name, stream)| (name.clone(), stream.log.visible()));
-            let tables = registry
-                .tables
-                .iter()
-                .map(|(name, table)| (name.clone(), table.changelog.log().visible()));
-            streams.chain(tables).collect()
+            registry.queries.values().filter_map(|query| query.late_rows_to()).collect()
+        };
+        let mut ends = Vec::new();
+        for stream in streams {
+            let log = Arc::clone(&stream.log);
+            if log.visible().frame < log.appended() {
+                let log = Arc::clone(&log);
+                // A log that cannot be synced gives up what is not visible.
+                drop(tokio::task::spawn_blocking(move || log.sync()).await);
+            }
+            ends.push(log.visible().frame);
+        }
+        Ok(ends)
+    }
+
+    async fn flush_once(&self) -> Result<()> {
+        let mut targets: BTreeMap<String, (Arc<Log>, u64)> = {
+            let registry = self.registry.read();
+            let streams = registry.streams.iter().map(|(name, stream)| (name, &stream.log));
+            let tables = registry.tables.iter().map(|(name, t)| (name, t.changelog.log()));
+            // Rows that were acknowledged as written may not be visible yet.
+            let target = |log: &Arc<Log>| (Arc::clone(log), log.appended());
+            streams.chain(tables).map(|(name, log)| (name.clone(), target(log))).collect()
         };
         let queries = self.registry.read().queries_in_order();
         for query in queries {
-            let wanted: Vec<Position> = query
-                .sources()
-                .iter()
-                .map(|name| targets.get(&**name).copied().unwrap_or_default())
-                .collect();
+            let sources = query.sources();
+            // A log that has failed gives up what was not visible.
+            let wanted = || -> Vec<u64> {
+                let target = |name: &Arc<str>| targets.get(&**name);
+                let frame = |name| target(name).map_or(0, |(log, end)| log.appended().min(*end));
+                sources.iter().map(frame).collect()
+            };
             loop {
                 let stepped = self.stepped.notified();
                 tokio::pin!(stepped);
@@ -39,7 +70,7 @@ impl Engine {
                 stepped.as_mut().enable();
                 // Without input, too, a query has a result (an aggregate over no rows), from its first step.
                 let begun = query.figures.steps.load(Ordering::Relaxed) > 0;
-                if !query.is_running() || (begun && reached(&query.processed.lock(), &wanted)) {
+                if !query.is_running() || (begun && reached(&query.processed.lock(), &wanted())) {
                     break;
                 }
                 if self.stopping.load(Ordering::Relaxed) {
@@ -50,7 +81,9 @@ impl Engine {
                 // Either way the figures are looked at again.
                 drop(tokio::time::timeout(again, stepped).await);
             }
-            targets.insert(query.name().to_string(), query.changelog.log().visible());
+            let log = Arc::clone(query.changelog.log());
+            let end = log.appended();
+            targets.insert(query.name().to_string(), (log, end));
         }
         Ok(())
     }

@@ -15,9 +15,9 @@ use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query};
 use crate::catalog::persist::Kind;
 use crate::data::punctuation::{Pattern, Punctuation};
 use crate::decode::{Decoded, Lines};
+use crate::engine::ingest::{IngestOrigin, StreamHandle};
 use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
-use crate::engine::stream::{IngestOrigin, StreamHandle};
 use crate::engine::{IngestReceipt, StatementResult};
 use crate::error::{Error, Result, SqlState};
 use crate::operators::expr::row_error;
@@ -37,6 +37,7 @@ impl Engine {
         let order = column_order(target, columns, &schema, answer.schema.fields().len())?;
         let batch = to_schema(&answer, &schema, &order)?;
         let rows = batch.num_rows();
+        let mut stored = rows as u64;
         if self.registry.read().tables.contains_key(target) {
             let table = self.table_state(target)?;
             let _writing = table.writing.lock().await;
@@ -44,6 +45,7 @@ impl Engine {
         } else {
             check_not_null(target, &schema, &batch)?;
             let receipt = self.insert_rows(target, batch).await?;
+            stored = receipt.accepted;
             if let Some((_, code, message)) = receipt.errors.into_iter().next() {
                 return Err(Error::new(code, message).with_detail(format!(
                     "{} of {rows} rows were refused and are in weir.dead_letters; the others were stored.",
@@ -51,7 +53,7 @@ impl Engine {
                 )));
             }
         }
-        Ok(StatementResult::command(format!("INSERT 0 {rows}")))
+        Ok(StatementResult::command(format!("INSERT 0 {stored}")))
     }
 
     fn insert_schema(&self, target: &str) -> Result<SchemaRef> {

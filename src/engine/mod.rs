@@ -1,25 +1,32 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
-//! In reading order: `state` (everything that runs), `registry` (what exists), [`stream`] (rows in),
-//! `query` (a query that runs), `snapshots` (its state on the disk), `table`, `execute` (statements), `create`, `alter` (drop, pause),
+//! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
+//! `query` (a query that runs), `snapshots` (its state on the disk), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
-//! `timers`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
+//! `timers`, `retention`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
 
 mod alter;
+mod copy;
 mod create;
 mod execute;
 mod explain;
 mod flush;
+mod ingest;
 mod insert;
+mod late_rows;
 mod open;
+mod producers;
 mod query;
 mod registry;
 mod reports;
+mod retention;
 mod select;
+mod shed;
 mod sinks;
 mod snapshots;
 mod state;
-pub mod stream;
+mod stream;
+mod swap;
 mod system;
 mod table;
 mod timers;
@@ -34,8 +41,9 @@ pub use crate::views::subscription::{
     Hello, OnSlow, SubscribeRequest, Subscription, SubscriptionFrame,
 };
 
+pub use ingest::{IngestOrigin, StreamHandle};
+pub use producers::Producer;
 pub use state::Engine;
-pub use stream::{IngestOrigin, StreamHandle};
 
 /// What an engine needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -56,6 +64,8 @@ pub struct EngineSettings {
     pub step_rows: usize,
     /// Least time between two snapshots of a query, microseconds; `i64::MAX`: no snapshots.
     pub snapshot_interval: i64,
+    /// Rows and bytes that may wait for a stream's writer.
+    pub queue: (u64, usize),
 }
 
 impl EngineSettings {
@@ -71,6 +81,7 @@ impl EngineSettings {
             select_time: 60 * crate::time::SECOND,
             step_rows: 65_536,
             snapshot_interval: 10 * crate::time::SECOND,
+            queue: (1 << 20, 256 << 20),
         }
     }
 }
@@ -123,6 +134,10 @@ pub struct IngestReceipt {
     pub next_offset: u64,
     /// The refused rows: line from 1, code, message. At most 1,000; `rejected` counts them all.
     pub errors: Vec<(u64, SqlState, String)>,
+    /// Rows for which there was no room: ON OVERLOAD has shed them.
+    pub shed: u64,
+    /// The sequence that its producer sends next.
+    pub next_sequence: Option<u64>,
 }
 
 impl StatementResult {

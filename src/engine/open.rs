@@ -10,6 +10,7 @@ use crate::catalog::definition;
 use crate::catalog::persist::{Kind, Record, Store};
 use crate::data::schema::with_hidden;
 use crate::engine::EngineSettings;
+use crate::engine::producers::Producers;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::reports::Reports;
 use crate::engine::select::SELECTS_MAX;
@@ -34,9 +35,6 @@ use crate::views::result_view::ResultView;
 
 /// How long a shutdown goes on taking snapshots, microseconds.
 const SHUTDOWN_SNAPSHOTS: i64 = 3 * crate::time::SECOND;
-
-/// What may wait for a stream's writer.
-const QUEUE: QueueLimits = QueueLimits { rows: 1 << 20, bytes: 256 << 20 };
 
 impl Engine {
     /// Opens an engine: locks the directory, recovers every log, starts every query.
@@ -65,6 +63,8 @@ impl Engine {
             clock: Arc::clone(&clock),
             dead_letters: report_log(system::DEAD_LETTERS, "system/dead_letters")?,
             late_rows: report_log(system::LATE_ROWS, "system/late_rows")?,
+            shed: report_log(system::SHED, "system/shed")?,
+            fresh_shed: Mutex::default(),
             streams: RwLock::default(),
             known: Mutex::default(),
         });
@@ -80,6 +80,7 @@ impl Engine {
             sequencer,
             reports,
             snapshot_writer: Arc::new(SnapshotWriter::start()),
+            producers: Producers::default(),
             stepped: Arc::new(Notify::new()),
             select_places: Arc::new(tokio::sync::Semaphore::new(SELECTS_MAX)),
             stopping: Arc::new(AtomicBool::new(false)),
@@ -104,13 +105,34 @@ impl Engine {
         }
         let (sinks, queries): (Vec<Record>, Vec<Record>) =
             queries.into_iter().partition(|record| record.kind == Kind::Sink);
-        for record in queries {
-            self.recover_one(record)?;
-        }
+        self.recover_queries(queries)?;
         for query in self.registry.read().queries_in_order() {
             query.wake();
         }
         sinks.into_iter().try_for_each(|record| self.recover_one(record))
+    }
+
+    /// Brings queries back; one that was replaced may read one that was made after it.
+    fn recover_queries(self: &Arc<Engine>, mut queries: Vec<Record>) -> Result<()> {
+        while !queries.is_empty() {
+            let (count, mut failure) = (queries.len(), None);
+            let mut waiting = Vec::new();
+            for record in queries {
+                match self.recover_one(record.clone()) {
+                    Ok(()) => {}
+                    Err(error) if error.code() == SqlState::UNDEFINED_RELATION => {
+                        failure = Some(error);
+                        waiting.push(record);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if let Some(error) = failure.filter(|_| waiting.len() == count) {
+                return Err(error);
+            }
+            queries = waiting;
+        }
+        Ok(())
     }
 
     fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
@@ -192,9 +214,12 @@ impl Engine {
             Admission::Append
         };
         let name = format!("log-{}", definition.name);
-        let appender = Appender::start(Arc::clone(&log), &name, QUEUE, Box::new(prepare))
+        let (rows, bytes) = self.settings.queue;
+        let limits = QueueLimits { rows, bytes };
+        let appender = Appender::start(Arc::clone(&log), &name, limits, Box::new(prepare))
             .map_err(|e| io(&self.settings, &e))?;
         let promises = self.stored_punctuations(&definition, &log)?;
+        self.producers.recall(record.id, &log)?;
         // Time while nobody could send is no silence of the senders: idleness begins afresh.
         let last_arrival = if standing_at_open == i64::MIN { i64::MIN } else { self.clock.now() };
         Ok(Arc::new(StreamState {
@@ -208,6 +233,7 @@ impl Engine {
             last_arrival: AtomicI64::new(last_arrival),
             watermark: shown,
             rows_rejected: std::sync::atomic::AtomicU64::new(0),
+            rows_shed: std::sync::atomic::AtomicU64::new(0),
             idle_base: Mutex::new(None),
         }))
     }
@@ -323,7 +349,7 @@ impl Engine {
 /// Only whole segments are removed, so one holds no more than a small part of what is retained.
 fn stream_log_options(definition: &definition::StreamDefinition) -> LogOptions {
     let defaults = LogOptions::default();
-    let bytes = definition.retention_bytes.map_or(u64::MAX, |bytes| (bytes / 8).max(64 << 10));
+    let bytes = definition.retention_bytes.map_or(u64::MAX, |bytes| (bytes / 8).max(16 << 10));
     let micros = (definition.retention / 8).max(crate::time::SECOND);
     LogOptions {
         durability: definition.durability,

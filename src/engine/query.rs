@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::catalog::definition::QueryOptions;
 use crate::catalog::persist::Record;
+use crate::engine::late_rows::LateRows;
 use crate::engine::reports::Reports;
 use crate::engine::snapshots::Snapshots;
+use crate::engine::state::Engine;
+use crate::engine::stream::StreamState;
 use crate::error::{Error, SqlState};
 use crate::log::frame::Position;
+use crate::log::log::Log;
 use crate::pipeline::drive::{QueryRun, StepReport};
 use crate::pipeline::graph::RowCount;
 use crate::pipeline::schedule::{Next, Task, Work};
@@ -34,6 +38,8 @@ pub(super) enum Status {
     Failed { code: SqlState, message: String },
     /// It was dropped.
     Dropped,
+    /// Another query took its name, and answers other columns.
+    Replaced,
 }
 
 /// Live figures, read without a lock.
@@ -54,8 +60,7 @@ pub(super) struct Figures {
 /// A query that runs.
 pub(super) struct QueryState {
     pub record: Mutex<Record>,
-    pub options: QueryOptions,
-    pub plan: PhysicalPlan,
+    shape: RwLock<Arc<Shape>>,
     pub changelog: Arc<Changelog>,
     pub view: Arc<ResultView>,
     pub run: Mutex<Option<QueryRun>>,
@@ -74,11 +79,60 @@ pub(super) struct QueryState {
     pub stepped: Arc<Notify>,
     pub reports: Arc<Reports>,
     pub name: String,
+}
+
+/// What a query is at this moment; another one when it is replaced.
+pub(super) struct Shape {
+    pub options: QueryOptions,
+    pub plan: PhysicalPlan,
+    /// Where rows go that are dropped as too late.
+    pub late_rows: Option<LateRows>,
     /// The watermark is a plain number, not a time.
     pub logical_time: bool,
 }
 
 impl QueryState {
+    /// A query that has not taken a step.
+    pub(super) fn new(
+        record: Record,
+        shape: Shape,
+        changelog: Arc<Changelog>,
+        snapshots: Arc<Snapshots>,
+        engine: &Engine,
+    ) -> QueryState {
+        let status = if record.paused { Status::Paused } else { Status::Running };
+        QueryState {
+            name: record.name.clone(),
+            record: Mutex::new(record),
+            shape: RwLock::new(Arc::new(shape)),
+            view: Arc::new(ResultView::new(Arc::clone(&changelog))),
+            processed: Mutex::default(),
+            changelog,
+            run: Mutex::new(None),
+            snapshots,
+            task: OnceLock::new(),
+            status: Mutex::new(status),
+            figures: Figures {
+                watermark: AtomicI64::new(i64::MIN),
+                next_tick: AtomicI64::new(i64::MAX),
+                ..Figures::default()
+            },
+            operators: Mutex::default(),
+            write_progress: AtomicBool::new(false),
+            bell: Arc::new(Notify::new()),
+            stepped: Arc::clone(&engine.stepped),
+            reports: Arc::clone(&engine.reports),
+        }
+    }
+
+    pub(super) fn shape(&self) -> Arc<Shape> {
+        Arc::clone(&self.shape.read())
+    }
+
+    pub(super) fn set_shape(&self, shape: Shape) {
+        *self.shape.write() = Arc::new(shape);
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -86,7 +140,7 @@ impl QueryState {
     /// Names of the relations at the bottom of the plan, in the order of the inputs.
     pub(super) fn sources(&self) -> Vec<Arc<str>> {
         let mut names = Vec::new();
-        sources_of(&self.plan, &mut names);
+        sources_of(&self.shape().plan, &mut names);
         names
     }
 
@@ -96,19 +150,26 @@ impl QueryState {
         self.record.lock().start.iter().map(position).collect()
     }
 
+    /// The stream that takes its late rows.
+    pub(super) fn late_rows_to(&self) -> Option<Arc<StreamState>> {
+        self.shape().late_rows.as_ref().map(|late| Arc::clone(&late.stream))
+    }
+
     pub(super) fn reads(&self, relation: &str) -> bool {
         self.sources().iter().any(|name| &**name == relation)
     }
 
     pub(super) fn info(&self) -> RelationInfo {
+        let shape = self.shape();
+        let facts = &shape.plan.facts;
         RelationInfo {
             name: self.name.as_str().into(),
             kind: RelationKind::Query,
-            schema: Arc::clone(&self.plan.schema),
-            append_only: self.plan.facts.append_only,
-            event_times: self.plan.facts.event_times.clone(),
+            schema: Arc::clone(&shape.plan.schema),
+            append_only: facts.append_only && self.changelog.append_only(),
+            event_times: facts.event_times.clone(),
             processing_time: false,
-            unique_key: self.plan.facts.unique_key.clone(),
+            unique_key: facts.unique_key.clone(),
         }
     }
 
@@ -147,7 +208,7 @@ impl QueryState {
         let state_bytes = run.graph.state_bytes() as u64;
         figures.state_bytes.store(state_bytes, Ordering::Relaxed);
         figures.watermark.store(run.graph.output_watermark().0, Ordering::Relaxed);
-        figures.next_tick.store(wanted_tick(run, &self.plan), Ordering::Relaxed);
+        figures.next_tick.store(wanted_tick(run, &self.shape().plan), Ordering::Relaxed);
         *self.operators.lock() = run.graph.operators().collect();
         if !run.replaying() {
             *self.processed.lock() = run.frontier();
@@ -168,10 +229,14 @@ impl QueryState {
         self.figures.rejected_rows.store(rejected_rows, Ordering::Relaxed);
     }
 
+    fn late_log(&self) -> Option<Arc<Log>> {
+        self.late_rows_to().map(|stream| Arc::clone(&stream.log))
+    }
+
     /// Writes the state that the query would start again with, if it runs.
     pub(super) fn take_last_snapshot(&self) {
         if let Some(run) = self.run.lock().as_mut().filter(|_| self.is_running()) {
-            self.snapshots.take_last(run, self.counts());
+            self.snapshots.take_last(run, self.counts(), self.late_log());
         }
     }
 
@@ -192,9 +257,17 @@ impl QueryState {
         };
         // Before the figures say that the rows are processed: after FLUSH the reports are there.
         self.reports.late_rows(&self.name, &report.late);
+        if !report.late.is_empty()
+            && let Some(late_rows) = &self.shape().late_rows
+            && let Err(error) = late_rows.append(&run.inputs, &report)
+        {
+            drop(guard);
+            self.fail(&error);
+            return Next::Wait;
+        }
         self.reports.rejected_rows(&self.name, &report.rejected);
         self.record_step(run, &report);
-        self.snapshots.after_step(run, report.rows_in, self.counts());
+        self.snapshots.after_step(run, report.rows_in, self.counts(), self.late_log());
         let again = report.progressed || has_more(run);
         drop(guard);
         self.bell.notify_waiters();
@@ -259,7 +332,7 @@ impl Progress for QueryState {
         if watermark == i64::MIN {
             return serde_json::Value::Null;
         }
-        if self.logical_time {
+        if self.shape().logical_time {
             return watermark.into();
         }
         match chrono::DateTime::from_timestamp_micros(watermark) {
@@ -273,6 +346,16 @@ impl Progress for QueryState {
         match &*self.status.lock() {
             Status::Running | Status::Paused => None,
             Status::Failed { code, message } => Some(Error::new(*code, message.clone())),
+            Status::Replaced => Some(
+                Error::new(
+                    SqlState::SNAPSHOT_MISMATCH,
+                    format!(
+                        "continuous query \"{}\" was replaced and has other columns",
+                        self.name
+                    ),
+                )
+                .with_hint("Subscribe again."),
+            ),
             Status::Dropped => Some(Error::new(
                 SqlState::UNDEFINED_RELATION,
                 format!("continuous query \"{}\" was dropped", self.name),
@@ -281,8 +364,8 @@ impl Progress for QueryState {
     }
 }
 
-/// Whether a query has come as far as each target.
-pub(super) fn reached(processed: &Frontier, targets: &[Position]) -> bool {
+/// Whether a query has come as far as each target, the index of a frame.
+pub(super) fn reached(processed: &Frontier, targets: &[u64]) -> bool {
     processed.len() == targets.len()
-        && processed.iter().zip(targets).all(|(done, target)| done.frame >= target.frame)
+        && processed.iter().zip(targets).all(|(done, target)| done.frame >= *target)
 }

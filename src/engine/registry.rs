@@ -1,6 +1,6 @@
 //! Knows what exists by name, and answers the planner's questions about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::datasource::provider_as_source;
@@ -57,7 +57,10 @@ impl Registry {
         let queries = self
             .queries
             .values()
-            .filter(|query| query.reads(name))
+            .filter(|query| {
+                let late = query.late_rows_to();
+                query.reads(name) || late.is_some_and(|stream| &*stream.definition.name == name)
+            })
             .map(|query| (Kind::Query, query.name().to_string()));
         let sinks = self
             .sinks
@@ -71,7 +74,57 @@ impl Registry {
     pub(super) fn queries_in_order(&self) -> Vec<Arc<QueryState>> {
         let mut queries: Vec<Arc<QueryState>> = self.queries.values().map(Arc::clone).collect();
         queries.sort_by_key(|query| query.record.lock().id);
-        queries
+        let mut ordered: Vec<Arc<QueryState>> = Vec::with_capacity(queries.len());
+        // A query that was replaced may read one that was made after it.
+        while !queries.is_empty() {
+            let waiting: Vec<String> = queries.iter().map(|q| q.name().to_string()).collect();
+            let (ready, rest): (Vec<_>, Vec<_>) = queries
+                .into_iter()
+                .partition(|query| !waiting.iter().any(|other| query.reads(other)));
+            assert!(!ready.is_empty(), "no query reads itself, not even through others");
+            ordered.extend(ready);
+            queries = rest;
+        }
+        ordered
+    }
+
+    /// The streams that a relation consists of, also through queries.
+    pub(super) fn streams_below(&self, name: &str) -> BTreeSet<String> {
+        let mut streams = BTreeSet::new();
+        let mut open = vec![name.to_string()];
+        while let Some(name) = open.pop() {
+            if let Some(query) = self.queries.get(&name) {
+                open.extend(query.sources().iter().map(ToString::to_string));
+            } else if self.streams.contains_key(&name) {
+                streams.insert(name);
+            }
+        }
+        streams
+    }
+
+    /// Whether rows of a stream reach one of the relations, as late rows of queries or directly.
+    pub(super) fn comes_back(&self, stream: &str, relations: &[String]) -> bool {
+        let goals: BTreeSet<String> =
+            relations.iter().flat_map(|name| self.streams_below(name)).collect();
+        let mut reached = BTreeSet::new();
+        let mut open = vec![stream.to_string()];
+        while let Some(stream) = open.pop() {
+            if goals.contains(&stream) {
+                return true;
+            }
+            if !reached.insert(stream.clone()) {
+                continue;
+            }
+            for query in self.queries.values() {
+                let late = query.late_rows_to();
+                if let Some(late) =
+                    late.filter(|_| self.streams_below(query.name()).contains(&stream))
+                {
+                    open.push(late.definition.name.to_string());
+                }
+            }
+        }
+        false
     }
 }
 

@@ -1,6 +1,7 @@
-//! Keeps what could not be used as data: dead letters and late rows, each a log that can be queried.
+//! Keeps what could not be used as data: dead letters, late rows and the numbers of shed rows, each a
+//! log that can be queried.
 //!
-//! Both logs are bounded by bytes. A query that replays reports nothing twice: late and refused rows
+//! A query that replays reports nothing twice: late and refused rows
 //! come in the order of their offsets, so those at or below the last one recorded are known.
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::data::punctuation::{Pattern, Punctuation};
 use crate::decode::Rejected;
+use crate::engine::shed::Shortage;
 use crate::engine::stream::StreamState;
 use crate::engine::system;
 use crate::error::{Error, Result, SqlState};
@@ -22,11 +24,15 @@ use crate::log::log::Log;
 use crate::operators::operator::{LateRow, RejectedRow};
 use crate::time::Clock;
 
-/// The two logs, and the streams whose rows they tell of.
+/// The logs, and the streams whose rows they tell of.
 pub(super) struct Reports {
     pub clock: Arc<dyn Clock>,
     pub dead_letters: Arc<Log>,
     pub late_rows: Arc<Log>,
+    pub shed: Arc<Log>,
+    /// Rows shed since they were last written down: per stream and shortage the offset at which the
+    /// first would have stood, and their number.
+    pub fresh_shed: Mutex<BTreeMap<(String, Shortage), (u64, u64)>>,
     /// Streams by name, to read a late row's content.
     pub streams: RwLock<BTreeMap<String, Arc<StreamState>>>,
     /// Per (query, stream), the offset after the last late row, and after the last refused one.
@@ -115,6 +121,34 @@ impl Reports {
         log_failure(self.append(&self.late_rows, columns));
     }
 
+    /// Counts rows that were shed; they are written down by [`Reports::write_shed`].
+    pub(super) fn shed(&self, stream: &str, offset: u64, rows: u64, shortage: Shortage) {
+        let mut fresh = self.fresh_shed.lock();
+        fresh.entry((stream.to_string(), shortage)).or_insert((offset, 0)).1 += rows;
+    }
+
+    /// Writes down what was shed since the last time.
+    pub(super) fn write_shed(&self) -> Result<()> {
+        let fresh: Vec<_> = std::mem::take(&mut *self.fresh_shed.lock()).into_iter().collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let numbers = |number: &dyn Fn(&(u64, u64)) -> u64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(fresh.iter().map(|(_, c)| number(c) as i64)))
+        };
+        let texts = |text: &dyn Fn(&(String, Shortage)) -> String| -> ArrayRef {
+            Arc::new(StringViewArray::from_iter_values(fresh.iter().map(|(key, _)| text(key))))
+        };
+        let columns = vec![
+            texts(&|(stream, _)| stream.clone()),
+            numbers(&|(offset, _)| *offset),
+            numbers(&|(_, rows)| *rows),
+            texts(&|(_, shortage)| shortage.name().to_string()),
+            Arc::new(TimestampMicrosecondArray::from_value(self.clock.now(), fresh.len())),
+        ];
+        self.append(&self.shed, columns)
+    }
+
     /// Reads back what earlier runs recorded, so that a replay does not record it again.
     pub(super) fn remember(&self) -> Result<()> {
         let mut known = self.known.lock();
@@ -184,10 +218,12 @@ impl Reports {
     fn schema_of(&self, log: &Log) -> SchemaRef {
         let name = if std::ptr::eq(log, &*self.dead_letters) {
             system::DEAD_LETTERS
+        } else if std::ptr::eq(log, &*self.shed) {
+            system::SHED
         } else {
             system::LATE_ROWS
         };
-        system::schema_of(name).expect("both are system relations")
+        system::schema_of(name).expect("they are system relations")
     }
 
     /// A row of a stream as JSON; empty when the log no longer holds it.

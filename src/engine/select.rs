@@ -153,7 +153,7 @@ impl Engine {
             }
             RelationKind::Query => {
                 let query = registry.queries.get(&*info.name).ok_or_else(|| gone(info))?;
-                if query.changelog.append_only() {
+                if query.changelog.append_only() && query.changelog.kept().is_none() {
                     let changelog = Arc::clone(&query.changelog);
                     let schema = nullable(&info.schema);
                     let wanted = Arc::clone(&schema);

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::log::frame::Position;
-use crate::log::log::Durability;
+use crate::log::log::{Durability, Log};
 use crate::pipeline::build::build;
 use crate::pipeline::drive::QueryRun;
 use crate::pipeline::snapshot::{Snapshot, SnapshotFiles};
@@ -67,7 +67,7 @@ impl SnapshotWriter {
 pub(super) struct Snapshots {
     files: Mutex<SnapshotFiles>,
     /// The plan in words; state of any other is refused.
-    plan: String,
+    plan: Mutex<String>,
     /// Least time between two, microseconds; `i64::MAX`: there are none.
     interval: i64,
     clock: Arc<dyn Clock>,
@@ -98,7 +98,7 @@ impl Snapshots {
         let progress = Progress { last: clock.now(), ..Progress::default() };
         Snapshots {
             files: Mutex::new(files),
-            plan,
+            plan: Mutex::new(plan),
             interval,
             clock,
             writer,
@@ -122,6 +122,7 @@ impl Snapshots {
         run: &mut QueryRun,
         rows: u64,
         counts: (u64, u64, u64),
+        late: Option<Arc<Log>>,
     ) {
         {
             let mut progress = self.progress.lock();
@@ -138,17 +139,22 @@ impl Snapshots {
         let Some(bytes) = self.copy(run, counts) else { return };
         let (snapshots, frontier) = (Arc::clone(self), run.frontier());
         self.progress.lock().writing = true;
-        self.writer.submit(Box::new(move || snapshots.write(&bytes, frontier)));
+        self.writer.submit(Box::new(move || snapshots.write(&bytes, frontier, late.as_deref())));
     }
 
     /// Takes a snapshot now, if anything came since the last one, and waits until it is written.
-    pub(super) fn take_last(&self, run: &mut QueryRun, counts: (u64, u64, u64)) {
+    pub(super) fn take_last(
+        &self,
+        run: &mut QueryRun,
+        counts: (u64, u64, u64),
+        late: Option<Arc<Log>>,
+    ) {
         let idle = self.progress.lock().rows_since == 0;
         if idle || run.replaying() || !self.possible(run) {
             return;
         }
         if let Some(bytes) = self.copy(run, counts) {
-            self.write(&bytes, run.frontier());
+            self.write(&bytes, run.frontier(), late.as_deref());
         }
     }
 
@@ -156,7 +162,7 @@ impl Snapshots {
     fn copy(&self, run: &mut QueryRun, counts: (u64, u64, u64)) -> Option<Vec<u8>> {
         let began = self.clock.now();
         let bytes = run
-            .snapshot(&self.plan, counts)
+            .snapshot(&self.plan.lock(), counts)
             .and_then(|snapshot| snapshot.encode().map_err(Error::from));
         let mut progress = self.progress.lock();
         progress.last = self.clock.now();
@@ -165,8 +171,11 @@ impl Snapshots {
         bytes.map_err(|error| tracing::error!("no snapshot: {}", error.message())).ok()
     }
 
-    fn write(&self, bytes: &[u8], frontier: Frontier) {
-        let written = self.files.lock().write(bytes);
+    /// Writes a file. Rows that went to `late` before have to be durable: a query that goes on from the
+    /// snapshot does not meet them again.
+    fn write(&self, bytes: &[u8], frontier: Frontier, late: Option<&Log>) {
+        let synced = late.map_or(Ok(()), |log| log.sync().map_err(std::io::Error::other));
+        let written = synced.and_then(|()| self.files.lock().write(bytes));
         match written {
             Ok(()) => {
                 let mut kept = self.kept.lock();
@@ -194,7 +203,7 @@ impl Snapshots {
         let (mut found, mut kept) = (None, Vec::new());
         for (number, snapshot) in read {
             let restored = snapshot.map_err(Error::from).and_then(|snapshot| {
-                if snapshot.plan != self.plan {
+                if snapshot.plan != *self.plan.lock() {
                     return Err(Error::new(
                         crate::error::SqlState::SNAPSHOT_MISMATCH,
                         "snapshot is of another plan",
@@ -225,6 +234,12 @@ impl Snapshots {
     pub(super) fn needed_from(&self) -> Option<Vec<Position>> {
         let kept = self.kept.lock();
         if kept.len() < 2 { None } else { kept.first().cloned() }
+    }
+
+    /// Begins again with another plan: what was written fits it no more.
+    pub(super) fn begin_again(&self, plan: String) {
+        *self.plan.lock() = plan;
+        self.clear();
     }
 
     /// Removes all files.

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::catalog::persist::Store;
 use crate::engine::EngineSettings;
+use crate::engine::producers::Producers;
 use crate::engine::registry::Registry;
 use crate::engine::reports::Reports;
 use crate::engine::snapshots::SnapshotWriter;
@@ -31,6 +32,8 @@ pub struct Engine {
     pub(super) scheduler: Scheduler,
     pub(super) reports: Arc<Reports>,
     pub(super) snapshot_writer: Arc<SnapshotWriter>,
+    /// Who sends rows with sequences.
+    pub(super) producers: Producers,
     /// Rings when a query has taken a step.
     pub(super) stepped: Arc<Notify>,
     /// Places for one-off answers that are computed at once.

@@ -1,7 +1,7 @@
-//! Takes rows into a stream: checks each row, appends what is good, reports what is not.
+//! Is a stream that runs: its log, its writer, and the checks that each row has to pass.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -12,8 +12,7 @@ use crate::catalog::definition::StreamDefinition;
 use crate::catalog::persist::Record;
 use crate::data::punctuation::Punctuation;
 use crate::decode::{DecodeSpec, DecodeSpecRef, Decoded, Limits, Lines, Rejected};
-use crate::engine::state::Engine;
-use crate::engine::{AckLevel, IngestReceipt};
+use crate::engine::AckLevel;
 use crate::error::{Error, Result, SqlState};
 use crate::log::append::Appender;
 use crate::log::frame::{FrameKind, NewFrame};
@@ -21,18 +20,6 @@ use crate::log::log::{Durability, Log};
 use crate::pipeline::source::event_times;
 use crate::planner::physical::EventTimeColumn;
 use crate::planner::relations::{RelationInfo, RelationKind};
-
-/// Errors of one request that are listed one by one.
-const LISTED_ERRORS: usize = 1_000;
-
-/// Who sent rows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IngestOrigin {
-    /// `http`, `tcp` …: a producer belongs to one protocol.
-    pub protocol: &'static str,
-    /// Producer and sequence of the first row, for idempotent ingest.
-    pub producer: Option<(String, u64)>,
-}
 
 /// A stream that runs.
 pub(super) struct StreamState {
@@ -51,16 +38,9 @@ pub(super) struct StreamState {
     /// The watermark after the last row; `i64::MIN` while there is none.
     pub watermark: Arc<AtomicI64>,
     pub rows_rejected: AtomicU64,
+    pub rows_shed: AtomicU64,
     /// Last arrival and the watermark then, while the stream is idle.
     pub idle_base: parking_lot::Mutex<Option<(i64, i64)>>,
-}
-
-/// Names of the good rows' lines.
-fn line_of(lines: &Lines, row: usize) -> u64 {
-    match lines {
-        Lines::From(first) => first + row as u64,
-        Lines::Each(lines) => lines.get(row).copied().unwrap_or_default(),
-    }
 }
 
 impl StreamState {
@@ -101,7 +81,12 @@ impl StreamState {
     }
 
     /// Checks rows one by one against what the schema alone cannot say; gives the good ones.
-    fn check(&self, decoded: &mut Decoded, now: i64, promises: &[Punctuation]) -> Result<()> {
+    pub(super) fn check(
+        &self,
+        decoded: &mut Decoded,
+        now: i64,
+        promises: &[Punctuation],
+    ) -> Result<()> {
         let rows = decoded.batch.num_rows();
         if rows == 0 {
             return Ok(());
@@ -146,7 +131,7 @@ impl StreamState {
     }
 
     /// The frames of a request: its rows, cut where punctuations stand.
-    fn frames(&self, decoded: &Decoded) -> Vec<NewFrame> {
+    pub(super) fn frames(&self, decoded: &Decoded) -> Vec<NewFrame> {
         let rows = |start: usize, end: usize| NewFrame {
             kind: FrameKind::Rows,
             batch: Some(decoded.batch.slice(start, end - start)),
@@ -217,165 +202,24 @@ fn remove_rows(decoded: &mut Decoded, bad: &[(usize, SqlState, String)]) -> Resu
         let mut raw = Vec::new();
         crate::encode::json::write_row_object(&decoded.batch, *row, &mut raw);
         decoded.rejected.push(Rejected {
-            line: line_of(&decoded.lines, *row),
+            line: decoded.lines.line(*row),
             code: *code,
             message: message.clone(),
             raw,
         });
     }
     decoded.rejected.sort_by_key(|rejected| rejected.line);
-    let kept = (0..rows).filter(|row| keep[*row]);
-    decoded.lines = Lines::Each(kept.map(|row| line_of(&decoded.lines, row)).collect());
+    keep_rows(decoded, keep)
+}
+
+/// Leaves only some of the good rows, keeping lines and the places of punctuations right.
+pub(super) fn keep_rows(decoded: &mut Decoded, keep: Vec<bool>) -> Result<()> {
+    let kept = (0..keep.len()).filter(|row| keep[*row]);
+    decoded.lines = Lines::Each(kept.map(|row| decoded.lines.line(row)).collect());
     for (at, _) in &mut decoded.punctuations {
-        *at -= bad.iter().filter(|(row, ..)| row < at).count();
+        *at = keep[..*at].iter().filter(|kept| **kept).count();
     }
     decoded.batch = filter_record_batch(&decoded.batch, &BooleanArray::from(keep))
         .map_err(|error| Error::new(SqlState::INTERNAL, format!("rows cannot be kept: {error}")))?;
     Ok(())
-}
-
-/// The promises of a stream, for looking or for adding to them.
-enum Promises<'a> {
-    Read(tokio::sync::RwLockReadGuard<'a, Vec<Punctuation>>),
-    Write(tokio::sync::RwLockWriteGuard<'a, Vec<Punctuation>>),
-}
-
-impl Promises<'_> {
-    fn all(&self) -> &[Punctuation] {
-        match self {
-            Promises::Read(promises) => promises,
-            Promises::Write(promises) => promises,
-        }
-    }
-
-    fn extend(&mut self, more: impl Iterator<Item = Punctuation>) {
-        match self {
-            // Whoever only looks has nothing to add.
-            Promises::Read(_) => debug_assert_eq!(more.count(), 0),
-            Promises::Write(promises) => promises.extend(more),
-        }
-    }
-}
-
-/// A stream as those who send rows see it.
-#[derive(Clone)]
-pub struct StreamHandle {
-    pub(super) engine: Arc<Engine>,
-    pub(super) stream: Arc<StreamState>,
-}
-
-impl StreamHandle {
-    /// The stream's name.
-    pub fn name(&self) -> &str {
-        &self.stream.definition.name
-    }
-
-    /// What a decoder needs to know.
-    pub fn decode_spec(&self) -> DecodeSpecRef {
-        Arc::clone(&self.stream.decode_spec)
-    }
-
-    /// The ack level that the stream's durability gives.
-    pub fn default_ack(&self) -> AckLevel {
-        self.stream.default_ack()
-    }
-
-    /// Whether one bad row refuses its whole request.
-    pub fn rejects_requests(&self) -> bool {
-        self.stream.definition.reject_requests
-    }
-
-    /// Stores the good rows as one piece of the log and the bad ones as dead letters, and waits for
-    /// the ack. With `on_error = 'reject'` and a bad row nothing is stored.
-    ///
-    /// # Errors
-    /// 22023 when the ack level is above the stream's durability, 0A000 for producers, and the log's.
-    pub async fn ingest(
-        &self,
-        mut decoded: Decoded,
-        ack: Option<AckLevel>,
-        origin: IngestOrigin,
-    ) -> Result<IngestReceipt> {
-        let ack = self.check_ack(ack)?;
-        if origin.producer.is_some() {
-            return Err(Error::new(
-                SqlState::NOT_SUPPORTED,
-                "idempotent producers are not supported yet",
-            )
-            .with_hint("Send the rows without a producer."));
-        }
-        let stream = &self.stream;
-        let now = self.engine.clock.now();
-        // Held until the rows are appended: what is behind a promise in the log was checked against it.
-        let mut promises = if decoded.punctuations.is_empty() {
-            Promises::Read(stream.punctuations.read().await)
-        } else {
-            Promises::Write(stream.punctuations.write().await)
-        };
-        stream.check(&mut decoded, now, promises.all())?;
-        let mut receipt = IngestReceipt {
-            rejected: decoded.rejected.len() as u64,
-            errors: decoded
-                .rejected
-                .iter()
-                .take(LISTED_ERRORS)
-                .map(|rejected| (rejected.line, rejected.code, rejected.message.clone()))
-                .collect(),
-            ..IngestReceipt::default()
-        };
-        stream.rows_rejected.fetch_add(receipt.rejected, Ordering::Relaxed);
-        if receipt.rejected > 0 && self.rejects_requests() {
-            let next = stream.log.visible().offset;
-            (receipt.first_offset, receipt.next_offset) = (next, next);
-            return Ok(receipt);
-        }
-        receipt.accepted = decoded.batch.num_rows() as u64;
-        let frames = stream.frames(&decoded);
-        if frames.is_empty() {
-            let next = stream.log.visible().offset;
-            (receipt.first_offset, receipt.next_offset) = (next, next);
-        } else {
-            stream.last_arrival.store(now, Ordering::Relaxed);
-            let appended = stream.appender.submit_async(frames).await?;
-            promises.extend(decoded.punctuations.drain(..).map(|(_, promise)| promise));
-            drop(promises);
-            receipt.first_offset = appended.first.offset;
-            receipt.next_offset = appended.next.offset;
-        }
-        self.engine.reports.dead_letters(self.name(), &decoded.rejected)?;
-        if ack == AckLevel::Processed {
-            self.engine.flush().await?;
-        }
-        Ok(receipt)
-    }
-
-    fn check_ack(&self, ack: Option<AckLevel>) -> Result<AckLevel> {
-        let default = self.default_ack();
-        let ack = ack.unwrap_or(default);
-        if ack != AckLevel::Processed && ack > default {
-            let level = |level| match level {
-                AckLevel::Memory => "memory",
-                AckLevel::Written => "written",
-                AckLevel::Durable => "durable",
-                AckLevel::Processed => "processed",
-            };
-            return Err(Error::new(
-                SqlState::INVALID_PARAMETER,
-                format!("stream \"{}\" cannot acknowledge at level '{}'", self.name(), level(ack)),
-            )
-            .with_detail(format!("Its durability is '{}'.", level(default)))
-            .with_hint("Leave ack out, or create the stream with a higher durability."));
-        }
-        Ok(ack)
-    }
-}
-
-impl Engine {
-    /// The stream of that name, for sending rows.
-    ///
-    /// # Errors
-    /// 42P01 if there is none, 42809 if the name is another kind of object.
-    pub fn stream(self: &Arc<Engine>, name: &str) -> Result<StreamHandle> {
-        Ok(StreamHandle { engine: Arc::clone(self), stream: self.stream_state(name)? })
-    }
 }

@@ -22,12 +22,15 @@ pub(super) const DEAD_LETTERS: &str = "weir.dead_letters";
 /// Rows that came after their window was dropped.
 pub(super) const LATE_ROWS: &str = "weir.late_rows";
 
+/// Numbers of rows for which there was no room.
+pub(super) const SHED: &str = "weir.shed";
+
 /// Names and columns of the system relations; a type word stands behind each column's name.
 const RELATIONS: [(&str, &str); 10] = [
     (
         "weir.streams",
         "name text, next_offset int, first_offset int, rows_rejected int, watermark time, \
-         durability text, bytes int",
+         durability text, bytes int, rows_shed int",
     ),
     ("weir.tables", "name text, rows int"),
     (
@@ -55,7 +58,7 @@ const RELATIONS: [(&str, &str); 10] = [
         "query text, stream text, offset int, event_time time, watermark time, row json, at time",
     ),
     ("weir.adaptations", "query text, operator text, decision text, at time"),
-    ("weir.shed", "stream text, rows int, reason text, at time"),
+    (SHED, "stream text, offset int, rows int, reason text, at time"),
 ];
 
 /// The columns of a system relation; `None` for other names.
@@ -90,7 +93,11 @@ pub(super) fn rows(engine: &Engine, registry: &Registry, name: &str) -> Result<V
         "weir.subscriptions" => subscriptions(registry),
         DEAD_LETTERS => return all(&engine.reports.dead_letters),
         LATE_ROWS => return all(&engine.reports.late_rows),
-        // Nothing adapts and nothing is shed yet: the relations are there, and empty.
+        SHED => {
+            engine.reports.write_shed()?;
+            return all(&engine.reports.shed);
+        }
+        // Nothing adapts yet: the relation is there, and empty.
         _ => return Ok(vec![]),
     };
     let schema = schema_of(name).ok_or_else(|| broken("no such relation"))?;
@@ -126,6 +133,7 @@ fn streams(registry: &Registry) -> Vec<ArrayRef> {
         times(streams.iter().map(|s| s.watermark.load(Ordering::Relaxed))),
         texts(streams.iter().map(|s| Some(durability(s.definition.durability)))),
         counts(streams.iter().map(|s| Some(s.log.bytes()))),
+        counts(streams.iter().map(|s| Some(s.rows_shed.load(Ordering::Relaxed)))),
     ]
 }
 
@@ -168,11 +176,12 @@ fn queries(registry: &Registry) -> Vec<ArrayRef> {
         Status::Paused => ("paused", None),
         Status::Failed { code, message } => ("failed", Some(format!("{code}: {message}"))),
         Status::Dropped => ("dropped", None),
+        Status::Replaced => ("replaced", None),
     };
     // A query over a watermarked input that holds rows and has emitted none waits for its watermark.
     let waits = |query: &QueryState| {
         let holds = query.figures.state_bytes.load(Ordering::Relaxed) > 0;
-        let time = query.plan.facts.event_times.first();
+        let time = query.info().event_times.into_iter().next();
         let idle = lag(registry, query) == 0 && query.is_running();
         (holds && idle && time.is_some()).then_some("watermark")
     };

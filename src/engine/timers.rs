@@ -11,8 +11,7 @@ use std::time::Duration;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::error::Result;
-use crate::log::frame::{FrameKind, NewFrame, Position};
-use crate::log::retention::RetentionRequest;
+use crate::log::frame::{FrameKind, NewFrame};
 
 /// How often the timer looks.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -26,12 +25,13 @@ impl Engine {
     /// # Errors
     /// The log's.
     pub fn run_timers(&self) -> Result<usize> {
+        self.reports.write_shed()?;
         let now = self.clock.now();
         let mut due: BTreeSet<String> = BTreeSet::new();
         let registry = self.registry.read();
         for query in registry.queries.values().filter(|query| query.is_running()) {
             if query.figures.next_tick.load(Ordering::Relaxed) <= now {
-                due.extend(self.streams_below(&registry, query.name()));
+                due.extend(registry.streams_below(query.name()));
             }
         }
         for (name, stream) in &registry.streams {
@@ -55,57 +55,6 @@ impl Engine {
             appended?;
         }
         Ok(streams.len())
-    }
-
-    /// The streams that a query reads, also through other queries.
-    fn streams_below(&self, registry: &super::registry::Registry, name: &str) -> BTreeSet<String> {
-        let mut streams = BTreeSet::new();
-        let mut open = vec![name.to_string()];
-        while let Some(name) = open.pop() {
-            if let Some(query) = registry.queries.get(&name) {
-                open.extend(query.sources().iter().map(ToString::to_string));
-            } else if registry.streams.contains_key(&name) {
-                streams.insert(name);
-            }
-        }
-        streams
-    }
-
-    /// Removes what is past its retention and needed by no query, and gives the number of streams
-    /// that lost something. A query needs its inputs from where it began: it recovers by replay.
-    ///
-    /// # Errors
-    /// The log's.
-    pub fn run_retention(&self) -> Result<usize> {
-        let now = self.clock.now();
-        let streams: Vec<Arc<StreamState>> =
-            self.registry.read().streams.values().map(Arc::clone).collect();
-        let mut trimmed = 0;
-        for stream in streams {
-            let needed_from = self.needed_from(&stream.definition.name);
-            let removed = stream.log.retain(RetentionRequest {
-                older_than_ingest_time: Some(now.saturating_sub(stream.definition.retention)),
-                max_bytes: stream.definition.retention_bytes,
-                needed_from,
-            })?;
-            trimmed += usize::from(removed.frames > 0);
-        }
-        Ok(trimmed)
-    }
-
-    /// The earliest position of a stream that a running query would start again from.
-    fn needed_from(&self, stream: &str) -> Option<Position> {
-        let registry = self.registry.read();
-        let running = registry.queries.values().filter(|query| query.is_running());
-        running
-            .flat_map(|query| {
-                let snapshots = query.snapshots.needed_from();
-                let starts = snapshots.unwrap_or_else(|| query.start());
-                query.sources().into_iter().zip(starts).collect::<Vec<_>>()
-            })
-            .filter(|(name, _)| &**name == stream)
-            .map(|(_, position)| position)
-            .min()
     }
 
     /// Starts the thread that drives the timers.

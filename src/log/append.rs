@@ -9,7 +9,6 @@
 //! load: one request at a time when idle, hundreds under load, without a timer. Rows are encoded by
 //! the threads that submit them; the one thread only places, writes and syncs.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,22 +17,14 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, oneshot};
 
 use crate::log::error::LogError;
-use crate::log::frame::{NewFrame, Position};
-use crate::log::group::{EncodedFrame, as_one_request};
+use crate::log::frame::NewFrame;
+use crate::log::group::{EncodedFrame, as_one_request, shares};
 use crate::log::log::{Appended, Durability, Log};
+pub use crate::log::queue::QueueLimits;
+use crate::log::queue::{Queue, Request};
 
 /// Bytes that are written at once, at most one request more.
 const GROUP_BYTES: usize = 8 << 20;
-
-/// How much may wait to be appended. A request is taken while the queue is below both limits, so
-/// one request may go beyond them, and none is too large to be taken.
-#[derive(Debug, Clone, Copy)]
-pub struct QueueLimits {
-    /// Rows.
-    pub rows: u64,
-    /// Bytes of rows in memory.
-    pub bytes: usize,
-}
 
 /// What becomes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +39,8 @@ pub enum Admission {
 /// the watermark before the frame, and may replace rows, meta, or leave the frame out.
 pub type Prepare = Box<dyn FnMut(&mut NewFrame) -> Admission + Send>;
 
-/// Called with the place of a request's frames once they are as durable as the log asks for.
+/// Called with the place of a request's frames once they are as durable as the log, or the request
+/// itself, asks for.
 pub type Reply = Box<dyn FnOnce(Result<Appended, LogError>) + Send>;
 
 /// The queue is full: the request comes back.
@@ -74,28 +66,14 @@ pub struct Appender {
 
 struct Shared {
     log: Arc<Log>,
-    limits: QueueLimits,
     queue: Mutex<Queue>,
     /// There is work, or the end has come.
     work: Condvar,
     /// There is room, for threads and for tasks.
     room: Condvar,
     room_for_tasks: Notify,
-}
-
-#[derive(Default)]
-struct Queue {
-    requests: VecDeque<Request>,
-    rows: u64,
-    bytes: usize,
-    closed: bool,
-}
-
-struct Request {
-    frames: Vec<EncodedFrame>,
-    rows: u64,
-    bytes: usize,
-    reply: Reply,
+    /// Tasks wait for room one after the other, so that requests keep their order.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Appender {
@@ -108,11 +86,11 @@ impl Appender {
     ) -> std::io::Result<Appender> {
         let shared = Arc::new(Shared {
             log,
-            limits,
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::new(limits)),
             work: Condvar::new(),
             room: Condvar::new(),
             room_for_tasks: Notify::new(),
+            turn: tokio::sync::Mutex::new(()),
         });
         let closing = Closing(Arc::clone(&shared));
         let thread = std::thread::Builder::new()
@@ -128,8 +106,7 @@ impl Appender {
 
     /// Rows and bytes that wait to be appended.
     pub fn queued(&self) -> (u64, usize) {
-        let queue = self.shared.queue.lock();
-        (queue.rows, queue.bytes)
+        self.shared.queue.lock().waiting()
     }
 
     /// Appends the frames as one request, waiting while the queue is full. The reply runs on the
@@ -141,7 +118,7 @@ impl Appender {
     ) {
         let Some(request) = self.shared.request(frames, Box::new(reply)) else { return };
         let mut queue = self.shared.queue.lock();
-        while self.shared.is_full(&queue) {
+        while queue.is_full() {
             self.shared.room.wait(&mut queue);
         }
         self.shared.push(queue, request);
@@ -153,7 +130,7 @@ impl Appender {
         frames: Vec<NewFrame>,
         reply: R,
     ) -> Result<(), WouldBlock<R>> {
-        if self.shared.is_full(&self.shared.queue.lock()) {
+        if self.is_full() {
             return Err(WouldBlock { frames, reply });
         }
         // Between the look and the push others may come: the queue may go beyond its limits by as
@@ -166,15 +143,40 @@ impl Appender {
 
     /// As [`Appender::submit`], for tasks: returns when the frames are appended. A task that gives
     /// up while it waits for room has appended nothing; later its frames are appended all the same.
-    pub async fn submit_async(&self, frames: Vec<NewFrame>) -> Result<Appended, LogError> {
+    ///
+    /// With `early` it returns when the frames are written, before the sync that makes them durable
+    /// and visible.
+    pub async fn submit_async(
+        &self,
+        frames: Vec<NewFrame>,
+        early: bool,
+    ) -> Result<Appended, LogError> {
         let (sender, receiver) = oneshot::channel();
         // Nobody may wait any more; the frames are appended all the same.
         let reply = move |result| drop(sender.send(result));
-        if let Some(request) = self.shared.request(frames, Box::new(reply)) {
+        if let Some(mut request) = self.shared.request(frames, Box::new(reply)) {
+            request.early = early;
             self.shared.push_when_room(request).await;
         }
         let closed = || LogError::Closed { log: self.shared.log.name().to_owned() };
         receiver.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Whether the next request would have to wait for room.
+    pub fn is_full(&self) -> bool {
+        self.shared.queue.lock().is_full()
+    }
+
+    /// While the queue is full, takes the requests that have waited longest out of it; each is
+    /// answered with [`LogError::Shed`]. Those that hold more than rows stay.
+    pub fn drop_oldest(&self) {
+        let shed = self.shared.queue.lock().shed_oldest();
+        let log = self.shared.log.name();
+        for request in shed {
+            (request.reply)(Err(LogError::Shed { log: log.to_owned() }));
+        }
+        self.shared.room.notify_all();
+        self.shared.room_for_tasks.notify_waiters();
     }
 
     /// Appends what is queued, refuses what comes later, and ends the thread.
@@ -205,7 +207,7 @@ struct Closing(Arc<Shared>);
 impl Drop for Closing {
     fn drop(&mut self) {
         self.0.close();
-        let left = std::mem::take(&mut self.0.queue.lock().requests);
+        let left = self.0.queue.lock().take(usize::MAX);
         for request in left {
             (request.reply)(Err(self.0.closed()));
         }
@@ -222,18 +224,8 @@ impl Shared {
                 reply(Err(error));
                 None
             }
-            Ok(frames) => {
-                let batches = || frames.iter().filter_map(|frame| frame.frame.batch.as_ref());
-                let rows = batches().map(|batch| batch.num_rows() as u64).sum();
-                let bytes = batches().map(|batch| batch.get_array_memory_size()).sum();
-                Some(Request { frames, rows, bytes, reply })
-            }
+            Ok(frames) => Some(Request::new(frames, reply)),
         }
-    }
-
-    fn is_full(&self, queue: &Queue) -> bool {
-        let full = queue.rows >= self.limits.rows || queue.bytes >= self.limits.bytes;
-        !queue.closed && !queue.requests.is_empty() && full
     }
 
     fn push(&self, mut queue: parking_lot::MutexGuard<'_, Queue>, request: Request) {
@@ -242,14 +234,13 @@ impl Shared {
             (request.reply)(Err(self.closed()));
             return;
         }
-        queue.rows += request.rows;
-        queue.bytes += request.bytes;
-        queue.requests.push_back(request);
+        queue.push(request);
         drop(queue);
         self.work.notify_one();
     }
 
     async fn push_when_room(&self, request: Request) {
+        let _turn = self.turn.lock().await;
         loop {
             let room = self.room_for_tasks.notified();
             tokio::pin!(room);
@@ -257,7 +248,7 @@ impl Shared {
             room.as_mut().enable();
             {
                 let queue = self.queue.lock();
-                if !self.is_full(&queue) {
+                if !queue.is_full() {
                     self.push(queue, request);
                     return;
                 }
@@ -286,22 +277,13 @@ impl Shared {
     /// Waits for work; `None` once the queue is closed and empty.
     fn next_group(&self) -> Option<Vec<Request>> {
         let mut queue = self.queue.lock();
-        while queue.requests.is_empty() {
+        while queue.is_empty() {
             if queue.closed {
                 return None;
             }
             self.work.wait(&mut queue);
         }
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        while bytes < GROUP_BYTES
-            && let Some(request) = queue.requests.pop_front()
-        {
-            bytes += request.bytes;
-            queue.bytes -= request.bytes;
-            queue.rows -= request.rows;
-            group.push(request);
-        }
+        let group = queue.take(GROUP_BYTES);
         drop(queue);
         self.room.notify_all();
         self.room_for_tasks.notify_waiters();
@@ -311,23 +293,32 @@ impl Shared {
     fn append_group(&self, group: Vec<Request>, prepare: &mut Prepare) {
         let mut frames = Vec::new();
         let mut replies = Vec::new();
+        let mut counts = Vec::new();
         for request in group {
             match self.prepare(request.frames, prepare) {
                 Ok(prepared) => {
-                    replies.push((prepared.len(), request.reply));
+                    replies.push((request.early, request.reply));
+                    counts.push(prepared.len());
                     frames.extend(prepared);
                 }
                 Err(error) => (request.reply)(Err(error)),
             }
         }
-        let sync = self.log.durability() == Durability::Durable;
-        match self.log.append_encoded(frames, sync) {
-            Ok(appended) => share_out(&appended, replies),
+        let durable = self.log.durability() == Durability::Durable;
+        let two_steps = durable && replies.iter().any(|(early, _)| *early);
+        let appended = match self.log.append_encoded(frames, durable && !two_steps) {
+            Ok(appended) => shares(&appended, &counts),
             Err(error) => {
-                for (_, reply) in replies {
-                    reply(Err(error.clone()));
-                }
+                replies.into_iter().for_each(|(_, reply)| reply(Err(error.clone())));
+                return;
             }
+        };
+        let (early, late): (Vec<_>, Vec<_>) =
+            replies.into_iter().zip(appended).partition(|((early, _), _)| *early);
+        early.into_iter().for_each(|((_, reply), own)| reply(Ok(own)));
+        let synced = if two_steps { self.log.sync() } else { Ok(()) };
+        for ((_, reply), own) in late {
+            reply(synced.clone().map(|()| own));
         }
     }
 
@@ -364,21 +355,5 @@ impl Shared {
         }
         as_one_request(&mut prepared);
         Ok(prepared)
-    }
-}
-
-/// Tells each request where its own frames stand.
-fn share_out(appended: &Appended, replies: Vec<(usize, Reply)>) {
-    let mut rest = appended.frames.as_slice();
-    let mut first = appended.first;
-    for (count, reply) in replies {
-        let (own, others) = rest.split_at(count);
-        rest = others;
-        let next = own.last().map_or(first, |frame| Position {
-            frame: frame.index + 1,
-            offset: frame.next_offset(),
-        });
-        reply(Ok(Appended { first, next, frames: own.to_vec() }));
-        first = next;
     }
 }

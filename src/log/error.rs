@@ -96,6 +96,12 @@ pub enum LogError {
         /// The relation's columns.
         expected: String,
     },
+    /// The request gave way to newer ones.
+    #[error("rows for log \"{log}\" were shed")]
+    Shed {
+        /// The log's directory.
+        log: String,
+    },
     /// The log is being closed.
     #[error("log \"{log}\" is shutting down")]
     Closed {
@@ -133,6 +139,7 @@ impl Report for LogError {
             LogError::TooLarge { .. } => SqlState::PROGRAM_LIMIT,
             LogError::WrongColumns { .. } => SqlState::INTERNAL,
             LogError::UnsupportedType { .. } => SqlState::NOT_SUPPORTED,
+            LogError::Shed { .. } => SqlState::CONFIGURED_LIMIT,
             LogError::Closed { .. } => SqlState::SHUTTING_DOWN,
         }
     }
@@ -160,6 +167,7 @@ impl Report for LogError {
             LogError::Io { .. }
             | LogError::WrongColumns { .. }
             | LogError::UnsupportedType { .. }
+            | LogError::Shed { .. }
             | LogError::Closed { .. } => None,
         }
     }
@@ -183,6 +191,7 @@ impl Report for LogError {
             | LogError::PastEnd { .. }
             | LogError::WrongColumns { .. }
             | LogError::SchemaMismatch { .. }
+            | LogError::Shed { .. }
             | LogError::Closed { .. } => None,
         }
     }

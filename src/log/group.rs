@@ -9,7 +9,7 @@ use crate::log::compact::compact;
 use crate::log::error::LogError;
 use crate::log::frame::{Frame, Frames, NewFrame, Position};
 use crate::log::frame_bytes::{BODY_LIMIT, FrameHeader, HEADER_BYTES, padded};
-use crate::log::log::{Durability, Log};
+use crate::log::log::{Appended, Durability, Log};
 use crate::log::segment::{Last, Place};
 use crate::log::writer::Writer;
 
@@ -85,6 +85,24 @@ pub(crate) fn as_one_request(frames: &mut [EncodedFrame]) {
             frame.more = true;
         }
     }
+}
+
+/// Where the frames of each request came to stand; `counts` are their numbers.
+pub(crate) fn shares(appended: &Appended, counts: &[usize]) -> Vec<Appended> {
+    let mut rest = appended.frames.as_slice();
+    let mut first = appended.first;
+    let mut shares = Vec::with_capacity(counts.len());
+    for &count in counts {
+        let (own, others) = rest.split_at(count);
+        rest = others;
+        let next = own.last().map_or(first, |frame| Position {
+            frame: frame.index + 1,
+            offset: frame.next_offset(),
+        });
+        shares.push(Appended { first, next, frames: own.to_vec() });
+        first = next;
+    }
+    shares
 }
 
 /// Frames that are written at once.

@@ -18,6 +18,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::SchemaRef;
 use parking_lot::{Mutex, RwLock};
@@ -93,6 +94,8 @@ pub struct Log {
     sequencer: Arc<Sequencer>,
     pub(crate) encoder: Encoder,
     writer: Mutex<Writer>,
+    /// Index behind the last appended frame, visible or not.
+    appended: AtomicU64,
     pub(crate) shared: RwLock<Shared>,
     pub(crate) open_files: OpenFiles,
     /// Held while segments are being removed.
@@ -162,6 +165,7 @@ impl Log {
             options,
             sequencer,
             encoder: Encoder::default(),
+            appended: AtomicU64::new(writer.next.frame),
             writer: Mutex::new(writer),
             shared: RwLock::new(shared),
             open_files: OpenFiles::default(),
@@ -194,6 +198,11 @@ impl Log {
     /// Watermark of the newest visible frame, `i64::MIN` if there never was one.
     pub fn last_watermark(&self) -> i64 {
         self.shared.read().last_watermark
+    }
+
+    /// The index behind the last frame that was appended; those not synced yet are not visible.
+    pub fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Acquire)
     }
 
     /// Why the log takes no more frames, if so.
@@ -260,6 +269,7 @@ impl Log {
             let first = writer.next;
             let written = self.write(&mut writer, frames, sync);
             let frames = self.settle(&mut writer, written)?;
+            self.appended.store(writer.next.frame, Ordering::Release);
             let visible = match self.options.durability {
                 Durability::Durable => sync,
                 Durability::Written | Durability::Memory => true,
@@ -288,6 +298,7 @@ impl Log {
         if let Err(error) = &result {
             writer.failed = Some(error.clone());
             writer.pending.clear();
+            self.appended.store(self.shared.read().visible.frame, Ordering::Release);
         }
         result
     }

@@ -16,6 +16,7 @@ pub mod headers;
 pub mod log;
 mod mark;
 pub mod payload;
+mod queue;
 pub mod read;
 pub mod recover;
 pub mod retention;

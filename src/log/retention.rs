@@ -50,6 +50,13 @@ impl Log {
         bytes(&self.shared.read())
     }
 
+    /// Up to where [`Log::retain`] would remove frames now.
+    pub fn removable(&self, request: RetentionRequest) -> Position {
+        let shared = self.shared.read();
+        let count = expired_segments(&shared, request);
+        shared.segments.get(count).map_or(shared.start, |segment| segment.header.first)
+    }
+
     /// Removes what the request allows. A reader below the new start gets
     /// [`LogError::NotRetained`].
     pub fn retain(&self, request: RetentionRequest) -> Result<Removed, LogError> {
@@ -91,7 +98,8 @@ fn bytes(shared: &Shared) -> u64 {
     }
 }
 
-fn take_segments(shared: &mut Shared, request: RetentionRequest) -> Vec<Arc<Segment>> {
+/// The number of segments that the request allows to remove.
+fn expired_segments(shared: &Shared, request: RetentionRequest) -> usize {
     let mut size = bytes(shared);
     let mut count = 0;
     for pair in shared.segments.windows(2) {
@@ -103,6 +111,11 @@ fn take_segments(shared: &mut Shared, request: RetentionRequest) -> Vec<Arc<Segm
         size -= segment.length();
         count += 1;
     }
+    count
+}
+
+fn take_segments(shared: &mut Shared, request: RetentionRequest) -> Vec<Arc<Segment>> {
+    let count = expired_segments(shared, request);
     let taken = shared.segments.drain(..count).collect();
     shared.start = shared.segments[0].header.first;
     taken

@@ -24,6 +24,7 @@ use crate::pipeline::snapshot::Snapshot;
 use crate::pipeline::source::Source;
 use crate::time::EventTime;
 use crate::views::changelog::{Changelog, EntryMeta, Frontier};
+use crate::views::difference::Difference;
 
 /// Rows read from a log at a time.
 const READ_ROWS: usize = 65_536;
@@ -53,6 +54,8 @@ pub struct StepReport {
     pub rows_out: u64,
     /// Rows dropped as too late.
     pub late: Vec<LateRow>,
+    /// The number of such rows before.
+    pub first_late: u64,
     /// Rows on which an expression failed.
     pub rejected: Vec<RejectedRow>,
 }
@@ -81,12 +84,19 @@ pub struct QueryRun {
     pub memory_limit: u64,
     /// Rows that a step takes at most; enough to make a step's own cost small.
     pub step_rows: usize,
+    /// Up to here the changelog is given: what comes out is not written, and not compared.
+    pub warm_up: Option<Frontier>,
+    /// What the changelog lacks at the end of the warm-up: the entry that swaps an old plan for this
+    /// one, where a crash came before it was written.
+    pub swap: Option<Difference>,
+    /// Rows dropped as too late, since the query began.
+    pub late_rows: u64,
 }
 
 impl QueryRun {
     /// Whether the recorded part of the changelog is still being regenerated.
     pub fn replaying(&self) -> bool {
-        !self.replay.is_empty()
+        self.warm_up.is_some() || !self.replay.is_empty()
     }
 
     /// How far the inputs have been read.
@@ -108,6 +118,7 @@ impl QueryRun {
             changelog: self.changelog.log().visible(),
             written_watermark: self.written_watermark,
             counts,
+            late_rows: self.late_rows,
             operators: operators.finish(),
         })
     }
@@ -134,6 +145,7 @@ impl QueryRun {
             input.position = *at;
         }
         self.written_watermark = snapshot.written_watermark;
+        self.late_rows = snapshot.late_rows;
         Ok(())
     }
 
@@ -143,6 +155,9 @@ impl QueryRun {
     /// What ends the query: a failing operator (its code), the memory limit (53200), a log that cannot be
     /// read or written, a changelog that does not fit the plan (WR006).
     pub fn step(&mut self) -> Result<StepReport> {
+        if let Some(until) = self.warm_up.clone() {
+            return self.warm_up_step(&until);
+        }
         let mut report = StepReport::default();
         let until = self.replay.front().map(|(meta, _)| meta.frontier.clone());
         if let Some(frontier) = &until
@@ -151,12 +166,7 @@ impl QueryRun {
             return Err(misfit("the number of inputs is another one"));
         }
         self.take_frames(until.as_deref(), &mut report)?;
-        let at_target = until.as_ref().is_some_and(|frontier| {
-            self.inputs
-                .iter()
-                .zip(frontier)
-                .all(|(input, target)| input.position.frame >= target.frame)
-        });
+        let at_target = until.as_ref().is_some_and(|frontier| self.is_at(frontier));
         if until.is_some() && !at_target {
             if !report.progressed {
                 return Err(misfit("an input ends before the changelog does"));
@@ -164,6 +174,16 @@ impl QueryRun {
             return Ok(report);
         }
         self.end_step(&mut report)?;
+        self.check_memory()?;
+        Ok(report)
+    }
+
+    fn is_at(&self, frontier: &[Position]) -> bool {
+        let places = self.inputs.iter().zip(frontier);
+        places.into_iter().all(|(input, target)| input.position.frame >= target.frame)
+    }
+
+    fn check_memory(&self) -> Result<()> {
         if self.graph.state_bytes() as u64 > self.memory_limit {
             return Err(Error::new(
                 SqlState::OUT_OF_MEMORY,
@@ -174,7 +194,81 @@ impl QueryRun {
             )
             .with_hint("Raise memory_limit in WITH (…), or bound the state by windows."));
         }
-        Ok(report)
+        Ok(())
+    }
+
+    /// A step whose answers are given already; the last one may have to write the swap.
+    fn warm_up_step(&mut self, until: &[Position]) -> Result<StepReport> {
+        if until.len() != self.inputs.len() {
+            return Err(misfit("the number of inputs is another one"));
+        }
+        let mut swap = self.swap.take();
+        let progressed = self.rehearse(Some(until), |change| match &mut swap {
+            Some(difference) => difference.add(&change.batch, change.weights.as_ref(), 1),
+            None => Ok(()),
+        })?;
+        self.swap = swap;
+        if self.is_at(until) {
+            self.warm_up = None;
+            if let Some(mut difference) = self.swap.take() {
+                let start = difference.subtract_kept(&self.changelog)?;
+                difference.subtract(&self.changelog, start, usize::MAX)?;
+                self.written_watermark = self.last_watermark()?;
+                let change = difference.finish("", self.written_watermark)?;
+                self.append_swap(change)?;
+            } else if self.replay.is_empty() {
+                self.written_watermark = self.last_watermark()?;
+            }
+        } else if !progressed {
+            return Err(misfit("an input ends before the changelog does"));
+        }
+        Ok(StepReport { progressed: true, ..StepReport::default() })
+    }
+
+    /// Takes a step and hands what came out to `each` instead of writing it; whether there were rows.
+    ///
+    /// # Errors
+    /// As [`QueryRun::step`], and those of `each`.
+    pub fn rehearse(
+        &mut self,
+        until: Option<&[Position]>,
+        mut each: impl FnMut(&Change) -> Result<()>,
+    ) -> Result<bool> {
+        let mut report = StepReport::default();
+        self.take_frames(until, &mut report)?;
+        let output = self.graph.step_end()?;
+        self.late_rows += distinct(output.late).len() as u64;
+        output.changes.iter().try_for_each(&mut each)?;
+        self.check_memory()?;
+        Ok(report.progressed)
+    }
+
+    /// The watermark that the changelog's newest frame left.
+    fn last_watermark(&self) -> Result<i64> {
+        let last = self.changelog.log().last_frame()?;
+        let meta = last.and_then(|frame| EntryMeta::decode(&frame.meta));
+        Ok(meta.map_or(i64::MIN, |meta| meta.watermark))
+    }
+
+    /// Writes a change, or a mark that there is none, as the entry of a swap. Gives the numbers of
+    /// retracted and inserted rows.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn append_swap(&mut self, change: Option<Change>) -> Result<(u64, u64)> {
+        let watermark = self.graph.output_watermark().0.max(self.written_watermark);
+        let meta = EntryMeta { watermark, frontier: self.frontier() };
+        let (frame, counts) = match &change {
+            None => (Changelog::progress(&meta), (0, 0)),
+            Some(change) => {
+                let changes = std::slice::from_ref(change);
+                let frame = self.changelog.frame(changes, self.written_watermark, &meta)?;
+                (frame, counts(change))
+            }
+        };
+        self.changelog.append(vec![frame], self.sync)?;
+        self.written_watermark = watermark;
+        Ok(counts)
     }
 
     /// Processes up to a step's worth of frames in the order of their sequence.
@@ -254,7 +348,9 @@ impl QueryRun {
         let meta = EntryMeta { watermark, frontier: self.frontier() };
         let rows: u64 = output.changes.iter().map(entry_rows).sum();
         let StepOutput { changes, late, rejected, .. } = output;
-        report.late = late;
+        report.late = distinct(late);
+        report.first_late = self.late_rows;
+        self.late_rows += report.late.len() as u64;
         report.rejected = rejected;
         if let Some((recorded, recorded_rows)) = self.replay.pop_front() {
             if rows != recorded_rows {
@@ -279,6 +375,23 @@ impl QueryRun {
         report.progressed = true;
         Ok(())
     }
+}
+
+/// Each late row once, also where several operators drop it. They all do so when its frame comes, so
+/// that the order says nothing of how steps were cut.
+fn distinct(mut late: Vec<LateRow>) -> Vec<LateRow> {
+    let mut seen = hashbrown::HashSet::new();
+    late.retain(|row| seen.insert((Arc::clone(&row.relation), row.offset)));
+    late
+}
+
+/// The numbers of retracted and inserted rows.
+fn counts(change: &Change) -> (u64, u64) {
+    let weights = change.weights.iter().flat_map(|weights| weights.values().iter().copied());
+    weights.fold((0, 0), |(retracted, inserted), weight| match weight < 0 {
+        true => (retracted + weight.unsigned_abs(), inserted),
+        false => (retracted, inserted + weight.unsigned_abs()),
+    })
 }
 
 /// Rows that a change takes in the changelog, where every weight is +1 or −1.

@@ -9,7 +9,7 @@
 //!      ┌──────────┬─────────┬────┬─────────────┬──────────┬────────────┬──────┐
 //!      │ WEIRSNAP │ version │ 0  │ body length │ body crc │ header crc │ body │
 //!      └──────────┴─────────┴────┴─────────────┴──────────┴────────────┴──────┘
-//!      body: plan, frontier, changelog position, written watermark, counts, operators
+//!      body: plan, frontier, changelog position, written watermark, counts, late rows, operators
 //! ```
 //! Little-endian; both checksums are CRC-32C, the header's over its first 28 bytes. The parts of the
 //! body are written as [`crate::operators::state`] says.
@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub written_watermark: i64,
     /// Rows taken, rows that were too late, rows refused: since the query was created.
     pub counts: (u64, u64, u64),
+    /// Late rows that were numbered for LATE ROWS TO.
+    pub late_rows: u64,
     /// What [`Graph::save`](crate::pipeline::graph::Graph::save) wrote.
     pub operators: Vec<u8>,
 }
@@ -66,6 +68,7 @@ impl Snapshot {
         body.put(&(self.changelog.frame, self.changelog.offset))?;
         body.put(&self.written_watermark)?;
         body.put(&self.counts)?;
+        body.put(&self.late_rows)?;
         body.raw(&self.operators);
         let body = body.finish();
         let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
@@ -102,10 +105,10 @@ impl Snapshot {
         let frontier = from.get::<Vec<(u64, u64)>>()?.into_iter().map(position).collect();
         let changelog = position(from.get()?);
         let written_watermark = from.get()?;
-        let counts = from.get()?;
+        let (counts, late_rows) = from.get()?;
         let operators = from.raw()?.to_vec();
         from.end()?;
-        Ok(Snapshot { plan, frontier, changelog, written_watermark, counts, operators })
+        Ok(Snapshot { plan, frontier, changelog, written_watermark, counts, late_rows, operators })
     }
 }
 
@@ -184,6 +187,7 @@ mod tests {
             changelog: Position { frame: 1, offset: 2 },
             written_watermark: -7,
             counts: (1, 2, 3),
+            late_rows: 4,
             operators: vec![1, 2, 3],
         }
     }

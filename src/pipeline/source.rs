@@ -112,6 +112,14 @@ impl Source {
         self.spec.processing_time
     }
 
+    /// All visible columns of a frame's rows.
+    pub fn visible_rows(&self, frame: &Frame) -> Option<RecordBatch> {
+        match &self.readable {
+            Readable::Stream(..) => frame.batch.clone(),
+            Readable::Changelog(changelog) => changelog.entry(frame).map(|entry| entry.batch),
+        }
+    }
+
     /// The rows of a frame as a change, and the source's watermark after the frame.
     pub fn change(&self, frame: &Frame) -> Result<(Option<Change>, i64)> {
         match &self.readable {

@@ -14,7 +14,7 @@ use super::http::{ARROW_STREAM, content_type, media_type};
 use super::listen::App;
 use super::service::Intake;
 use crate::decode::{self, Format, Rejected};
-use crate::engine::{AckLevel, IngestOrigin, IngestReceipt};
+use crate::engine::{AckLevel, IngestOrigin, IngestReceipt, Producer};
 use crate::error::{Error, Result, SqlState};
 
 /// Refused rows that an answer lists.
@@ -54,13 +54,16 @@ pub(crate) async fn rows(
         let errors = receipt_errors(&receipt);
         return Err(refused(&name, receipt.rejected, errors));
     }
-    let answer = json!({
+    let mut answer = json!({
         "accepted": receipt.accepted,
         "rejected": receipt.rejected,
         "first_offset": receipt.first_offset,
         "next_offset": receipt.next_offset,
         "errors": receipt_errors(&receipt),
     });
+    if receipt.shed > 0 {
+        answer["shed"] = json!(receipt.shed);
+    }
     Ok(json_response(StatusCode::OK, &answer))
 }
 
@@ -121,7 +124,7 @@ fn ack_name(level: AckLevel) -> &'static str {
 }
 
 /// The headers of idempotent ingest; one without the other is an error.
-fn producer_of(headers: &HeaderMap) -> Result<Option<(String, u64)>> {
+fn producer_of(headers: &HeaderMap) -> Result<Option<Producer>> {
     let text = |name: &str| match headers.get(name) {
         None => Ok(None),
         Some(value) => value.to_str().map(|text| Some(text.trim().to_string())).map_err(|_| {
@@ -130,7 +133,10 @@ fn producer_of(headers: &HeaderMap) -> Result<Option<(String, u64)>> {
     };
     match (text("Weir-Producer")?, text("Weir-Sequence")?) {
         (None, None) => Ok(None),
-        (Some(id), Some(sequence)) => Ok(Some((id, parse_sequence(&sequence)?))),
+        (Some(id), Some(sequence)) => {
+            let sequence = parse_sequence(&sequence)?;
+            Ok(Some(Producer { id, sequence, each_row: false }))
+        }
         (id, _) => {
             let absent = if id.is_some() { "Weir-Sequence" } else { "Weir-Producer" };
             let message = format!("header {absent} is missing");

@@ -47,6 +47,13 @@ pub trait Intake: Send + Sync {
     fn default_ack(&self) -> AckLevel;
     /// Whether one bad row refuses its whole request.
     fn rejects_requests(&self) -> bool;
+    /// The sequence that a producer of rows sends next; a new one begins with `first`.
+    fn next_sequence<'a>(
+        &'a self,
+        id: &'a str,
+        protocol: &'a str,
+        first: u64,
+    ) -> BoxFuture<'a, Result<u64>>;
     /// Stores the good rows as one frame, the bad ones as dead letters, and waits for the ack.
     ///
     /// Calls take their places in the log in the order in which their futures are first polled:
@@ -108,6 +115,14 @@ impl Intake for StreamHandle {
     }
     fn rejects_requests(&self) -> bool {
         StreamHandle::rejects_requests(self)
+    }
+    fn next_sequence<'a>(
+        &'a self,
+        id: &'a str,
+        protocol: &'a str,
+        first: u64,
+    ) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(StreamHandle::next_sequence(self, id, protocol, first))
     }
     fn ingest(
         &self,

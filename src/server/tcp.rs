@@ -30,7 +30,7 @@ use super::shutdown::shutting_down;
 use super::tcp_header::{self, Header};
 use super::tcp_rows::Rows;
 use crate::decode::{self, Decoded, Decoder};
-use crate::engine::{AckLevel, IngestOrigin, IngestReceipt};
+use crate::engine::{AckLevel, IngestOrigin, IngestReceipt, Producer};
 use crate::error::{Error, Result, SqlState};
 
 /// Bytes of the first line.
@@ -57,6 +57,27 @@ struct Progress {
     next_offset: Option<u64>,
     accepted: u64,
     rejected: u64,
+    shed: u64,
+    /// Where a producer begins; it is told so before anything else.
+    begins: Option<u64>,
+    next_sequence: Option<u64>,
+}
+
+impl Progress {
+    /// An ack; with a producer it says how far that one has come.
+    fn line(&self, accepted: Option<u64>) -> Value {
+        let mut line = json!({"ack": self.next_offset, "rejected": self.rejected});
+        if let Some(accepted) = accepted {
+            line["accepted"] = json!(accepted);
+        }
+        if self.shed > 0 {
+            line["shed"] = json!(self.shed);
+        }
+        if let Some(next) = self.next_sequence {
+            line["next_sequence"] = json!(next);
+        }
+        line
+    }
 }
 
 /// Serves one connection; `has_place` is false when there are too many.
@@ -99,7 +120,10 @@ async fn ingest(
         .map_err(|_| tcp_header::wrong("the first line did not come in time".to_string()))??;
     let header = tcp_header::parse(&line)?;
     let intake = app.service.stream(&header.stream)?;
-    let connection = Connection::new(&header, &*intake, progress)?;
+    let mut connection = Connection::new(&header, &*intake, progress)?;
+    if let Some((id, first)) = &header.producer {
+        connection.introduce(id, *first).await?;
+    }
     rows.begin(header.format, intake.decode_spec().limits.row_bytes);
     Box::pin(connection.run(reader, rows, app)).await
 }
@@ -131,6 +155,8 @@ struct Connection<'a> {
     intake: &'a dyn Intake,
     ack: Option<AckLevel>,
     decoder: Box<dyn Decoder>,
+    /// The producer with the sequence of the next row.
+    producer: Option<Producer>,
     in_flight: FuturesOrdered<BoxFuture<'a, Result<IngestReceipt>>>,
     told: &'a watch::Sender<Progress>,
 }
@@ -141,17 +167,30 @@ impl<'a> Connection<'a> {
         intake: &'a dyn Intake,
         told: &'a watch::Sender<Progress>,
     ) -> Result<Connection<'a>> {
-        if header.producer.is_some() {
-            let message = "idempotent ingest over tcp is not supported yet";
-            return Err(Error::new(SqlState::NOT_SUPPORTED, message)
-                .with_hint("Leave out PRODUCER and SEQUENCE."));
-        }
         if header.token.is_some() {
             tracing::debug!("a token came although no credentials are configured");
         }
         let ack = header.ack.as_deref().map(|ack| parse_ack(ack, intake)).transpose()?;
         let decoder = decode::decoder(header.format, intake.decode_spec());
-        Ok(Connection { intake, ack, decoder, in_flight: FuturesOrdered::new(), told })
+        let in_flight = FuturesOrdered::new();
+        Ok(Connection { intake, ack, decoder, producer: None, in_flight, told })
+    }
+
+    /// Tells a producer where it goes on; rows must not be missing before its first one.
+    async fn introduce(&mut self, id: &str, first: u64) -> Result<()> {
+        let next = self.intake.next_sequence(id, "tcp", first).await?;
+        self.told.send_modify(|progress| {
+            progress.begins = Some(next);
+            progress.next_sequence = Some(next);
+        });
+        if first > next {
+            let message = format!("rows of producer \"{id}\" are missing before sequence {first}");
+            return Err(Error::new(SqlState::INVALID_PARAMETER, message)
+                .with_detail(format!("Its next sequence is {next}."))
+                .with_hint("Send again from the next sequence on."));
+        }
+        self.producer = Some(Producer { id: id.to_string(), sequence: first, each_row: true });
+        Ok(())
     }
 
     /// Reads, decodes and stores until the client ends its input, then waits for what is under way.
@@ -220,7 +259,11 @@ impl<'a> Connection<'a> {
         {
             return Err(refused(self.intake.name(), row.line, row.code, &row.message));
         }
-        let origin = IngestOrigin { protocol: "tcp", producer: None };
+        let origin = IngestOrigin { protocol: "tcp", producer: self.producer.clone() };
+        if let Some(producer) = &mut self.producer {
+            let rows = decoded.batch.num_rows() + decoded.rejected.len();
+            producer.sequence = producer.sequence.saturating_add(rows as u64);
+        }
         let mut ingest = self.intake.ingest(decoded, self.ack, origin);
         // The first poll takes the place in the log; groups must take theirs in order.
         let ingest = match (&mut ingest).now_or_never() {
@@ -242,6 +285,8 @@ impl<'a> Connection<'a> {
             progress.next_offset = Some(receipt.next_offset);
             progress.accepted += receipt.accepted;
             progress.rejected += receipt.rejected;
+            progress.shed += receipt.shed;
+            progress.next_sequence = receipt.next_sequence;
         });
         Ok(())
     }
@@ -258,10 +303,17 @@ async fn write_acks(
     mut writer: OwnedWriteHalf,
     mut progress: watch::Receiver<Progress>,
 ) -> OwnedWriteHalf {
+    let mut introduced = false;
     while progress.changed().await.is_ok() {
         let now = *progress.borrow_and_update();
-        let line = json!({"ack": now.next_offset, "rejected": now.rejected});
-        if writer.write_all(format!("{line}\n").as_bytes()).await.is_err() {
+        let mut lines = String::new();
+        if let Some(next) = now.begins.filter(|_| !std::mem::replace(&mut introduced, true)) {
+            lines.push_str(&format!("{}\n", json!({"next_sequence": next})));
+        }
+        if now.next_offset.is_some() {
+            lines.push_str(&format!("{}\n", now.line(None)));
+        }
+        if writer.write_all(lines.as_bytes()).await.is_err() {
             // The client no longer listens; what it sends counts all the same.
             break;
         }
@@ -278,9 +330,7 @@ async fn farewell(
     let now = *sender.borrow();
     drop(sender);
     let last = match outcome {
-        Ok(()) => {
-            json!({"ack": now.next_offset, "rejected": now.rejected, "accepted": now.accepted})
-        }
+        Ok(()) => now.line(Some(now.accepted)),
         Err(error) => {
             tracing::debug!("a tcp connection ends: {}", error.message());
             json!({"error": error_json(&error)})

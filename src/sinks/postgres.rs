@@ -86,6 +86,11 @@ impl PostgresTarget {
         Ok(offset)
     }
 
+    async fn forget_async(&mut self, plan: &SinkPlan) -> Result<(), Failure> {
+        let client = connect(&self.url, &plan.name).await?;
+        postgres_table::forget(&client, plan).await
+    }
+
     async fn commit_async(
         &mut self,
         batch: &SinkBatch,
@@ -125,6 +130,13 @@ impl Drop for PostgresTarget {
 }
 
 impl SinkTarget for PostgresTarget {
+    fn forget(&mut self, plan: &SinkPlan) -> Result<(), SinkError> {
+        let runtime = self.take_runtime(&plan.name)?;
+        let result = runtime.block_on(Box::pin(self.forget_async(plan)));
+        self.runtime = Some(runtime);
+        result.map_err(|failure| failure.into_error(&plan.name))
+    }
+
     fn prepare(&mut self, plan: &SinkPlan) -> Result<u64, SinkError> {
         let runtime = self.take_runtime(&plan.name)?;
         let result = runtime.block_on(Box::pin(self.prepare_async(plan)));

@@ -77,6 +77,19 @@ pub(crate) async fn prepare(client: &Client, plan: &SinkPlan) -> Result<Claimed,
     Ok(Claimed { offset, fence, statements })
 }
 
+/// Takes the plan's mark out, where there are marks.
+pub(crate) async fn forget(client: &Client, plan: &SinkPlan) -> Result<(), Failure> {
+    let failed = |error| judge(&plan.name, &error);
+    let (schema, _) = resolve(client, plan).await?;
+    let marks = format!("{}.{}", quote(&schema.0), quote(progress::PROGRESS));
+    let find = "SELECT to_regclass($1) IS NOT NULL";
+    if client.query_one(find, &[&marks]).await.map_err(failed)?.get(0) {
+        let forget = progress::forget_progress(&marks);
+        client.execute(&forget, &[&plan.id]).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// The schema and name of the table, and whether it is there.
 async fn resolve(client: &Client, plan: &SinkPlan) -> Result<((String, String), bool), Failure> {
     let failed = |error| judge(&plan.name, &error);

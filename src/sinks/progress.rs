@@ -34,6 +34,11 @@ pub fn advance_progress(progress: &str) -> String {
     )
 }
 
+/// Takes a mark out. Parameter: sink.
+pub fn forget_progress(progress: &str) -> String {
+    format!("DELETE FROM {progress} WHERE sink = $1")
+}
+
 /// The error of a writer whose mark is not where, or whose, it thought.
 pub(crate) fn fenced(
     plan: &SinkPlan,

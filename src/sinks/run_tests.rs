@@ -46,6 +46,10 @@ struct Target {
 }
 
 impl SinkTarget for Target {
+    fn forget(&mut self, _: &SinkPlan) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     fn prepare(&mut self, _: &SinkPlan) -> Result<u64, SinkError> {
         Ok(10)
     }

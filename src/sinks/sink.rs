@@ -105,6 +105,9 @@ pub trait SinkTarget: Send {
         to: u64,
         refuse: Refuse<'_>,
     ) -> Result<u64, SinkError>;
+
+    /// Takes the mark of a sink that is dropped out of the target. The table stays.
+    fn forget(&mut self, plan: &SinkPlan) -> Result<(), SinkError>;
 }
 
 /// Why a sink cannot go on.

@@ -77,6 +77,14 @@ impl SqliteTarget {
 }
 
 impl SinkTarget for SqliteTarget {
+    fn forget(&mut self, plan: &SinkPlan) -> Result<(), SinkError> {
+        if !self.path.exists() {
+            return Ok(());
+        }
+        let connection = self.take_connection(&plan.name)?;
+        sqlite_table::forget_mark(&connection, plan)
+    }
+
     fn prepare(&mut self, plan: &SinkPlan) -> Result<u64, SinkError> {
         let mut connection = self.take_connection(&plan.name)?;
         let transaction = connection

@@ -69,3 +69,11 @@ pub(crate) fn claim_mark(
         )
         .map_err(lost)
 }
+
+/// Takes the plan's mark out.
+pub(crate) fn forget_mark(connection: &Connection, plan: &SinkPlan) -> Result<(), SinkError> {
+    let lost = |error| lost(&plan.name, &error);
+    connection.execute_batch(&progress::create_progress(PROGRESS)).map_err(lost)?;
+    connection.execute(&progress::forget_progress(PROGRESS), params![plan.id]).map_err(lost)?;
+    Ok(())
+}

@@ -15,25 +15,34 @@ pub fn split_complete(text: &str) -> usize {
     complete
 }
 
-/// The statements of a text without their `;`; the last one may lack it. May be blank.
-pub(super) fn pieces(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
-    let mut from = 0;
-    std::iter::from_fn(move || {
-        if from >= text.len() {
-            return None;
-        }
-        let start = from;
-        match statement_end(text.as_bytes(), start) {
-            Some(end) => {
-                from = end;
-                Some(start..end - 1)
-            }
-            None => {
-                from = text.len();
-                Some(start..text.len())
-            }
-        }
+/// The statement that begins at `from` without its `;`, which the last one may lack, and the place
+/// behind that. It may be blank; `None` at the end of the text.
+pub(super) fn piece(text: &str, from: usize) -> Option<(Range<usize>, usize)> {
+    if from >= text.len() {
+        return None;
+    }
+    Some(match statement_end(text.as_bytes(), from) {
+        Some(end) => (from..end - 1, end),
+        None => (from..text.len(), text.len()),
     })
+}
+
+/// The rows behind a COPY whose `;` ends before `from`: whole lines up to `\\.` or the end of the text.
+/// Gives them and the place behind them.
+pub fn copy_data(text: &str, from: usize) -> (Range<usize>, usize) {
+    let bytes = text.as_bytes();
+    let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r');
+    let mut start = from + bytes[from..].iter().take_while(blank).count();
+    start += usize::from(bytes.get(start) == Some(&b'\n'));
+    let mut line = start;
+    while line < text.len() {
+        let end = memchr::memchr(b'\n', &bytes[line..]).map_or(text.len(), |at| line + at + 1);
+        if text[line..end].trim_end() == "\\." {
+            return (start..line, end);
+        }
+        line = end;
+    }
+    (start..text.len(), text.len())
 }
 
 /// The place behind the first `;` that ends a statement.
@@ -124,7 +133,13 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
-        let found: Vec<&str> = pieces(text).map(|range| &text[range]).collect();
+        let mut from = 0;
+        let found: Vec<&str> = std::iter::from_fn(|| {
+            let (range, next) = piece(text, from)?;
+            from = next;
+            Some(&text[range])
+        })
+        .collect();
         assert_eq!(found, expected, "{text}");
     }
 
@@ -142,6 +157,19 @@ mod tests {
         check("$$ ; $x$ ; $$; b", &["$$ ; $x$ ; $$", " b"]);
         check("$x$ ; $$ ; $x$; b", &["$x$ ; $$ ; $x$", " b"]);
         check("$1; a$b; c$", &["$1", " a$b", " c$"]);
+    }
+
+    #[test]
+    fn rows_behind_a_copy_end_at_a_backslash_and_full_stop_or_with_the_text() {
+        let data = |text: &str| {
+            let (range, next) = copy_data(text, 1);
+            (text[range].to_string(), text[next..].to_string())
+        };
+        assert_eq!(data(";\n1;2\n'\n\\.\nb"), ("1;2\n'\n".into(), "b".into()));
+        assert_eq!(data("; \r\n1\r\n\\.\r\nb"), ("1\r\n".into(), "b".into()));
+        assert_eq!(data(";\n1\n2"), ("1\n2".into(), String::new()));
+        assert_eq!(data(";\n\\."), (String::new(), String::new()));
+        assert_eq!(data(";"), (String::new(), String::new()));
     }
 
     #[test]

@@ -5,21 +5,28 @@
 //! watermark when it arrived; only where rows of a watermarked stream pass through one by one, so that a
 //! query above still judges lateness row by row).
 //!
+//! A log without `__weight` can still hold retractions, after its query was replaced by another: their
+//! frames carry the signs of their rows in the meta.
+//!
 //! The frame's meta holds the watermark after the frame and the [`Frontier`]: up to where each input
 //! had been read. After a restart the query replays and stops at exactly these frontiers, so it
 //! regenerates the same entries, and skips those that are here already.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use parking_lot::RwLock;
 
 use crate::data::change::{Change, Marks};
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{Frame, FrameKind, Frames, NewFrame, Position};
 use crate::log::log::{Appended, Log};
 
+/// Rows read from a log at a time.
+const READ_ROWS: usize = 65_536;
 const WEIGHT: &str = "__weight";
 const ARRIVAL: &str = "__arrival";
 
@@ -32,6 +39,18 @@ pub struct Changelog {
     log: Arc<Log>,
     visible: SchemaRef,
     layout: Layout,
+    /// Some frame carries signs.
+    signed: AtomicBool,
+    /// What stands for the entries that retention has removed.
+    kept: RwLock<Option<Kept>>,
+}
+
+/// The result as it stood at a position of a changelog, in a log of its own.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The position.
+    pub at: Position,
+    log: Arc<Log>,
 }
 
 /// Which hidden columns a changelog has.
@@ -76,18 +95,70 @@ impl EntryMeta {
         bytes
     }
 
-    /// Reads what [`EntryMeta::encode`] wrote; `None` for anything else.
+    /// Reads what [`EntryMeta::encode`] wrote, with signs behind it or not; `None` for anything else.
     pub fn decode(bytes: &[u8]) -> Option<EntryMeta> {
-        let word = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
+        let bytes = split_signs(bytes).map_or(bytes, |(meta, _)| meta);
         if bytes.len() < 8 || !(bytes.len() - 8).is_multiple_of(16) {
             return None;
         }
         let watermark = i64::from_le_bytes(bytes[..8].try_into().ok()?);
         let frontier = (8..bytes.len())
             .step_by(16)
-            .map(|at| Some(Position { frame: word(at)?, offset: word(at + 8)? }))
+            .map(|at| Some(Position { frame: word(bytes, at)?, offset: word(bytes, at + 8)? }))
             .collect::<Option<_>>()?;
         Some(EntryMeta { watermark, frontier })
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
+}
+
+/// Puts the signs of rows behind a meta: a bit per row, set for −1, filled up to 16 bytes, and the
+/// number of rows. So the length says that they are there.
+fn append_signs(meta: &mut Vec<u8>, retracted: &[bool]) {
+    let mut bits = vec![0_u8; retracted.len().div_ceil(8).next_multiple_of(16)];
+    for (row, _) in retracted.iter().enumerate().filter(|(_, retracted)| **retracted) {
+        bits[row / 8] |= 1 << (row % 8);
+    }
+    meta.extend(bits);
+    meta.extend((retracted.len() as u64).to_le_bytes());
+}
+
+/// A meta and the weights behind it.
+fn split_signs(bytes: &[u8]) -> Option<(&[u8], Int64Array)> {
+    if bytes.len() < 16 || (bytes.len() - 8) % 16 != 8 {
+        return None;
+    }
+    let end = bytes.len() - 8;
+    let rows = usize::try_from(word(bytes, end)?).ok()?;
+    let start = end.checked_sub(rows.div_ceil(8).checked_next_multiple_of(16)?)?;
+    let bits = &bytes[start..end];
+    let retracted = |row: usize| bits[row / 8] >> (row % 8) & 1 == 1;
+    let weights = (0..rows).map(|row| if retracted(row) { -1 } else { 1 });
+    Some((&bytes[..start], Int64Array::from_iter_values(weights)))
+}
+
+impl Kept {
+    /// A result whose rows are in a log with the visible columns.
+    pub fn new(at: Position, log: Arc<Log>) -> Kept {
+        Kept { at, log }
+    }
+
+    /// Its rows.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn batches(&self) -> Result<Vec<RecordBatch>> {
+        let mut position = self.log.start();
+        let mut batches = Vec::new();
+        while position.frame < self.log.visible().frame {
+            let frames = self.log.read(position, READ_ROWS)?;
+            let Some(last) = frames.last() else { break };
+            position = Position { frame: last.index + 1, offset: last.next_offset() };
+            batches.extend(frames.iter().filter_map(|frame| frame.batch.clone()));
+        }
+        Ok(batches)
     }
 }
 
@@ -109,7 +180,8 @@ impl Layout {
 impl Changelog {
     /// Wraps a log whose schema is `layout.log_schema(visible)`.
     pub fn new(log: Arc<Log>, visible: SchemaRef, layout: Layout) -> Changelog {
-        Changelog { log, visible, layout }
+        let (signed, kept) = (AtomicBool::new(false), RwLock::new(None));
+        Changelog { log, visible, layout, signed, kept }
     }
 
     /// The log underneath.
@@ -122,9 +194,36 @@ impl Changelog {
         &self.visible
     }
 
-    /// Whether no row is ever retracted.
+    /// Which hidden columns there are.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Whether no row was ever retracted, nor ever will be unless its query is replaced.
     pub fn append_only(&self) -> bool {
-        !self.layout.weights
+        !self.layout.weights && !self.signed.load(Ordering::Acquire)
+    }
+
+    /// What stands for the entries that retention has removed, if it has removed any.
+    pub fn kept(&self) -> Option<Kept> {
+        self.kept.read().clone()
+    }
+
+    /// From here on `kept` stands for everything before its position.
+    pub fn keep(&self, kept: Kept) {
+        *self.kept.write() = Some(kept);
+    }
+
+    /// Where the entries begin that `kept` does not stand for.
+    pub fn start(&self) -> Position {
+        self.kept().map_or_else(|| self.log.start(), |kept| kept.at)
+    }
+
+    /// Learns from the meta of a stored frame whether there are signs.
+    pub fn note(&self, meta: &[u8]) {
+        if split_signs(meta).is_some() {
+            self.signed.store(true, Ordering::Release);
+        }
     }
 
     /// Turns what a step put out into one frame.
@@ -133,17 +232,24 @@ impl Changelog {
     /// When batches do not fit together, which is a broken invariant.
     pub fn frame(&self, changes: &[Change], before: i64, meta: &EntryMeta) -> Result<NewFrame> {
         let schema = self.layout.log_schema(&self.visible);
-        let batches = changes
-            .iter()
-            .map(|change| self.columns(change, &schema))
-            .collect::<Result<Vec<_>>>()?;
+        let units = changes.iter().map(unit_weights).collect::<Result<Vec<_>, _>>();
+        let units = units.map_err(broken)?;
+        let batches =
+            units.iter().map(|unit| self.columns(unit, &schema)).collect::<Result<Vec<_>>>()?;
         let batch = concat_batches(&schema, &batches).map_err(broken)?;
-        Ok(NewFrame {
-            kind: FrameKind::Rows,
-            batch: Some(batch),
-            watermark: before,
-            meta: meta.encode(),
-        })
+        let mut meta = meta.encode();
+        let retracted =
+            |unit: &Change, row| unit.weights.as_ref().is_some_and(|w| w.value(row) < 0);
+        if !self.layout.weights && units.iter().any(|unit| unit.weights.is_some()) {
+            let rows = |unit: &Change| 0..unit.batch.num_rows();
+            let signs: Vec<bool> =
+                units.iter().flat_map(|u| rows(u).map(move |row| retracted(u, row))).collect();
+            if signs.contains(&true) {
+                append_signs(&mut meta, &signs);
+                self.signed.store(true, Ordering::Release);
+            }
+        }
+        Ok(NewFrame { kind: FrameKind::Rows, batch: Some(batch), watermark: before, meta })
     }
 
     /// A frame that only says how far the query has come.
@@ -157,7 +263,6 @@ impl Changelog {
     }
 
     fn columns(&self, change: &Change, schema: &SchemaRef) -> Result<RecordBatch> {
-        let change = &unit_weights(change).map_err(broken)?;
         let rows = change.batch.num_rows();
         let mut columns: Vec<ArrayRef> = change.batch.columns().to_vec();
         if self.layout.weights {
@@ -190,7 +295,10 @@ impl Changelog {
         let hidden = |index: usize| -> Int64Array {
             batch.column(index).as_primitive::<Int64Type>().clone()
         };
-        let weights = self.layout.weights.then(|| hidden(width));
+        let weights = match self.layout.weights {
+            true => Some(hidden(width)),
+            false => split_signs(&frame.meta).map(|(_, weights)| weights),
+        };
         let arrivals =
             self.layout.arrivals.then(|| hidden(width + usize::from(self.layout.weights)));
         let columns = batch.columns()[..width].to_vec();
@@ -223,6 +331,11 @@ impl Entry {
         })
     }
 
+    /// The weight of a row.
+    pub fn weight(&self, row: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |weights| weights.value(row))
+    }
+
     /// The arrival watermarks as marks.
     pub fn arrival_marks(&self) -> Marks {
         match &self.arrivals {
@@ -230,6 +343,14 @@ impl Entry {
             Some(arrivals) => Marks::Rows(arrivals.values().clone()),
         }
     }
+}
+
+/// The rows of a change, each as often as its weight says.
+///
+/// # Errors
+/// A broken invariant.
+pub fn repeated(change: &Change) -> Result<RecordBatch> {
+    Ok(unit_weights(change).map_err(broken)?.batch)
 }
 
 /// The same change with weights of +1 and −1 only: a row of weight n stands there n times.
@@ -268,6 +389,24 @@ mod tests {
         for cut in 0..meta.encode().len() {
             let decoded = EntryMeta::decode(&meta.encode()[..cut]);
             assert!(decoded.is_none_or(|other| other != meta));
+        }
+    }
+
+    #[test]
+    fn signs_stand_behind_a_meta_and_do_not_disturb_it() {
+        for rows in [1, 7, 8, 127, 128, 129] {
+            for inputs in 0..3 {
+                let frontier = vec![Position { frame: 1, offset: 2 }; inputs];
+                let meta = EntryMeta { watermark: 7, frontier };
+                let mut bytes = meta.encode();
+                assert!(split_signs(&bytes).is_none());
+                let signs: Vec<bool> = (0..rows).map(|row| row % 3 == 0).collect();
+                append_signs(&mut bytes, &signs);
+                assert_eq!(EntryMeta::decode(&bytes), Some(meta));
+                let weights = split_signs(&bytes).unwrap().1;
+                let read: Vec<bool> = weights.values().iter().map(|weight| *weight < 0).collect();
+                assert_eq!(read, signs);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`subscription`] hands it to clients; [`table_provider`] to SELECT.
 
 pub mod changelog;
+pub mod difference;
 pub mod result_view;
 pub mod subscription;
 pub mod table_provider;

@@ -74,8 +74,9 @@ impl ResultView {
 
     fn everything(&self) -> Result<(Vec<RecordBatch>, Position)> {
         let end = self.changelog.log().visible();
-        let mut position = self.changelog.log().start();
-        let mut batches = Vec::new();
+        let kept = self.changelog.kept();
+        let mut position = kept.as_ref().map_or(self.changelog.log().start(), |kept| kept.at);
+        let mut batches = kept.map_or_else(|| Ok(vec![]), |kept| kept.batches())?;
         while position.frame < end.frame {
             let frames = self.changelog.read(position, READ_ROWS)?;
             let Some(last) = frames.last() else { break };
@@ -88,7 +89,17 @@ impl ResultView {
 
     fn catch_up(&self, sum: &mut Sum) -> Result<()> {
         let end = self.changelog.log().visible();
-        sum.position = sum.position.max(self.changelog.log().start());
+        match self.changelog.kept().filter(|kept| sum.position.frame < kept.at.frame) {
+            None => sum.position = sum.position.max(self.changelog.log().start()),
+            // What it stands for is no longer there to be summed up.
+            Some(kept) => {
+                sum.clear();
+                for batch in kept.batches()? {
+                    sum.add(&Entry { first_offset: 0, batch, weights: None, arrivals: None })?;
+                }
+                sum.position = kept.at;
+            }
+        }
         while sum.position.frame < end.frame {
             let frames = self.changelog.read(sum.position, READ_ROWS)?;
             let Some(last) = frames.last() else { break };
@@ -105,6 +116,12 @@ impl ResultView {
 }
 
 impl Sum {
+    fn clear(&mut self) {
+        self.places.clear();
+        self.rows.clear();
+        self.holes = 0;
+    }
+
     fn add(&mut self, entry: &Entry) -> Result<()> {
         let converter = match &mut self.converter {
             Some(converter) => converter,

@@ -173,7 +173,7 @@ fn tasks_wait_for_room_and_for_their_acknowledgement() {
         let waiting: Vec<_> = (0..30)
             .map(|n| {
                 let appender = Arc::clone(&appender);
-                tokio::spawn(async move { appender.submit_async(vec![numbers(n, 1)]).await })
+                tokio::spawn(async move { appender.submit_async(vec![numbers(n, 1)], false).await })
             })
             .collect();
         let mut offsets = Vec::new();
@@ -216,8 +216,32 @@ fn what_comes_after_the_end_or_a_panic_is_refused_and_nobody_waits_for_ever() {
     let log = open(&MemoryStorage::new(), small()).unwrap();
     let broken = appender(log, LIMITS, Box::new(|_| panic!("a fault of the owner")));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let reply = runtime.block_on(broken.submit_async(vec![numbers(0, 1)]));
+    let reply = runtime.block_on(broken.submit_async(vec![numbers(0, 1)], false));
     assert!(matches!(reply, Err(LogError::Closed { .. })));
     broken.shut_down();
     broken.submit(vec![numbers(0, 1)], closed);
+}
+
+#[test]
+fn a_request_that_asks_for_the_write_alone_is_answered_before_the_sync() {
+    let storage = MemoryStorage::new();
+    let appender = Arc::new(appender(open(&storage, small()).unwrap(), LIMITS, admit()));
+    let log = Arc::clone(appender.log());
+    let (sender, seen) = mpsc::channel();
+    let listener = sender.clone();
+    log.listen(Arc::new(move || listener.send("visible").unwrap()));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let appended = appender.submit_async(vec![numbers(0, 1)], true).await.unwrap();
+        assert_eq!(appended.next.offset, 1);
+        sender.send("asked").unwrap();
+        assert_eq!(log.appended(), 1);
+        let appended = appender.submit_async(vec![numbers(1, 1)], false).await.unwrap();
+        assert_eq!(appended.next.offset, 2);
+    });
+    // What was written becomes durable without another request.
+    appender.shut_down();
+    assert_eq!(log.visible().offset, 2);
+    assert_eq!(seen.try_iter().filter(|news| *news == "visible").count(), 2);
+    assert_eq!(open(&storage.crash(7), small()).unwrap().visible().offset, 2);
 }

@@ -69,7 +69,7 @@ pub(super) fn describe(cursor: &mut Cursor) -> Result<Statement, ParseError> {
     Ok(Statement::Describe(cursor.name()?))
 }
 
-/// PAUSE, RESUME and REBUILD, each of a continuous query.
+/// PAUSE, RESUME and REBUILD of a continuous query; the first two also of a sink.
 pub(super) fn run_state(cursor: &mut Cursor) -> Result<Statement, ParseError> {
     let make = if cursor.accept(&["PAUSE"]) {
         Statement::Pause
@@ -80,8 +80,10 @@ pub(super) fn run_state(cursor: &mut Cursor) -> Result<Statement, ParseError> {
         Statement::Rebuild
     };
     // A query may be named like one of these words.
-    if cursor.is_name(1) && !cursor.accept(&["QUERY"]) && !cursor.accept(&["CONTINUOUS", "QUERY"]) {
-        cursor.accept(&["MATERIALIZED", "VIEW"]);
+    if cursor.is_name(1) {
+        let kinds: [&[&str]; 4] =
+            [&["QUERY"], &["CONTINUOUS", "QUERY"], &["MATERIALIZED", "VIEW"], &["SINK"]];
+        kinds.into_iter().find(|words| cursor.accept(words));
     }
     Ok(make(cursor.name()?))
 }

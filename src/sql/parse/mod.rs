@@ -19,7 +19,7 @@ use super::limits::{
     self, DEEP_STACK_BYTES, DEPTH_INLINE_MAX, STATEMENT_BYTES_MAX, STATEMENTS_MAX,
 };
 use super::print::print;
-use super::split::pieces;
+use super::split::{copy_data, piece};
 use super::statement::{ExplainTarget, Statement};
 use super::tokens;
 use cursor::Cursor;
@@ -33,6 +33,8 @@ pub struct Parsed {
     pub statement: Statement,
     /// Its bytes in the input, without the `;` and comments around it.
     pub text: Range<usize>,
+    /// The rows behind COPY … FROM STDIN.
+    pub data: Range<usize>,
 }
 
 const STATEMENTS: &str = "Statements are CREATE, DROP, SHOW, DESCRIBE, INSERT, UPDATE, DELETE, \
@@ -59,15 +61,21 @@ pub fn parse_statement(text: &str) -> Result<Statement, ParseError> {
 /// The statements before the first error, and that error.
 pub fn parse_prefix(text: &str) -> (Vec<Parsed>, Option<ParseError>) {
     let mut parsed = Vec::new();
-    for piece in pieces(text) {
+    let mut from = 0;
+    while let Some((piece, next)) = piece(text, from) {
+        from = next;
         match parse_piece(&text[piece.clone()], true) {
             Ok(None) => {}
             Ok(Some(_)) if parsed.len() == STATEMENTS_MAX => {
                 return (parsed, Some(ParseError::TooManyStatements));
             }
-            Ok(Some(Parsed { statement, text: range })) => {
+            Ok(Some(Parsed { statement, text: range, .. })) => {
                 let range = piece.start + range.start..piece.start + range.end;
-                parsed.push(Parsed { statement, text: range });
+                let mut data = from..from;
+                if matches!(statement, Statement::Copy { .. }) {
+                    (data, from) = copy_data(text, from);
+                }
+                parsed.push(Parsed { statement, text: range, data });
             }
             Err(error) => {
                 let before = text[..piece.start].chars().count();
@@ -97,7 +105,7 @@ fn parse_piece(text: &str, verified: bool) -> Result<Option<Parsed>, ParseError>
         0..=DEPTH_INLINE_MAX => parse_tokens(text, tokens, verified),
         _ => on_deep_stack(|| parse_tokens(text, tokens, verified)),
     }?;
-    Ok(Some(Parsed { statement, text: range }))
+    Ok(Some(Parsed { statement, text: range, data: 0..0 }))
 }
 
 fn parse_tokens(

@@ -1,0 +1,305 @@
+//! Takes rows into a stream: appends what is good, reports what is not, and waits for the ack.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::data::punctuation::Punctuation;
+use crate::decode::{DecodeSpecRef, Decoded, Rejected};
+use crate::engine::producers::{Known, Producer, Sent};
+use crate::engine::shed::Shortage;
+use crate::engine::state::Engine;
+use crate::engine::stream::StreamState;
+use crate::engine::{AckLevel, IngestReceipt};
+use crate::error::{Error, Result, SqlState};
+use crate::log::error::LogError;
+
+/// Errors of one request that are listed one by one.
+const LISTED_ERRORS: usize = 1_000;
+
+/// Who sent rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IngestOrigin {
+    /// `http`, `tcp` …: a producer belongs to one protocol.
+    pub protocol: &'static str,
+    /// For idempotent ingest.
+    pub producer: Option<Producer>,
+}
+
+/// The producer of a request that is being stored, in its turn.
+struct Sender<'a> {
+    known: &'a Known,
+    producer: &'a Producer,
+    protocol: &'a str,
+    /// The sequence after the request.
+    next: u64,
+}
+
+fn receipt_of(rejected: &[Rejected]) -> IngestReceipt {
+    let listed = rejected.iter().take(LISTED_ERRORS);
+    IngestReceipt {
+        rejected: rejected.len() as u64,
+        errors: listed.map(|row| (row.line, row.code, row.message.clone())).collect(),
+        ..IngestReceipt::default()
+    }
+}
+
+/// The promises of a stream, for looking or for adding to them.
+enum Promises<'a> {
+    Read(tokio::sync::RwLockReadGuard<'a, Vec<Punctuation>>),
+    Write(tokio::sync::RwLockWriteGuard<'a, Vec<Punctuation>>),
+}
+
+impl Promises<'_> {
+    fn all(&self) -> &[Punctuation] {
+        match self {
+            Promises::Read(promises) => promises,
+            Promises::Write(promises) => promises,
+        }
+    }
+
+    fn extend(&mut self, more: impl Iterator<Item = Punctuation>) {
+        match self {
+            // Whoever only looks has nothing to add.
+            Promises::Read(_) => debug_assert_eq!(more.count(), 0),
+            Promises::Write(promises) => promises.extend(more),
+        }
+    }
+}
+
+/// A stream as those who send rows see it.
+#[derive(Clone)]
+pub struct StreamHandle {
+    pub(super) engine: Arc<Engine>,
+    pub(super) stream: Arc<StreamState>,
+}
+
+impl StreamHandle {
+    /// The stream's name.
+    pub fn name(&self) -> &str {
+        &self.stream.definition.name
+    }
+
+    /// What a decoder needs to know.
+    pub fn decode_spec(&self) -> DecodeSpecRef {
+        Arc::clone(&self.stream.decode_spec)
+    }
+
+    /// The ack level that the stream's durability gives.
+    pub fn default_ack(&self) -> AckLevel {
+        self.stream.default_ack()
+    }
+
+    /// Whether one bad row refuses its whole request.
+    pub fn rejects_requests(&self) -> bool {
+        self.stream.definition.reject_requests
+    }
+
+    /// Stores the good rows as one piece of the log and the bad ones as dead letters, and waits for
+    /// the ack. With `on_error = 'reject'` and a bad row nothing is stored. What a producer sends
+    /// again is answered again and stored once.
+    ///
+    /// # Errors
+    /// 22023 when the ack level is above the stream's durability, and for a sequence that does not
+    /// follow; the log's.
+    pub async fn ingest(
+        &self,
+        decoded: Decoded,
+        ack: Option<AckLevel>,
+        origin: IngestOrigin,
+    ) -> Result<IngestReceipt> {
+        let ack = self.check_ack(ack)?;
+        let receipt = match origin.producer {
+            None => self.store(decoded, ack, None).await?,
+            Some(producer) => {
+                let known = self.known(&producer.id, origin.protocol)?;
+                let turn = Arc::clone(&known.turn).lock_owned().await;
+                let stream = self.clone();
+                // Goes on when the client leaves: what is stored must be known to be.
+                let work = async move {
+                    let _turn = turn;
+                    stream.store_once(&known, producer, origin.protocol, decoded, ack).await
+                };
+                tokio::spawn(work).await.map_err(|_| {
+                    Error::new(SqlState::SHUTTING_DOWN, "request was not stored to its end")
+                })??
+            }
+        };
+        if ack == AckLevel::Processed {
+            self.engine.flush().await?;
+        }
+        Ok(receipt)
+    }
+
+    /// As [`StreamHandle::ingest`] of a producer, for threads of no runtime; returns when the rows are
+    /// written.
+    pub(super) fn ingest_written(
+        &self,
+        decoded: Decoded,
+        producer: Producer,
+        protocol: &str,
+    ) -> Result<()> {
+        let known = self.known(&producer.id, protocol)?;
+        let stored = async {
+            let _turn = known.turn.lock().await;
+            self.store_once(&known, producer, protocol, decoded, AckLevel::Written).await
+        };
+        futures::executor::block_on(stored).map(drop)
+    }
+
+    /// The sequence that a producer of rows sends next; a new one begins where it says.
+    ///
+    /// # Errors
+    /// 22023 when the producer belongs to another stream or protocol.
+    pub async fn next_sequence(&self, id: &str, protocol: &str, first: u64) -> Result<u64> {
+        let known = self.known(id, protocol)?;
+        let _turn = known.turn.lock().await;
+        Ok(known.next().unwrap_or(first))
+    }
+
+    fn known(&self, id: &str, protocol: &str) -> Result<Arc<Known>> {
+        self.engine.producers.enter(id, protocol, &self.stream, self.engine.clock.now())
+    }
+
+    /// Stores what of a producer's request is not stored yet.
+    async fn store_once(
+        &self,
+        known: &Known,
+        mut producer: Producer,
+        protocol: &str,
+        mut decoded: Decoded,
+        ack: AckLevel,
+    ) -> Result<IngestReceipt> {
+        let log = &self.stream.log;
+        let next = if producer.each_row {
+            known.skip(&mut producer, &mut decoded)?
+        } else {
+            if let Some(receipt) = known.answer(&producer, log)? {
+                self.keep(ack).await?;
+                return Ok(receipt);
+            }
+            producer.sequence.checked_add(1).ok_or_else(|| {
+                Error::new(SqlState::INVALID_PARAMETER, "sequence of a producer is too large")
+            })?
+        };
+        let empty = decoded.batch.num_rows() == 0 && decoded.rejected.is_empty();
+        if producer.each_row && empty && decoded.punctuations.is_empty() {
+            self.keep(ack).await?;
+            let offset = log.visible().offset;
+            return Ok(IngestReceipt {
+                first_offset: offset,
+                next_offset: offset,
+                next_sequence: known.next(),
+                ..IngestReceipt::default()
+            });
+        }
+        let sender = Sender { known, producer: &producer, protocol, next };
+        self.store(decoded, ack, Some(sender)).await
+    }
+
+    /// Waits until what was written before is as durable as an ack at this level says.
+    async fn keep(&self, ack: AckLevel) -> Result<()> {
+        let log = Arc::clone(&self.stream.log);
+        if ack >= AckLevel::Durable && log.visible().frame < log.appended() {
+            let synced = tokio::task::spawn_blocking(move || log.sync()).await;
+            synced
+                .map_err(|_| Error::new(SqlState::SHUTTING_DOWN, "server is shutting down"))??;
+        }
+        Ok(())
+    }
+
+    async fn store(
+        &self,
+        mut decoded: Decoded,
+        ack: AckLevel,
+        sender: Option<Sender<'_>>,
+    ) -> Result<IngestReceipt> {
+        let stream = &self.stream;
+        let now = self.engine.clock.now();
+        // Held until the rows are appended: what is behind a promise in the log was checked against it.
+        let mut promises = if decoded.punctuations.is_empty() {
+            Promises::Read(stream.punctuations.read().await)
+        } else {
+            Promises::Write(stream.punctuations.write().await)
+        };
+        stream.check(&mut decoded, now, promises.all())?;
+        let mut receipt = receipt_of(&decoded.rejected);
+        stream.rows_rejected.fetch_add(receipt.rejected, Ordering::Relaxed);
+        if receipt.rejected > 0 && self.rejects_requests() {
+            let next = stream.log.visible().offset;
+            (receipt.first_offset, receipt.next_offset) = (next, next);
+            return Ok(receipt);
+        }
+        receipt.shed = self.engine.shed(stream, &mut decoded)?;
+        receipt.accepted = decoded.batch.num_rows() as u64;
+        let mut frames = stream.frames(&decoded);
+        let sent = sender
+            .as_ref()
+            .map(|sender| Sent::new(sender.producer, sender.protocol, sender.next, &receipt));
+        if let Some(sent) = &sent {
+            frames.insert(0, sent.frame());
+        }
+        if frames.is_empty() {
+            let next = stream.log.visible().offset;
+            (receipt.first_offset, receipt.next_offset) = (next, next);
+        } else {
+            stream.last_arrival.store(now, Ordering::Relaxed);
+            let early = ack == AckLevel::Written;
+            let appended = match stream.appender.submit_async(frames, early).await {
+                Err(LogError::Shed { .. }) => return Ok(self.was_shed(receipt)),
+                appended => appended?,
+            };
+            promises.extend(decoded.punctuations.drain(..).map(|(_, promise)| promise));
+            drop(promises);
+            receipt.first_offset = appended.first.offset;
+            receipt.next_offset = appended.next.offset;
+            if let (Some(sent), Some(sender)) = (sent, &sender) {
+                sender.known.stored(sent, &appended, &mut receipt);
+            }
+        }
+        self.engine.reports.dead_letters(self.name(), &decoded.rejected)?;
+        Ok(receipt)
+    }
+
+    /// The answer to a request that gave way to newer ones while it waited.
+    fn was_shed(&self, receipt: IngestReceipt) -> IngestReceipt {
+        let next = self.stream.log.visible().offset;
+        self.engine.count_shed(&self.stream, next, receipt.accepted, Shortage::Queue);
+        IngestReceipt {
+            shed: receipt.shed + receipt.accepted,
+            accepted: 0,
+            first_offset: next,
+            next_offset: next,
+            ..receipt
+        }
+    }
+
+    fn check_ack(&self, ack: Option<AckLevel>) -> Result<AckLevel> {
+        let default = self.default_ack();
+        let ack = ack.unwrap_or(default);
+        if ack != AckLevel::Processed && ack > default {
+            let level = |level| match level {
+                AckLevel::Memory => "memory",
+                AckLevel::Written => "written",
+                AckLevel::Durable => "durable",
+                AckLevel::Processed => "processed",
+            };
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER,
+                format!("stream \"{}\" cannot acknowledge at level '{}'", self.name(), level(ack)),
+            )
+            .with_detail(format!("Its durability is '{}'.", level(default)))
+            .with_hint("Leave ack out, or create the stream with a higher durability."));
+        }
+        Ok(ack)
+    }
+}
+
+impl Engine {
+    /// The stream of that name, for sending rows.
+    ///
+    /// # Errors
+    /// 42P01 if there is none, 42809 if the name is another kind of object.
+    pub fn stream(self: &Arc<Engine>, name: &str) -> Result<StreamHandle> {
+        Ok(StreamHandle { engine: Arc::clone(self), stream: self.stream_state(name)? })
+    }
+}

@@ -1,0 +1,197 @@
+//! Removes what is past its retention, from streams and from the changelogs of queries.
+//!
+//! A changelog's result stays whole. Before its oldest segments go, the result at their end is written
+//! to a log of its own, `queries/<id>/kept-<frame>`, and the catalog learns of it; from then on it stands
+//! for what is removed. On recovery the query reads on to that place without comparing.
+
+use std::sync::Arc;
+
+use crate::catalog::persist::Base;
+use crate::engine::query::QueryState;
+use crate::engine::state::Engine;
+use crate::engine::stream::StreamState;
+use crate::error::{Error, Result, SqlState};
+use crate::log::frame::{NewFrame, Position};
+use crate::log::log::{Durability, Log, LogOptions};
+use crate::log::retention::RetentionRequest;
+use crate::views::changelog::{Changelog, EntryMeta, Kept};
+use crate::views::difference::Difference;
+
+/// Rows of the kept result in one frame.
+const FRAME_ROWS: usize = 65_536;
+
+impl Engine {
+    /// Removes what is past its retention and needed by no query, and gives the number of logs that
+    /// lost something. A query needs its inputs from
+    /// the older of its snapshots on, or from where it began.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn run_retention(&self) -> Result<usize> {
+        let now = self.clock.now();
+        let streams: Vec<Arc<StreamState>> =
+            self.registry.read().streams.values().map(Arc::clone).collect();
+        let mut trimmed = 0;
+        for stream in streams {
+            let needed_from = self.needed_from(&stream.definition.name);
+            let request = RetentionRequest {
+                older_than_ingest_time: Some(now.saturating_sub(stream.definition.retention)),
+                max_bytes: stream.definition.retention_bytes,
+                needed_from,
+            };
+            let carried = self.producers.carried(&stream, request, now);
+            if !carried.is_empty() {
+                let (written, answer) = std::sync::mpsc::channel();
+                // Whoever waits may be gone already when the engine stops.
+                stream.appender.submit(carried, move |appended| drop(written.send(appended)));
+                if let Ok(appended) = answer.recv() {
+                    self.producers.moved(&appended?);
+                }
+            }
+            let removed = stream.log.retain(request)?;
+            trimmed += usize::from(removed.frames > 0);
+        }
+        let queries: Vec<Arc<QueryState>> =
+            self.registry.read().queries.values().map(Arc::clone).collect();
+        for query in queries.iter().filter(|query| query.is_running()) {
+            trimmed += usize::from(self.trim_changelog(query, now)?);
+        }
+        Ok(trimmed)
+    }
+
+    /// The earliest position of a stream or changelog that a running query would start again from.
+    pub(super) fn needed_from(&self, stream: &str) -> Option<Position> {
+        let registry = self.registry.read();
+        let running = registry.queries.values().filter(|query| query.is_running());
+        running
+            .flat_map(|query| {
+                let snapshots = query.snapshots.needed_from();
+                let starts = snapshots.unwrap_or_else(|| query.start());
+                query.sources().into_iter().zip(starts).collect::<Vec<_>>()
+            })
+            .filter(|(name, _)| &**name == stream)
+            .map(|(_, position)| position)
+            .min()
+    }
+
+    /// Bounds the history of a query's changelog; whether something went.
+    fn trim_changelog(&self, query: &QueryState, now: i64) -> Result<bool> {
+        let changelog = &query.changelog;
+        let log = changelog.log();
+        let Some(retention) = query.shape().options.retention else { return Ok(false) };
+        let Some(needed_from) = self.changelog_needed_from(query)? else { return Ok(false) };
+        if log.durability() == Durability::Memory {
+            return Ok(false);
+        }
+        let request = RetentionRequest {
+            older_than_ingest_time: Some(now.saturating_sub(retention)),
+            max_bytes: None,
+            needed_from: Some(needed_from),
+        };
+        let end = log.removable(request);
+        if end.frame <= changelog.start().frame {
+            return Ok(false);
+        }
+        // A step must not come between: the replay has to know each entry behind the place.
+        let _held = query.run.lock();
+        let last = log.read(Position { frame: end.frame - 1, offset: end.offset }, 1)?;
+        let meta = last.first().and_then(|frame| EntryMeta::decode(&frame.meta));
+        let meta =
+            meta.ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;
+        let mut record = query.record.lock();
+        let kept = self.kept_log(record.id, end.frame, changelog)?;
+        write_result(changelog, end, &kept)?;
+        let before = record.kept.replace((end.frame, end.offset));
+        if record.base.as_ref().is_none_or(|base| base.frame < end.frame - 1) {
+            let frontier = meta.frontier.iter().map(|place| (place.frame, place.offset)).collect();
+            record.base = Some(Base { frame: end.frame - 1, frontier });
+        }
+        self.store.put(&record)?;
+        changelog.keep(Kept::new(end, kept));
+        let id = record.id;
+        drop(record);
+        log.retain(request)?;
+        if let Some((frame, _)) = before {
+            self.remove_files(&format!("queries/{id}"), &kept_name(frame));
+        }
+        Ok(true)
+    }
+
+    /// From where on somebody still reads a changelog; `None` while that is not known.
+    fn changelog_needed_from(&self, query: &QueryState) -> Result<Option<Position>> {
+        let log = query.changelog.log();
+        let mut needed = log.visible();
+        if let Some(position) = self.needed_from(query.name()) {
+            needed = needed.min(position);
+        }
+        let registry = self.registry.read();
+        for sink in registry.sinks.values().filter(|sink| sink.from == query.name()) {
+            let Some(offset) = sink.committed() else { return Ok(None) };
+            needed = needed.min(log.position_of_offset(offset)?);
+        }
+        Ok(Some(needed))
+    }
+
+    /// The log of a kept result.
+    pub(super) fn kept_log(&self, id: u64, frame: u64, of: &Changelog) -> Result<Arc<Log>> {
+        let visible: Vec<usize> = (0..of.schema().fields().len()).collect();
+        let schema = of.layout().log_schema(of.schema()).project(&visible);
+        let schema = schema.map_err(|error| Error::new(SqlState::INTERNAL, error.to_string()))?;
+        let log = Log::open(
+            Arc::clone(&self.storage),
+            &format!("queries/{id}/{}", kept_name(frame)),
+            Arc::new(schema),
+            LogOptions { durability: Durability::Durable, tail_bytes: 0, ..LogOptions::default() },
+            Arc::clone(&self.sequencer),
+        )?;
+        Ok(Arc::new(log))
+    }
+}
+
+fn kept_name(frame: u64) -> String {
+    format!("kept-{frame}")
+}
+
+/// Writes the result as it stood at `end` to an empty log.
+fn write_result(changelog: &Changelog, end: Position, to: &Log) -> Result<()> {
+    if to.visible().frame > 0 {
+        // A crash came after it was written and before the catalog knew.
+        return Ok(());
+    }
+    let mut frames: Vec<NewFrame> = Vec::new();
+    let mut add = |batch: arrow::array::RecordBatch| {
+        for start in (0..batch.num_rows()).step_by(FRAME_ROWS) {
+            let rows = batch.slice(start, FRAME_ROWS.min(batch.num_rows() - start));
+            frames.push(NewFrame::rows(rows, i64::MIN));
+        }
+    };
+    let kept = changelog.kept().map_or_else(|| Ok(vec![]), |kept| kept.batches())?;
+    let mut position = changelog.start();
+    let mut sum = match changelog.append_only() {
+        true => None,
+        false => Some(Difference::new(changelog.schema())?),
+    };
+    for batch in kept {
+        match &mut sum {
+            None => add(batch),
+            Some(sum) => sum.add(&batch, None, 1)?,
+        }
+    }
+    while position.frame < end.frame {
+        let read = changelog.read(position, FRAME_ROWS)?;
+        for frame in read.iter().filter(|frame| frame.index < end.frame) {
+            position = Position { frame: frame.index + 1, offset: frame.next_offset() };
+            let Some(entry) = changelog.entry(frame) else { continue };
+            match &mut sum {
+                None => add(entry.batch),
+                Some(sum) => sum.add(&entry.batch, entry.weights.as_ref(), 1)?,
+            }
+        }
+    }
+    if let Some(change) = sum.map(|sum| sum.finish("", i64::MIN)).transpose()?.flatten() {
+        add(crate::views::changelog::repeated(&change)?);
+    }
+    // One request: all of it is there after a crash, or nothing.
+    to.append(frames, true)?;
+    Ok(())
+}

@@ -1,0 +1,391 @@
+//! Puts a query's plan in the place of another: CREATE OR REPLACE and REBUILD.
+//!
+//! ```text
+//!   old run   ── steps go on ──────────────────────▶│ stopped
+//!   new run   ── rehearses from its start ─────────▶│ goes on ──▶
+//!   changelog ═ old entries ════════════════════════╪ new − old ╪ entries of the new run ═▶
+//!                                                    one entry
+//! ```
+//! The new run answers nothing while it rehearses. Once it has read all that is there the old one is
+//! held, and what both have answered is summed up against each other. The catalog learns of the new
+//! plan first, with the place of the entry to come; where a crash leaves the entry out, recovery
+//! rehearses again and writes it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::catalog::persist::{Base, Kind, Record};
+use crate::data::change::Change;
+use crate::engine::StatementResult;
+use crate::engine::create::{
+    ask_for_progress, durability_of, layout_of, plan_text, query_text, start_positions,
+};
+use crate::engine::execute::texts;
+use crate::engine::query::{QueryState, Shape, Status};
+use crate::engine::registry::Registry;
+use crate::engine::state::Engine;
+use crate::error::{Error, Result, SqlState};
+use crate::log::frame::Position;
+use crate::pipeline::drive::QueryRun;
+use crate::planner::physical::{Node, PhysicalPlan};
+use crate::sql::parse::parse_statement;
+use crate::sql::statement::{CreateQuery, Statement};
+use crate::views::changelog::EntryMeta;
+use crate::views::difference::Difference;
+
+/// Rows of the old changelog that are summed up at a time, beside a step of the new run.
+const OLD_ROWS: usize = 65_536;
+
+impl Engine {
+    /// CREATE OR REPLACE of a query that exists.
+    pub(super) fn replace(self: &Arc<Engine>, create: &CreateQuery) -> Result<StatementResult> {
+        const TAG: &str = "CREATE CONTINUOUS QUERY";
+        let query = self.query_state(&create.name)?;
+        let mut record = query.record.lock().clone();
+        record.sql = query_text(create);
+        self.check_no_circle(&query, create)?;
+        let fresh = Record { swaps: record.swaps + 1, ..record.clone() };
+        let shape = self.shape_of(create, &fresh)?;
+        let old = query.shape();
+        if same_plan(&old, &shape) && query.run.lock().is_some() {
+            let shape = self.shape_of(create, &record)?;
+            self.store.put(&record)?;
+            *query.record.lock() = record;
+            if let Some(run) = &mut *query.run.lock() {
+                run.memory_limit = shape.options.memory_limit;
+            }
+            query.set_shape(shape);
+            return Ok(notice(TAG, "the plan is the same: its state was kept".into()));
+        }
+        let changelog = &query.changelog;
+        let same_columns = changelog.schema().fields().len() == shape.plan.schema.fields().len()
+            && changelog
+                .schema()
+                .fields()
+                .iter()
+                .zip(shape.plan.schema.fields())
+                .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
+        let registry = self.registry.read();
+        let durability = durability_of(&registry, &shape.plan);
+        let fits = same_columns
+            && layout_of(&shape.plan).arrivals == changelog.layout().arrivals
+            && durability == changelog.log().durability();
+        record.start = start_positions(&registry, &shape.plan, &shape.options.start)?;
+        drop(registry);
+        if !fits {
+            self.begin_anew(&query, create)?;
+            let text = "its columns are others: it began a new changelog, at offset 0";
+            return Ok(notice(TAG, text.into()));
+        }
+        self.check_readers(&query, &shape)?;
+        let (retracted, inserted) = self.swap(&query, record, shape)?;
+        Ok(notice(
+            TAG,
+            format!(
+                "its state could not be kept: it was rebuilt, {retracted} rows retracted and \
+                 {inserted} inserted"
+            ),
+        ))
+    }
+
+    /// REBUILD CONTINUOUS QUERY.
+    pub(super) fn rebuild(self: &Arc<Engine>, name: &str) -> Result<StatementResult> {
+        let query = self.query_state(name)?;
+        let mut record = query.record.lock().clone();
+        let Statement::CreateQuery(create) = parse_statement(&record.sql)? else {
+            return Err(Error::new(SqlState::CORRUPT, "catalog holds no definition"));
+        };
+        let fresh = Record { swaps: record.swaps + 1, ..record.clone() };
+        let shape = self.shape_of(&create, &fresh)?;
+        {
+            // From where it began, as far as that is still there.
+            let registry = self.registry.read();
+            let earliest = start_positions(
+                &registry,
+                &shape.plan,
+                &crate::catalog::definition::QueryStart::Earliest,
+            )?;
+            for (start, earliest) in record.start.iter_mut().zip(earliest) {
+                *start = (*start).max(earliest);
+            }
+        }
+        let (retracted, inserted) = self.swap(&query, record, shape)?;
+        let text = format!("rebuilt: {retracted} rows retracted and {inserted} inserted");
+        Ok(notice("REBUILD CONTINUOUS QUERY", text))
+    }
+
+    /// Rehearses the new plan, then swaps. Gives the numbers of retracted and inserted rows.
+    fn swap(
+        self: &Arc<Engine>,
+        query: &Arc<QueryState>,
+        mut record: Record,
+        shape: Shape,
+    ) -> Result<(u64, u64)> {
+        let changelog = &query.changelog;
+        let mut run = {
+            let registry = self.registry.read();
+            self.fresh_run(&registry, &shape, &record.start, changelog)?
+        };
+        let mut difference = Difference::new(changelog.schema())?;
+        let mut old = difference.subtract_kept(changelog)?;
+        while self.rehearse(&mut run, &mut difference)? {
+            old = difference.subtract(changelog, old, OLD_ROWS)?;
+        }
+        // From here on the old plan takes no step. If it fails, the old one goes on as if nothing was.
+        let mut held = query.run.lock();
+        while self.rehearse(&mut run, &mut difference)? {}
+        difference.subtract(changelog, old, usize::MAX)?;
+        run.written_watermark = written_watermark(query)?;
+        let late = run.graph.output_watermark().0 < run.written_watermark;
+        let change = difference.finish(query.name(), run.written_watermark)?;
+        let subscribers = Arc::strong_count(&query.bell) as u64 - 1;
+        self.registry.read().check_swap(query, &shape, change.as_ref(), late, subscribers)?;
+
+        let position = |place: &Position| (place.frame, place.offset);
+        let frontier = run.frontier().iter().map(position).collect();
+        record.base = Some(Base { frame: changelog.log().visible().frame, frontier });
+        record.swaps += 1;
+        let layout = changelog.layout();
+        record.layout = Some((layout.weights, layout.arrivals));
+        self.store.put(&record)?;
+        let paused = record.paused;
+        query.snapshots.begin_again(plan_text(&shape.plan, &record));
+        *query.record.lock() = record;
+        query.set_shape(shape);
+        let written = run.append_swap(change);
+        *query.processed.lock() = run.frontier();
+        query.figures.watermark.store(run.graph.output_watermark().0, Ordering::Relaxed);
+        *held = match &written {
+            Ok(_) if !paused => Some(run),
+            _ => None,
+        };
+        drop(held);
+        match &written {
+            Ok(_) if !paused => *query.status.lock() = Status::Running,
+            Ok(_) => {}
+            Err(error) => query.fail(error),
+        }
+        ask_for_progress(&self.registry.read(), query);
+        query.bell.notify_waiters();
+        query.wake();
+        written
+    }
+
+    fn rehearse(&self, run: &mut QueryRun, difference: &mut Difference) -> Result<bool> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down"));
+        }
+        let limit = run.memory_limit;
+        let progressed =
+            run.rehearse(None, |change| difference.add(&change.batch, change.weights.as_ref(), 1))?;
+        if difference.bytes() as u64 > limit {
+            return Err(Error::new(
+                SqlState::OUT_OF_MEMORY,
+                format!("difference of the results exceeds the memory limit of {limit} bytes"),
+            )
+            .with_hint("Raise memory_limit in WITH (…), or drop the query and create it again."));
+        }
+        Ok(progressed)
+    }
+
+    /// A query must not come to read itself.
+    fn check_no_circle(&self, query: &QueryState, create: &CreateQuery) -> Result<()> {
+        let options = crate::catalog::definition::query_options(create)?;
+        let plan = self.planning(|lookup| {
+            crate::planner::plan_continuous(
+                &create.query,
+                &create.emit,
+                options.require_bounded_state,
+                lookup,
+            )
+        })?;
+        let registry = self.registry.read();
+        let mut open = sources(&plan);
+        while let Some(name) = open.pop() {
+            if name == query.name() {
+                return Err(Error::new(
+                    SqlState::WRONG_OBJECT,
+                    format!("continuous query \"{name}\" cannot read itself"),
+                ));
+            }
+            if let Some(below) = registry.queries.get(&name) {
+                open.extend(below.sources().iter().map(ToString::to_string));
+            }
+        }
+        Ok(())
+    }
+
+    /// What others were told of the query must still hold of the new plan.
+    fn check_readers(&self, query: &QueryState, shape: &Shape) -> Result<()> {
+        let registry = self.registry.read();
+        let readers: Vec<&str> = registry
+            .queries
+            .values()
+            .filter(|other| other.reads(query.name()))
+            .map(|other| other.name())
+            .collect();
+        let (old, new) = (query.info(), &shape.plan.facts);
+        let kept = old.event_times == new.event_times
+            && (old.unique_key.is_none() || old.unique_key == new.unique_key)
+            && (new.append_only || !old.append_only);
+        if !kept && !readers.is_empty() {
+            return Err(depended_on(query.name(), &readers.join(", ")));
+        }
+        for sink in registry.sinks.values().filter(|sink| sink.from == query.name()) {
+            sink.check_replaced(&shape.plan)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a query by one with other columns: a new changelog, and the end for all who follow it.
+    fn begin_anew(self: &Arc<Engine>, query: &Arc<QueryState>, create: &CreateQuery) -> Result<()> {
+        let name = query.name();
+        {
+            let registry = self.registry.read();
+            let readers: Vec<&str> = registry
+                .queries
+                .values()
+                .filter(|other| other.reads(name))
+                .map(|other| other.name())
+                .collect();
+            if !readers.is_empty() {
+                return Err(depended_on(name, &readers.join(", ")));
+            }
+        }
+        let mut record = self.record(Kind::Query, name, query_text(create))?;
+        let old = query.record.lock().clone();
+        record.paused = old.paused;
+        let fresh = self.open_query(record, create.clone(), Some(()))?;
+        let record = fresh.record.lock().clone();
+        let ended = Error::new(
+            SqlState::SNAPSHOT_MISMATCH,
+            format!("continuous query \"{name}\" was replaced and has other columns"),
+        )
+        .with_hint("Drop the sink and create it again.");
+        let sinks: Vec<_> = {
+            let registry = self.registry.read();
+            registry.sinks.values().filter(|sink| sink.from == name).map(Arc::clone).collect()
+        };
+        let mut written = vec![record];
+        written.extend(sinks.iter().map(|sink| sink.failed_record(&ended)));
+        self.store.exchange(&written, &[old.id])?;
+        for sink in sinks {
+            sink.end(&ended);
+        }
+        query.stop(Status::Replaced);
+        if let Some(task) = query.task.get() {
+            task.retire();
+        }
+        query.snapshots.clear();
+        self.remove_files("queries", &old.id);
+        self.add_query(Arc::clone(&fresh));
+        fresh.wake();
+        Ok(())
+    }
+}
+
+impl Registry {
+    /// Whether all who follow the changelog can take the entry of a swap.
+    fn check_swap(
+        &self,
+        query: &QueryState,
+        shape: &Shape,
+        change: Option<&Change>,
+        behind: bool,
+        subscribers: u64,
+    ) -> Result<()> {
+        let name = query.name();
+        let retracts = change
+            .and_then(|change| change.weights.as_ref())
+            .is_some_and(|weights| weights.values().iter().any(|weight| *weight < 0));
+        if retracts && query.changelog.append_only() {
+            let queries = self.queries.values().filter(|other| other.reads(name));
+            let mut readers: Vec<String> =
+                queries.map(|other| format!("continuous query \"{}\"", other.name())).collect();
+            let sinks = self.sinks.values().filter(|sink| sink.from == name && sink.appends());
+            readers.extend(sinks.map(|sink| format!("sink \"{}\"", sink.name)));
+            if subscribers > 0 {
+                readers.push(format!("{subscribers} subscribers"));
+            }
+            if !readers.is_empty() {
+                let message = format!(
+                    "continuous query \"{name}\" cannot retract rows: append-only readers follow it"
+                );
+                return Err(Error::new(SqlState::APPEND_ONLY_REQUIRED, message)
+                    .with_detail(format!("Readers are: {}.", readers.join(", ")))
+                    .with_hint("End the readers first, or make a query of another name."));
+            }
+        }
+        let timed = !shape.plan.facts.event_times.is_empty();
+        if timed && (change.is_some() || behind) && self.time_matters_above(name) {
+            let message = format!(
+                "continuous query \"{name}\" cannot change rows of the past: windows above it are closed"
+            );
+            return Err(Error::new(SqlState::NOT_SUPPORTED, message)
+                .with_hint("Drop the queries that read it, and create them again afterwards."));
+        }
+        Ok(())
+    }
+
+    /// Whether a query above, directly or through others, does more than filter and group.
+    fn time_matters_above(&self, name: &str) -> bool {
+        let mut open = vec![name.to_string()];
+        while let Some(name) = open.pop() {
+            for other in self.queries.values().filter(|other| other.reads(&name)) {
+                if time_matters(&other.shape().plan) {
+                    return true;
+                }
+                open.push(other.name().to_string());
+            }
+        }
+        false
+    }
+}
+
+fn time_matters(plan: &PhysicalPlan) -> bool {
+    let timeless = matches!(
+        plan.node,
+        Node::Source(_)
+            | Node::FilterProject(_)
+            | Node::Unnest(_)
+            | Node::Union
+            | Node::Delay(_)
+            | Node::Aggregate(_)
+    );
+    !timeless || plan.inputs.iter().any(time_matters)
+}
+
+/// Whether what one plan holds in memory is what the other would hold.
+fn same_plan(old: &Shape, new: &Shape) -> bool {
+    let late_rows = |shape: &Shape| shape.late_rows.as_ref().map(|late| late.stream.record.id);
+    old.options.start == new.options.start
+        && late_rows(old) == late_rows(new)
+        && format!("{:?}", old.plan) == format!("{:?}", new.plan)
+}
+
+fn sources(plan: &PhysicalPlan) -> Vec<String> {
+    let mut names: Vec<String> = plan.inputs.iter().flat_map(sources).collect();
+    if let Node::Source(source) = &plan.node {
+        names.push(source.relation.to_string());
+    }
+    names
+}
+
+/// The watermark that the changelog's newest frame left.
+fn written_watermark(query: &QueryState) -> Result<i64> {
+    let last = query.changelog.log().last_frame()?;
+    let meta = last.and_then(|frame| EntryMeta::decode(&frame.meta));
+    Ok(meta.map_or(i64::MIN, |meta| meta.watermark))
+}
+
+fn depended_on(name: &str, readers: &str) -> Error {
+    let message = format!("continuous query \"{name}\" cannot be replaced: others depend on it");
+    Error::new(SqlState::DEPENDENT_OBJECTS, message)
+        .with_detail(format!("What they know of its columns would change: {readers}."))
+        .with_hint("Drop them first, and create them again afterwards.")
+}
+
+/// An answer that says what became of the state.
+fn notice(tag: &str, text: String) -> StatementResult {
+    texts(tag, &["notice"], vec![vec![text]])
+}

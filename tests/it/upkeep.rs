@@ -1,0 +1,346 @@
+//! What keeps an engine going: retention of changelogs, shedding, sinks that pause, swaps amid a crash.
+
+use std::sync::Arc;
+
+use weir::encode::json::write_ndjson;
+use weir::engine::{
+    Engine, EngineSettings, Execution, IngestOrigin, SubscribeRequest, SubscriptionFrame,
+};
+use weir::sql::statement::SubscribeFrom;
+use weir::time::{Clock, VirtualClock};
+
+const NOW: i64 = 1_800_000_000_000_000;
+const HOUR: i64 = 3_600_000_000;
+
+fn settings(directory: &std::path::Path) -> EngineSettings {
+    EngineSettings { timers: false, ..EngineSettings::new(directory) }
+}
+
+fn open(directory: &std::path::Path, clock: &Arc<VirtualClock>) -> Arc<Engine> {
+    let clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(clock);
+    Engine::open(settings(directory), clock).unwrap()
+}
+
+async fn ok(engine: &Arc<Engine>, sql: &str) -> Execution {
+    let execution = engine.execute(sql).await;
+    if let Some(error) = &execution.error {
+        panic!("{sql}\n{error}");
+    }
+    execution
+}
+
+async fn code(engine: &Arc<Engine>, sql: &str) -> &'static str {
+    engine.execute(sql).await.error.expect("it is refused").code().0
+}
+
+async fn rows(engine: &Arc<Engine>, sql: &str) -> String {
+    let execution = ok(engine, sql).await;
+    let mut out = Vec::new();
+    for batch in &execution.results.last().unwrap().batches {
+        write_ndjson(batch, &mut out);
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// The first frame of a subscription from the beginning.
+async fn first_frame(engine: &Arc<Engine>, query: &str) -> SubscriptionFrame {
+    let request =
+        SubscribeRequest { from: SubscribeFrom::Offset(0), ..SubscribeRequest::default() };
+    engine.subscribe(query, request).unwrap().next().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_of_a_changelog_is_bounded_and_its_result_stays_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::new(NOW));
+    let engine = open(directory.path(), &clock);
+    ok(
+        &engine,
+        "CREATE STREAM s (k TEXT, v BIGINT);
+         CREATE CONTINUOUS QUERY sums WITH (retention = '1 hour') AS
+             SELECT k, sum(v) AS total FROM s GROUP BY k;
+         CREATE CONTINUOUS QUERY copy WITH (retention = '1 hour') AS SELECT k, v FROM s;",
+    )
+    .await;
+    for n in 0..12 {
+        ok(&engine, &format!("INSERT INTO s VALUES ('a', {n}), ('k{n}', 1); FLUSH")).await;
+        clock.advance(HOUR / 2);
+    }
+    let sums = "SELECT count(*) AS n, sum(total) AS total FROM sums";
+    let copies = "SELECT count(*) AS n, sum(v) AS total FROM copy";
+    let (sum, copied) = (rows(&engine, sums).await, rows(&engine, copies).await);
+    assert_eq!(sum, "{\"n\":13,\"total\":78}\n");
+    assert_eq!(copied, "{\"n\":24,\"total\":78}\n");
+    assert!(engine.run_retention().unwrap() >= 2);
+    for query in ["sums", "copy"] {
+        match first_frame(&engine, query).await {
+            SubscriptionFrame::Gap { from: 0, to, reason } => {
+                assert!(to > 10 && reason == "retention", "{to} {reason}");
+            }
+            other => panic!("{query}: {other:?}"),
+        }
+    }
+    assert_eq!((rows(&engine, sums).await, rows(&engine, copies).await), (sum, copied));
+    // Whoever comes now cannot know what was before.
+    let above = "CREATE CONTINUOUS QUERY above AS SELECT count(*) AS n FROM sums";
+    assert_eq!(code(&engine, above).await, "WR004");
+    let path = directory.path().join("copied.db");
+    ok(
+        &engine,
+        &format!(
+            "CREATE SINK copied FROM copy INTO SQLITE WITH (path = '{}', table = 't'); FLUSH SINK copied",
+            path.display()
+        ),
+    )
+    .await;
+    let count = |path: &std::path::Path| -> (i64, i64) {
+        let database = rusqlite::Connection::open(path).unwrap();
+        let sql = "SELECT count(*), sum(v) FROM t";
+        database.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    };
+    assert_eq!(count(&path), (24, 78));
+    engine.shutdown().await;
+    drop(engine);
+
+    let engine = open(directory.path(), &clock);
+    ok(&engine, "INSERT INTO s VALUES ('a', 100), ('z', 1); FLUSH; FLUSH SINK copied").await;
+    assert_eq!(rows(&engine, sums).await, "{\"n\":14,\"total\":179}\n");
+    assert_eq!(rows(&engine, copies).await, "{\"n\":26,\"total\":179}\n");
+    assert_eq!(count(&path), (26, 179));
+    let status = "SELECT name, status, error FROM weir.queries WHERE status <> 'running'";
+    assert_eq!(rows(&engine, status).await, "");
+    // Again, with a result that is kept already.
+    for _ in 0..4 {
+        clock.advance(HOUR);
+        ok(&engine, "INSERT INTO s VALUES ('b', 1); FLUSH; FLUSH SINK copied").await;
+    }
+    assert!(engine.run_retention().unwrap() >= 2);
+    assert_eq!(rows(&engine, sums).await, "{\"n\":15,\"total\":183}\n");
+    ok(&engine, "REBUILD CONTINUOUS QUERY sums").await;
+    assert_eq!(rows(&engine, sums).await, "{\"n\":15,\"total\":183}\n");
+    assert_eq!(rows(&engine, copies).await, "{\"n\":30,\"total\":183}\n");
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_beyond_the_disk_budget_are_shed_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::new(NOW));
+    let engine = open(directory.path(), &clock);
+    ok(
+        &engine,
+        "CREATE STREAM s (n BIGINT, text TEXT) WITH (retention_bytes = '256 KB') ON OVERLOAD SHED RANDOM;
+         CREATE CONTINUOUS QUERY q AS SELECT count(*) AS n FROM s;",
+    )
+    .await;
+    let rows_sent: Vec<String> =
+        (0..100).map(|n| format!("({n}, repeat('x', 900) || {n})")).collect();
+    let insert = &format!("INSERT INTO s VALUES {}", rows_sent.join(", "));
+    let mut stored = 0;
+    for _ in 0..12 {
+        let tag = ok(&engine, insert).await.results[0].tag.clone();
+        stored += tag.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    }
+    assert!((100..1_200).contains(&stored) && stored % 100 == 0, "{stored}");
+    ok(&engine, "FLUSH").await;
+    assert_eq!(rows(&engine, "SELECT n FROM q").await, format!("{{\"n\":{stored}}}\n"));
+    let shed = "SELECT stream, reason, sum(\"rows\") AS n FROM weir.shed GROUP BY stream, reason";
+    let expected = format!("{{\"stream\":\"s\",\"reason\":\"disk\",\"n\":{}}}\n", 1_200 - stored);
+    assert_eq!(rows(&engine, shed).await, expected);
+    let figures = "SELECT next_offset, rows_shed FROM weir.streams";
+    let expected = format!("{{\"next_offset\":{stored},\"rows_shed\":{}}}\n", 1_200 - stored);
+    assert_eq!(rows(&engine, figures).await, expected);
+    // Without the query nothing is needed, and the oldest rows go instead.
+    ok(&engine, "DROP CONTINUOUS QUERY q").await;
+    assert_eq!(ok(&engine, insert).await.results[0].tag, "INSERT 0 100");
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_queue_sheds_is_not_stored_and_nothing_else_is_lost() {
+    for (overload, reason) in
+        [("DROP OLDEST", "queue"), ("SHED RANDOM", "queue"), ("SHED KEYS (k)", "queue")]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(VirtualClock::new(NOW));
+        // One request fills the queue.
+        let settings = EngineSettings { queue: (1, 1), ..settings(directory.path()) };
+        let engine = Engine::open(settings, clock).unwrap();
+        ok(&engine, &format!("CREATE STREAM s (k BIGINT) ON OVERLOAD {overload}")).await;
+        let send = |n: u64| {
+            let engine = Arc::clone(&engine);
+            async move {
+                let stream = engine.stream("s").unwrap();
+                let mut decoder =
+                    weir::decode::decoder(weir::decode::Format::NdJson, stream.decode_spec());
+                let lines: String =
+                    (0..20).map(|k| format!("{{\"k\":{}}}\n", n * 20 + k)).collect();
+                let decoded = decoder.decode(lines.as_bytes(), 1);
+                let receipt = stream.ingest(decoded, None, IngestOrigin::default()).await.unwrap();
+                assert_eq!(receipt.next_offset - receipt.first_offset, receipt.accepted);
+                assert_eq!(receipt.accepted + receipt.shed, 20);
+                (receipt.accepted, receipt.shed)
+            }
+        };
+        let mut tasks = tokio::task::JoinSet::new();
+        (0..200).for_each(|n| drop(tasks.spawn(send(n))));
+        let (mut accepted, mut shed) = (0, 0);
+        while let Some(done) = tasks.join_next().await {
+            let (more, less) = done.unwrap();
+            (accepted, shed) = (accepted + more, shed + less);
+        }
+        assert_eq!(accepted + shed, 4_000, "{overload}");
+        let stored = rows(&engine, "SELECT count(*) AS n FROM s").await;
+        assert_eq!(stored, format!("{{\"n\":{accepted}}}\n"), "{overload}");
+        let counted = rows(
+            &engine,
+            &format!(
+                "SELECT coalesce(sum(\"rows\"), 0) AS n FROM weir.shed WHERE reason = '{reason}'"
+            ),
+        )
+        .await;
+        assert_eq!(counted, format!("{{\"n\":{shed}}}\n"), "{overload}");
+        engine.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_sink_stays_paused_and_a_dropped_one_leaves_no_mark() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::new(NOW));
+    let engine = open(directory.path(), &clock);
+    let path = directory.path().join("out.db");
+    ok(
+        &engine,
+        &format!(
+            "CREATE STREAM s (n BIGINT);
+             CREATE CONTINUOUS QUERY q AS SELECT n FROM s;
+             CREATE SINK out FROM q INTO SQLITE WITH (path = '{}', table = 't');
+             INSERT INTO s VALUES (1); FLUSH; FLUSH SINK out; PAUSE SINK out;
+             INSERT INTO s VALUES (2); FLUSH",
+            path.display()
+        ),
+    )
+    .await;
+    let count = |sql: &str| -> i64 {
+        let database = rusqlite::Connection::open(&path).unwrap();
+        database.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    let status = "SELECT status FROM weir.sinks";
+    engine.shutdown().await;
+    drop(engine);
+
+    let engine = open(directory.path(), &clock);
+    assert_eq!(rows(&engine, status).await, "{\"status\":\"paused\"}\n");
+    assert_eq!(count("SELECT count(*) FROM t"), 1);
+    ok(&engine, "RESUME SINK out; FLUSH SINK out").await;
+    assert_eq!(count("SELECT count(*) FROM t"), 2);
+
+    // An error stops it; once mended it goes on where it was.
+    ok(&engine, "PAUSE out").await;
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch("ALTER TABLE t RENAME TO u; CREATE TABLE t (other TEXT NOT NULL)")
+        .unwrap();
+    ok(&engine, "INSERT INTO s VALUES (3); FLUSH; RESUME out").await;
+    assert_eq!(code(&engine, "FLUSH SINK out").await, "42703");
+    assert_eq!(rows(&engine, status).await, "{\"status\":\"failed\"}\n");
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch("DROP TABLE t; ALTER TABLE u RENAME TO t")
+        .unwrap();
+    ok(&engine, "RESUME out; FLUSH SINK out").await;
+    assert_eq!(count("SELECT count(*) FROM t"), 3);
+
+    assert_eq!(count("SELECT count(*) FROM weir_progress"), 1);
+    ok(&engine, "DROP SINK out").await;
+    assert_eq!(count("SELECT count(*) FROM weir_progress"), 0);
+    assert_eq!(count("SELECT count(*) FROM t"), 3);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_columns_end_subscriptions_and_sinks() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::new(NOW));
+    let engine = open(directory.path(), &clock);
+    let path = directory.path().join("out.db");
+    ok(
+        &engine,
+        &format!(
+            "CREATE STREAM s (n BIGINT);
+             CREATE CONTINUOUS QUERY q AS SELECT n FROM s;
+             CREATE SINK out FROM q INTO SQLITE WITH (path = '{}', table = 't');
+             INSERT INTO s VALUES (1); FLUSH; FLUSH SINK out",
+            path.display()
+        ),
+    )
+    .await;
+    let mut subscription = engine.subscribe("q", SubscribeRequest::default()).unwrap();
+    ok(&engine, "CREATE OR REPLACE CONTINUOUS QUERY q AS SELECT n, n + 1 AS m FROM s; FLUSH").await;
+    loop {
+        match subscription.next().await.unwrap() {
+            SubscriptionFrame::Progress { .. } => {}
+            SubscriptionFrame::Error(error) => {
+                assert_eq!(error.code().0, "WR006");
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let status = "SELECT status, error LIKE 'WR006%' AS told FROM weir.sinks";
+    let failed = "{\"status\":\"failed\",\"told\":true}\n";
+    assert_eq!(rows(&engine, status).await, failed);
+    assert_eq!(code(&engine, "RESUME out").await, "WR006");
+    engine.shutdown().await;
+    drop(engine);
+
+    let engine = open(directory.path(), &clock);
+    ok(&engine, "FLUSH").await;
+    assert_eq!(rows(&engine, status).await, failed);
+    assert_eq!(rows(&engine, "SELECT * FROM q").await, "{\"n\":1,\"m\":2}\n");
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_follow_a_copy_into_streams_and_tables() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::new(NOW));
+    let engine = open(directory.path(), &clock);
+    let text = "CREATE STREAM s (a BIGINT, b TEXT);
+CREATE TABLE t (a BIGINT PRIMARY KEY, b TEXT);
+COPY s FROM STDIN (FORMAT csv);
+1,one; two
+x,bad
+2,\"it's\"
+\\.
+COPY t FROM STDIN (FORMAT json);
+{\"a\": 1, \"b\": \"one\"}
+{\"a\": 2}
+\\.
+COPY s FROM STDIN WITH (FORMAT csv, HEADER);
+b,a
+three,3";
+    let execution = ok(&engine, text).await;
+    let tags: Vec<&str> = execution.results[2..].iter().map(|result| result.tag.as_str()).collect();
+    assert_eq!(tags, ["COPY 2", "COPY 2", "COPY 1"]);
+    let mut refused = Vec::new();
+    write_ndjson(&execution.results[2].batches[0], &mut refused);
+    assert!(String::from_utf8(refused).unwrap().starts_with("{\"line\":2,\"code\":\"22P02\""));
+    assert_eq!(
+        rows(&engine, "SELECT a, b FROM s ORDER BY a").await,
+        "{\"a\":1,\"b\":\"one; two\"}\n{\"a\":2,\"b\":\"it's\"}\n{\"a\":3,\"b\":\"three\"}\n"
+    );
+    assert_eq!(
+        rows(&engine, "SELECT a, b FROM t ORDER BY a").await,
+        "{\"a\":1,\"b\":\"one\"}\n{\"a\":2,\"b\":null}\n"
+    );
+    // Into a table it is all or nothing.
+    assert_eq!(code(&engine, "COPY t FROM STDIN (FORMAT csv);\n3,x\n1,y\n").await, "23505");
+    assert_eq!(code(&engine, "COPY t FROM STDIN (FORMAT csv);\n3,x\ny,y\n").await, "22P02");
+    assert_eq!(code(&engine, "COPY s FROM STDIN (FORMAT xml);\n3").await, "22023");
+    assert_eq!(code(&engine, "COPY nothing FROM STDIN;\n3").await, "42P01");
+    assert_eq!(rows(&engine, "SELECT count(*) AS n FROM t").await, "{\"n\":2}\n");
+    assert_eq!(ok(&engine, "COPY s FROM STDIN").await.results[0].tag, "COPY 0");
+    engine.shutdown().await;
+}
