@@ -142,7 +142,7 @@ fn window_field(column: WindowColumn, time_type: &DataType) -> FieldRef {
         WindowColumn::Start => Field::new(WINDOW_START, time_type.clone(), true),
         WindowColumn::End => Field::new(WINDOW_END, time_type.clone(), true),
         WindowColumn::Id => Field::new(WINDOW_ID, DataType::Int64, false),
-        WindowColumn::Reason => Field::new(WINDOW_REASON, DataType::Utf8View, false),
+        WindowColumn::Reason => Field::new(WINDOW_REASON, DataType::Utf8View, true),
     })
 }
 

@@ -73,7 +73,6 @@ impl Translator {
             built.plan = delayed(built.plan, delay);
         }
         if let Some(column) = time
-            && !built.plan.facts.event_times.is_empty()
             && built.plan.facts.delay_of(column).is_none()
             && closes_by_time(&node.kind)
         {

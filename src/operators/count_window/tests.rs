@@ -134,11 +134,16 @@ fn a_punctuation_that_covers_a_partition_ends_it() {
 }
 
 #[test]
-fn emit_changes_shows_open_windows() {
+fn emit_changes_shows_open_windows_where_partial_asks_for_them() {
     let emit = EmitSpec { mode: EmitMode::Changes, allowed_lateness: 0 };
     let rows = [row(1, 10), row(1, 11), row(1, 12)];
     check(
-        operator(window(2, 2), &[K], emit).feed(&rows, |_| true),
+        operator(window(2, 2), &[K], emit.clone()).feed(&rows, |_| true),
+        expect!["+ 0 10 11 1 2 [0, 1] 1e16"],
+    );
+    let partial = Window { partial: true, ..window(2, 2) };
+    check(
+        operator(partial, &[K], emit).feed(&rows, |_| true),
         expect![[r#"
             + 0 10 10 1 1 [0] 0.1
             - 0 10 10 1 1 [0] 0.1

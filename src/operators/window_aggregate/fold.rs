@@ -17,6 +17,7 @@ use crate::data::change::{Change, Marks};
 use crate::operators::aggregates::accumulator::{arguments, filter};
 use crate::operators::emit::EmitMode;
 use crate::operators::operator::{Emitter, EvalError, LateRow};
+use crate::operators::partitions::null_time;
 use crate::time::EventTime;
 
 /// A batch with what the operator needs of it.
@@ -36,7 +37,7 @@ impl WindowAggregate {
         change: &Change,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        let change = self.with_times(change)?;
+        let change = self.with_times(change, out)?;
         if change.batch.num_rows() == 0 {
             return Ok(());
         }
@@ -65,13 +66,20 @@ impl WindowAggregate {
     }
 
     /// The rows that have an event time; without one a row belongs to no window.
-    fn with_times<'a>(&self, change: &'a Change) -> Result<Cow<'a, Change>, EvalError> {
+    fn with_times<'a>(
+        &self,
+        change: &'a Change,
+        out: &mut Emitter,
+    ) -> Result<Cow<'a, Change>, EvalError> {
         let Some(column) = self.spec.time_column else { return Ok(Cow::Borrowed(change)) };
         let times = change.batch.column(column);
         if self.windows.is_none() || times.null_count() == 0 {
             return Ok(Cow::Borrowed(change));
         }
         let known = compute::is_not_null(times)?;
+        for row in (0..times.len()).filter(|row| times.is_null(*row)) {
+            out.reject(null_time(change, row, column));
+        }
         Ok(Cow::Owned(change.filter(&known)?))
     }
 

@@ -216,6 +216,11 @@ pub(super) enum Window {
         partitioned: bool,
         ordered: bool,
     },
+    /// Ends behind a row whose first column is above a number.
+    Punctuation {
+        above: i64,
+        partitioned: bool,
+    },
 }
 
 impl Window {
@@ -233,7 +238,7 @@ impl Window {
     pub(super) fn columns(&self) -> &'static [&'static str] {
         match self {
             Window::Stateless | Window::None => &[],
-            Window::Count { .. } => &["window_id"],
+            Window::Count { .. } | Window::Punctuation { .. } => &["window_id"],
             _ => &["window_start", "window_end"],
         }
     }
@@ -258,6 +263,8 @@ pub(super) enum Outer {
     Inline(i64),
     /// By the windows of the first.
     SameWindow,
+    /// Sessions with this gap over `window_end`.
+    Sessions(i64),
 }
 
 #[derive(Debug, Clone)]
@@ -268,6 +275,10 @@ pub(super) struct Query {
     pub(super) keys: Vec<usize>,
     pub(super) aggregates: Vec<Aggregate>,
     pub(super) predicate: Option<Predicate>,
+    /// Only rows this long behind the start of their window, or less.
+    pub(super) near_start: Option<i64>,
+    /// The rows of the windows instead of groups.
+    pub(super) rows: bool,
     pub(super) having: Option<i64>,
     pub(super) emit: Emit,
     pub(super) lateness: i64,
@@ -360,6 +371,11 @@ impl Case {
                 let partition = partition(partitioned);
                 format!("COUNT_WINDOW({source}, {size}, SLIDE => {slide}{partition}{order})")
             }
+            Window::Punctuation { above, partitioned } => {
+                let partition = partition(partitioned);
+                let end = &self.columns[0].name;
+                format!("PUNCTUATION_WINDOW({source}, END => {end} > {above}{partition})")
+            }
         }
     }
 
@@ -371,10 +387,26 @@ impl Case {
     pub(super) fn select(&self, dropped: Option<&Dropped>) -> String {
         let query = &self.query;
         let relation = self.relation(self.source(dropped));
-        let filter = match &query.predicate {
-            None => String::new(),
-            Some(filter) => format!(" WHERE {}", filter.sql(&self.columns)),
+        let mut conditions: Vec<String> =
+            query.predicate.iter().map(|filter| filter.sql(&self.columns)).collect();
+        if let Some(width) = query.near_start {
+            conditions.push(format!("at <= window_start + {}", self.time.width(width)));
+        }
+        let filter = match conditions.as_slice() {
+            [] => String::new(),
+            some => format!(" WHERE {}", some.join(" AND ")),
         };
+        if query.rows {
+            let columns: Vec<&str> = self.columns.iter().map(|c| c.name.as_str()).collect();
+            let window = match query.window {
+                Window::Count { .. } | Window::Punctuation { .. } => ", window_id",
+                _ => "",
+            };
+            let columns = columns.join(", ");
+            return format!(
+                "SELECT at, {columns}, window_start, window_end{window} FROM {relation}{filter}"
+            );
+        }
         if query.window == Window::Stateless {
             let items: Vec<String> = self
                 .columns
@@ -429,7 +461,8 @@ impl Case {
         let stacked = |size: i64| {
             format!(
                 "SELECT window_start, window_end, count(*) AS n, sum(a0) AS total, \
-                 count(a0) FILTER (WHERE a0 > 1) AS large \
+                 count(a0) FILTER (WHERE a0 > 1) AS large, min(a0) AS low, max(a0) AS high, \
+                 count(DISTINCT a0) AS different, median(a0) AS middle \
                  FROM TUMBLE((SELECT window_end AS until, a0 FROM {inner}), until, {}) \
                  GROUP BY window_start, window_end",
                 self.time.width(size)
@@ -450,8 +483,16 @@ impl Case {
             Outer::Filter => format!("SELECT a0, a0 + 1 AS more FROM {inner} WHERE a0 > 1"),
             Outer::Stacked(size) | Outer::Inline(size) => stacked(size),
             Outer::SameWindow => format!(
-                "SELECT window_start, window_end, count(*) AS n, sum(a0) AS total \
+                "SELECT window_start, window_end, count(*) AS n, sum(a0) AS total, \
+                 min(a0) AS low, max(a0) AS high, count(DISTINCT a0) AS different \
                  FROM {inner} GROUP BY window_start, window_end"
+            ),
+            Outer::Sessions(gap) => format!(
+                "SELECT window_start, window_end, count(*) AS n, sum(a0) AS total, \
+                 min(a0) AS low, count(DISTINCT a0) AS different \
+                 FROM SESSION((SELECT window_end AS until, a0 FROM {inner}), until, {}) \
+                 GROUP BY window_start, window_end",
+                self.time.width(gap)
             ),
         })
     }

@@ -115,7 +115,7 @@ fn aggregate(rng: &mut Rng, columns: &[Column]) -> Aggregate {
 fn window(rng: &mut Rng, keyed: bool) -> Window {
     let size = rng.between(1, 30);
     let offset = rng.pick(&[0, 0, 1, -3, 100]);
-    match rng.index(10) {
+    match rng.index(12) {
         0 => Window::Stateless,
         1 | 2 => Window::None,
         3 | 4 => Window::Tumble { size, offset },
@@ -124,7 +124,8 @@ fn window(rng: &mut Rng, keyed: bool) -> Window {
             let step = rng.between(1, 9);
             Window::Cumulate { step, size: step * rng.between(1, 6) }
         }
-        8 => Window::Session { gap: rng.between(1, 8), partitioned: keyed && rng.one_in(2) },
+        8 | 9 => Window::Session { gap: rng.between(1, 8), partitioned: keyed && rng.one_in(2) },
+        10 => Window::Punctuation { above: rng.between(0, 8), partitioned: keyed },
         _ => Window::Count {
             size: rng.between(1, 8),
             slide: rng.between(1, 8),
@@ -147,7 +148,7 @@ fn query(rng: &mut Rng, columns: &[Column]) -> Query {
     let emit = match (rng.index(5), &window) {
         (0 | 1, Window::Stateless) => Emit::Default,
         (0, _) => Emit::Changes,
-        (1, window) if window.is_time() || *window == Window::None => {
+        (1, window) if *window != Window::Stateless => {
             let refinement = rng.pick(&["RETRACTING", "ACCUMULATING", "DISCARDING"]);
             Emit::EveryRows(rng.between(1, 5), refinement)
         }
@@ -155,14 +156,19 @@ fn query(rng: &mut Rng, columns: &[Column]) -> Query {
     };
     let late = window.is_time() || window.drops_rows();
     let lateness = if late && rng.one_in(2) { rng.between(1, 40) } else { 0 };
-    let aggregated = window.is_aggregated();
-    let outer = (aggregated && emit == Emit::Default && rng.one_in(3)).then(|| {
+    let has_bounds = !matches!(window, Window::Stateless | Window::None);
+    let rows = has_bounds && !matches!(emit, Emit::EveryRows(..)) && rng.one_in(4);
+    let near_start = (has_bounds && rng.one_in(4)).then(|| rng.between(0, 9));
+    let aggregated = window.is_aggregated() && !rows;
+    let stacks = matches!(emit, Emit::Default | Emit::Changes);
+    let outer = (aggregated && stacks && rng.one_in(3)).then(|| {
         let size = rng.between(1, 60);
-        match rng.index(5) {
+        match rng.index(6) {
             1 => Outer::Filter,
             2 if window.is_time() => Outer::Stacked(size),
-            3 if window.is_time() => Outer::Inline(size),
+            3 if window.is_time() && emit == Emit::Default => Outer::Inline(size),
             4 if window.is_time() => Outer::SameWindow,
+            5 if window.is_time() => Outer::Sessions(size),
             _ => Outer::Group,
         }
     });
@@ -173,6 +179,8 @@ fn query(rng: &mut Rng, columns: &[Column]) -> Query {
         keys,
         aggregates,
         predicate: rng.one_in(4).then(|| predicate(rng, columns)),
+        near_start,
+        rows,
         having: (aggregated && rng.one_in(6)).then(|| rng.between(0, 3)),
         emit,
         lateness,

@@ -91,7 +91,7 @@ pub(super) fn answer(case: &Case, closed: bool) -> Option<Vec<Answer>> {
         _ if query.window.is_time() => closed || !early,
         _ => false,
     };
-    if !known || matches!(query.emit, Emit::EveryRows(_, "ACCUMULATING" | "DISCARDING")) {
+    if !known || query.rows || matches!(query.emit, Emit::EveryRows(_, "ACCUMULATING" | "DISCARDING")) {
         return None;
     }
     let (arrival, last) = watermarks(case);
@@ -113,6 +113,9 @@ pub(super) fn answer(case: &Case, closed: bool) -> Option<Vec<Answer>> {
             continue;
         }
         for (start, end) in windows(case, row.at) {
+            if query.near_start.is_some_and(|width| row.at > start + width) {
+                continue;
+            }
             if watermark.is_none_or(|w| w < end + query.lateness) {
                 groups.entry((start, end, keys.clone())).or_default().push(row);
             }
