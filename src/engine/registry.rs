@@ -72,18 +72,22 @@ impl Registry {
 
     /// Queries such that every query comes after those it reads.
     pub(super) fn queries_in_order(&self) -> Vec<Arc<QueryState>> {
-        let mut queries: Vec<Arc<QueryState>> = self.queries.values().map(Arc::clone).collect();
-        queries.sort_by_key(|query| query.record.lock().id);
-        let mut ordered: Vec<Arc<QueryState>> = Vec::with_capacity(queries.len());
+        let mut waiting: Vec<(Arc<QueryState>, Vec<Arc<str>>)> =
+            self.queries.values().map(|query| (Arc::clone(query), query.sources())).collect();
+        waiting.sort_by_key(|(query, _)| query.record.lock().id);
+        let mut names: BTreeSet<String> = self.queries.keys().cloned().collect();
+        let mut ordered: Vec<Arc<QueryState>> = Vec::with_capacity(waiting.len());
         // A query that was replaced may read one that was made after it.
-        while !queries.is_empty() {
-            let waiting: Vec<String> = queries.iter().map(|q| q.name().to_string()).collect();
-            let (ready, rest): (Vec<_>, Vec<_>) = queries
+        while !waiting.is_empty() {
+            let (ready, rest): (Vec<_>, Vec<_>) = waiting
                 .into_iter()
-                .partition(|query| !waiting.iter().any(|other| query.reads(other)));
+                .partition(|(_, sources)| !sources.iter().any(|name| names.contains(&**name)));
             assert!(!ready.is_empty(), "no query reads itself, not even through others");
-            ordered.extend(ready);
-            queries = rest;
+            for (query, _) in ready {
+                names.remove(query.name());
+                ordered.push(query);
+            }
+            waiting = rest;
         }
         ordered
     }

@@ -28,6 +28,8 @@ impl Engine {
     /// # Errors
     /// The log's.
     pub fn run_retention(&self) -> Result<usize> {
+        // While a query is being rebuilt, its inputs and its changelog stay as they are.
+        let Ok(_no_statement) = self.ddl.try_lock() else { return Ok(0) };
         let now = self.clock.now();
         let streams: Vec<Arc<StreamState>> =
             self.registry.read().streams.values().map(Arc::clone).collect();
@@ -91,6 +93,10 @@ impl Engine {
         let end = log.removable(request);
         if end.frame <= changelog.start().frame {
             return Ok(false);
+        }
+        if let Some(stream) = query.late_rows_to() {
+            // From now on they do not come again.
+            stream.log.sync()?;
         }
         // A step must not come between: the replay has to know each entry behind the place.
         let _held = query.run.lock();

@@ -15,19 +15,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::catalog::persist::{Base, Kind, Record};
-use crate::data::change::Change;
 use crate::engine::StatementResult;
 use crate::engine::create::{
     ask_for_progress, durability_of, layout_of, plan_text, query_text, start_positions,
 };
 use crate::engine::execute::texts;
 use crate::engine::query::{QueryState, Shape, Status};
-use crate::engine::registry::Registry;
 use crate::engine::state::Engine;
+use crate::engine::swap_check::depended_on;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
 use crate::pipeline::drive::QueryRun;
-use crate::planner::physical::{Node, PhysicalPlan};
 use crate::sql::parse::parse_statement;
 use crate::sql::statement::{CreateQuery, Statement};
 use crate::views::changelog::EntryMeta;
@@ -188,55 +186,6 @@ impl Engine {
         Ok(progressed)
     }
 
-    /// A query must not come to read itself.
-    fn check_no_circle(&self, query: &QueryState, create: &CreateQuery) -> Result<()> {
-        let options = crate::catalog::definition::query_options(create)?;
-        let plan = self.planning(|lookup| {
-            crate::planner::plan_continuous(
-                &create.query,
-                &create.emit,
-                options.require_bounded_state,
-                lookup,
-            )
-        })?;
-        let registry = self.registry.read();
-        let mut open = sources(&plan);
-        while let Some(name) = open.pop() {
-            if name == query.name() {
-                return Err(Error::new(
-                    SqlState::WRONG_OBJECT,
-                    format!("continuous query \"{name}\" cannot read itself"),
-                ));
-            }
-            if let Some(below) = registry.queries.get(&name) {
-                open.extend(below.sources().iter().map(ToString::to_string));
-            }
-        }
-        Ok(())
-    }
-
-    /// What others were told of the query must still hold of the new plan.
-    fn check_readers(&self, query: &QueryState, shape: &Shape) -> Result<()> {
-        let registry = self.registry.read();
-        let readers: Vec<&str> = registry
-            .queries
-            .values()
-            .filter(|other| other.reads(query.name()))
-            .map(|other| other.name())
-            .collect();
-        let (old, new) = (query.info(), &shape.plan.facts);
-        let kept = old.event_times == new.event_times
-            && (old.unique_key.is_none() || old.unique_key == new.unique_key)
-            && (new.append_only || !old.append_only);
-        if !kept && !readers.is_empty() {
-            return Err(depended_on(query.name(), &readers.join(", ")));
-        }
-        for sink in registry.sinks.values().filter(|sink| sink.from == query.name()) {
-            sink.check_replaced(&shape.plan)?;
-        }
-        Ok(())
-    }
-
     /// Replaces a query by one with other columns: a new changelog, and the end for all who follow it.
     fn begin_anew(self: &Arc<Engine>, query: &Arc<QueryState>, create: &CreateQuery) -> Result<()> {
         let name = query.name();
@@ -284,77 +233,6 @@ impl Engine {
     }
 }
 
-impl Registry {
-    /// Whether all who follow the changelog can take the entry of a swap.
-    fn check_swap(
-        &self,
-        query: &QueryState,
-        shape: &Shape,
-        change: Option<&Change>,
-        behind: bool,
-        subscribers: u64,
-    ) -> Result<()> {
-        let name = query.name();
-        let retracts = change
-            .and_then(|change| change.weights.as_ref())
-            .is_some_and(|weights| weights.values().iter().any(|weight| *weight < 0));
-        if retracts && query.changelog.append_only() {
-            let queries = self.queries.values().filter(|other| other.reads(name));
-            let mut readers: Vec<String> =
-                queries.map(|other| format!("continuous query \"{}\"", other.name())).collect();
-            let sinks = self.sinks.values().filter(|sink| sink.from == name && sink.appends());
-            readers.extend(sinks.map(|sink| format!("sink \"{}\"", sink.name)));
-            if subscribers > 0 {
-                readers.push(format!("{subscribers} subscribers"));
-            }
-            if !readers.is_empty() {
-                let message = format!(
-                    "continuous query \"{name}\" cannot retract rows: append-only readers follow it"
-                );
-                return Err(Error::new(SqlState::APPEND_ONLY_REQUIRED, message)
-                    .with_detail(format!("Readers are: {}.", readers.join(", ")))
-                    .with_hint("End the readers first, or make a query of another name."));
-            }
-        }
-        let timed = !shape.plan.facts.event_times.is_empty();
-        if timed && (change.is_some() || behind) && self.time_matters_above(name) {
-            let message = format!(
-                "continuous query \"{name}\" cannot change rows of the past: windows above it are closed"
-            );
-            return Err(Error::new(SqlState::NOT_SUPPORTED, message)
-                .with_hint("Drop the queries that read it, and create them again afterwards."));
-        }
-        Ok(())
-    }
-
-    /// Whether a query above, directly or through others, does more than filter and group.
-    fn time_matters_above(&self, name: &str) -> bool {
-        let mut open = vec![name.to_string()];
-        while let Some(name) = open.pop() {
-            for other in self.queries.values().filter(|other| other.reads(&name)) {
-                if time_matters(&other.shape().plan) {
-                    return true;
-                }
-                open.push(other.name().to_string());
-            }
-        }
-        false
-    }
-}
-
-fn time_matters(plan: &PhysicalPlan) -> bool {
-    let timeless = matches!(
-        plan.node,
-        Node::Source(_)
-            | Node::FilterProject(_)
-            | Node::Unnest(_)
-            | Node::Union
-            | Node::Delay(_)
-            | Node::Aggregate(_)
-    );
-    !timeless || plan.inputs.iter().any(time_matters)
-}
-
 /// Whether what one plan holds in memory is what the other would hold.
 fn same_plan(old: &Shape, new: &Shape) -> bool {
     let late_rows = |shape: &Shape| shape.late_rows.as_ref().map(|late| late.stream.record.id);
@@ -363,26 +241,11 @@ fn same_plan(old: &Shape, new: &Shape) -> bool {
         && format!("{:?}", old.plan) == format!("{:?}", new.plan)
 }
 
-fn sources(plan: &PhysicalPlan) -> Vec<String> {
-    let mut names: Vec<String> = plan.inputs.iter().flat_map(sources).collect();
-    if let Node::Source(source) = &plan.node {
-        names.push(source.relation.to_string());
-    }
-    names
-}
-
 /// The watermark that the changelog's newest frame left.
 fn written_watermark(query: &QueryState) -> Result<i64> {
     let last = query.changelog.log().last_frame()?;
     let meta = last.and_then(|frame| EntryMeta::decode(&frame.meta));
     Ok(meta.map_or(i64::MIN, |meta| meta.watermark))
-}
-
-fn depended_on(name: &str, readers: &str) -> Error {
-    let message = format!("continuous query \"{name}\" cannot be replaced: others depend on it");
-    Error::new(SqlState::DEPENDENT_OBJECTS, message)
-        .with_detail(format!("What they know of its columns would change: {readers}."))
-        .with_hint("Drop them first, and create them again afterwards.")
 }
 
 /// An answer that says what became of the state.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use weir::catalog::persist::{Base, Kind, Store};
 use weir::encode::json::write_ndjson;
 use weir::engine::{
-    Engine, EngineSettings, Execution, IngestOrigin, SubscribeRequest, SubscriptionFrame,
+    Engine, EngineSettings, Execution, IngestOrigin, Producer, SubscribeRequest, SubscriptionFrame,
 };
 use weir::sql::statement::SubscribeFrom;
 use weir::time::{Clock, VirtualClock};
@@ -40,6 +41,16 @@ async fn rows(engine: &Arc<Engine>, sql: &str) -> String {
         write_ndjson(batch, &mut out);
     }
     String::from_utf8(out).unwrap()
+}
+
+/// A text of 900 characters that hardly shrinks.
+fn noise(seed: u64) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'0' + (state >> 33) as u8 % 75)
+    };
+    std::iter::repeat_with(&mut next).filter(char::is_ascii_alphanumeric).take(900).collect()
 }
 
 /// The first frame of a subscription from the beginning.
@@ -123,6 +134,46 @@ async fn the_history_of_a_changelog_is_bounded_and_its_result_stays_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_swap_that_a_crash_left_half_done_is_finished() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::new(NOW));
+    let engine = open(directory.path(), &clock);
+    ok(
+        &engine,
+        "CREATE STREAM s (k TEXT, v BIGINT);
+         CREATE CONTINUOUS QUERY q AS SELECT k, sum(v) AS total FROM s GROUP BY k;
+         INSERT INTO s VALUES ('a', 1), ('b', 2); FLUSH; INSERT INTO s VALUES ('a', 3); FLUSH",
+    )
+    .await;
+    let offset = "SELECT next_offset FROM weir.queries";
+    assert_eq!(rows(&engine, offset).await, "{\"next_offset\":4}\n");
+    engine.shutdown().await;
+    drop(engine);
+    // What the catalog holds when the plan is swapped and the entry is not written yet.
+    let store = Store::open(&directory.path().join("catalog.redb")).unwrap();
+    let mut record = store.load().unwrap().into_iter().find(|r| r.kind == Kind::Query).unwrap();
+    record.sql = record.sql.replace("sum(v)", "max(v)");
+    record.base = Some(Base { frame: 2, frontier: vec![(2, 3)] });
+    record.layout = Some((true, false));
+    record.swaps = 1;
+    store.put(&record).unwrap();
+    drop(store);
+    for _ in 0..2 {
+        let engine = open(directory.path(), &clock);
+        ok(&engine, "FLUSH").await;
+        let answer = "{\"k\":\"a\",\"total\":3}\n{\"k\":\"b\",\"total\":2}\n";
+        assert_eq!(rows(&engine, "SELECT * FROM q ORDER BY k").await, answer);
+        assert_eq!(rows(&engine, offset).await, "{\"next_offset\":6}\n");
+        engine.shutdown().await;
+    }
+    let engine = open(directory.path(), &clock);
+    ok(&engine, "INSERT INTO s VALUES ('b', 5); FLUSH").await;
+    let answer = "{\"k\":\"a\",\"total\":3}\n{\"k\":\"b\",\"total\":5}\n";
+    assert_eq!(rows(&engine, "SELECT * FROM q ORDER BY k").await, answer);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_beyond_the_disk_budget_are_shed_and_counted() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::new(NOW));
@@ -133,8 +184,7 @@ async fn rows_beyond_the_disk_budget_are_shed_and_counted() {
          CREATE CONTINUOUS QUERY q AS SELECT count(*) AS n FROM s;",
     )
     .await;
-    let rows_sent: Vec<String> =
-        (0..100).map(|n| format!("({n}, repeat('x', 900) || {n})")).collect();
+    let rows_sent: Vec<String> = (0..100).map(|n| format!("({n}, '{}')", noise(n))).collect();
     let insert = &format!("INSERT INTO s VALUES {}", rows_sent.join(", "));
     let mut stored = 0;
     for _ in 0..12 {
@@ -153,6 +203,40 @@ async fn rows_beyond_the_disk_budget_are_shed_and_counted() {
     // Without the query nothing is needed, and the oldest rows go instead.
     ok(&engine, "DROP CONTINUOUS QUERY q").await;
     assert_eq!(ok(&engine, insert).await.results[0].tag, "INSERT 0 100");
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_is_known_after_its_rows_are_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::new(NOW));
+    let engine = open(directory.path(), &clock);
+    ok(&engine, "CREATE STREAM s (n BIGINT, text TEXT) WITH (retention_bytes = '128 KB')").await;
+    let send = async |engine: &Arc<Engine>| {
+        let stream = engine.stream("s").unwrap();
+        let mut decoder = weir::decode::decoder(weir::decode::Format::NdJson, stream.decode_spec());
+        let decoded = decoder.decode(b"{\"n\": 1}\n", 1);
+        let producer = Producer { id: "p".into(), sequence: 3, each_row: false };
+        let origin = IngestOrigin { protocol: "http", producer: Some(producer) };
+        stream.ingest(decoded, None, origin).await.unwrap()
+    };
+    let receipt = send(&engine).await;
+    assert_eq!((receipt.accepted, receipt.next_offset), (1, 1));
+    for n in 0..300 {
+        ok(&engine, &format!("INSERT INTO s VALUES ({n}, '{}')", noise(n))).await;
+    }
+    assert_eq!(engine.run_retention().unwrap(), 1);
+    assert!(!rows(&engine, "SELECT first_offset FROM weir.streams").await.contains(":0}"));
+    assert_eq!(send(&engine).await, receipt);
+    engine.shutdown().await;
+    drop(engine);
+
+    let engine = open(directory.path(), &clock);
+    assert_eq!(send(&engine).await, receipt);
+    assert_eq!(
+        rows(&engine, "SELECT next_offset FROM weir.streams").await,
+        "{\"next_offset\":301}\n"
+    );
     engine.shutdown().await;
 }
 

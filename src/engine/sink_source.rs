@@ -1,0 +1,117 @@
+//! Lets sinks read changelogs, and keeps what their targets refuse.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::decode::Rejected;
+use crate::engine::query::QueryState;
+use crate::engine::reports::Reports;
+use crate::error::{Error, Result, SqlState};
+use crate::sinks::run::{ChangelogChunk, ChangelogSource};
+use crate::sinks::sink::Refused;
+use crate::views::changelog::Changelog;
+
+/// Reads a query's changelog for a sink.
+pub(super) struct Reader {
+    query: Arc<QueryState>,
+    changelog: Arc<Changelog>,
+    bell: Arc<Notify>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Reader {
+    /// A reader of a query's changelog; `bell` ends its waiting.
+    pub(super) fn new(query: Arc<QueryState>, bell: Arc<Notify>) -> Result<Reader> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|e| Error::new(SqlState::IO, format!("sink cannot start: {e}")))?;
+        Ok(Reader { changelog: Arc::clone(&query.changelog), bell, query, runtime })
+    }
+}
+
+impl ChangelogSource for Reader {
+    fn read(&mut self, from: u64, max_rows: usize) -> Result<Option<ChangelogChunk>> {
+        let log = self.changelog.log();
+        if log.visible().offset == from {
+            return Ok(None);
+        }
+        if let Some(kept) = self.changelog.kept().filter(|kept| from == 0 && kept.at.offset > 0) {
+            // A new sink begins with the result that stands for what is gone.
+            let batches = kept.batches()?;
+            let schema = self.changelog.layout().log_schema(self.changelog.schema());
+            let visible: Vec<usize> = (0..self.changelog.schema().fields().len()).collect();
+            let schema = Arc::new(schema.project(&visible).map_err(broken)?);
+            let batch = arrow::compute::concat_batches(&schema, &batches).map_err(broken)?;
+            let next_offset = kept.at.offset;
+            return Ok(Some(ChangelogChunk { first_offset: 0, batch, weights: None, next_offset }));
+        }
+        let position = log.position_of_offset(from)?;
+        let frames = self.changelog.read(position, max_rows)?;
+        let entries: Vec<_> = frames
+            .iter()
+            .filter_map(|frame| self.changelog.entry(frame))
+            .filter_map(|entry| entry.from_offset(from))
+            .collect();
+        let Some(first) = entries.first() else { return Ok(None) };
+        let schema = first.batch.schema();
+        let batch = arrow::compute::concat_batches(&schema, entries.iter().map(|e| &e.batch))
+            .map_err(broken)?;
+        let weights = (!self.changelog.append_only()).then(|| {
+            let rows = entries.iter().flat_map(|e| (0..e.batch.num_rows()).map(|r| e.weight(r)));
+            arrow::array::Int64Array::from_iter_values(rows)
+        });
+        let next_offset = first.first_offset + batch.num_rows() as u64;
+        Ok(Some(ChangelogChunk { first_offset: first.first_offset, batch, weights, next_offset }))
+    }
+
+    fn wait(&mut self, past: u64, timeout: Duration) {
+        let (query, bell) = (Arc::clone(&self.query), Arc::clone(&self.bell));
+        self.runtime.block_on(async move {
+            let news = query.bell.notified();
+            let stop = bell.notified();
+            tokio::pin!(news, stop);
+            // Armed before looking, so that nothing that happens in between is missed.
+            news.as_mut().enable();
+            stop.as_mut().enable();
+            if query.changelog.log().visible().offset > past {
+                return;
+            }
+            tokio::select! {
+                () = news => {}
+                () = stop => {}
+                () = tokio::time::sleep(timeout) => {}
+            }
+        });
+    }
+}
+
+fn broken(error: arrow::error::ArrowError) -> Error {
+    Error::new(SqlState::INTERNAL, format!("changelog cannot be read: {error}"))
+}
+
+/// Rows that a target refuses become dead letters of the query.
+pub(super) fn dead_letters(
+    reports: Arc<Reports>,
+    relation: String,
+) -> impl FnMut(&[Refused]) -> Result<()> + Send {
+    move |refused: &[Refused]| {
+        let rows: Vec<Rejected> = refused
+            .iter()
+            .map(|row| Rejected {
+                line: row.offset,
+                code: known_state(&row.code),
+                message: row.reason.clone(),
+                raw: row.row.clone().into_bytes(),
+            })
+            .collect();
+        reports.dead_letters(&relation, &rows)
+    }
+}
+
+/// A target's code as one of ours; a code that Weir does not know counts as a bad value.
+fn known_state(code: &str) -> SqlState {
+    SqlState::ALL.iter().copied().find(|state| state.0 == code).unwrap_or(SqlState::INVALID_TEXT)
+}
