@@ -87,6 +87,7 @@ impl Engine {
             }
             Kind::Query => {
                 if let Some(query) = registry.queries.remove(name) {
+                    self.reports.changelogs.write().remove(name);
                     drop(registry);
                     query.stop(Status::Dropped);
                     if let Some(task) = query.task.get() {

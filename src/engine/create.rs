@@ -130,6 +130,8 @@ impl Engine {
     /// Makes a query known.
     pub(super) fn add_query(self: &Arc<Engine>, query: Arc<QueryState>) {
         self.listen(query.changelog.log(), query.name());
+        let changelog = Arc::clone(&query.changelog);
+        self.reports.changelogs.write().insert(query.name().to_string(), changelog);
         let mut registry = self.registry.write();
         ask_for_progress(&registry, &query);
         registry.queries.insert(query.name().to_string(), query);

@@ -66,6 +66,7 @@ impl Engine {
             shed: report_log(system::SHED, "system/shed")?,
             fresh_shed: Mutex::default(),
             streams: RwLock::default(),
+            changelogs: RwLock::default(),
             known: Mutex::default(),
         });
         reports.remember()?;

@@ -169,7 +169,7 @@ impl QueryState {
             append_only: facts.append_only && self.changelog.append_only(),
             event_times: facts.event_times.clone(),
             processing_time: false,
-            unique_key: facts.unique_key.clone(),
+            unique_keys: facts.unique_keys.clone(),
         }
     }
 

@@ -231,6 +231,6 @@ fn system_info(name: &str) -> Option<RelationInfo> {
         append_only: false,
         event_times: Vec::<EventTimeColumn>::new(),
         processing_time: false,
-        unique_key: None,
+        unique_keys: vec![],
     })
 }

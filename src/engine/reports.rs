@@ -23,6 +23,7 @@ use crate::log::frame::{FrameKind, NewFrame, Position};
 use crate::log::log::Log;
 use crate::operators::operator::{LateRow, RejectedRow};
 use crate::time::Clock;
+use crate::views::changelog::Changelog;
 
 /// The logs, and the streams whose rows they tell of.
 pub(super) struct Reports {
@@ -35,6 +36,8 @@ pub(super) struct Reports {
     pub fresh_shed: Mutex<BTreeMap<(String, Shortage), (u64, u64)>>,
     /// Streams by name, to read a late row's content.
     pub streams: RwLock<BTreeMap<String, Arc<StreamState>>>,
+    /// Changelogs of queries by name, for the same.
+    pub changelogs: RwLock<BTreeMap<String, Arc<Changelog>>>,
     /// Per (query, stream), the offset after the last late row, and after the last refused one.
     pub known: Mutex<BTreeMap<(String, String), (u64, u64)>>,
 }
@@ -228,14 +231,22 @@ impl Reports {
 
     /// A row of a stream as JSON; empty when the log no longer holds it.
     fn row_text(&self, relation: &str, offset: u64) -> String {
-        let Some(stream) = self.streams.read().get(relation).map(Arc::clone) else {
-            return String::new();
-        };
+        let stream = self.streams.read().get(relation).map(Arc::clone);
+        let changelog = self.changelogs.read().get(relation).map(Arc::clone);
         let read = || -> Option<String> {
-            let position = stream.log.position_of_offset(offset).ok()?;
-            let frame = stream.log.read(position, 1).ok()?.into_iter().next()?;
+            let log = match (&stream, &changelog) {
+                (Some(stream), _) => &stream.log,
+                (None, Some(changelog)) => changelog.log(),
+                (None, None) => return None,
+            };
+            let position = log.position_of_offset(offset).ok()?;
+            let frame = log.read(position, 1).ok()?.into_iter().next()?;
             let row = usize::try_from(offset.checked_sub(frame.first_offset)?).ok()?;
-            let batch = frame.batch.as_ref().filter(|batch| row < batch.num_rows())?;
+            let batch = match &changelog {
+                Some(changelog) if stream.is_none() => changelog.entry(&frame)?.batch,
+                _ => frame.batch.clone()?,
+            };
+            let batch = Some(&batch).filter(|batch| row < batch.num_rows())?;
             let mut text = Vec::new();
             crate::encode::json::write_row_object(batch, row, &mut text);
             String::from_utf8(text).ok()

@@ -126,9 +126,9 @@ impl SinkState {
     pub(super) fn check_replaced(&self, plan: &PhysicalPlan) -> Result<()> {
         let create = definition(&self.record.lock())?;
         let facts = &plan.facts;
-        let key = facts.unique_key.as_deref();
+        let keys = &facts.unique_keys;
         let parsed =
-            options::parse(&create.into, &create.options, &plan.schema, key, facts.append_only)?;
+            options::parse(&create.into, &create.options, &plan.schema, keys, facts.append_only)?;
         if parsed.mode != self.mode {
             let message = format!("sink \"{}\" would write in another mode", self.name);
             return Err(Error::new(SqlState::DEPENDENT_OBJECTS, message)
@@ -241,7 +241,7 @@ impl Engine {
             let schema = Arc::new(Schema::new(vec![Field::new("c", DataType::Int64, true)]));
             let given = create.options.iter().filter(|o| o.name != "key" && o.name != "mode");
             let given: Vec<OptionItem> = given.cloned().collect();
-            let parsed = options::parse(&create.into, &given, &schema, None, true)?;
+            let parsed = options::parse(&create.into, &given, &schema, &[], true)?;
             let id = record.sink_id.clone().unwrap_or_default();
             parsed.open().forget(&parsed.plan(&id, &create.name, "", schema))?;
             Ok(())
@@ -269,9 +269,9 @@ impl Engine {
             .with_hint("Create the stream with durability = 'durable' or 'written'."));
         }
         let info = query.info();
-        let key = info.unique_key.as_deref();
+        let keys = &info.unique_keys;
         let parsed =
-            options::parse(&create.into, &create.options, &info.schema, key, info.append_only)?;
+            options::parse(&create.into, &create.options, &info.schema, keys, info.append_only)?;
         Ok((query, parsed))
     }
 

@@ -68,7 +68,7 @@ impl StreamState {
             append_only: true,
             event_times,
             processing_time,
-            unique_key: Some(vec![visible]),
+            unique_keys: vec![vec![visible]],
         }
     }
 

@@ -58,7 +58,7 @@ impl Engine {
             .collect();
         let (old, new) = (query.info(), &shape.plan.facts);
         let kept = old.event_times == new.event_times
-            && (old.unique_key.is_none() || old.unique_key == new.unique_key)
+            && (old.unique_keys.is_empty() || old.unique_keys == new.unique_keys)
             && (new.append_only || !old.append_only);
         if !kept && !readers.is_empty() {
             return Err(depended_on(query.name(), &readers.join(", ")));

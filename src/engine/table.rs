@@ -53,7 +53,7 @@ impl TableState {
             append_only: false,
             event_times: vec![],
             processing_time: false,
-            unique_key: (!key.is_empty()).then(|| key.clone()),
+            unique_keys: if key.is_empty() { vec![] } else { vec![key.clone()] },
         }
     }
 

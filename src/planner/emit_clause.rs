@@ -1,6 +1,6 @@
 //! Resolves the EMIT clause: widths and modes instead of expressions and words.
 
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
 
@@ -36,19 +36,23 @@ pub fn resolve(clause: &EmitClause, lookup: &dyn RelationLookup) -> Result<EmitR
             })
         }
     };
-    let allowed_lateness = match &clause.allowed_lateness {
-        None => 0,
-        Some(expr) => width(expr, lookup)?
-            .filter(|width| *width >= 0)
-            .ok_or_else(|| positive("ALLOWED LATENESS"))?,
-    };
-    Ok(EmitRequest { mode, allowed_lateness })
+    let (mut allowed_lateness, mut lateness_is_logical) = (0, false);
+    if let Some(expr) = &clause.allowed_lateness {
+        let value = constant(expr, lookup)?;
+        let lateness = value.as_ref().and_then(constants::signed_width).filter(|width| *width >= 0);
+        allowed_lateness = lateness.ok_or_else(|| positive("ALLOWED LATENESS"))?;
+        lateness_is_logical = value.is_some_and(|value| value.data_type().is_integer());
+    }
+    Ok(EmitRequest { mode, allowed_lateness, lateness_is_logical })
 }
 
 fn width(expr: &SqlExpr, lookup: &dyn RelationLookup) -> Result<Option<i64>, PlanError> {
+    Ok(constant(expr, lookup)?.as_ref().and_then(constants::signed_width))
+}
+
+fn constant(expr: &SqlExpr, lookup: &dyn RelationLookup) -> Result<Option<ScalarValue>, PlanError> {
     let expr = bind::expression(expr, &DFSchema::empty(), lookup, &mut PlannerContext::new())?;
-    let value = constants::fold(expr).map_err(from_datafusion)?;
-    Ok(value.as_ref().and_then(constants::signed_width))
+    constants::fold(expr).map_err(from_datafusion)
 }
 
 fn positive(what: &str) -> PlanError {

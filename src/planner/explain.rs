@@ -66,7 +66,7 @@ fn edge(plan: &PhysicalPlan) -> String {
         }
         .expect("writing to a string does not fail");
     }
-    if let Some(key) = &plan.facts.unique_key {
+    if let Some(key) = plan.facts.unique_keys.first() {
         let names: Vec<&str> = key.iter().map(|c| plan.schema.field(*c).name().as_str()).collect();
         write!(text, ", unique key ({})", names.join(", "))
             .expect("writing to a string does not fail");

@@ -26,8 +26,8 @@ pub struct Facts {
     pub append_only: bool,
     /// The event-time columns: watermarked, each with its delay against the pipeline's watermark.
     pub event_times: Vec<EventTimeColumn>,
-    /// A set of columns that identifies a row of the current result, if one is known.
-    pub unique_key: Option<Vec<usize>>,
+    /// Sets of columns that identify a row of the current result, each on its own; the first is shown.
+    pub unique_keys: Vec<Vec<usize>>,
     /// Per column, whether it is a bound of a window that a node below made.
     pub windows: Vec<Option<WindowRole>>,
 }
@@ -131,10 +131,11 @@ impl Facts {
         Facts {
             append_only: self.append_only,
             event_times,
-            unique_key: self
-                .unique_key
-                .as_ref()
-                .and_then(|key| key.iter().map(|column| position(*column)).collect()),
+            unique_keys: self
+                .unique_keys
+                .iter()
+                .filter_map(|key| key.iter().map(|column| position(*column)).collect())
+                .collect(),
             windows: sources.iter().map(|source| self.windows[(*source)?]).collect(),
         }
     }

@@ -47,8 +47,8 @@ pub struct RelationInfo {
     pub event_times: Vec<EventTimeColumn>,
     /// Whether the watermark is the ingest time (streams without WATERMARK).
     pub processing_time: bool,
-    /// Columns that identify a row of its current content.
-    pub unique_key: Option<Vec<usize>>,
+    /// Sets of columns that identify a row of its current content, each on its own.
+    pub unique_keys: Vec<Vec<usize>>,
 }
 
 /// Where the planner looks relations up.

@@ -37,6 +37,8 @@ pub struct EmitRequest {
     pub mode: Option<EmitMode>,
     /// ALLOWED LATENESS, 0 if not written.
     pub allowed_lateness: i64,
+    /// Whether it was written as an integer, which is a span of logical time.
+    pub lateness_is_logical: bool,
 }
 
 /// Where an output column of a logical node stands.
@@ -171,10 +173,11 @@ impl Translator {
                 Some(EventTimeColumn { column: position(time.column)?, delay: time.delay })
             })
             .collect();
-        let unique_key = info
-            .unique_key
-            .as_ref()
-            .and_then(|key| key.iter().map(|column| position(*column)).collect());
+        let unique_keys = info
+            .unique_keys
+            .iter()
+            .filter_map(|key| key.iter().map(|column| position(*column)).collect())
+            .collect();
         let windows = schema.fields().iter().map(|field| WindowRole::of_field(field)).collect();
         let plan = PhysicalPlan {
             node: Node::Source(SourceSpec {
@@ -184,7 +187,7 @@ impl Translator {
                 processing_time: info.processing_time,
                 row_marks: matches!(self.emit.mode, Some(EmitMode::EveryRows { .. })),
             }),
-            facts: Facts { append_only: info.append_only, event_times, unique_key, windows },
+            facts: Facts { append_only: info.append_only, event_times, unique_keys, windows },
             state: StateBound::Stateless,
             inputs: vec![],
             schema,
@@ -287,7 +290,7 @@ impl Translator {
             .map(|column| (!exploded.contains(column)).then_some(*column))
             .collect();
         let mut facts = input.facts.project(&sources);
-        facts.unique_key = None;
+        facts.unique_keys.clear();
         let lists = unnest.list_type_columns.iter();
         let spec = UnnestSpec {
             lists: lists
@@ -339,7 +342,7 @@ impl Translator {
         let facts = Facts {
             append_only: inputs.iter().all(|input| input.facts.append_only),
             event_times,
-            unique_key: None,
+            unique_keys: vec![],
             windows: vec![None; width],
         };
         let plan = PhysicalPlan {

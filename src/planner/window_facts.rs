@@ -1,6 +1,7 @@
 //! Knows what holds of the output of windows: event times, keys, whether it retracts, its state.
 
 use crate::error::SqlState;
+use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::planner::constants::DAY;
 use crate::planner::error::PlanError;
@@ -131,13 +132,48 @@ pub(super) fn window_facts(
         windows[0] = WindowRole::start_of(&pending.kind);
         windows[1] = WindowRole::end_of(&pending.kind);
     }
-    let unique = is_one_row_per_group(emit.mode);
-    let key_end = columns + input.grouping.keys.len();
-    Facts { append_only, event_times, unique_key: unique.then(|| (0..key_end).collect()), windows }
+    let unique_keys = match is_one_row_per_group(emit.mode) {
+        true => unique_keys(pending, columns, &input.grouping.keys),
+        false => vec![],
+    };
+    Facts { append_only, event_times, unique_keys, windows }
+}
+
+/// What identifies a window beside the keys: one of its bounds where the other follows from it, or its
+/// number. `columns` of the window stand before the keys.
+fn unique_keys(pending: &Pending, columns: usize, keys: &[usize]) -> Vec<Vec<usize>> {
+    let partitioned = pending.partition.iter().all(|column| keys.contains(column));
+    let bounds: Vec<Vec<usize>> = match &pending.kind {
+        WindowKind::Time(TimeWindow { kind: TimeWindowKind::Cumulate { .. }, .. }) => vec![vec![1]],
+        WindowKind::Time(_) => vec![vec![0], vec![1]],
+        WindowKind::Session(_) if partitioned => vec![vec![0], vec![1]],
+        WindowKind::Session(_) => vec![vec![0, 1]],
+        WindowKind::Count(_) | WindowKind::Punctuation(_) => vec![vec![0]],
+    };
+    let with_keys = |bounds: Vec<usize>| bounds.into_iter().chain(columns..columns + keys.len());
+    bounds.into_iter().map(|bounds| with_keys(bounds).collect()).collect()
 }
 
 fn input_width(input: &Input, columns: usize) -> usize {
     columns + input.grouping.keys.len() + input.aggregates.len()
+}
+
+pub(super) fn is_landmark(kind: &WindowKind) -> bool {
+    matches!(kind, WindowKind::Time(TimeWindow { kind: TimeWindowKind::Landmark { .. }, .. }))
+}
+
+/// The unwindowed aggregate that holds more and more, however few its groups are, if there is one.
+pub(super) fn keeps_arguments(aggregates: &[AggregateSpec], append_only: bool) -> Option<&str> {
+    let keeps = |aggregate: &&AggregateSpec| match aggregate.native {
+        Some(NativeFunction::Min | NativeFunction::Max) => !append_only,
+        Some(_) => false,
+        None => {
+            let name = aggregate.function.fun().name();
+            let grows = ["array_agg", "string_agg", "median", "percentile_cont"];
+            !append_only || aggregate.function.is_distinct() || grows.contains(&name)
+        }
+    };
+    aggregates.iter().find(keeps).map(|aggregate| aggregate.function.fun().name())
 }
 
 pub(super) fn lateness_text(emit: &EmitSpec) -> &'static str {
@@ -159,11 +195,19 @@ pub(super) fn window_state(pending: &Pending, emit: &EmitSpec, watermarked: bool
         WindowKind::Session(_) => StateBound::Bounded(format!(
             "the rows of open sessions; they leave when the watermark passes the end of the session{late}"
         )),
-        WindowKind::Count(window) => StateBound::Bounded(format!(
-            "at most {} rows per partition; partitions are kept",
-            window.size.max(window.slide)
-        )),
+        WindowKind::Count(window) => {
+            let rows = window.size.max(window.slide);
+            match pending.partition.is_empty() {
+                true => StateBound::Bounded(format!("at most {rows} rows")),
+                false => StateBound::Unbounded(format!(
+                    "at most {rows} rows per partition; partitions are kept"
+                )),
+            }
+        }
         WindowKind::Punctuation(window) => match window.max_rows {
+            Some(_) if !pending.partition.is_empty() => {
+                StateBound::Unbounded("partitions are kept".into())
+            }
             Some(rows) => StateBound::Bounded(format!("at most {rows} rows per open window")),
             None => StateBound::Unbounded(
                 "a window is open until a row or punctuation closes it".into(),

@@ -148,7 +148,7 @@ impl Translator {
         self.check_input(&built.plan, &pending.kind)?;
         let width = built.plan.schema.fields().len();
         let columns = operator_columns(&pending.kind);
-        let emit = self.window_emit(pending.outermost);
+        let emit = self.window_emit(pending.outermost, Some(&pending.kind))?;
         let time_type = bound_type(&built.plan, &pending);
         let input_fields = built.plan.schema.fields().iter();
         let mut fields: Vec<Field> = input_fields.map(|field| WindowRole::unmark(field)).collect();
@@ -167,7 +167,7 @@ impl Translator {
         let facts = Facts {
             append_only: is_append_only(&emit) && built.plan.facts.append_only,
             event_times,
-            unique_key: None,
+            unique_keys: vec![],
             windows,
         };
         let state = window_state(&pending, &emit, watermarked);

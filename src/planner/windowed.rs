@@ -29,8 +29,8 @@ use crate::planner::physical::{
 };
 use crate::planner::translate::{Built, Pending, Slot, Translator, column_expr, type_of};
 use crate::planner::window_facts::{
-    check_grouping, is_append_only, is_one_row_per_group, lateness_text, operator_columns,
-    size_max, window_facts, window_state,
+    check_grouping, is_append_only, is_landmark, is_one_row_per_group, keeps_arguments,
+    lateness_text, operator_columns, size_max, window_facts, window_state,
 };
 use crate::planner::window_node::{WindowColumn, WindowKind, WindowNode, window_time_type};
 use crate::planner::window_rows::{bound_type, computed_name, window_field};
@@ -97,9 +97,28 @@ impl Translator {
         Ok(Built { plan: built.plan, schema, slots, pending: Some(pending) })
     }
 
+    /// A span of logical time is an integer, any other an interval.
+    fn check_lateness_unit(&self, built: &Built, column: usize) -> Result<(), PlanError> {
+        let is_logical = type_of(&built.plan, column).is_integer();
+        if self.emit.allowed_lateness == 0 || self.emit.lateness_is_logical == is_logical {
+            return Ok(());
+        }
+        let (kind, example) = match is_logical {
+            true => ("an integer", "5"),
+            false => ("an interval", "INTERVAL '5' SECOND"),
+        };
+        let name = built.plan.schema.field(column).name();
+        Err(PlanError::Window {
+            code: SqlState::INVALID_PARAMETER,
+            message: format!("ALLOWED LATENESS over column \"{name}\" must be {kind}"),
+            hint: Some(format!("Write for example ALLOWED LATENESS {example}.")),
+        })
+    }
+
     /// Windows that close by event time need a watermark on their column, unless every change is
     /// wanted anyway.
     fn check_time(&self, built: &Built, node: &WindowNode, column: usize) -> Result<(), PlanError> {
+        self.check_lateness_unit(built, column)?;
         let bounded = built.plan.facts.delay_of(column).is_some();
         let open_ended = matches!(node.kind, WindowKind::Time(_) | WindowKind::Session(_))
             && self.emit.mode == Some(EmitMode::Changes);
@@ -173,7 +192,7 @@ impl Translator {
         let schema: SchemaRef = Arc::new(Schema::new(fields));
         let mut facts = built.plan.facts.clone();
         let base = facts.delay_of(time);
-        facts.unique_key = None;
+        facts.unique_keys.clear();
         facts.windows = vec![None; width];
         facts
             .windows
@@ -397,7 +416,7 @@ impl Translator {
         self.check_input(&input.built.plan, &pending.kind)?;
         let shares_sessions =
             pending.partition.iter().any(|column| !input.grouping.keys.contains(column));
-        let emit = self.window_emit(input.outermost);
+        let emit = self.window_emit(input.outermost, Some(&pending.kind))?;
         if shares_sessions && matches!(emit.mode, EmitMode::EveryRows { .. }) {
             return Err(PlanError::unsupported(
                 "EMIT EVERY n ROWS of sessions that are not grouped by their partition",
@@ -491,7 +510,7 @@ impl Translator {
         (start, end): (usize, usize),
         aggregate: &Aggregate,
     ) -> Result<Built, PlanError> {
-        let emit = self.window_emit(input.outermost);
+        let emit = self.window_emit(input.outermost, None)?;
         let roles = &input.built.plan.facts.windows;
         let bounds = [roles[start], roles[end]];
         let delay = input.built.plan.facts.delay_of(end);
@@ -523,8 +542,10 @@ impl Translator {
         let mut facts = Facts {
             append_only: is_append_only(&emit) && input.built.plan.facts.append_only,
             event_times: vec![],
-            unique_key: is_one_row_per_group(emit.mode)
-                .then(|| (0..2 + input.grouping.keys.len()).collect()),
+            unique_keys: match is_one_row_per_group(emit.mode) {
+                true => vec![(0..2 + input.grouping.keys.len()).collect()],
+                false => vec![],
+            },
             windows: vec![None; width],
         };
         facts.windows[..2].copy_from_slice(&bounds);
@@ -593,10 +614,13 @@ impl Translator {
         let facts = Facts {
             append_only: !retracts,
             event_times: vec![],
-            unique_key: retracts.then(|| (0..key_count).collect()),
+            unique_keys: if retracts { vec![(0..key_count).collect()] } else { vec![] },
             windows: vec![None; schema.fields().len()],
         };
-        let state = if key_count == 0 {
+        let append_only = input.built.plan.facts.append_only;
+        let state = if let Some(kept) = keeps_arguments(&input.aggregates, append_only) {
+            StateBound::Unbounded(format!("{kept} keeps the values of all rows"))
+        } else if key_count == 0 {
             StateBound::Bounded("one group".into())
         } else {
             StateBound::Unbounded("a group is kept for every key that was ever seen".into())
@@ -613,15 +637,32 @@ impl Translator {
         Ok(input.finish(node, schema, facts, state, &[], aggregate))
     }
 
-    pub(super) fn window_emit(&self, outermost: bool) -> EmitSpec {
+    /// When a window's results appear: as EMIT says, else when it closes. A landmark window never does:
+    /// its results are changes.
+    pub(super) fn window_emit(
+        &self,
+        outermost: bool,
+        kind: Option<&WindowKind>,
+    ) -> Result<EmitSpec, PlanError> {
         let mode = if outermost { self.emit.mode } else { None };
         if mode.is_some() {
             self.emit_taken.set(true);
         }
-        EmitSpec {
-            mode: mode.unwrap_or(EmitMode::OnClose),
-            allowed_lateness: self.emit.allowed_lateness,
-        }
+        let is_landmark = kind.is_some_and(is_landmark);
+        let mode = match mode {
+            Some(EmitMode::OnClose) if is_landmark => {
+                return Err(PlanError::Window {
+                    code: SqlState::WINDOWING,
+                    message: "EMIT ON CLOSE needs a window that closes, and LANDMARK never does"
+                        .into(),
+                    hint: Some("Use EMIT CHANGES or EMIT EVERY.".into()),
+                });
+            }
+            Some(mode) => mode,
+            None if is_landmark => EmitMode::Changes,
+            None => EmitMode::OnClose,
+        };
+        Ok(EmitSpec { mode, allowed_lateness: self.emit.allowed_lateness })
     }
 }
 

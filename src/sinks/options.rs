@@ -94,13 +94,13 @@ struct Written {
     adopt: bool,
 }
 
-/// Reads the options of CREATE SINK … INTO `into`. `unique_key` is the smallest set of columns that
-/// identifies a row of the query (empty: it has one row at most), `None` if there is none.
+/// Reads the options of CREATE SINK … INTO `into`. `unique_keys` are the sets of columns that
+/// identify a row of the query, each on its own (an empty set: it has one row at most).
 pub fn parse(
     into: &str,
     options: &[OptionItem],
     schema: &Schema,
-    unique_key: Option<&[usize]>,
+    unique_keys: &[Vec<usize>],
     append_only: bool,
 ) -> Result<SinkOptions, OptionError> {
     let postgres = match into.to_ascii_uppercase().as_str() {
@@ -126,7 +126,7 @@ pub fn parse(
         None => SinkMode::Upsert,
     };
     let key = match (mode, written.key) {
-        (SinkMode::Upsert, wanted) => key(schema, unique_key, wanted.as_deref())?,
+        (SinkMode::Upsert, wanted) => key(schema, unique_keys, wanted.as_deref())?,
         (_, None) => Vec::new(),
         (_, Some(_)) => {
             let detail = "Only mode = 'upsert' has a key.".into();
@@ -236,13 +236,13 @@ fn table(postgres: bool, written: &str) -> Result<TableName, OptionError> {
 /// at most (an empty key) is identified by all its columns together.
 fn key(
     schema: &Schema,
-    unique: Option<&[usize]>,
+    unique: &[Vec<usize>],
     wanted: Option<&str>,
 ) -> Result<Vec<usize>, OptionError> {
-    let unique = unique.ok_or(OptionError::NoKey)?;
+    let first = unique.first().ok_or(OptionError::NoKey)?;
     let Some(wanted) = wanted else {
         let all = (0..schema.fields().len()).collect();
-        return Ok(if unique.is_empty() { all } else { unique.to_vec() });
+        return Ok(if first.is_empty() { all } else { first.clone() });
     };
     let names = ddl::split_names(wanted, ',').ok_or_else(|| OptionError::Value {
         name: "key",
@@ -263,8 +263,8 @@ fn key(
         }
         key.push(column);
     }
-    if !unique.iter().all(|column| key.contains(column)) {
-        let columns: Vec<&str> = unique.iter().map(|&c| schema.field(c).name().as_str()).collect();
+    if !unique.iter().any(|unique| unique.iter().all(|column| key.contains(column))) {
+        let columns: Vec<&str> = first.iter().map(|&c| schema.field(c).name().as_str()).collect();
         return Err(OptionError::NotUnique {
             key: wanted.into(),
             detail: format!("The query's rows are identified by ({}).", columns.join(", ")),

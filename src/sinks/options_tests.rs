@@ -32,7 +32,8 @@ fn sqlite(
 ) -> Result<SinkOptions, OptionError> {
     let mut written = options(&[("path", "x.db"), ("table", "hits")]);
     written.extend(options(more));
-    parse("SQLITE", &written, &schema(), unique, append_only)
+    let unique: Vec<Vec<usize>> = unique.map(<[usize]>::to_vec).into_iter().collect();
+    parse("SQLITE", &written, &schema(), &unique, append_only)
 }
 
 fn check(result: Result<SinkOptions, OptionError>, expected: Expect) {
@@ -106,7 +107,7 @@ fn append_needs_an_append_only_query() {
 #[test]
 fn targets_that_are_not_there_are_refused() {
     for kind in ["MYSQL", "FILE", "WEBHOOK", "kafka"] {
-        let error = parse(kind, &[], &schema(), None, true).unwrap_err();
+        let error = parse(kind, &[], &schema(), &[], true).unwrap_err();
         assert_eq!(error, OptionError::Kind(kind.to_uppercase()));
         assert_eq!(error.code(), SqlState::NOT_SUPPORTED);
         assert_eq!(error.hint().unwrap(), "Use INTO POSTGRES or INTO SQLITE.");
@@ -117,7 +118,7 @@ fn targets_that_are_not_there_are_refused() {
 fn unknown_repeated_missing_and_mistyped_options_are_refused() {
     let code = |error: OptionError| (error.code(), error.to_string());
     let refused = |written: &[(&str, &str)]| {
-        code(parse("postgres", &options(written), &schema(), None, true).unwrap_err())
+        code(parse("postgres", &options(written), &schema(), &[], true).unwrap_err())
     };
     let url = ("url", "postgres://u:secret@h/d");
     let parameter = |message: &str| (SqlState::INVALID_PARAMETER, message.to_owned());
@@ -143,24 +144,24 @@ fn unknown_repeated_missing_and_mistyped_options_are_refused() {
         let expected = parameter(&format!("sink option \"{name}\" has a bad value"));
         match (name, value) {
             ("table", "a\"b\".c") => {
-                assert!(parse("postgres", &options(&written), &schema(), None, true).is_ok());
+                assert!(parse("postgres", &options(&written), &schema(), &[], true).is_ok());
             }
             _ => assert_eq!(refused(&written), expected, "{value}"),
         }
     }
     let memory = options(&[("path", ":memory:"), ("table", "t")]);
-    assert!(parse("sqlite", &memory, &schema(), None, true).is_err());
+    assert!(parse("sqlite", &memory, &schema(), &[], true).is_err());
     let number = [OptionItem { name: "path".into(), value: OptionValue::Number("1".into()) }];
-    assert!(parse("sqlite", &number, &schema(), None, true).is_err());
+    assert!(parse("sqlite", &number, &schema(), &[], true).is_err());
 }
 
 #[test]
 fn a_password_is_not_shown() {
     let written = options(&[("url", "postgres://u:secret@h/d"), ("table", "t")]);
-    let parsed = parse("POSTGRES", &written, &schema(), None, true).unwrap();
+    let parsed = parse("POSTGRES", &written, &schema(), &[], true).unwrap();
     assert!(!format!("{parsed:?}").contains("secret"));
     let written = options(&[("url", "postgres://u:secret@h:port/d"), ("table", "t")]);
-    let error = Error::from(parse("POSTGRES", &written, &schema(), None, true).unwrap_err());
+    let error = Error::from(parse("POSTGRES", &written, &schema(), &[], true).unwrap_err());
     assert!(!error.to_string().contains("secret"), "{error}");
 }
 
@@ -168,7 +169,7 @@ fn a_password_is_not_shown() {
 fn table_names_follow_the_lexical_rules() {
     let named = |name: &str| {
         let written = options(&[("url", "postgres://h/d"), ("table", name)]);
-        parse("POSTGRES", &written, &schema(), None, true).unwrap().table.sql()
+        parse("POSTGRES", &written, &schema(), &[], true).unwrap().table.sql()
     };
     assert_eq!(named("Hits"), "\"hits\"");
     assert_eq!(named("\"Hits\""), "\"Hits\"");
@@ -181,7 +182,7 @@ fn columns_that_no_table_can_have_are_refused() {
     let refused = |fields: Vec<Field>, more: &[(&str, &str)]| {
         let mut written = options(&[("url", "postgres://h/d"), ("table", "t")]);
         written.extend(options(more));
-        parse("POSTGRES", &written, &Schema::new(fields), None, true).unwrap_err().code()
+        parse("POSTGRES", &written, &Schema::new(fields), &[], true).unwrap_err().code()
     };
     let field = |name: &str| Field::new(name, DataType::Int64, true);
     assert_eq!(refused(vec![field(&"x".repeat(64))], &[]), SqlState::PROGRAM_LIMIT);
@@ -193,7 +194,7 @@ fn columns_that_no_table_can_have_are_refused() {
     assert_eq!(refused(wide, &[]), SqlState::NOT_SUPPORTED);
     let schema = Schema::new(vec![field("a"), field("A")]);
     let written = options(&[("path", "x"), ("table", "t")]);
-    let error = parse("SQLITE", &written, &schema, None, true).unwrap_err();
+    let error = parse("SQLITE", &written, &schema, &[], true).unwrap_err();
     assert_eq!(error.code(), SqlState::DUPLICATE_COLUMN);
 }
 
