@@ -240,7 +240,9 @@ impl WindowAggregate {
             let time = times[row];
             let (start, end) = windows.slice_of(time);
             let within = |&t: &i64| start <= t && t < end;
-            let length = times[row..].iter().position(|t| !within(t)).unwrap_or(times.len() - row);
+            // The row itself belongs, also at the ends of time, where no slice reaches.
+            let others = &times[row + 1..];
+            let length = 1 + others.iter().position(|t| !within(t)).unwrap_or(others.len());
             let key = SliceKey { start, end, floor: i64::MIN };
             sorter.push_run(key, time, from + row, length);
             row += length;

@@ -110,9 +110,20 @@ impl Cursor<'_> {
         Err(error)
     }
 
+    /// Where the next token stands. To count characters up to there costs time, which only an error
+    /// is worth: see [`position_of`](Self::position_of).
+    pub(super) fn location(&self) -> Location {
+        self.parser.peek_token_ref().span.start
+    }
+
+    /// The character position of a token.
+    pub(super) fn position_of(&self, location: Location) -> usize {
+        self.place(location).1
+    }
+
     /// The character position of the next token.
     pub(super) fn position(&self) -> usize {
-        self.place(self.parser.peek_token_ref().span.start).1
+        self.position_of(self.location())
     }
 
     /// The next token is not what the grammar takes.
@@ -127,19 +138,19 @@ impl Cursor<'_> {
 
     /// The name of an object: an identifier in lower case unless quoted, without a period.
     pub(super) fn name(&mut self) -> Result<String, ParseError> {
-        let at = self.position();
+        let at = self.location();
         let name = self.column_name()?;
         if name.contains('.') {
             let reason = "A name holds no period.";
             let name = shortened(&name, NEAR_CHARACTERS);
-            return Err(ParseError::BadName { name, reason, position: at });
+            return Err(ParseError::BadName { name, reason, position: self.position_of(at) });
         }
         Ok(name)
     }
 
     /// The name of a column. It may hold a period, because keys of JSON do.
     pub(super) fn column_name(&mut self) -> Result<String, ParseError> {
-        let at = self.position();
+        let at = self.location();
         if !self.is_name(0) {
             return Err(self.unexpected("a name"));
         }
@@ -154,7 +165,7 @@ impl Cursor<'_> {
         } else {
             return self.without_schema(name, at);
         };
-        Err(ParseError::BadName { name: shortened(&name, NEAR_CHARACTERS), reason, position: at })
+        Err(ParseError::BadName { name: shortened(&name, NEAR_CHARACTERS), reason, position: self.position_of(at) })
     }
 
     fn without_schema(&self, name: String, at: usize) -> Result<String, ParseError> {
