@@ -19,15 +19,15 @@ pub mod origin_buffer;
 pub mod partitions;
 pub mod punctuation_window;
 pub mod row_buffer;
-pub mod row_keys;
 pub mod row_clock;
+pub mod row_keys;
 pub mod session_aggregate;
 pub mod touched;
 pub mod union;
 pub mod unnest;
 pub mod window_aggregate;
-pub mod window_assign;
 pub mod window_answer;
+pub mod window_assign;
 pub mod window_output;
 #[cfg(test)]
 pub(crate) mod window_trial;

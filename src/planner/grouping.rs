@@ -76,7 +76,9 @@ impl Input {
         Err(PlanError::Window {
             code: SqlState::GROUPING,
             message: format!("column \"{missing}\" must appear in the GROUP BY clause"),
-            hint: Some(format!("Several windows share the other bound: add {missing} to GROUP BY.")),
+            hint: Some(format!(
+                "Several windows share the other bound: add {missing} to GROUP BY."
+            )),
         })
     }
 
@@ -109,7 +111,11 @@ impl Input {
     }
 
     /// The bounds that an earlier node made, keys, aggregates.
-    pub(super) fn stacked_schema(&self, bounds: [Option<WindowRole>; 2], time_type: &DataType) -> SchemaRef {
+    pub(super) fn stacked_schema(
+        &self,
+        bounds: [Option<WindowRole>; 2],
+        time_type: &DataType,
+    ) -> SchemaRef {
         let names = [WINDOW_START, WINDOW_END];
         let fields = names.into_iter().zip(bounds).map(|(name, role)| {
             let field = Field::new(name, time_type.clone(), true);

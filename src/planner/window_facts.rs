@@ -7,9 +7,7 @@ use crate::planner::error::PlanError;
 use crate::planner::grouping::Input;
 use crate::planner::physical::{EventTimeColumn, Facts, StateBound, WindowRole};
 use crate::planner::translate::Pending;
-use crate::planner::window_node::{
-    WINDOW_END, WINDOW_ID, WINDOW_START, WindowColumn, WindowKind,
-};
+use crate::planner::window_node::{WINDOW_END, WINDOW_ID, WINDOW_START, WindowColumn, WindowKind};
 use crate::windows::spec::{Span, TimeWindow, TimeWindowKind};
 
 /// The columns that a GROUP BY must hold for the window's rows to be told apart.
@@ -100,7 +98,12 @@ pub(super) fn is_append_only(emit: &EmitSpec) -> bool {
     }
 }
 
-pub(super) fn window_facts(pending: &Pending, input: &Input, emit: &EmitSpec, columns: usize) -> Facts {
+pub(super) fn window_facts(
+    pending: &Pending,
+    input: &Input,
+    emit: &EmitSpec,
+    columns: usize,
+) -> Facts {
     let below = &input.built.plan.facts;
     let append_only = is_append_only(emit) && below.append_only;
     let lateness = emit.allowed_lateness;

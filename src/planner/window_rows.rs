@@ -152,7 +152,8 @@ impl Translator {
         let time_type = bound_type(&built.plan, &pending);
         let input_fields = built.plan.schema.fields().iter();
         let mut fields: Vec<Field> = input_fields.map(|field| WindowRole::unmark(field)).collect();
-        fields.extend(columns.iter().map(|column| window_field(*column, &pending.kind, &time_type)));
+        fields
+            .extend(columns.iter().map(|column| window_field(*column, &pending.kind, &time_type)));
         let schema: SchemaRef = Arc::new(Schema::new(fields));
         let mut windows = vec![None; width];
         windows.extend(schema.fields()[width..].iter().map(|field| WindowRole::of_field(field)));

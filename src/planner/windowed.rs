@@ -18,8 +18,8 @@ use crate::operators::count_window::CountWindowSpec;
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::operators::punctuation_window::PunctuationWindowSpec;
 use crate::operators::session_aggregate::SessionAggregateSpec;
-use crate::operators::window_answer::{Content, Pairs, WindowAnswer};
 use crate::operators::window_aggregate::{WindowAggregateSpec, WindowSource};
+use crate::operators::window_answer::{Content, Pairs, WindowAnswer};
 use crate::operators::window_assign::WindowAssignSpec;
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::grouping::{COMPUTED, Grouping, Input, Part};
@@ -29,8 +29,8 @@ use crate::planner::physical::{
 };
 use crate::planner::translate::{Built, Pending, Slot, Translator, column_expr, type_of};
 use crate::planner::window_facts::{
-    check_grouping, is_append_only, is_one_row_per_group, lateness_text, operator_columns, size_max,
-    window_facts, window_state,
+    check_grouping, is_append_only, is_one_row_per_group, lateness_text, operator_columns,
+    size_max, window_facts, window_state,
 };
 use crate::planner::window_node::{WindowColumn, WindowKind, WindowNode, window_time_type};
 use crate::planner::window_rows::{bound_type, computed_name, window_field};
@@ -175,10 +175,9 @@ impl Translator {
         let base = facts.delay_of(time);
         facts.unique_key = None;
         facts.windows = vec![None; width];
-        facts.windows.extend([
-            WindowRole::start_of(&pending.kind),
-            WindowRole::end_of(&pending.kind),
-        ]);
+        facts
+            .windows
+            .extend([WindowRole::start_of(&pending.kind), WindowRole::end_of(&pending.kind)]);
         if let Some(base) = base {
             let size = size_max(window);
             facts.event_times.extend(
@@ -270,15 +269,13 @@ impl Translator {
             .filter(|e| built.plain_window(e).is_none())
             .chain(&aggregate.aggr_expr)
             .any(|e| built.uses_window(e));
-        let is_time =
-            built.pending.as_ref().is_some_and(|p| matches!(p.kind, WindowKind::Time(_)));
+        let is_time = built.pending.as_ref().is_some_and(|p| matches!(p.kind, WindowKind::Time(_)));
         if built.pending.is_some() && (!windowed || (is_time && uses_window)) {
             built = self.materialize(built)?;
         }
         let mut computed = Vec::new();
         let mut grouping = self.grouping(&mut built, &aggregate.group_expr, &mut computed)?;
-        let aggr_exprs =
-            self.compute_arguments(&mut built, &aggregate.aggr_expr, &mut computed)?;
+        let aggr_exprs = self.compute_arguments(&mut built, &aggregate.aggr_expr, &mut computed)?;
         let pairs = match &built.pending {
             Some(pending) => self.pairs(&built.plan, pending, &computed)?,
             None => None,

@@ -12,8 +12,8 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, UInt64Type};
 
 use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows};
-use crate::operators::aggregates::multiset::{MultisetFold, Question};
 use crate::operators::aggregates::fold::{Evaluated, Fold, FoldRows, question_of};
+use crate::operators::aggregates::multiset::{MultisetFold, Question};
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::operators::operator::EvalError;
 

@@ -98,12 +98,7 @@ impl CountWindow {
         let output = WindowOutput::new(OutputSpec {
             layout: &LAYOUT,
             answer: spec.answer.clone(),
-            keys_apart: match spec.emit.mode {
-                EmitMode::EveryRows { .. } => {
-                    spec.answer.keys_within(&spec.partition, &spec.input_schema)
-                }
-                _ => Vec::new(),
-            },
+            keys_apart: spec.answer.keys_apart(spec.emit.mode, &spec.partition, &spec.input_schema),
             input_schema: Arc::clone(&spec.input_schema),
             schema: Arc::clone(&spec.schema),
         })?;

@@ -122,8 +122,7 @@ mod tests {
 
     #[test]
     fn the_latest_of_equal_rows_is_taken_and_an_early_retraction_waits() {
-        let schema: SchemaRef =
-            Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true)]));
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true)]));
         let values = Arc::new(Int64Array::from(vec![Some(1), None]));
         let batch = RecordBatch::try_new(Arc::clone(&schema), vec![values]).unwrap();
         let mut index = RowIndex::new(&schema).unwrap();

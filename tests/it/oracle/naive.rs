@@ -91,7 +91,10 @@ pub(super) fn answer(case: &Case, closed: bool) -> Option<Vec<Answer>> {
         _ if query.window.is_time() => closed || !early,
         _ => false,
     };
-    if !known || query.rows || matches!(query.emit, Emit::EveryRows(_, "ACCUMULATING" | "DISCARDING")) {
+    if !known
+        || query.rows
+        || matches!(query.emit, Emit::EveryRows(_, "ACCUMULATING" | "DISCARDING"))
+    {
         return None;
     }
     let (arrival, last) = watermarks(case);
