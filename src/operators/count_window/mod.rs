@@ -179,7 +179,7 @@ impl CountWindow {
         }
         for window in counter.open_windows().filter(|window| due.contains(&window.id)) {
             let name = (birth, slot, window.id);
-            self.early.put_out(name, Some(key), self.now, version(window), &mut self.output);
+            self.early.put_out((name, Some(key)), self.now, version(window), &mut self.output);
         }
     }
 
@@ -189,7 +189,7 @@ impl CountWindow {
             let Some(entry) = self.partitions.get_born(slot, birth) else { continue };
             for window in entry.state.counter.open_windows() {
                 let name = (birth, slot, window.id);
-                self.early.put_out(name, None, self.now, version(window), &mut self.output);
+                self.early.put_out((name, None), self.now, version(window), &mut self.output);
             }
         }
     }

@@ -179,7 +179,7 @@ impl PunctuationWindow {
         let Some(open) = entry.state.delimiter.open() else { return };
         if self.spec.window.is_large_enough(open.rows.len()) {
             let (name, version) = ((birth, slot, open.id), version(open.clone()));
-            self.early.put_out(name, key, self.now, version, &mut self.output);
+            self.early.put_out((name, key), self.now, version, &mut self.output);
         }
     }
 
