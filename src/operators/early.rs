@@ -103,8 +103,7 @@ impl EarlyResults {
     /// Puts out an open window as it is now; with `key`, what of it has that key.
     pub fn put_out(
         &mut self,
-        name: WindowName,
-        key: Option<u32>,
+        (name, key): (WindowName, Option<u32>),
         now: i64,
         mut version: Version,
         to: &mut WindowOutput,

@@ -41,7 +41,8 @@ impl OriginBuffer {
             fields.push(Arc::new(Field::new("__relation", DataType::Int32, false)));
             fields.push(Arc::new(Field::new("__offset", DataType::Int64, false)));
         }
-        let held: SchemaRef = if origins { Arc::new(Schema::new(fields)) } else { schema.clone() };
+        let held: SchemaRef =
+            if origins { Arc::new(Schema::new(fields)) } else { Arc::clone(schema) };
         let with_origins = origins.then(|| Arc::clone(&held));
         OriginBuffer { rows: RowBuffer::new(held), width, with_origins, relations: Vec::new() }
     }

@@ -138,6 +138,10 @@ impl<T: Default> Partitions<T> {
         self.key_bytes -= 2 * entry.key.len();
         self.slots.remove(&entry.key);
         self.free.push(slot);
+        if self.slots.is_empty() {
+            // Nobody holds a slot: all numbers are free, and so is their room.
+            (self.entries, self.free) = (Vec::new(), Vec::new());
+        }
         entry
     }
 

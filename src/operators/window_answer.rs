@@ -14,6 +14,7 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::operators::aggregates::spec::AggregateSpec;
+use crate::operators::emit::EmitMode;
 use crate::operators::expr::{RowFailure, checked, evaluate, evaluate_in_pieces, evaluate_mask};
 use crate::operators::operator::EvalError;
 
@@ -66,8 +67,12 @@ impl WindowAnswer {
         }
     }
 
-    /// The keys that are columns of the input and do not belong to the partition.
-    pub fn keys_within(&self, partition: &[usize], input: &SchemaRef) -> Vec<usize> {
+    /// The keys whose rows EMIT EVERY n ROWS counts apart within a window: columns of the input that do
+    /// not belong to the partition.
+    pub fn keys_apart(&self, mode: EmitMode, partition: &[usize], input: &SchemaRef) -> Vec<usize> {
+        if !matches!(mode, EmitMode::EveryRows { .. }) {
+            return Vec::new();
+        }
         let within = |key: &&usize| **key < input.fields().len() && !partition.contains(*key);
         self.keys().iter().filter(within).copied().collect()
     }

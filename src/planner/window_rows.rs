@@ -21,6 +21,7 @@ use crate::planner::window_facts::{is_append_only, operator_columns, window_stat
 use crate::planner::window_node::{
     WINDOW_END, WINDOW_ID, WINDOW_REASON, WINDOW_START, WindowColumn, WindowKind,
 };
+use crate::planner::windowed::window_operator;
 
 /// The name of a physical column in expressions over pairs.
 fn column_name(column: usize) -> String {
@@ -176,7 +177,7 @@ impl Translator {
             row_filter: pending.row_filter,
             pairs: self.pairs(&built.plan, &pending, &[])?,
         };
-        let node = self.window_operator(&built.plan, &pending, answer, emit, &schema);
+        let node = window_operator(&built.plan, &pending, answer, emit, &schema);
         built.plan = PhysicalPlan { node, schema, facts, state, inputs: vec![built.plan] };
         let place = |window: WindowColumn| {
             columns.iter().position(|column| *column == window).map(|place| width + place)

@@ -436,71 +436,11 @@ impl Translator {
         };
         let answer =
             WindowAnswer { content, row_filter: pending.row_filter, pairs: input.pairs.clone() };
-        let node = self.window_operator(&input.built.plan, &pending, answer, emit, &schema);
+        let node = window_operator(&input.built.plan, &pending, answer, emit, &schema);
         let built = input.finish(node, schema, facts, state, columns, aggregate);
         self.apply_window_filters(built, &pending, |window| {
             columns.iter().position(|column| *column == window)
         })
-    }
-
-    pub(super) fn window_operator(
-        &self,
-        input: &PhysicalPlan,
-        pending: &Pending,
-        answer: WindowAnswer,
-        emit: EmitSpec,
-        schema: &SchemaRef,
-    ) -> Node {
-        let input_schema = Arc::clone(&input.schema);
-        let schema = Arc::clone(schema);
-        let (time_column, partition) = (pending.time, pending.partition.clone());
-        let predicate = |column: Option<usize>| column.map(|c| column_expr(input, c));
-        match &pending.kind {
-            WindowKind::Time(window) => Node::WindowAggregate(Arc::new(WindowAggregateSpec {
-                window: WindowSource::Time(window.clone()),
-                time_column,
-                keys: answer.keys().to_vec(),
-                aggregates: answer.aggregates().to_vec(),
-                emit,
-                input_append_only: input.facts.append_only,
-                input_schema,
-                schema,
-            })),
-            WindowKind::Session(window) => Node::SessionAggregate(Arc::new(SessionAggregateSpec {
-                window: window.clone(),
-                time_column: time_column.expect("a session window has a time column"),
-                partition,
-                answer,
-                emit,
-                input_schema,
-                schema,
-                input_append_only: input.facts.append_only,
-            })),
-            WindowKind::Count(window) => Node::CountWindow(Arc::new(CountWindowSpec {
-                window: window.clone(),
-                time_column,
-                partition,
-                answer,
-                emit,
-                input_schema,
-                schema,
-            })),
-            WindowKind::Punctuation(window) => {
-                let name = |column: &usize| input.schema.field(*column).name().clone();
-                Node::PunctuationWindow(Arc::new(PunctuationWindowSpec {
-                    window: window.clone(),
-                    start: predicate(pending.start),
-                    end: predicate(pending.end),
-                    partition_names: partition.iter().map(name).collect(),
-                    partition,
-                    answer,
-                    time_column,
-                    emit,
-                    input_schema,
-                    schema,
-                }))
-            }
-        }
     }
 
     /// GROUP BY over the window columns that an earlier node made.
@@ -684,6 +624,66 @@ fn replace_arguments(expr: Expr, column_of: &mut impl FnMut(Expr) -> Expr) -> Ex
             Expr::AggregateFunction(call)
         }
         other => other,
+    }
+}
+
+/// The operator of a pending window.
+pub(super) fn window_operator(
+    input: &PhysicalPlan,
+    pending: &Pending,
+    answer: WindowAnswer,
+    emit: EmitSpec,
+    schema: &SchemaRef,
+) -> Node {
+    let input_schema = Arc::clone(&input.schema);
+    let schema = Arc::clone(schema);
+    let (time_column, partition) = (pending.time, pending.partition.clone());
+    let predicate = |column: Option<usize>| column.map(|c| column_expr(input, c));
+    match &pending.kind {
+        WindowKind::Time(window) => Node::WindowAggregate(Arc::new(WindowAggregateSpec {
+            window: WindowSource::Time(window.clone()),
+            time_column,
+            keys: answer.keys().to_vec(),
+            aggregates: answer.aggregates().to_vec(),
+            emit,
+            input_append_only: input.facts.append_only,
+            input_schema,
+            schema,
+        })),
+        WindowKind::Session(window) => Node::SessionAggregate(Arc::new(SessionAggregateSpec {
+            window: window.clone(),
+            time_column: time_column.expect("a session window has a time column"),
+            partition,
+            answer,
+            emit,
+            input_schema,
+            schema,
+            input_append_only: input.facts.append_only,
+        })),
+        WindowKind::Count(window) => Node::CountWindow(Arc::new(CountWindowSpec {
+            window: window.clone(),
+            time_column,
+            partition,
+            answer,
+            emit,
+            input_schema,
+            schema,
+        })),
+        WindowKind::Punctuation(window) => {
+            let name = |column: &usize| input.schema.field(*column).name().clone();
+            Node::PunctuationWindow(Arc::new(PunctuationWindowSpec {
+                window: window.clone(),
+                start: predicate(pending.start),
+                end: predicate(pending.end),
+                partition_names: partition.iter().map(name).collect(),
+                partition,
+                answer,
+                time_column,
+                emit,
+                input_schema,
+                schema,
+            }))
+        }
     }
 }
 

@@ -98,12 +98,7 @@ impl CountWindow {
         let output = WindowOutput::new(OutputSpec {
             layout: &LAYOUT,
             answer: spec.answer.clone(),
-            keys_apart: match spec.emit.mode {
-                EmitMode::EveryRows { .. } => {
-                    spec.answer.keys_within(&spec.partition, &spec.input_schema)
-                }
-                _ => Vec::new(),
-            },
+            keys_apart: spec.answer.keys_apart(spec.emit.mode, &spec.partition, &spec.input_schema),
             input_schema: Arc::clone(&spec.input_schema),
             schema: Arc::clone(&spec.schema),
         })?;
@@ -184,7 +179,7 @@ impl CountWindow {
         }
         for window in counter.open_windows().filter(|window| due.contains(&window.id)) {
             let name = (birth, slot, window.id);
-            self.early.put_out(name, Some(key), self.now, version(window), &mut self.output);
+            self.early.put_out((name, Some(key)), self.now, version(window), &mut self.output);
         }
     }
 
@@ -194,7 +189,7 @@ impl CountWindow {
             let Some(entry) = self.partitions.get_born(slot, birth) else { continue };
             for window in entry.state.counter.open_windows() {
                 let name = (birth, slot, window.id);
-                self.early.put_out(name, None, self.now, version(window), &mut self.output);
+                self.early.put_out((name, None), self.now, version(window), &mut self.output);
             }
         }
     }

@@ -103,12 +103,7 @@ impl PunctuationWindow {
         let output = WindowOutput::new(OutputSpec {
             layout: &LAYOUT,
             answer: spec.answer.clone(),
-            keys_apart: match spec.emit.mode {
-                EmitMode::EveryRows { .. } => {
-                    spec.answer.keys_within(&spec.partition, &spec.input_schema)
-                }
-                _ => Vec::new(),
-            },
+            keys_apart: spec.answer.keys_apart(spec.emit.mode, &spec.partition, &spec.input_schema),
             input_schema: Arc::clone(&spec.input_schema),
             schema: Arc::clone(&spec.schema),
         })?;
@@ -184,7 +179,7 @@ impl PunctuationWindow {
         let Some(open) = entry.state.delimiter.open() else { return };
         if self.spec.window.is_large_enough(open.rows.len()) {
             let (name, version) = ((birth, slot, open.id), version(open.clone()));
-            self.early.put_out(name, key, self.now, version, &mut self.output);
+            self.early.put_out((name, key), self.now, version, &mut self.output);
         }
     }
 

@@ -143,12 +143,7 @@ impl SessionAggregate {
         let output = WindowOutput::new(OutputSpec {
             layout: &LAYOUT,
             answer: spec.answer.clone(),
-            keys_apart: match spec.emit.mode {
-                EmitMode::EveryRows { .. } => {
-                    spec.answer.keys_within(&spec.partition, &spec.input_schema)
-                }
-                _ => Vec::new(),
-            },
+            keys_apart: spec.answer.keys_apart(spec.emit.mode, &spec.partition, &spec.input_schema),
             input_schema: Arc::clone(&spec.input_schema),
             schema: Arc::clone(&spec.schema),
         })?;
@@ -214,7 +209,10 @@ impl SessionAggregate {
             let next_end = ends().find(|&end| end > watermark);
             let lateness = self.spec.emit.allowed_lateness;
             let next_drop = ends().next().map(|end| end.saturating_add(lateness));
-            match next_end.into_iter().chain(next_drop).min() {
+            // What was put out early goes before the watermark comes to its end.
+            let shown = state.published.keys().map(|((end, _), _)| *end);
+            let next_shown = shown.filter(|&end| end > watermark).find(|_| self.retracts_early());
+            match next_end.into_iter().chain(next_drop).chain(next_shown).min() {
                 Some(due) => self.set_timer(slot, due),
                 None => {
                     self.partitions.remove(slot);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Bounds, Published, SessionAggregate};
 use crate::operators::early::refinement;
-use crate::operators::emit::Refinement;
+use crate::operators::emit::{EmitMode, Refinement};
 use crate::operators::window_output::{Version, WindowColumns, difference, symmetric_difference};
 
 /// Which sessions of a partition are put out besides those that have ended.
@@ -65,14 +65,19 @@ impl SessionAggregate {
     /// Notes what of one partition differs from what was put out, and takes it as put out.
     ///
     /// What was put out early stays as it is until its session ends, its key is due, or no session
-    /// holds its first row any more.
+    /// holds its first row any more; what will be retracted, at most until the watermark comes to
+    /// its end, below which nothing may be emitted.
     fn revise(&mut self, slot: usize, early: Early, revisions: &mut BTreeMap<Bounds, Revision>) {
-        let new = self.shown_now(slot, early);
+        let stale = self.stale(slot);
+        let new = self.shown_now(slot, early, &stale);
         let (window, watermark) = (&self.spec.window, self.watermark.0);
         let state = &mut self.partitions.entry_mut(slot).state;
         let sessions = &state.sessions;
         let stays = |&((_, start), key): &(Bounds, u32), published: &Published| {
             let Some(session) = sessions.holding(start) else { return false };
+            if stale.contains(&(session.start(), key)) {
+                return false;
+            }
             let is_due = match early {
                 Early::Published => false,
                 Early::At(time, due) => {
@@ -106,22 +111,49 @@ impl SessionAggregate {
         self.let_go(slot);
     }
 
+    /// Early results to be retracted whose bounds the watermark has passed: session and key.
+    fn stale(&self, slot: usize) -> BTreeSet<(i64, u32)> {
+        if !self.retracts_early() {
+            return BTreeSet::new();
+        }
+        let state = &self.partitions.entry(slot).state;
+        let passed = state.published.iter().take_while(|((b, _), _)| b.0 <= self.watermark.0);
+        let early = passed.filter(|(_, published)| !published.is_final);
+        let open = early.filter_map(|(&((_, start), key), _)| {
+            state.sessions.holding(start).map(|session| (session.start(), key))
+        });
+        open.collect()
+    }
+
+    /// Whether early results are put out, and taken back later.
+    pub(super) fn retracts_early(&self) -> bool {
+        let mode = self.spec.emit.mode;
+        mode != EmitMode::OnClose && refinement(mode) == Refinement::Retracting
+    }
+
     /// What of a partition is to be put out.
-    fn shown_now(&self, slot: usize, early: Early) -> BTreeMap<(Bounds, u32), Published> {
+    fn shown_now(
+        &self,
+        slot: usize,
+        early: Early,
+        stale: &BTreeSet<(i64, u32)>,
+    ) -> BTreeMap<(Bounds, u32), Published> {
         let (window, watermark) = (&self.spec.window, self.watermark.0);
         let mut shown = BTreeMap::new();
         for session in self.partitions.entry(slot).state.sessions.all() {
             let (start, last, end) = (session.start(), session.last(), session.end(window));
             let is_final = end <= watermark;
-            let rows = || session.row_numbers();
-            match early {
-                _ if is_final => {}
-                Early::All => {}
-                Early::At(time, _) if start <= time && time <= last => {}
-                Early::At(..) | Early::Published => continue,
+            let due = match early {
+                Early::At(time, key) if start <= time && time <= last => Some(key),
+                Early::At(..) | Early::All | Early::Published => None,
+            };
+            let whole = is_final || matches!(early, Early::All);
+            let is_stale = stale.range((start, 0)..=(start, u32::MAX)).next().is_some();
+            if !whole && due.is_none() && !is_stale {
+                continue;
             }
-            for (key, rows) in self.output.split(rows()) {
-                if is_final || !matches!(early, Early::At(_, due) if due != key) {
+            for (key, rows) in self.output.split(session.row_numbers()) {
+                if whole || due == Some(key) || stale.contains(&(start, key)) {
                     shown.insert(((end, start), key), Published { rows, is_final });
                 }
             }

@@ -168,14 +168,14 @@ impl Cursor<'_> {
         Err(ParseError::BadName { name: shortened(&name, NEAR_CHARACTERS), reason, position: self.position_of(at) })
     }
 
-    fn without_schema(&self, name: String, at: usize) -> Result<String, ParseError> {
+    fn without_schema(&self, name: String, at: Location) -> Result<String, ParseError> {
         if self.parser.peek_token_ref().token != Token::Period {
             return Ok(name);
         }
         Err(ParseError::NotSupported {
             what: "a name with a schema is".to_owned(),
             hint: Some("Write the name alone; system relations are read with SELECT.".to_owned()),
-            position: Some(at),
+            position: Some(self.position_of(at)),
         })
     }
 

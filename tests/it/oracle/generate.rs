@@ -161,14 +161,15 @@ fn query(rng: &mut Rng, columns: &[Column]) -> Query {
     let near_start = (has_bounds && rng.one_in(4)).then(|| rng.between(0, 9));
     let aggregated = window.is_aggregated() && !rows;
     let stacks = matches!(emit, Emit::Default | Emit::Changes);
+    let closes = window.is_time() || matches!(window, Window::Session { .. });
     let outer = (aggregated && stacks && rng.one_in(3)).then(|| {
         let size = rng.between(1, 60);
         match rng.index(6) {
             1 => Outer::Filter,
-            2 if window.is_time() => Outer::Stacked(size),
-            3 if window.is_time() && emit == Emit::Default => Outer::Inline(size),
-            4 if window.is_time() => Outer::SameWindow,
-            5 if window.is_time() => Outer::Sessions(size),
+            2 if closes => Outer::Stacked(size),
+            3 if closes && emit == Emit::Default => Outer::Inline(size),
+            4 if closes => Outer::SameWindow,
+            5 if closes => Outer::Sessions(size),
             _ => Outer::Group,
         }
     });
