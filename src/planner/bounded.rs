@@ -118,9 +118,7 @@ impl Row<'_> {
     fn items(&self, column: usize) -> f64 {
         let Some(array) = self.arguments.columns.get(column) else { return 0.0 };
         match (array.data_type(), self.place(array)) {
-            (DataType::List(_), Some(row)) => {
-                f64::from(array.as_list::<i32>().value_length(row))
-            }
+            (DataType::List(_), Some(row)) => f64::from(array.as_list::<i32>().value_length(row)),
             _ => 0.0,
         }
     }
@@ -200,15 +198,12 @@ impl Arguments {
 /// Intervals as microseconds.
 fn interval_micros(column: &ArrayRef) -> Result<ArrayRef> {
     let column = cast(column, &DataType::Interval(IntervalUnit::MonthDayNano))?;
-    let micros = (0..column.len()).map(|row| {
-        match ScalarValue::try_from_array(&column, row) {
-            Ok(ScalarValue::IntervalMonthDayNano(Some(i))) => {
-                let days = f64::from(i.months) * 30.0 + f64::from(i.days);
-                Some(days * 86_400e6 + i.nanoseconds as f64 / 1e3)
-            }
-            _ => None,
+    let micros = (0..column.len()).map(|row| match ScalarValue::try_from_array(&column, row) {
+        Ok(ScalarValue::IntervalMonthDayNano(Some(i))) => {
+            let days = f64::from(i.months) * 30.0 + f64::from(i.days);
+            Some(days * 86_400e6 + i.nanoseconds as f64 / 1e3)
         }
+        _ => None,
     });
     Ok(Arc::new(micros.collect::<arrow::array::Float64Array>()))
 }
-

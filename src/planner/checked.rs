@@ -35,7 +35,11 @@ impl AnalyzerRule for CheckedArithmetic {
                 let checked = expr.transform_up(|part| check(part, &schema))?;
                 Ok(checked.update_data(|expr| name.restore(expr)))
             })?;
-            if checked.transformed { checked.map_data(LogicalPlan::recompute_schema) } else { Ok(checked) }
+            if checked.transformed {
+                checked.map_data(LogicalPlan::recompute_schema)
+            } else {
+                Ok(checked)
+            }
         })?;
         Ok(plan.data)
     }

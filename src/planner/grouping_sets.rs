@@ -164,17 +164,17 @@ fn is_of_window(expr: &Expr, plan: &LogicalPlan) -> bool {
         LogicalPlan::Unnest(unnest) => {
             let below = unnest.dependency_indices.get(index).copied().unwrap_or(index);
             let columns = unnest.input.schema().columns();
-            columns.get(below).is_some_and(|column| {
-                is_of_window(&Expr::Column(column.clone()), &unnest.input)
-            })
+            columns
+                .get(below)
+                .is_some_and(|column| is_of_window(&Expr::Column(column.clone()), &unnest.input))
         }
         LogicalPlan::Extension(extension) => {
             let node = extension.node.as_any().downcast_ref::<WindowNode>();
             node.is_some_and(|node| {
                 let inner = node.input.schema().columns();
-                inner.get(index).is_none_or(|column| {
-                    is_of_window(&Expr::Column(column.clone()), &node.input)
-                })
+                inner
+                    .get(index)
+                    .is_none_or(|column| is_of_window(&Expr::Column(column.clone()), &node.input))
             })
         }
         _ => false,

@@ -12,9 +12,9 @@ use datafusion::common::{Column, JoinType, NullHandling, Result, TableReference}
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Unnest};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, Query, TableAlias, TableAliasColumnDef, TableFactor,
-    Value, VisitMut, VisitorMut,
+    CastKind, DataType, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, TableAlias,
+    TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 /// Writes UNNEST in FROM in the forms that DataFusion plans: WITH ORDINALITY is a second list beside

@@ -139,11 +139,15 @@ fn results(totals: impl Iterator<Item = Option<i256>>, result: &DataType) -> Res
     Ok(match result {
         DataType::Int64 => {
             let fit = |total| i64::try_from(narrow(total)?).map_err(|_| too_large(total));
-            Arc::new(totals.map(|total| total.map(fit).transpose()).collect::<Result<Int64Array>>()?)
+            Arc::new(
+                totals.map(|total| total.map(fit).transpose()).collect::<Result<Int64Array>>()?,
+            )
         }
         DataType::UInt64 => {
             let fit = |total| u64::try_from(narrow(total)?).map_err(|_| too_large(total));
-            Arc::new(totals.map(|total| total.map(fit).transpose()).collect::<Result<UInt64Array>>()?)
+            Arc::new(
+                totals.map(|total| total.map(fit).transpose()).collect::<Result<UInt64Array>>()?,
+            )
         }
         DataType::Decimal128(precision, scale) => {
             let array: Decimal128Array =

@@ -40,8 +40,8 @@ fn is_name(tokens: &[TokenWithSpan], at: usize, parts: &[&str]) -> bool {
             Token::Word(word) => word.value.eq_ignore_ascii_case(part),
             _ => false,
         });
-        let joined = i == 0
-            || tokens.get(at + 2 * i - 1).is_some_and(|token| token.token == Token::Period);
+        let joined =
+            i == 0 || tokens.get(at + 2 * i - 1).is_some_and(|token| token.token == Token::Period);
         word && joined
     })
 }
@@ -67,7 +67,12 @@ impl Around<'_> {
             && match self.before() {
                 Token::Word(word) => !matches!(
                     word.keyword,
-                    Keyword::SELECT | Keyword::AS | Keyword::WHERE | Keyword::AND | Keyword::OR | Keyword::BY
+                    Keyword::SELECT
+                        | Keyword::AS
+                        | Keyword::WHERE
+                        | Keyword::AND
+                        | Keyword::OR
+                        | Keyword::BY
                 ),
                 Token::Comma | Token::LParen | Token::EOF => true,
                 _ => false,
@@ -75,8 +80,7 @@ impl Around<'_> {
     }
 
     fn is_column(&self) -> bool {
-        let renames =
-            matches!(self.before(), Token::Word(word) if word.keyword == Keyword::AS || word.keyword == Keyword::FROM);
+        let renames = matches!(self.before(), Token::Word(word) if word.keyword == Keyword::AS || word.keyword == Keyword::FROM);
         !renames && !matches!(self.after(), Token::LParen | Token::Period | Token::RArrow)
     }
 
@@ -99,9 +103,8 @@ mod tests {
     use super::*;
 
     fn check(statement: &str, code: SqlState, message: &str, expected: &str) {
-        let found = locate(statement, code, message).map(|at| {
-            statement.chars().skip(at - 1).collect::<String>()
-        });
+        let found = locate(statement, code, message)
+            .map(|at| statement.chars().skip(at - 1).collect::<String>());
         assert_eq!(found.as_deref(), Some(expected), "{statement}");
     }
 

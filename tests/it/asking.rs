@@ -32,7 +32,10 @@ impl Asked {
                 let base = ["2026-01-01", "1969-12-31 23:59:30"][rng.index(2)];
                 let tenths = rng.index(900);
                 let stop = rng.index(5) == 0;
-                format!("({key}, {v}, TIMESTAMP '{base}' + INTERVAL '{} milliseconds', {stop})", tenths * 100)
+                format!(
+                    "({key}, {v}, TIMESTAMP '{base}' + INTERVAL '{} milliseconds', {stop})",
+                    tenths * 100
+                )
             })
             .collect();
         asked.rows(&format!("INSERT INTO s VALUES {}", rows.join(", "))).await;
@@ -85,7 +88,9 @@ async fn every_window_of_a_select_means_what_plain_sql_says() {
     };
     let tumble = |width: &str, shift: &str| {
         let start = bin(width, shift);
-        format!("SELECT {start} AS window_start, {start} + INTERVAL '{width}' AS window_end, {all} FROM s")
+        format!(
+            "SELECT {start} AS window_start, {start} + INTERVAL '{width}' AS window_end, {all} FROM s"
+        )
     };
     asked.same("TUMBLE(s, at, INTERVAL '7 seconds')", &tumble("7 seconds", "00"), times).await;
     let shifted = "TUMBLE(s, at, INTERVAL '10 seconds', OFFSET => INTERVAL '3 seconds')";
@@ -156,7 +161,9 @@ async fn windows_of_numbered_rows_mean_what_plain_sql_says() {
     let counted = |order: &str, size: i64, slide: i64| {
         let ids: Vec<String> = (0..(size + slide - 1) / slide)
             .map(|back| {
-                format!("SELECT nth / {slide} - {back} AS window_id, rows, {all}, nth FROM numbered")
+                format!(
+                    "SELECT nth / {slide} - {back} AS window_id, rows, {all}, nth FROM numbered"
+                )
             })
             .collect();
         format!(

@@ -11,7 +11,10 @@ use weir::time::{SECOND, VirtualClock};
 use crate::fake::Fake;
 use crate::real_server::PATIENCE;
 
-fn open(directory: &Path, settings: impl FnOnce(&mut EngineSettings)) -> weir::error::Result<Arc<Engine>> {
+fn open(
+    directory: &Path,
+    settings: impl FnOnce(&mut EngineSettings),
+) -> weir::error::Result<Arc<Engine>> {
     let mut chosen = EngineSettings { timers: false, ..EngineSettings::new(directory) };
     settings(&mut chosen);
     Engine::open(chosen, Arc::new(VirtualClock::new(1_800_000_000_000_000)))
@@ -51,10 +54,13 @@ async fn a_select_has_limits_of_rows_time_and_memory() {
 async fn answers_wait_for_a_place_and_the_server_says_when_it_stops() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path(), |_| {}).unwrap();
-    let asked = (0..200).map(|n| {
-        let engine = Arc::clone(&engine);
-        async move { code(&engine, &format!("SELECT sum(value) FROM generate_series(1, {n})")).await }
-    });
+    let asked =
+        (0..200).map(|n| {
+            let engine = Arc::clone(&engine);
+            async move {
+                code(&engine, &format!("SELECT sum(value) FROM generate_series(1, {n})")).await
+            }
+        });
     let answers = futures::future::join_all(asked).await;
     assert!(answers.iter().all(|code| code == "00000"), "{answers:?}");
     engine.shutdown().await;
@@ -71,7 +77,8 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changelog_that_the_inputs_no_longer_give_stops_its_query_alone() {
-    let setup = "CREATE STREAM s (n BIGINT); CREATE CONTINUOUS QUERY q AS SELECT n FROM s WHERE n > 0;
+    let setup =
+        "CREATE STREAM s (n BIGINT); CREATE CONTINUOUS QUERY q AS SELECT n FROM s WHERE n > 0;
                  CREATE CONTINUOUS QUERY count AS SELECT count(*) AS c FROM s;";
     let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     for (directory, rows) in directories.iter().zip(["(1), (2), (3)", "(1), (-2), (-3)"]) {
@@ -89,7 +96,8 @@ async fn a_changelog_that_the_inputs_no_longer_give_stops_its_query_alone() {
     };
     copy(&query(&directories[0]), &query(&directories[1]));
     let engine = open(directories[1].path(), |_| {}).unwrap();
-    let flushed = engine.execute("FLUSH; SELECT name, status, error FROM weir.queries ORDER BY name").await;
+    let flushed =
+        engine.execute("FLUSH; SELECT name, status, error FROM weir.queries ORDER BY name").await;
     let mut text = Vec::new();
     for batch in flushed.results.iter().flat_map(|result| &result.batches) {
         weir::encode::json::write_ndjson(batch, &mut text);

@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::ipc::reader::StreamReader;
 use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 use weir::engine::SubscriptionFrame;
@@ -90,7 +91,8 @@ fn arrow_frames_hold_rows_signs_and_offsets() {
         signs.push_str(members["ops"].as_str().unwrap());
         rows.extend(batches.iter().flat_map(|batch| {
             assert_eq!(batch.schema().field(1).name(), "total");
-            let totals: &arrow::array::Int64Array = batch.column(1).as_any().downcast_ref().unwrap();
+            let totals: &arrow::array::Int64Array =
+                batch.column(1).as_any().downcast_ref().unwrap();
             totals.values().to_vec()
         }));
     }
@@ -225,10 +227,10 @@ async fn a_gap_of_retention_is_a_frame_and_last_event_id_resumes_behind_it() {
     let fake = Arc::new(Fake::default());
     let gap = SubscriptionFrame::Gap { from: 3, to: 9, reason: "retention".into() };
     let data = SubscriptionFrame::Data { offset: 9, batch: numbers([7]), ops: None };
-    fake.subscriptions.lock().unwrap().extend([
-        vec![Tell::Frame(gap), Tell::Frame(data), Tell::Silence],
-        vec![Tell::Silence],
-    ]);
+    fake.subscriptions
+        .lock()
+        .unwrap()
+        .extend([vec![Tell::Frame(gap), Tell::Frame(data), Tell::Silence], vec![Tell::Silence]]);
     let server = fake.serve().await;
     let port = server.http().port();
     let events = move |id: &'static str, count: usize| {
@@ -239,9 +241,8 @@ async fn a_gap_of_retention_is_a_frame_and_last_event_id_resumes_behind_it() {
         );
         stream.write_all(request.as_bytes()).unwrap();
         let lines = BufReader::new(stream).lines().map(Result::unwrap);
-        let fields = lines.filter(|line| {
-            ["event:", "id:", "data:"].iter().any(|name| line.starts_with(name))
-        });
+        let fields = lines
+            .filter(|line| ["event:", "id:", "data:"].iter().any(|name| line.starts_with(name)));
         fields.take(count).collect::<Vec<_>>()
     };
     let told = tokio::task::spawn_blocking(move || {
@@ -264,10 +265,10 @@ async fn a_gap_of_retention_is_a_frame_and_last_event_id_resumes_behind_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_hears_of_progress_whether_nothing_or_much_happens() {
     let fake = Arc::new(Fake::default());
-    fake.subscriptions.lock().unwrap().extend([
-        vec![Tell::Silence],
-        vec![Tell::Steadily(Duration::from_millis(100))],
-    ]);
+    fake.subscriptions
+        .lock()
+        .unwrap()
+        .extend([vec![Tell::Silence], vec![Tell::Steadily(Duration::from_millis(100))]]);
     let server = fake.serve().await;
     let port = server.http().port();
     for _ in ["silence", "steady changes"] {
@@ -401,13 +402,16 @@ fn bodies_may_be_gzip_and_bombs_are_refused() {
     assert_eq!((answer.status, answer.error().as_str()), (413, "54000"));
 }
 
+/// Request line, headers, body, status and code; status 0: any that is the client's own fault.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
+
 #[test]
 fn every_call_answers_errors_in_one_shape_with_the_status_that_fits() {
     let directory = tempfile::tempdir().unwrap();
     let server = RealServer::start(directory.path());
     server.sql("CREATE STREAM s (n BIGINT); CREATE CONTINUOUS QUERY q AS SELECT n FROM s");
     let events = [("Accept", "text/event-stream")];
-    let cases: &[(&str, &[(&str, &str)], &str, u16, &str)] = &[
+    let cases: &[Case<'_>] = &[
         ("POST /v1/sql", &[], "SELEC 1", 400, "42601"),
         ("POST /v1/sql", &[], "SELECT nope FROM s", 400, "42703"),
         ("POST /v1/sql", &[], "SELECT 1 FROM nope", 404, "42P01"),
@@ -422,7 +426,13 @@ fn every_call_answers_errors_in_one_shape_with_the_status_that_fits() {
         ("POST /v1/streams/s?ack=never", &[], "{}", 400, "22023"),
         ("POST /v1/streams/s", &[("Content-Type", "image/png")], "{}", 415, "22023"),
         ("POST /v1/streams/s", &[("Weir-Producer", "p")], "{}", 400, "22023"),
-        ("POST /v1/streams/s", &[("Weir-Producer", "p"), ("Weir-Sequence", "x")], "{}", 400, "22023"),
+        (
+            "POST /v1/streams/s",
+            &[("Weir-Producer", "p"), ("Weir-Sequence", "x")],
+            "{}",
+            400,
+            "22023",
+        ),
         ("GET /v1/streams/nope", &[], "", 404, "42P01"),
         ("GET /v1/queries/nope", &[], "", 404, "42P01"),
         ("GET /v1/queries/nope/subscribe", &events, "", 404, "42P01"),
@@ -448,10 +458,19 @@ fn every_call_answers_errors_in_one_shape_with_the_status_that_fits() {
         }
         assert_eq!((answer.status, found.as_str()), (*status, *code), "{line} {headers:?} {body}");
     }
-    for line in ["GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json", "GET /",
-        "GET /v1/streams", "GET /v1/queries", "GET /v1/sinks", "GET /v1/tables", "GET /v1/streams/s",
-        "GET /v1/queries/q"]
-    {
+    for line in [
+        "GET /healthz",
+        "GET /readyz",
+        "GET /metrics",
+        "GET /openapi.json",
+        "GET /",
+        "GET /v1/streams",
+        "GET /v1/queries",
+        "GET /v1/sinks",
+        "GET /v1/tables",
+        "GET /v1/streams/s",
+        "GET /v1/queries/q",
+    ] {
         assert_eq!(call(server.http, line, &[], b"").status, 200, "{line}");
     }
     let own = format!("http://127.0.0.1:{}", server.http);

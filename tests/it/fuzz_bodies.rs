@@ -95,7 +95,7 @@ fn run(seed: u64, seeds: &[&[u8]], default: u64, check: impl Fn(&[u8])) {
         Some(_) => u64::MAX,
         None => number("WEIR_FUZZ_INPUTS").unwrap_or(default),
     };
-    let begin = std::time::Instant::now();
+    let begin = tokio::time::Instant::now();
     for n in 0..inputs {
         if seconds.is_some_and(|seconds| begin.elapsed().as_secs() >= seconds) {
             println!("{n} inputs in {seconds:?} seconds");

@@ -159,8 +159,7 @@ async fn collect(
     stop: &Stop,
 ) -> Result<Answer> {
     let config = state.config().clone().with_batch_size(batch_rows(plan)?);
-    let state =
-        SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
+    let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
     let physical = state.query_planner().create_physical_plan(plan, &state).await?;
     let schema = physical.schema();
     let physical = stop::watched(physical, stop)?;

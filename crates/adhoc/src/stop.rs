@@ -81,8 +81,7 @@ fn with_watched_condition(
         };
         let projection = join.projection().as_ref().map(|columns| columns.to_vec());
         let (left, right) = (Arc::clone(join.left()), Arc::clone(join.right()));
-        let join =
-            NestedLoopJoinExec::try_new(left, right, filter, join.join_type(), projection)?;
+        let join = NestedLoopJoinExec::try_new(left, right, filter, join.join_type(), projection)?;
         return Ok(Arc::new(join));
     }
     if let Some(join) = node.downcast_ref::<SortMergeJoinExec>()
