@@ -4,7 +4,7 @@ use super::Format;
 use super::csv;
 
 /// The length of the longest prefix of `bytes` that ends with a row's end. `bytes` must start at a
-/// row's start. Line ends inside quotes of CSV are no row ends. For formats that only a whole body
+/// row's start, without a byte order mark. Line ends inside quotes of CSV are no row ends. For formats that only a whole body
 /// makes sense of (JSON, Arrow IPC) it is 0: gather the body.
 ///
 /// A caller whose buffer exceeds the row limit while this is 0 should hand the buffer to the decoder

@@ -198,6 +198,9 @@ pub(super) fn execution_error(error: DataFusionError) -> Error {
             .with_detail(text.clone())
             .with_hint("Ask for fewer rows, or for windows that overlap less.");
     }
+    if let DataFusionError::NotImplemented(text) = error.find_root() {
+        return Error::new(SqlState::NOT_SUPPORTED, tidy_message(text));
+    }
     let text = error.strip_backtrace();
     if text.contains("answer exceeds the limit") {
         return Error::new(SqlState::CONFIGURED_LIMIT, tidy_message(&text))

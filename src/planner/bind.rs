@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
+use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::{DFSchema, Result as PlannerResult, TableReference};
 use datafusion::config::ConfigOptions;
+use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, RelationPlanner, TypePlanner,
 };
@@ -179,6 +181,17 @@ impl ContextProvider for Context<'_> {
             return Err(PlanError::unsupported(format!("table function {name}()"), hint).into());
         }
         functions::table_function(name, args)
+    }
+
+    fn create_cte_work_table(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+    ) -> PlannerResult<Arc<dyn TableSource>> {
+        if self.purpose == Purpose::Continuous {
+            return Err(PlanError::unsupported("WITH RECURSIVE", "Ask it with SELECT.").into());
+        }
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {

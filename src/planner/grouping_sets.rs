@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
 
 use crate::planner::error::PlanError;
 use crate::planner::physical::WindowRole;
+use crate::planner::window_node::WindowNode;
 
 /// Groupings of one GROUP BY: each is an aggregate with state of its own.
 const GROUPINGS_MAX: usize = 64;
@@ -128,13 +129,8 @@ fn branch(
 
 /// A grouping without the window's columns would never close beside others that do.
 fn refuse_half_windowed(aggregate: &Aggregate, groupings: &[Vec<Expr>]) -> Result<()> {
-    let schema = aggregate.input.schema();
-    let window = |grouping: &Vec<Expr>| -> bool {
-        grouping.iter().any(|expr| {
-            expr.to_field(schema.as_ref())
-                .is_ok_and(|(_, field)| WindowRole::of_field(&field).is_some())
-        })
-    };
+    let window =
+        |grouping: &Vec<Expr>| grouping.iter().any(|expr| is_of_window(expr, &aggregate.input));
     let kinds: BTreeSet<bool> = groupings.iter().map(window).collect();
     if kinds.len() > 1 {
         return Err(PlanError::unsupported(
@@ -144,4 +140,43 @@ fn refuse_half_windowed(aggregate: &Aggregate, groupings: &[Vec<Expr>]) -> Resul
         .into());
     }
     Ok(())
+}
+
+/// Whether an expression over a plan is a column of a window, here or in a query below.
+fn is_of_window(expr: &Expr, plan: &LogicalPlan) -> bool {
+    let column = match expr {
+        Expr::Alias(alias) => return is_of_window(&alias.expr, plan),
+        Expr::Column(column) => column,
+        _ => return false,
+    };
+    let Some(index) = plan.schema().maybe_index_of_column(column) else { return false };
+    if WindowRole::of_field(plan.schema().field(index)).is_some() {
+        return true;
+    }
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            is_of_window(&projection.expr[index], &projection.input)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            is_of_window(&Expr::Column(alias.input.schema().columns()[index].clone()), &alias.input)
+        }
+        LogicalPlan::Filter(filter) => is_of_window(expr, &filter.input),
+        LogicalPlan::Unnest(unnest) => {
+            let below = unnest.dependency_indices.get(index).copied().unwrap_or(index);
+            let columns = unnest.input.schema().columns();
+            columns
+                .get(below)
+                .is_some_and(|column| is_of_window(&Expr::Column(column.clone()), &unnest.input))
+        }
+        LogicalPlan::Extension(extension) => {
+            let node = extension.node.as_any().downcast_ref::<WindowNode>();
+            node.is_some_and(|node| {
+                let inner = node.input.schema().columns();
+                inner
+                    .get(index)
+                    .is_none_or(|column| is_of_window(&Expr::Column(column.clone()), &node.input))
+            })
+        }
+        _ => false,
+    }
 }

@@ -195,6 +195,7 @@ impl Lift {
                 let columns = unnest.exec_columns.clone();
                 Ok(Some(LogicalPlan::Unnest(Unnest::try_new(Arc::new(input), columns, options)?)))
             }
+            LogicalPlan::Subquery(subquery) => self.lift(&subquery.subquery),
             LogicalPlan::SubqueryAlias(alias) => {
                 let Some(input) = self.lift(&alias.input)? else { return Ok(None) };
                 Ok(Some(self.qualify(input, &alias.input, &alias.alias)?))

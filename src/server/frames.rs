@@ -257,10 +257,14 @@ impl Head {
         }
         let mut metadata = schema.metadata().clone();
         metadata.insert(ARROW_FRAME.to_string(), members.to_string());
-        let fields = schema.fields().clone();
+        // A changelog's rows may hold nulls wherever the plan could not exclude them.
+        let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let fields: Vec<_> = fields.collect();
         let schema: SchemaRef = Arc::new(Schema::new_with_metadata(fields, metadata));
-        let batches: Result<Vec<RecordBatch>, _> =
-            batches.iter().map(|batch| batch.clone().with_schema(Arc::clone(&schema))).collect();
+        let named = |batch: &RecordBatch| {
+            RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())
+        };
+        let batches: Result<Vec<RecordBatch>, _> = batches.iter().map(named).collect();
         batches.and_then(|batches| arrow_ipc::stream_bytes(&schema, &batches)).map_err(|error| {
             Error::new(SqlState::INTERNAL, "changes could not be written as Arrow IPC")
                 .with_detail(error.to_string())

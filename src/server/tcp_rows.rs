@@ -18,6 +18,8 @@ pub(super) struct Rows {
     line: u64,
     /// The rest of a row that was too long is passed over up to its line end.
     skipping: bool,
+    /// Whether a byte order mark can no longer come.
+    past_mark: bool,
     ended: bool,
 }
 
@@ -31,10 +33,13 @@ impl Default for Rows {
             whole: 0,
             line: 1,
             skipping: false,
+            past_mark: false,
             ended: false,
         }
     }
 }
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Rows {
     /// From here on the bytes are rows.
@@ -72,6 +77,7 @@ impl Rows {
 
     /// Whole rows of together at least `bytes_min` bytes, with the line of the first.
     pub(super) fn take(&mut self, bytes_min: usize) -> Option<(BytesMut, u64)> {
+        self.skip_mark();
         self.skip();
         self.scan();
         let length = if self.ended {
@@ -103,6 +109,19 @@ impl Rows {
             self.whole += split::complete_prefix(self.format, rest);
         }
         self.scanned = self.buffer.len();
+    }
+
+    /// A byte order mark before the first row would hide the quote behind it.
+    fn skip_mark(&mut self) {
+        if self.past_mark {
+            return;
+        }
+        let begin = &self.buffer[..self.buffer.len().min(BYTE_ORDER_MARK.len())];
+        self.past_mark = self.ended || !BYTE_ORDER_MARK.starts_with(begin);
+        if begin == BYTE_ORDER_MARK {
+            self.buffer.advance(BYTE_ORDER_MARK.len());
+            self.past_mark = true;
+        }
     }
 
     fn skip(&mut self) {
@@ -192,6 +211,13 @@ mod tests {
             &["1,\"x\n", "y\"\n2,z\n"],
             expect_test::expect![[r#"["1:1,\"x\ny\"\n2,z\n"]"#]],
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_the_first_row_hides_no_quote() {
+        let format = Format::Csv { header: false };
+        let expected = expect_test::expect![[r#"["1:\"a\nb\"\n"]"#]];
+        check(format, &["\u{feff}\"a\n", "b\"\n"], expected);
     }
 
     #[test]

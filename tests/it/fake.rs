@@ -41,6 +41,9 @@ pub(crate) enum Tell {
     Silence,
 }
 
+/// First offsets of groups of rows, and the end of the wait of each.
+type Waiting = Arc<Mutex<Vec<(u64, oneshot::Sender<()>)>>>;
+
 /// A service that does what it was told. SQL `panic` panics.
 #[derive(Default)]
 pub(crate) struct Fake {
@@ -49,7 +52,7 @@ pub(crate) struct Fake {
     /// What subscribers asked for.
     pub(crate) requests: Mutex<Vec<SubscribeRequest>>,
     /// For each group of rows that was taken in, its first offset and the end of its wait.
-    pub(crate) waiting: Arc<Mutex<Vec<(u64, oneshot::Sender<()>)>>>,
+    pub(crate) waiting: Waiting,
     next_offset: Arc<Mutex<u64>>,
 }
 
@@ -135,7 +138,7 @@ impl Feed for Told {
 /// A stream whose acks wait until the test lets them go.
 struct Slow {
     panics: bool,
-    waiting: Arc<Mutex<Vec<(u64, oneshot::Sender<()>)>>>,
+    waiting: Waiting,
     next_offset: Arc<Mutex<u64>>,
 }
 

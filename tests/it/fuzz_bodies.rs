@@ -1,6 +1,7 @@
 //! Runs the bodies of the fuzz targets over mutated seeds, so that they compile and hold in every run.
 //!
-//! `WEIR_FUZZ_INPUTS` says how many inputs each body gets.
+//! `WEIR_FUZZ_INPUTS` says how many inputs each body gets, `WEIR_FUZZ_SECONDS` for how long it gets
+//! inputs instead, and `WEIR_FUZZ_SEED` which: another number makes other inputs.
 
 #[path = "../../fuzz/bodies/decode_csv.rs"]
 mod decode_csv;
@@ -87,10 +88,20 @@ fn mutate(rng: &mut Rng, seeds: &[&[u8]]) -> Vec<u8> {
 }
 
 fn run(seed: u64, seeds: &[&[u8]], default: u64, check: impl Fn(&[u8])) {
-    let text = std::env::var("WEIR_FUZZ_INPUTS").ok();
-    let inputs = text.and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seed = seed + 8 * number("WEIR_FUZZ_SEED").unwrap_or(0);
+    let seconds = number("WEIR_FUZZ_SECONDS");
+    let inputs = match seconds {
+        Some(_) => u64::MAX,
+        None => number("WEIR_FUZZ_INPUTS").unwrap_or(default),
+    };
+    let begin = tokio::time::Instant::now();
     for n in 0..inputs {
-        let input = mutate(&mut Rng::new(seed.wrapping_mul(1 << 32) + n), seeds);
+        if seconds.is_some_and(|seconds| begin.elapsed().as_secs() >= seconds) {
+            println!("{n} inputs in {seconds:?} seconds");
+            break;
+        }
+        let input = mutate(&mut Rng::new(seed.wrapping_mul(1 << 32).wrapping_add(n)), seeds);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&input)));
         assert!(outcome.is_ok(), "input {n}: {:?}", String::from_utf8_lossy(&input));
     }

@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "a test that skips says so")]
 
+mod asking;
+mod codes;
 mod crash;
 mod data_questions;
 mod demo;
 mod docs;
+mod edges;
 mod engine;
+mod fake;
 mod fuzz_bodies;
 mod hostile;
 mod oracle;

@@ -228,6 +228,33 @@ fn every_error_code_is_explained() {
 }
 
 #[test]
+fn every_error_code_is_provoked() {
+    let mut findings = Findings::default();
+    let scripts = files("tests/scripts/errors", ".slt");
+    let document = read("docs/errors.md");
+    let (_, elsewhere) = document.split_once("## Where each is provoked").unwrap();
+    let sources: Vec<String> = [files("src", ".rs"), files("tests", ".rs")]
+        .into_iter()
+        .flat_map(|all| all.into_values())
+        .collect();
+    for state in SqlState::ALL {
+        let row = elsewhere.lines().find(|line| line.starts_with(&format!("| {state} |")));
+        let script = scripts.keys().any(|file| file.ends_with(&format!("/{state}.slt")));
+        let test = row.and_then(|row| row.split('`').nth(1));
+        let found = test.is_some_and(|test| {
+            let name = format!("fn {test}(");
+            sources.iter().any(|source| source.contains(&name))
+        });
+        let known = row.is_some_and(|row| row.contains("nothing raises it"));
+        if !script && !found && !known {
+            let remedy = "add a script, or name a test in the last table";
+            findings.add("docs/errors.md", 1, &format!("code {state} is not provoked"), remedy);
+        }
+    }
+    findings.report();
+}
+
+#[test]
 fn every_document_has_one_title_and_no_dead_link() {
     let mut findings = Findings::default();
     for (file, text) in documents() {

@@ -6,7 +6,6 @@
 //! whatever reads from another operator, and each condition of a join is, which reaches the loops
 //! inside a join.
 
-use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -69,22 +68,19 @@ fn with_watched_condition(
     if let Some(join) = node.downcast_ref::<HashJoinExec>() {
         let filter = match join.filter() {
             Some(filter) => watch(filter),
-            // Pairs every row with every equal one before it says anything.
-            None if gives_no_pairs(*join.join_type()) && !join.null_aware => {
-                let always: Arc<dyn PhysicalExpr> =
-                    Arc::new(Literal::new(ScalarValue::Boolean(Some(true))));
-                watch(&JoinFilter::new(always, vec![], Arc::new(Schema::empty())))
-            }
+            None if gives_no_pairs(*join.join_type()) && !join.null_aware => watch(&always()),
             None => return Ok(node),
         };
         return join.builder().with_filter(Some(filter)).build_exec();
     }
-    if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
-        && let Some(filter) = join.filter()
-    {
+    if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
+        let filter = match join.filter() {
+            Some(filter) => Some(watch(filter)),
+            None if gives_no_pairs(*join.join_type()) => Some(watch(&always())),
+            None => return Ok(node),
+        };
         let projection = join.projection().as_ref().map(|columns| columns.to_vec());
         let (left, right) = (Arc::clone(join.left()), Arc::clone(join.right()));
-        let filter = Some(watch(filter));
         let join = NestedLoopJoinExec::try_new(left, right, filter, join.join_type(), projection)?;
         return Ok(Arc::new(join));
     }
@@ -105,6 +101,13 @@ fn with_watched_condition(
     Ok(node)
 }
 
+/// The condition of a join that has none.
+fn always() -> JoinFilter {
+    let always = Arc::new(Literal::new(ScalarValue::Boolean(Some(true))));
+    JoinFilter::new(always, vec![], Arc::new(Schema::empty()))
+}
+
+/// Such a join pairs every row with every one that fits before it says anything.
 fn gives_no_pairs(join: JoinType) -> bool {
     !matches!(join, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full)
 }
@@ -152,11 +155,6 @@ impl ExecutionPlan for Watched {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.pop().ok_or_else(|| exec_datafusion_err!("an input is missing"))?;
         Ok(Arc::new(Watched { input, stop: self.stop.clone() }))
-    }
-
-    fn with_new_state(&self, state: Arc<dyn Any + Send + Sync>) -> Option<Arc<dyn ExecutionPlan>> {
-        let input = self.input.with_new_state(state)?;
-        Some(Arc::new(Watched { input, stop: self.stop.clone() }))
     }
 
     fn execute(
