@@ -16,14 +16,18 @@ impl Engine {
     /// # Errors
     /// 57P01 when the engine stops meanwhile.
     pub async fn flush(&self) -> Result<()> {
-        loop {
-            let before = self.late_rows_ends().await?;
-            self.flush_once().await?;
-            // Rows dropped as too late on the way may be input of other queries.
-            if self.late_rows_ends().await? == before {
-                return Ok(());
+        let mut ends = self.late_rows_ends().await?;
+        self.flush_once().await?;
+        // Rows dropped as too late on the way may be input of other queries, and those may drop rows.
+        for _ in 0..ends.len() {
+            let now = self.late_rows_ends().await?;
+            if now == ends {
+                break;
             }
+            ends = now;
+            self.flush_once().await?;
         }
+        Ok(())
     }
 
     /// How far the streams are that take late rows; all that is there is visible.

@@ -29,7 +29,6 @@ pub struct IngestOrigin {
 struct Sender<'a> {
     known: &'a Known,
     producer: &'a Producer,
-    protocol: &'a str,
     /// The sequence after the request.
     next: u64,
 }
@@ -117,7 +116,7 @@ impl StreamHandle {
                 // Goes on when the client leaves: what is stored must be known to be.
                 let work = async move {
                     let _turn = turn;
-                    stream.store_once(&known, producer, origin.protocol, decoded, ack).await
+                    stream.store_once(&known, producer, decoded, ack).await
                 };
                 tokio::spawn(work).await.map_err(|_| {
                     Error::new(SqlState::SHUTTING_DOWN, "request was not stored to its end")
@@ -141,7 +140,7 @@ impl StreamHandle {
         let known = self.known(&producer.id, protocol)?;
         let stored = async {
             let _turn = known.turn.lock().await;
-            self.store_once(&known, producer, protocol, decoded, AckLevel::Written).await
+            self.store_once(&known, producer, decoded, AckLevel::Written).await
         };
         futures::executor::block_on(stored).map(drop)
     }
@@ -165,7 +164,6 @@ impl StreamHandle {
         &self,
         known: &Known,
         mut producer: Producer,
-        protocol: &str,
         mut decoded: Decoded,
         ack: AckLevel,
     ) -> Result<IngestReceipt> {
@@ -192,7 +190,7 @@ impl StreamHandle {
                 ..IngestReceipt::default()
             });
         }
-        let sender = Sender { known, producer: &producer, protocol, next };
+        let sender = Sender { known, producer: &producer, next };
         self.store(decoded, ack, Some(sender)).await
     }
 
@@ -232,9 +230,9 @@ impl StreamHandle {
         receipt.shed = self.engine.shed(stream, &mut decoded)?;
         receipt.accepted = decoded.batch.num_rows() as u64;
         let mut frames = stream.frames(&decoded);
-        let sent = sender
-            .as_ref()
-            .map(|sender| Sent::new(sender.producer, sender.protocol, sender.next, &receipt));
+        let sent = sender.as_ref().map(|sender| {
+            Sent::new(sender.producer, &sender.known.protocol, sender.next, &receipt)
+        });
         if let Some(sent) = &sent {
             frames.insert(0, sent.frame());
         }

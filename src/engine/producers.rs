@@ -69,7 +69,7 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) struct Known {
     stream: u64,
-    protocol: String,
+    pub(super) protocol: String,
     /// Held while one of its requests is being stored: they come one after the other.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,

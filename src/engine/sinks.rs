@@ -306,6 +306,11 @@ impl Engine {
             let Some(sink) = registry.sinks.get(name) else {
                 return Err(wrong_kind(&registry, name, Kind::Sink));
             };
+            if sink.record.lock().paused {
+                let message = format!("sink \"{name}\" is paused");
+                return Err(Error::new(SqlState::OBJECT_STATE, message)
+                    .with_hint(format!("RESUME {name} lets it go on.")));
+            }
             let query = registry.queries.get(&sink.from);
             let offset = query.map_or(0, |query| query.changelog.log().visible().offset);
             (Arc::clone(sink), offset)

@@ -136,8 +136,7 @@ impl Engine {
         run.written_watermark = written_watermark(query)?;
         let late = run.graph.output_watermark().0 < run.written_watermark;
         let change = difference.finish(query.name(), run.written_watermark)?;
-        let subscribers = Arc::strong_count(&query.bell) as u64 - 1;
-        self.registry.read().check_swap(query, &shape, change.as_ref(), late, subscribers)?;
+        self.registry.read().check_swap(query, &shape, change.as_ref(), late)?;
 
         let position = |place: &Position| (place.frame, place.offset);
         let frontier = run.frontier().iter().map(position).collect();

@@ -1,5 +1,7 @@
 //! Judges whether those who follow a changelog can take another plan below it.
 
+use std::sync::Arc;
+
 use crate::catalog::definition::query_options;
 use crate::data::change::Change;
 use crate::engine::query::{QueryState, Shape};
@@ -78,7 +80,6 @@ impl Registry {
         shape: &Shape,
         change: Option<&Change>,
         behind: bool,
-        subscribers: u64,
     ) -> Result<()> {
         let name = query.name();
         let retracts = change
@@ -90,6 +91,8 @@ impl Registry {
                 queries.map(|other| format!("continuous query \"{}\"", other.name())).collect();
             let sinks = self.sinks.values().filter(|sink| sink.from == name && sink.appends());
             readers.extend(sinks.map(|sink| format!("sink \"{}\"", sink.name)));
+            // A subscription shares its query's bell; the query itself holds one more.
+            let subscribers = Arc::strong_count(&query.bell) - 1;
             if subscribers > 0 {
                 readers.push(format!("{subscribers} subscribers"));
             }

@@ -99,8 +99,16 @@ impl Runner {
         if let Some(path) = between(text, "127.0.0.1:4880", " ")
             && let Some(body) = between(text, "<<'EOF'\n", "EOF\n")
         {
-            let kind = between(text, "Content-Type: ", "'").unwrap_or("text/plain");
-            return self.post(path, kind, body).map_err(|error| error.to_string());
+            let mut headers = String::new();
+            let mut rest = text;
+            while let Some(header) = between(rest, "-H '", "'") {
+                headers.push_str(&format!("{header}\r\n"));
+                rest = &rest[rest.find(header).unwrap_or(0) + header.len()..];
+            }
+            if headers.is_empty() {
+                headers.push_str("Content-Type: text/plain\r\n");
+            }
+            return self.post(path, &headers, body).map_err(|error| error.to_string());
         }
         Ok(String::new())
     }
@@ -114,12 +122,12 @@ impl Runner {
         Ok(said)
     }
 
-    fn post(&self, path: &str, kind: &str, body: &str) -> std::io::Result<String> {
+    fn post(&self, path: &str, headers: &str, body: &str) -> std::io::Result<String> {
         let mut socket = TcpStream::connect(self.http)?;
         write!(
             socket,
             "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\
-             Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+             {headers}Content-Length: {}\r\n\r\n{body}",
             body.len()
         )?;
         let mut said = String::new();

@@ -173,6 +173,24 @@ fn scripts_run_up_to_the_first_error_and_exit_codes_say_how_it_went() {
 }
 
 #[test]
+fn the_rows_behind_a_copy_go_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = RealServer::start(directory.path());
+    server.sql("CREATE TABLE t (a BIGINT, b TEXT)");
+    let copy = "COPY t FROM STDIN\n  (FORMAT csv);\n1,\"x;\n\"\n2,it's\n\\.\nSELECT count(*) AS n FROM t;\n";
+    let (code, out, err) = run(server.http, &[], copy);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(out, "COPY 2\n n \n---\n 2 \n(1 row)\n\n");
+    let file = directory.path().join("rows.sql");
+    std::fs::write(&file, "COPY t FROM STDIN (FORMAT json);\n{\"a\": 3}\n{\"a\": 4}\n").unwrap();
+    let (code, out, _) = run(server.http, &["-f", file.to_str().unwrap()], "");
+    assert_eq!((code, out.as_str()), (0, "COPY 2\n"));
+    let stored = server.sql("SELECT a, b FROM t ORDER BY a");
+    let rows = serde_json::json!([[1, "x;\n"], [2, "it's"], [3, null], [4, null]]);
+    assert_eq!(stored["results"][0]["rows"], rows);
+}
+
+#[test]
 fn feed_sends_a_file_and_names_the_lines_that_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let server = RealServer::start(directory.path());

@@ -165,7 +165,11 @@ impl Cursor<'_> {
         } else {
             return self.without_schema(name, at);
         };
-        Err(ParseError::BadName { name: shortened(&name, NEAR_CHARACTERS), reason, position: self.position_of(at) })
+        Err(ParseError::BadName {
+            name: shortened(&name, NEAR_CHARACTERS),
+            reason,
+            position: self.position_of(at),
+        })
     }
 
     fn without_schema(&self, name: String, at: Location) -> Result<String, ParseError> {
