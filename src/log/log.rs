@@ -90,7 +90,7 @@ pub struct Log {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) schema: SchemaRef,
     options: LogOptions,
-    sequencer: Arc<Sequencer>,
+    pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) encoder: Encoder,
     writer: Mutex<Writer>,
     pub(crate) shared: RwLock<Shared>,

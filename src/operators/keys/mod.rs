@@ -6,6 +6,7 @@
 //! | key | table |
 //! |---|---|
 //! | one integer, values close together | [`direct`]: the value is the place |
+//! | one text | [`texts`]: short ones as they stand, long ones by their bytes |
 //! | anything else | [`hashed`]: columns become machine words, and these are hashed |
 //!
 //! Both number a key the moment its first row comes by, so numbers never depend on how rows were cut
@@ -35,12 +36,14 @@ use crate::operators::operator::EvalError;
 mod direct;
 mod hashed;
 mod long_texts;
+mod texts;
 
 #[cfg(test)]
 mod tests;
 
 use direct::DirectIndex;
 use hashed::HashedIndex;
+use texts::TextIndex;
 
 /// Ascending, nulls behind everything: the order of emissions.
 const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: false };
@@ -54,7 +57,12 @@ pub struct KeyDictionary {
     len: usize,
     order: Vec<u32>,
     rank: Vec<u32>,
+    /// Keys at which a hash table of integers is looked at again.
+    reviewed_at: usize,
 }
+
+/// How many integers may make it worth to give up a hash table.
+const REVIEW_FROM: usize = if cfg!(test) { 8 } else { 65_536 };
 
 /// From key to number.
 enum Index {
@@ -62,6 +70,8 @@ enum Index {
     Single,
     /// Integers that lie close together.
     Direct(DirectIndex),
+    /// One text.
+    Text(Box<TextIndex>),
     /// Anything.
     Hashed(HashedIndex),
 }
@@ -95,10 +105,12 @@ impl KeyDictionary {
             [one] if DirectIndex::supports(one.data_type()) => {
                 Index::Direct(DirectIndex::default())
             }
+            [one] if *one.data_type() == DataType::Utf8View => Index::Text(Box::default()),
             _ => Index::Hashed(HashedIndex::new(&schema)?),
         };
         let (runs, order, rank) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(KeyDictionary { schema, index, runs, len: 0, order, rank })
+        let reviewed_at = REVIEW_FROM;
+        Ok(KeyDictionary { schema, index, runs, len: 0, order, rank, reviewed_at })
     }
 
     /// A dictionary for keys of these types.
@@ -124,6 +136,7 @@ impl KeyDictionary {
         let index = match &self.index {
             Index::Single => 0,
             Index::Direct(direct) => direct.size(),
+            Index::Text(texts) => texts.size(),
             Index::Hashed(hashed) => hashed.size(),
         };
         let keys = self.runs.iter().flatten().map(|keys| keys.get_array_memory_size());
@@ -155,11 +168,31 @@ impl KeyDictionary {
             numbers = Numbers { firsts: Vec::new(), next: self.len as u32, ..numbers };
             self.index = Index::Hashed(self.hash_all()?);
         }
-        if let Index::Hashed(hashed) = &mut self.index {
-            hashed.intern(&keys, rows, &mut numbers)?;
+        match &mut self.index {
+            Index::Text(texts) => texts.intern(keys[0].as_string_view(), &mut numbers),
+            Index::Hashed(hashed) => hashed.intern(&keys, rows, &mut numbers)?,
+            Index::Single | Index::Direct(_) => {}
         }
         let firsts = numbers.firsts;
-        self.remember(&keys, firsts)
+        self.remember(&keys, firsts)?;
+        self.straighten()
+    }
+
+    /// Goes over to a plain table once integers that seemed to lie far apart turn out to be many.
+    fn straighten(&mut self) -> Result<(), EvalError> {
+        let may_be_direct = matches!(self.schema.fields().as_ref(),
+            [one] if DirectIndex::supports(one.data_type()));
+        if !may_be_direct || !matches!(self.index, Index::Hashed(_)) || self.len < self.reviewed_at {
+            return Ok(());
+        }
+        // Looking costs O(keys), so it waits until there are twice as many.
+        self.reviewed_at = 2 * self.len;
+        let mut direct = DirectIndex::default();
+        let mut numbers = Numbers { ids: &mut Vec::new(), firsts: Vec::new(), next: 0 };
+        if direct.intern(&self.columns()?[0], &mut numbers)? {
+            self.index = Index::Direct(direct);
+        }
+        Ok(())
     }
 
     /// Keeps the keys that came for the first time.
@@ -332,8 +365,13 @@ impl KeyDictionary {
         };
         let mut merged = Vec::with_capacity(len);
         let mut old = self.order.as_slice();
+        let few = new.len() * 16 < old.len();
         for id in new {
-            let before = old.partition_point(|&o| compare(o as usize, id as usize).is_lt());
+            let is_less = |&o: &u32| compare(o as usize, id as usize).is_lt();
+            let before = match few {
+                true => old.partition_point(is_less),
+                false => old.iter().take_while(|&o| is_less(o)).count(),
+            };
             let (less, rest) = old.split_at(before);
             merged.extend_from_slice(less);
             merged.push(id);
