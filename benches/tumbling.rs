@@ -48,9 +48,13 @@ fn main() {
             }),
             Keys::Pairs => run(&name, &load, |changes, digest| {
                 let columns = |change| (column(change, 1), column(change, 3));
-                map(changes, digest, columns, |keys, row| (keys.0[row], keys.1[row]), |key| {
-                    key.0 * 1_000 + key.1
-                });
+                map(
+                    changes,
+                    digest,
+                    columns,
+                    |keys, row| (keys.0[row], keys.1[row]),
+                    |key| key.0 * 1_000 + key.1,
+                );
             }),
             Keys::Short | Keys::Long => run(&name, &load, |changes, digest| {
                 let texts = |change| Change::column(change).as_string_view();

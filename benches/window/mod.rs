@@ -66,7 +66,9 @@ impl Keys {
         };
         match self {
             Keys::Dense => vec![integers(&|key| key)],
-            Keys::Spread => vec![integers(&|key| key.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64))],
+            Keys::Spread => {
+                vec![integers(&|key| key.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64))]
+            }
             Keys::Short => vec![texts(&|key| format!("k{key:010}"))],
             Keys::Long => vec![texts(&|key| format!("customer-{key:010}"))],
             Keys::Pairs => vec![integers(&|key| key / 1_000), integers(&|key| key % 1_000)],
@@ -161,8 +163,7 @@ fn batches(load: &Load) -> Vec<Change> {
         let rows = load.batch.min(load.rows - first);
         let at: Vec<i64> = (first..first + rows).map(|row| row as i64 * step).collect();
         let arrival: Vec<i64> = at.iter().map(|t| t - SECOND).collect();
-        let keys: Vec<i64> =
-            (0..rows).map(|_| (random() >> 20) as i64 % load.key_count).collect();
+        let keys: Vec<i64> = (0..rows).map(|_| (random() >> 20) as i64 % load.key_count).collect();
         let values: Int64Array = (0..rows).map(|_| Some((random() >> 40) as i64)).collect();
         let mut keys = load.keys.columns(&keys).into_iter();
         let first_key = keys.next().expect("there is a key column");

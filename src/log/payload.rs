@@ -348,7 +348,7 @@ mod tests {
         let encoder = Encoder::default();
         let zeros: ArrayRef = Arc::new(Int64Array::from(vec![0; 1 << 20]));
         let zeros = RecordBatch::try_from_iter([("n", zeros)]).unwrap();
-        let mut is_small = |now: i64| encoder.encode(&zeros, now).unwrap().len() < 1 << 20;
+        let is_small = |now: i64| encoder.encode(&zeros, now).unwrap().len() < 1 << 20;
         // Four batches of 8 MB fill the second; the next second is a new one.
         let small: Vec<bool> = (0..6).map(|i| is_small(SECOND + i)).collect();
         assert_eq!(small, [true, true, true, true, false, false]);

@@ -42,7 +42,7 @@ impl GroupedAggregate for Avg {
         groups: &[u32],
         group_count: usize,
     ) -> Result<(), EvalError> {
-        self.sums.resize(group_count);
+        self.sums.grow(group_count);
         self.sums.merge(state, groups, false);
         Ok(())
     }
@@ -83,7 +83,8 @@ impl GroupedAggregate for Avg {
 
     fn evaluate_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
         let cells = self.sums.cells();
-        let averages: Float64Array = groups.iter().map(|&group| average(&cells[group as usize])).collect();
+        let averages: Float64Array =
+            groups.iter().map(|&group| average(&cells[group as usize])).collect();
         Ok(Arc::new(averages))
     }
 

@@ -15,9 +15,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, GenericByteArray, GenericByteViewArray, make_view,
-};
+use arrow::array::{Array, ArrayRef, AsArray, GenericByteArray, GenericByteViewArray, make_view};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     BinaryType, BinaryViewType, ByteArrayType, ByteViewType, DataType, Decimal128Type,
@@ -274,13 +272,7 @@ fn mark_nulls(valid: &NullBuffer, column: usize, words: &mut [Vec<u64>], nulls: 
 
 /// A hash table from words to numbers.
 trait Table: Send {
-    fn intern(
-        &mut self,
-        words: &[Vec<u64>],
-        nulls: &[u32],
-        rows: usize,
-        numbers: &mut Numbers<'_>,
-    );
+    fn intern(&mut self, words: &[Vec<u64>], nulls: &[u32], rows: usize, numbers: &mut Numbers<'_>);
     fn size(&self) -> usize;
 }
 

@@ -32,8 +32,7 @@ fn integers(keys: &[Option<i64>]) -> ArrayRef {
 fn show(columns: &[ArrayRef]) -> Vec<String> {
     (0..columns[0].len())
         .map(|row| {
-            let values =
-                columns.iter().map(|column| array_value_to_string(column, row).unwrap());
+            let values = columns.iter().map(|column| array_value_to_string(column, row).unwrap());
             values.collect::<Vec<_>>().join(",")
         })
         .collect()
@@ -62,8 +61,7 @@ fn a_null_is_a_key_of_its_own_and_comes_last() {
 #[test]
 fn zeros_of_both_signs_and_all_nans_are_one_key_each() {
     let other_nan = f64::from_bits(f64::NAN.to_bits() | 1 | 1 << 63);
-    let keys: ArrayRef =
-        Arc::new(Float64Array::from(vec![-0.0, 0.0, f64::NAN, other_nan, -0.0]));
+    let keys: ArrayRef = Arc::new(Float64Array::from(vec![-0.0, 0.0, f64::NAN, other_nan, -0.0]));
     let mut dictionary = dictionary(&[DataType::Float64]);
     assert_eq!(intern(&mut dictionary, &[keys]), [0, 0, 1, 1, 0]);
     assert_eq!(show(&dictionary.keys_of(&[0, 1]).unwrap()), ["0.0", "NaN"]);

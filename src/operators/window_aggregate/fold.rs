@@ -154,15 +154,10 @@ impl WindowAggregate {
             EmitMode::EveryRows { .. } => true,
             EmitMode::Changes => false,
             EmitMode::OnClose | EmitMode::EveryInterval { .. } => {
-                let marks = &arriving.change.origin.progress;
+                let (marks, all) = (&arriving.change.origin.progress, (0, arriving.times.len()));
                 self.spec.emit.allowed_lateness > 0
                     && (arriving.ends.is_some()
-                        || self.any_below(
-                            arriving,
-                            marks,
-                            (0, arriving.times.len()),
-                            span(&arriving.times).0,
-                        ))
+                        || self.any_below(arriving, marks, all, span(&arriving.times).0))
             }
         }
     }
@@ -365,8 +360,7 @@ impl WindowAggregate {
 
 /// The least and the greatest time.
 fn span(times: &[i64]) -> (i64, i64) {
-    // Four at a time, each compared with its own least and greatest: a single chain of comparisons
-    // would wait for itself.
+    // Four chains of comparisons side by side: a single one would wait for itself.
     let mut ends = [(i64::MAX, i64::MIN); 4];
     let (chunks, rest) = times.as_chunks::<4>();
     let mut widen = |end: usize, time: i64| {
