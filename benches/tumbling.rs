@@ -1,7 +1,8 @@
 //! Measures count and sum over tumbling windows by keys of several kinds, beside hand-written loops.
 //!
 //! The loop over integers from 0 on has an array for its table and knows it; the others have a hash
-//! map. `cargo bench --bench tumbling`; without `--bench` few rows, and only the answers are checked.
+//! map. `cargo bench --bench tumbling`; with `-- "4 M"` only the runs whose names hold that. Without
+//! `--bench` few rows, and only the answers are checked.
 
 mod window;
 
@@ -27,7 +28,9 @@ fn main() {
         ("100 k long texts", Keys::Long, 100_000),
         ("100 k pairs of integers", Keys::Pairs, 100_000),
     ];
-    for (name, kind, count) in runs {
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| name.contains(wanted));
+    for (name, kind, count) in runs.into_iter().filter(|run| is_wanted(run.0)) {
         let load = match full() {
             true => load(kind, count, 8_000_000.max(4 * count as usize)),
             false => Load {

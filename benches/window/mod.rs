@@ -17,6 +17,10 @@ use weir::operators::window_aggregate::{WindowAggregate, WindowAggregateSpec, Wi
 use weir::time::{Clock, EventTime, SECOND, SystemClock};
 use weir::windows::spec::{TimeWindow, TimeWindowKind};
 
+/// The server's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What a bench runs over.
 pub(crate) struct Load {
     pub(crate) kind: TimeWindowKind,

@@ -41,8 +41,8 @@ impl Log {
         if let Some(batch) = frame.batch.take() {
             let batch = self.fit(&batch)?;
             if self.durability() != Durability::Memory {
-                payload =
-                    self.encoder.encode(&batch).map_err(|error| self.wrong(error.to_string()))?;
+                let encoded = self.encoder.encode(&batch, self.sequencer.now());
+                payload = encoded.map_err(|error| self.wrong(error.to_string()))?;
             }
             frame.batch = Some(batch);
         }

@@ -91,7 +91,7 @@ pub struct Log {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) schema: SchemaRef,
     options: LogOptions,
-    sequencer: Arc<Sequencer>,
+    pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) encoder: Encoder,
     writer: Mutex<Writer>,
     /// Index behind the last appended frame, visible or not.

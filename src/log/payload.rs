@@ -8,14 +8,15 @@
 //! ```
 //! The message is Arrow IPC's `Message` with a `RecordBatch` header; the columns follow the log's
 //! schema, which stands once in the segment's header. Buffers are compressed with LZ4 where it pays:
-//! the batch is more than a few KiB, and the last batch that was tried shrank.
+//! the batch is more than a few KiB, the last batch that was tried shrank, and the log does not take
+//! in so much that compressing all of it would hold up the rows.
 //!
 //! Arrow's reader trusts the message: buffers that point outside of the body, a validity bitmap too
 //! short or a forgotten view buffer make it panic, and a stated size makes it allocate. So
 //! [`decode`] walks the message along the schema first and checks every number.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::vec::IntoIter;
 
 use arrow::buffer::Buffer;
@@ -26,6 +27,7 @@ use arrow::ipc::{self, CompressionType, MetadataVersion};
 use arrow::record_batch::RecordBatch;
 
 use crate::log::frame_bytes::{padded, u32_at};
+use crate::time::SECOND;
 
 /// Bytes that the columns of one frame may take in memory.
 pub(crate) const DECODED_LIMIT: u64 = 1 << 30;
@@ -35,18 +37,25 @@ const COMPRESS_FROM: usize = 4 << 10;
 const COMPRESS_COLUMN_FROM: usize = 1 << 10;
 /// After a batch that did not shrink, so many batches are written as they are.
 const BATCHES_UNTIL_NEXT_TRIAL: u32 = 31;
+/// Bytes that are compressed in a second of a log's time, at most one batch more. LZ4 takes in some
+/// hundred megabytes a second, so that compression stays below a tenth of one core.
+const COMPRESS_BYTES_A_SECOND: u64 = 32 << 20;
 /// LZ4 cannot shrink more than this.
 const RATIO_LIMIT: u64 = 255;
 
-/// Encodes batches; remembers whether compression paid.
+/// Encodes batches; remembers whether compression paid, and how much was compressed lately.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
     untried: AtomicU32,
+    /// The second that counts, and the bytes compressed in it. Threads may overtake each other
+    /// between the two; then a batch more or less is compressed, and nothing else.
+    second: AtomicI64,
+    spent: AtomicU64,
 }
 
 impl Encoder {
-    /// The payload of a batch whose views are compact.
-    pub(crate) fn encode(&self, batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    /// The payload of a batch whose views are compact, at the time `now`.
+    pub(crate) fn encode(&self, batch: &RecordBatch, now: i64) -> Result<Vec<u8>, ArrowError> {
         let bytes = batch.get_array_memory_size();
         let wide = bytes / batch.num_columns().max(1) >= COMPRESS_COLUMN_FROM;
         // What a reader would refuse to decompress is left as it is.
@@ -55,7 +64,9 @@ impl Encoder {
             return encode_with(batch, None);
         }
         let skip = |left: u32| left.checked_sub(1);
-        if self.untried.try_update(Ordering::Relaxed, Ordering::Relaxed, skip).is_ok() {
+        if self.untried.try_update(Ordering::Relaxed, Ordering::Relaxed, skip).is_ok()
+            || !self.has_time(bytes as u64, now)
+        {
             return encode_with(batch, None);
         }
         let encoded = encode_with(batch, Some(CompressionType::LZ4_FRAME))?;
@@ -63,6 +74,15 @@ impl Encoder {
             self.untried.store(BATCHES_UNTIL_NEXT_TRIAL, Ordering::Relaxed);
         }
         Ok(encoded)
+    }
+
+    /// Takes so many bytes out of what may be compressed in this second, if there is something left.
+    fn has_time(&self, bytes: u64, now: i64) -> bool {
+        let second = now.div_euclid(SECOND);
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.spent.store(0, Ordering::Relaxed);
+        }
+        self.spent.fetch_add(bytes, Ordering::Relaxed) < COMPRESS_BYTES_A_SECOND
     }
 }
 
@@ -317,10 +337,22 @@ mod tests {
         };
         let zeros: ArrayRef = Arc::new(Int64Array::from(vec![0; 4096]));
         let zeros = RecordBatch::try_from_iter([("n", zeros)]).unwrap();
-        assert!(encoder.encode(&zeros).unwrap().len() < 2000);
-        assert!(encoder.encode(&noise(1)).unwrap().len() > 32 << 10);
-        let sizes: Vec<usize> = (0..40).map(|_| encoder.encode(&zeros).unwrap().len()).collect();
+        assert!(encoder.encode(&zeros, 0).unwrap().len() < 2000);
+        assert!(encoder.encode(&noise(1), 0).unwrap().len() > 32 << 10);
+        let sizes: Vec<usize> = (0..40).map(|_| encoder.encode(&zeros, 0).unwrap().len()).collect();
         assert_eq!(sizes.iter().filter(|&&size| size > 32 << 10).count(), 31);
+    }
+
+    #[test]
+    fn rows_that_come_faster_than_they_can_be_compressed_are_written_as_they_are() {
+        let encoder = Encoder::default();
+        let zeros: ArrayRef = Arc::new(Int64Array::from(vec![0; 1 << 20]));
+        let zeros = RecordBatch::try_from_iter([("n", zeros)]).unwrap();
+        let is_small = |now: i64| encoder.encode(&zeros, now).unwrap().len() < 1 << 20;
+        // Four batches of 8 MB fill the second; the next second is a new one.
+        let small: Vec<bool> = (0..6).map(|i| is_small(SECOND + i)).collect();
+        assert_eq!(small, [true, true, true, true, false, false]);
+        assert!(is_small(2 * SECOND));
     }
 
     #[test]

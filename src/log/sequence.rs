@@ -35,6 +35,11 @@ impl Sequencer {
         Sequencer { clock, state: Mutex::new(State { last, last_time, open: BTreeSet::new() }) }
     }
 
+    /// What the clock says, in microseconds.
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
     /// Learns of a frame found on disk at startup.
     pub fn observe(&self, sequence: u64, ingest_time: i64) {
         let mut state = self.state.lock();

@@ -160,6 +160,15 @@ impl Intake for Slow {
         false
     }
 
+    fn next_sequence<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+        first: u64,
+    ) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move { Ok(first) })
+    }
+
     fn ingest(
         &self,
         decoded: Decoded,
@@ -180,7 +189,13 @@ impl Intake for Slow {
             receiver.await.unwrap();
             let (accepted, rejected) = (rows, decoded.rejected.len() as u64);
             let next_offset = first_offset + rows;
-            Ok(IngestReceipt { accepted, rejected, first_offset, next_offset, errors: vec![] })
+            Ok(IngestReceipt {
+                accepted,
+                rejected,
+                first_offset,
+                next_offset,
+                ..IngestReceipt::default()
+            })
         })
     }
 }

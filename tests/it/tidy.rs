@@ -14,7 +14,6 @@ const LONG: &[(&str, usize, &str)] = &[
     ("src/planner/translate.rs", 650, "one match over logical nodes; splits by node"),
     ("src/planner/window_call.rs", 600, "one reader over all arguments; splits by function"),
     ("src/operators/aggregate/mod.rs", 500, "one operator and its four ways to emit"),
-    ("src/operators/keys/mod.rs", 430, "one door to two tables, and the order of keys"),
     ("src/engine/create.rs", 500, "four CREATE statements; splits by statement"),
 ];
 

@@ -42,7 +42,7 @@ impl GroupedAggregate for Avg {
         groups: &[u32],
         group_count: usize,
     ) -> Result<(), EvalError> {
-        self.sums.resize(group_count);
+        self.sums.grow(group_count);
         self.sums.merge(state, groups, false);
         Ok(())
     }

@@ -137,7 +137,7 @@ impl<W: Word> Sums<W> {
         Sums { cells: Vec::new(), carries: BTreeMap::new() }
     }
 
-    fn grow(&mut self, group_count: usize) {
+    pub(super) fn grow(&mut self, group_count: usize) {
         if self.cells.len() < group_count {
             self.cells.resize(group_count, Cell::default());
         }
@@ -189,8 +189,7 @@ impl<W: Word> Sums<W> {
         let sums = state[0].as_primitive::<W::Type>().values();
         let carried = state[1].as_primitive::<Int64Type>().values();
         let counts = state[2].as_primitive::<Int64Type>().values();
-        for (row, &group) in groups.iter().enumerate() {
-            let group = group as usize;
+        for (row, group) in groups.iter().map(|&group| group as usize).enumerate() {
             let cell = &mut self.cells[group];
             let (sum, wraps) = if out { cell.sum.sub(sums[row]) } else { cell.sum.add(sums[row]) };
             cell.sum = sum;
@@ -212,8 +211,7 @@ impl<W: Word> Sums<W> {
                 (self.cells.clone(), carries)
             }
             Some(groups) => {
-                let group = |&group: &u32| (self.cells[group as usize], self.carry_of(group));
-                groups.iter().map(group).unzip()
+                groups.iter().map(|&g| (self.cells[g as usize], self.carry_of(g))).unzip()
             }
         };
         let sums = PrimitiveArray::<W::Type>::from_iter_values(cells.iter().map(|c| c.sum));
@@ -231,10 +229,6 @@ impl<W: Word> Sums<W> {
 
     pub(super) fn clear(&mut self) {
         *self = Sums::new();
-    }
-
-    pub(super) fn resize(&mut self, group_count: usize) {
-        self.grow(group_count);
     }
 
     pub(super) fn size(&self) -> usize {
@@ -329,7 +323,7 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
         groups: &[u32],
         group_count: usize,
     ) -> Result<(), EvalError> {
-        self.sums.resize(group_count);
+        self.sums.grow(group_count);
         self.sums.merge(state, groups, false);
         Ok(())
     }
@@ -378,10 +372,9 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
     }
 
     fn evaluate_of(&mut self, groups: &[u32]) -> Result<ArrayRef, EvalError> {
-        let all = self.sums.cells();
-        let cells: Vec<Cell<W>> = groups.iter().map(|&group| all[group as usize]).collect();
-        let exact = self.sums.carries.is_empty()
-            || groups.iter().all(|group| self.sums.carry_of(*group) == 0);
+        let sums = &self.sums;
+        let cells: Vec<Cell<W>> = groups.iter().map(|&group| sums.cells[group as usize]).collect();
+        let exact = sums.carries.is_empty() || groups.iter().all(|&g| sums.carry_of(g) == 0);
         self.finish(&cells, exact)
     }
 

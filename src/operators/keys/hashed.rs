@@ -10,16 +10,19 @@
 //! So comparing two keys is comparing a few words that stand in the table itself; bytes are looked
 //! at only for long texts. More than four words, or a type without a width, go through
 //! `arrow::row`, which makes bytes of any columns.
+//!
+//! A single text has a table of its own: `texts.rs`.
 
-use arrow::array::{Array, ArrayRef, AsArray, make_view};
-use arrow::array::{GenericByteArray, GenericByteViewArray};
+use std::hash::{BuildHasher, Hasher};
+
+use arrow::array::{Array, ArrayRef, AsArray, GenericByteArray, GenericByteViewArray, make_view};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{BinaryType, BinaryViewType, LargeBinaryType, LargeUtf8Type};
-use arrow::datatypes::{ByteArrayType, ByteViewType, DataType, Decimal128Type, SchemaRef};
-use arrow::datatypes::{StringViewType, Utf8Type};
+use arrow::datatypes::{
+    BinaryType, BinaryViewType, ByteArrayType, ByteViewType, DataType, Decimal128Type,
+    LargeBinaryType, LargeUtf8Type, SchemaRef, StringViewType, Utf8Type,
+};
 use arrow::row::{RowConverter, SortField};
 use hashbrown::hash_table::{Entry, HashTable};
-use std::hash::{BuildHasher, Hasher};
 
 use super::Numbers;
 use super::long_texts::LongTexts;
@@ -28,7 +31,7 @@ use crate::operators::operator::EvalError;
 /// Words that a key may have; keys of more are made bytes first.
 const WORDS_MAX: usize = 4;
 /// Bytes of text that a view holds itself.
-const INLINE_MAX: usize = 12;
+pub(super) const INLINE_MAX: usize = 12;
 /// Stands where a view has its length: no text is that long.
 const LONG: u64 = u64::MAX;
 
@@ -221,7 +224,7 @@ fn fill_views<T: ByteViewType + ?Sized>(
         } else {
             let text: &[u8] = keys.value(row).as_ref();
             low.push(LONG);
-            high.push(u64::from(texts.number(text)));
+            high.push(number_of(text, texts));
         }
     }
     Ok(())
@@ -247,8 +250,14 @@ fn text_words(text: &[u8], texts: &mut LongTexts, low: &mut Vec<u64>, high: &mut
         high.push((view >> 64) as u64);
     } else {
         low.push(LONG);
-        high.push(u64::from(texts.number(text)));
+        high.push(number_of(text, texts));
     }
+}
+
+/// A long text's number among the texts of its column.
+fn number_of(text: &[u8], texts: &mut LongTexts) -> u64 {
+    let next = texts.len();
+    u64::from(texts.number(text, || u32::try_from(next).expect("fewer texts than numbers")))
 }
 
 /// Sets a column's bit for its nulls, and makes their words equal.
@@ -269,7 +278,7 @@ trait Table: Send {
 
 /// A table for keys of `N` words.
 #[derive(Default)]
-struct WordTable<const N: usize> {
+pub(super) struct WordTable<const N: usize> {
     slots: HashTable<Slot<N>>,
     hasher: hashbrown::DefaultHashBuilder,
 }
@@ -294,6 +303,37 @@ fn hash<const N: usize>(
     state.finish()
 }
 
+impl<const N: usize> WordTable<N> {
+    /// The number of a key; a key that `row` brings for the first time gets the next one.
+    #[inline]
+    pub(super) fn number(
+        &mut self,
+        words: [u64; N],
+        nulls: u32,
+        row: usize,
+        numbers: &mut Numbers<'_>,
+    ) -> u32 {
+        let hasher = &self.hasher;
+        let entry = self.slots.entry(
+            hash(hasher, &words, nulls),
+            |slot| slot.words == words && slot.nulls == nulls,
+            |slot| hash(hasher, &slot.words, slot.nulls),
+        );
+        match entry {
+            Entry::Occupied(slot) => slot.get().id,
+            Entry::Vacant(place) => {
+                let id = numbers.give(row);
+                place.insert(Slot { words, nulls, id });
+                id
+            }
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.allocation_size()
+    }
+}
+
 impl<const N: usize> Table for WordTable<N> {
     fn intern(
         &mut self,
@@ -303,31 +343,15 @@ impl<const N: usize> Table for WordTable<N> {
         numbers: &mut Numbers<'_>,
     ) {
         let columns: [&[u64]; N] = std::array::from_fn(|word| &words[word][..rows]);
-        let hasher = &self.hasher;
-        let first = numbers.ids.len();
         numbers.ids.reserve(rows);
         for row in 0..rows {
             let key: [u64; N] = std::array::from_fn(|word| columns[word][row]);
-            let null = nulls.get(row).copied().unwrap_or(0);
-            let entry = self.slots.entry(
-                hash(hasher, &key, null),
-                |slot| slot.words == key && slot.nulls == null,
-                |slot| hash(hasher, &slot.words, slot.nulls),
-            );
-            let id = match entry {
-                Entry::Occupied(slot) => slot.get().id,
-                Entry::Vacant(place) => {
-                    let id = numbers.give(row);
-                    place.insert(Slot { words: key, nulls: null, id });
-                    id
-                }
-            };
+            let id = self.number(key, nulls.get(row).copied().unwrap_or(0), row, numbers);
             numbers.ids.push(id);
         }
-        debug_assert_eq!(numbers.ids.len(), first + rows);
     }
 
     fn size(&self) -> usize {
-        self.slots.allocation_size()
+        self.bytes()
     }
 }

@@ -4,40 +4,43 @@ use std::hash::BuildHasher;
 
 use hashbrown::hash_table::{Entry, HashTable};
 
-/// Distinct texts, by number.
+/// Distinct texts with their numbers.
 #[derive(Default)]
 pub(super) struct LongTexts {
     /// All texts, one behind the other.
     bytes: Vec<u8>,
-    /// Where each text ends.
-    ends: Vec<usize>,
     slots: HashTable<Slot>,
     hasher: hashbrown::DefaultHashBuilder,
 }
 
+/// Where a text stands, and its number.
 struct Slot {
     hash: u64,
+    start: usize,
+    length: u32,
     number: u32,
 }
 
 impl LongTexts {
-    /// The text's number; a new text gets the next one.
-    pub(super) fn number(&mut self, text: &[u8]) -> u32 {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The text's number; `give` names the number of a new text.
+    pub(super) fn number(&mut self, text: &[u8], give: impl FnOnce() -> u32) -> u32 {
         let hash = self.hasher.hash_one(text);
-        let (bytes, ends) = (&self.bytes, &self.ends);
-        let at = |number: u32| {
-            let number = number as usize;
-            let start = if number == 0 { 0 } else { ends[number - 1] };
-            &bytes[start..ends[number]]
+        let bytes = &self.bytes;
+        let same = |slot: &Slot| {
+            slot.hash == hash && &bytes[slot.start..slot.start + slot.length as usize] == text
         };
-        let same = |slot: &Slot| slot.hash == hash && at(slot.number) == text;
         match self.slots.entry(hash, same, |slot| slot.hash) {
             Entry::Occupied(slot) => slot.get().number,
             Entry::Vacant(place) => {
-                let number = u32::try_from(self.ends.len()).expect("fewer texts than numbers");
-                place.insert(Slot { hash, number });
+                let (number, start) = (give(), self.bytes.len());
+                let length = u32::try_from(text.len()).expect("texts are shorter than 4 GB");
+                place.insert(Slot { hash, start, length, number });
                 self.bytes.extend_from_slice(text);
-                self.ends.push(self.bytes.len());
                 number
             }
         }
@@ -45,6 +48,6 @@ impl LongTexts {
 
     /// Bytes held.
     pub(super) fn size(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * 8 + self.slots.allocation_size()
+        self.bytes.capacity() + self.slots.allocation_size()
     }
 }

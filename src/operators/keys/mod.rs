@@ -6,6 +6,7 @@
 //! | key | table |
 //! |---|---|
 //! | one integer, values close together | [`direct`]: the value is the place |
+//! | one text | [`texts`]: short ones as they stand, long ones by their bytes |
 //! | anything else | [`hashed`]: columns become machine words, and these are hashed |
 //!
 //! Both number a key the moment its first row comes by, so numbers never depend on how rows were cut
@@ -21,11 +22,10 @@
 //! One row of key columns, a table entry and 8 bytes per key, dead keys included until
 //! [`KeyDictionary::retain`].
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, make_comparator};
-use arrow::compute::{self, SortOptions};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::compute;
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
 use datafusion::scalar::ScalarValue;
 
@@ -37,15 +37,15 @@ use crate::operators::state::{StateReader, StateWriter, misfit};
 mod direct;
 mod hashed;
 mod long_texts;
+mod ranking;
+mod texts;
 
 #[cfg(test)]
 mod tests;
 
 use direct::DirectIndex;
 use hashed::HashedIndex;
-
-/// Ascending, nulls behind everything: the order of emissions.
-const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: false };
+use texts::TextIndex;
 
 /// The keys of an operator and their numbers.
 pub struct KeyDictionary {
@@ -56,7 +56,12 @@ pub struct KeyDictionary {
     len: usize,
     order: Vec<u32>,
     rank: Vec<u32>,
+    /// Keys at which a hash table of integers is looked at again.
+    reviewed_at: usize,
 }
+
+/// How many integers may make it worth to give up a hash table.
+const REVIEW_FROM: usize = if cfg!(test) { 8 } else { 65_536 };
 
 /// From key to number.
 enum Index {
@@ -64,6 +69,8 @@ enum Index {
     Single,
     /// Integers that lie close together.
     Direct(DirectIndex),
+    /// One text.
+    Text(Box<TextIndex>),
     /// Anything.
     Hashed(HashedIndex),
 }
@@ -97,10 +104,12 @@ impl KeyDictionary {
             [one] if DirectIndex::supports(one.data_type()) => {
                 Index::Direct(DirectIndex::default())
             }
+            [one] if *one.data_type() == DataType::Utf8View => Index::Text(Box::default()),
             _ => Index::Hashed(HashedIndex::new(&schema)?),
         };
         let (runs, order, rank) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(KeyDictionary { schema, index, runs, len: 0, order, rank })
+        let reviewed_at = REVIEW_FROM;
+        Ok(KeyDictionary { schema, index, runs, len: 0, order, rank, reviewed_at })
     }
 
     /// A dictionary for keys of these types.
@@ -126,6 +135,7 @@ impl KeyDictionary {
         let index = match &self.index {
             Index::Single => 0,
             Index::Direct(direct) => direct.size(),
+            Index::Text(texts) => texts.size(),
             Index::Hashed(hashed) => hashed.size(),
         };
         let keys = self.runs.iter().flatten().map(|keys| keys.get_array_memory_size());
@@ -157,11 +167,32 @@ impl KeyDictionary {
             numbers = Numbers { firsts: Vec::new(), next: self.len as u32, ..numbers };
             self.index = Index::Hashed(self.hash_all()?);
         }
-        if let Index::Hashed(hashed) = &mut self.index {
-            hashed.intern(&keys, rows, &mut numbers)?;
+        match &mut self.index {
+            Index::Text(texts) => texts.intern(keys[0].as_string_view(), &mut numbers),
+            Index::Hashed(hashed) => hashed.intern(&keys, rows, &mut numbers)?,
+            Index::Single | Index::Direct(_) => {}
         }
         let firsts = numbers.firsts;
-        self.remember(&keys, firsts)
+        self.remember(&keys, firsts)?;
+        self.straighten()
+    }
+
+    /// Goes over to a plain table once integers that seemed to lie far apart turn out to be many.
+    fn straighten(&mut self) -> Result<(), EvalError> {
+        let may_be_direct = matches!(self.schema.fields().as_ref(),
+            [one] if DirectIndex::supports(one.data_type()));
+        if !may_be_direct || !matches!(self.index, Index::Hashed(_)) || self.len < self.reviewed_at
+        {
+            return Ok(());
+        }
+        // Looking costs O(keys), so it waits until there are twice as many.
+        self.reviewed_at = 2 * self.len;
+        let mut direct = DirectIndex::default();
+        let mut numbers = Numbers { ids: &mut Vec::new(), firsts: Vec::new(), next: 0 };
+        if direct.intern(&self.columns()?[0], &mut numbers)? {
+            self.index = Index::Direct(direct);
+        }
+        Ok(())
     }
 
     /// Keeps the keys that came for the first time.
@@ -278,88 +309,6 @@ impl KeyDictionary {
         if self.len == len { Ok(()) } else { Err(misfit("a key stands there twice")) }
     }
 
-    /// All numbers in the order of their keys, ascending, nulls last; and the place of each number
-    /// in that order.
-    pub fn ranking(&mut self) -> Result<(&[u32], &[u32]), EvalError> {
-        self.rank_all()?;
-        Ok((&self.order, &self.rank))
-    }
-
-    /// Sorts numbers by their keys, ascending, nulls last.
-    pub fn sort_ids(&mut self, ids: &mut Vec<u32>) -> Result<(), EvalError> {
-        if ids.len() < 2 {
-            return Ok(());
-        }
-        self.rank_all()?;
-        if ids.len() * 8 < self.len {
-            ids.sort_unstable_by_key(|&id| self.rank[id as usize]);
-            return Ok(());
-        }
-        // Most keys are asked for: walk all of them in order. Numbers asked for twice stay double.
-        let mut wanted = vec![0_u32; self.len];
-        for &id in ids.iter() {
-            wanted[id as usize] += 1;
-        }
-        ids.clear();
-        for &id in &self.order {
-            ids.extend(std::iter::repeat_n(id, wanted[id as usize] as usize));
-        }
-        Ok(())
-    }
-
-    /// Brings `order` and `rank` up to date: sorts what is new and merges it in.
-    fn rank_all(&mut self) -> Result<(), EvalError> {
-        let known = self.order.len();
-        if known == self.len {
-            return Ok(());
-        }
-        if let Index::Single = self.index {
-            self.order = vec![0];
-        } else if let Index::Direct(direct) = &self.index
-            && direct.span() <= 16 * self.len
-        {
-            direct.in_order(&mut self.order);
-        } else {
-            self.merge_new(known)?;
-        }
-        self.rank.resize(self.len, 0);
-        for (rank, &id) in self.order.iter().enumerate() {
-            self.rank[id as usize] = rank as u32;
-        }
-        Ok(())
-    }
-
-    /// Sorts the numbers from `known` on by their keys, and puts them among the others.
-    fn merge_new(&mut self, known: usize) -> Result<(), EvalError> {
-        let len = self.len;
-        let columns = self.columns()?.to_vec();
-        let compare = comparator(&columns)?;
-        let new: Vec<u32> = match columns.as_slice() {
-            [one] if !one.data_type().is_nested() => {
-                let fresh = one.slice(known, len - known);
-                let sorted = compute::sort_to_indices(&fresh, Some(ASCENDING), None)?;
-                sorted.values().iter().map(|&i| i + known as u32).collect()
-            }
-            _ => {
-                let mut all: Vec<u32> = (known as u32..len as u32).collect();
-                all.sort_unstable_by(|&a, &b| compare(a as usize, b as usize));
-                all
-            }
-        };
-        let mut merged = Vec::with_capacity(len);
-        let mut old = self.order.as_slice();
-        for id in new {
-            let before = old.partition_point(|&o| compare(o as usize, id as usize).is_lt());
-            let (less, rest) = old.split_at(before);
-            merged.extend_from_slice(less);
-            merged.push(id);
-            old = rest;
-        }
-        merged.extend_from_slice(old);
-        self.order = merged;
-        Ok(())
-    }
-
     /// Forgets every key that is not `live`. Gives for each old number the new one, `u32::MAX` for
     /// those forgotten; the others keep their order.
     pub fn retain(&mut self, live: &[bool]) -> Result<Vec<u32>, EvalError> {
@@ -384,18 +333,6 @@ impl KeyDictionary {
         }
         Ok(renumbered)
     }
-}
-
-/// Compares rows of columns.
-fn comparator(columns: &[ArrayRef]) -> Result<impl Fn(usize, usize) -> Ordering, EvalError> {
-    let comparators = columns
-        .iter()
-        .map(|column| make_comparator(column, column, ASCENDING))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(move |a, b| {
-        let different = comparators.iter().map(|compare| compare(a, b));
-        different.into_iter().find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
-    })
 }
 
 /// One representation per key: -0.0 becomes 0.0, and every NaN the same NaN.

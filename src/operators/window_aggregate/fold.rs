@@ -129,9 +129,19 @@ impl WindowAggregate {
         }
     }
 
-    /// Whether some row of `from..to` lies below its own mark.
-    fn any_below(&self, arriving: &Arriving<'_>, marks: &Marks, from: usize, to: usize) -> bool {
+    /// Whether some row of `from..to` lies below its own mark; `first` is the least time of them.
+    fn any_below(
+        &self,
+        arriving: &Arriving<'_>,
+        marks: &Marks,
+        (from, to): (usize, usize),
+        first: i64,
+    ) -> bool {
         let (times, ours) = (&arriving.times[from..to], self.watermark.0);
+        // Marks never fall, so the last one is the greatest.
+        if first >= marks.last().max(ours) {
+            return false;
+        }
         let least = |mark: i64| mark.max(ours);
         match (marks, &arriving.change.rows) {
             (Marks::All(mark), _) => times.iter().any(|&t| t < least(*mark)),
@@ -152,10 +162,10 @@ impl WindowAggregate {
             EmitMode::EveryRows { .. } => true,
             EmitMode::Changes => false,
             EmitMode::OnClose | EmitMode::EveryInterval { .. } => {
-                let marks = &arriving.change.origin.progress;
+                let (marks, all) = (&arriving.change.origin.progress, (0, arriving.times.len()));
                 self.spec.emit.allowed_lateness > 0
                     && (arriving.ends.is_some()
-                        || self.any_below(arriving, marks, 0, arriving.times.len()))
+                        || self.any_below(arriving, marks, all, span(&arriving.times).0))
             }
         }
     }
@@ -208,7 +218,7 @@ impl WindowAggregate {
                 let times = &arriving.times[from..to];
                 let (first, last) = span(times);
                 let (start, end) = windows.slice_of(first);
-                if self.any_below(arriving, &arriving.change.origin.arrival, from, to) {
+                if self.any_below(arriving, &arriving.change.origin.arrival, (from, to), first) {
                     self.parts_by_row(arriving, from, to, out)
                 } else if last < end {
                     let key = SliceKey { start, end, floor: i64::MIN };
@@ -360,8 +370,19 @@ impl WindowAggregate {
 
 /// The least and the greatest time.
 fn span(times: &[i64]) -> (i64, i64) {
-    let least = times.iter().copied().fold(i64::MAX, i64::min);
-    (least, times.iter().copied().fold(i64::MIN, i64::max))
+    // Four chains of comparisons side by side: a single one would wait for itself.
+    let mut ends = [(i64::MAX, i64::MIN); 4];
+    let (chunks, rest) = times.as_chunks::<4>();
+    let mut widen = |end: usize, time: i64| {
+        let (least, greatest) = ends[end];
+        ends[end] = (least.min(time), greatest.max(time));
+    };
+    for chunk in chunks {
+        (0..4).for_each(|i| widen(i, chunk[i]));
+    }
+    rest.iter().for_each(|&time| widen(0, time));
+    let least = ends.iter().map(|end| end.0).min().unwrap_or(i64::MAX);
+    (least, ends.iter().map(|end| end.1).max().unwrap_or(i64::MIN))
 }
 
 /// The values of a time column; `null` stands for null.
