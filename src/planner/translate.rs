@@ -55,6 +55,8 @@ pub(super) enum Slot {
 pub(super) struct Pending {
     pub kind: WindowKind,
     pub time: Option<usize>,
+    /// What the time column was called.
+    pub time_name: String,
     pub partition: Vec<usize>,
     pub start: Option<usize>,
     pub end: Option<usize>,
@@ -530,6 +532,7 @@ fn keep_pending(
     };
     Pending {
         time: pending.time.map(&mut keep),
+        time_name: pending.time_name,
         partition: pending.partition.into_iter().map(&mut keep).collect(),
         start: pending.start.map(&mut keep),
         end: pending.end.map(&mut keep),

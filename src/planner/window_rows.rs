@@ -12,7 +12,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::Expr;
 
-use crate::operators::emit::EmitMode;
+use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::window_answer::{Content, Pairs, WindowAnswer};
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::physical::{EventTimeColumn, Facts, PhysicalPlan, WindowRole};
@@ -21,7 +21,7 @@ use crate::planner::window_facts::{is_append_only, operator_columns, window_stat
 use crate::planner::window_node::{
     WINDOW_END, WINDOW_ID, WINDOW_REASON, WINDOW_START, WindowColumn, WindowKind,
 };
-use crate::planner::windowed::window_operator;
+use crate::planner::windowed::{closes_by_time, describe_source, window_operator};
 
 /// The name of a physical column in expressions over pairs.
 fn column_name(column: usize) -> String {
@@ -150,6 +150,7 @@ impl Translator {
         let width = built.plan.schema.fields().len();
         let columns = operator_columns(&pending.kind);
         let emit = self.window_emit(pending.outermost, Some(&pending.kind))?;
+        self.check_closes(&built.plan, &pending, &emit)?;
         let time_type = bound_type(&built.plan, &pending);
         let input_fields = built.plan.schema.fields().iter();
         let mut fields: Vec<Field> = input_fields.map(|field| WindowRole::unmark(field)).collect();
@@ -188,6 +189,24 @@ impl Translator {
             }
         }
         self.apply_window_filters(built, &pending, place)
+    }
+
+    /// Windows without a watermark on their column never close: all that can be asked of them is
+    /// every change, and an aggregate or a window above asks for more.
+    pub(super) fn check_closes(
+        &self,
+        plan: &PhysicalPlan,
+        pending: &Pending,
+        emit: &EmitSpec,
+    ) -> Result<(), PlanError> {
+        let bounded = pending.time.is_some_and(|time| plan.facts.delay_of(time).is_some());
+        if bounded || !closes_by_time(&pending.kind) || emit.mode == EmitMode::Changes {
+            return Ok(());
+        }
+        Err(PlanError::WatermarkRequired {
+            relation: describe_source(plan),
+            column: pending.time_name.clone(),
+        })
     }
 
     /// Windows that depend on the order and number of rows cannot take rows back.

@@ -56,7 +56,9 @@ impl Translator {
         let partition = node.partition.iter().map(&mut place).collect::<Result<_, _>>()?;
         let start = node.start.as_ref().map(&mut place).transpose()?;
         let end = node.end.as_ref().map(&mut place).transpose()?;
+        let mut time_name = String::new();
         if let Some(column) = time {
+            time_name.clone_from(built.plan.schema.field(column).name());
             self.check_time(&built, node, column)?;
             let wanted = window_time_type(type_of(&built.plan, column));
             if *type_of(&built.plan, column) != wanted {
@@ -84,6 +86,7 @@ impl Translator {
         let pending = Pending {
             kind: node.kind.clone(),
             time,
+            time_name,
             partition,
             start,
             end,
@@ -417,6 +420,7 @@ impl Translator {
         let shares_sessions =
             pending.partition.iter().any(|column| !input.grouping.keys.contains(column));
         let emit = self.window_emit(input.outermost, Some(&pending.kind))?;
+        self.check_closes(&input.built.plan, &pending, &emit)?;
         if shares_sessions && matches!(emit.mode, EmitMode::EveryRows { .. }) {
             return Err(PlanError::unsupported(
                 "EMIT EVERY n ROWS of sessions that are not grouped by their partition",
@@ -688,7 +692,7 @@ pub(super) fn window_operator(
 }
 
 /// Whether windows of a kind close, or are formed, by event time.
-fn closes_by_time(kind: &WindowKind) -> bool {
+pub(super) fn closes_by_time(kind: &WindowKind) -> bool {
     match kind {
         WindowKind::Time(_) | WindowKind::Session(_) => true,
         WindowKind::Count(window) => window.ordered,
@@ -727,7 +731,7 @@ fn delayed(input: PhysicalPlan, delay: i64) -> PhysicalPlan {
 }
 
 /// The relation at the bottom, with its kind, for messages.
-fn describe_source(plan: &PhysicalPlan) -> String {
+pub(super) fn describe_source(plan: &PhysicalPlan) -> String {
     match &plan.node {
         Node::Source(source) => format!("{} \"{}\"", source.kind.noun(), source.relation),
         _ => plan.inputs.first().map_or_else(|| "its input".into(), describe_source),

@@ -25,7 +25,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, Int64Array};
+use arrow::array::Array;
 use arrow::datatypes::SchemaRef;
 
 use crate::data::change::Change;
@@ -113,13 +113,6 @@ impl CountWindow {
             now: i64::MIN,
             spec,
         })
-    }
-
-    fn time_of(&self, times: Option<&Int64Array>, row: usize) -> Option<i64> {
-        match times {
-            Some(times) => times.is_valid(row).then(|| times.value(row)),
-            None => Some(self.now),
-        }
     }
 
     /// Counts a row in its partition.
@@ -312,7 +305,10 @@ impl Operator for CountWindow {
         let first = self.output.push(&change)?;
         for (row, number) in rows_between(first, change.batch.num_rows()) {
             self.advance(change.progress(row));
-            let time = self.time_of(times.as_ref(), row);
+            let time = match &times {
+                Some(times) => times.is_valid(row).then(|| times.value(row)),
+                None => Some(self.now),
+            };
             if self.spec.window.ordered {
                 let passed = change.arrival(row).minus(self.spec.emit.allowed_lateness);
                 match (time, self.spec.time_column) {
