@@ -146,10 +146,10 @@ fn watermark(cursor: &mut Cursor) -> Result<WatermarkClause, ParseError> {
 
 fn column(cursor: &mut Cursor, body: &mut Body) -> Result<(), ParseError> {
     let name = cursor.column_name()?;
-    let at = cursor.position();
+    let at = cursor.location();
     let data_type = cursor.parser.parse_data_type();
     let data_type = cursor.lift(data_type)?;
-    arrow_type(&data_type).map_err(|error| error.at(at))?;
+    arrow_type(&data_type).map_err(|error| error.at(cursor.position_at(at)))?;
     let mut not_null = false;
     loop {
         if cursor.accept(&["NOT", "NULL"]) {

@@ -110,9 +110,19 @@ impl Cursor<'_> {
         Err(error)
     }
 
-    /// The character position of the next token.
+    /// The character position of the next token. Counts through the text: for errors only.
     pub(super) fn position(&self) -> usize {
-        self.place(self.parser.peek_token_ref().span.start).1
+        self.position_at(self.location())
+    }
+
+    /// Where the next token stands.
+    pub(super) fn location(&self) -> Location {
+        self.parser.peek_token_ref().span.start
+    }
+
+    /// The character position of a location.
+    pub(super) fn position_at(&self, location: Location) -> usize {
+        self.place(location).1
     }
 
     /// The next token is not what the grammar takes.
@@ -127,19 +137,19 @@ impl Cursor<'_> {
 
     /// The name of an object: an identifier in lower case unless quoted, without a period.
     pub(super) fn name(&mut self) -> Result<String, ParseError> {
-        let at = self.position();
+        let at = self.location();
         let name = self.column_name()?;
         if name.contains('.') {
             let reason = "A name holds no period.";
             let name = shortened(&name, NEAR_CHARACTERS);
-            return Err(ParseError::BadName { name, reason, position: at });
+            return Err(ParseError::BadName { name, reason, position: self.position_at(at) });
         }
         Ok(name)
     }
 
     /// The name of a column. It may hold a period, because keys of JSON do.
     pub(super) fn column_name(&mut self) -> Result<String, ParseError> {
-        let at = self.position();
+        let at = self.location();
         if !self.is_name(0) {
             return Err(self.unexpected("a name"));
         }
@@ -154,17 +164,18 @@ impl Cursor<'_> {
         } else {
             return self.without_schema(name, at);
         };
-        Err(ParseError::BadName { name: shortened(&name, NEAR_CHARACTERS), reason, position: at })
+        let position = self.position_at(at);
+        Err(ParseError::BadName { name: shortened(&name, NEAR_CHARACTERS), reason, position })
     }
 
-    fn without_schema(&self, name: String, at: usize) -> Result<String, ParseError> {
+    fn without_schema(&self, name: String, at: Location) -> Result<String, ParseError> {
         if self.parser.peek_token_ref().token != Token::Period {
             return Ok(name);
         }
         Err(ParseError::NotSupported {
             what: "a name with a schema is".to_owned(),
             hint: Some("Write the name alone; system relations are read with SELECT.".to_owned()),
-            position: Some(at),
+            position: Some(self.position_at(at)),
         })
     }
 
