@@ -149,7 +149,7 @@ fn column(cursor: &mut Cursor, body: &mut Body) -> Result<(), ParseError> {
     let at = cursor.location();
     let data_type = cursor.parser.parse_data_type();
     let data_type = cursor.lift(data_type)?;
-    arrow_type(&data_type).map_err(|error| error.at(cursor.position_of(at)))?;
+    arrow_type(&data_type).map_err(|error| error.at(cursor.position_at(at)))?;
     let mut not_null = false;
     loop {
         if cursor.accept(&["NOT", "NULL"]) {

@@ -110,20 +110,19 @@ impl Cursor<'_> {
         Err(error)
     }
 
-    /// Where the next token stands. To count characters up to there costs time, which only an error
-    /// is worth: see [`position_of`](Self::position_of).
+    /// The character position of the next token. Counts through the text: for errors only.
+    pub(super) fn position(&self) -> usize {
+        self.position_at(self.location())
+    }
+
+    /// Where the next token stands.
     pub(super) fn location(&self) -> Location {
         self.parser.peek_token_ref().span.start
     }
 
-    /// The character position of a token.
-    pub(super) fn position_of(&self, location: Location) -> usize {
+    /// The character position of a location.
+    pub(super) fn position_at(&self, location: Location) -> usize {
         self.place(location).1
-    }
-
-    /// The character position of the next token.
-    pub(super) fn position(&self) -> usize {
-        self.position_of(self.location())
     }
 
     /// The next token is not what the grammar takes.
@@ -143,7 +142,7 @@ impl Cursor<'_> {
         if name.contains('.') {
             let reason = "A name holds no period.";
             let name = shortened(&name, NEAR_CHARACTERS);
-            return Err(ParseError::BadName { name, reason, position: self.position_of(at) });
+            return Err(ParseError::BadName { name, reason, position: self.position_at(at) });
         }
         Ok(name)
     }
@@ -165,11 +164,8 @@ impl Cursor<'_> {
         } else {
             return self.without_schema(name, at);
         };
-        Err(ParseError::BadName {
-            name: shortened(&name, NEAR_CHARACTERS),
-            reason,
-            position: self.position_of(at),
-        })
+        let position = self.position_at(at);
+        Err(ParseError::BadName { name: shortened(&name, NEAR_CHARACTERS), reason, position })
     }
 
     fn without_schema(&self, name: String, at: Location) -> Result<String, ParseError> {
@@ -179,7 +175,7 @@ impl Cursor<'_> {
         Err(ParseError::NotSupported {
             what: "a name with a schema is".to_owned(),
             hint: Some("Write the name alone; system relations are read with SELECT.".to_owned()),
-            position: Some(self.position_of(at)),
+            position: Some(self.position_at(at)),
         })
     }
 
