@@ -227,6 +227,8 @@ impl StreamHandle {
             (receipt.first_offset, receipt.next_offset) = (next, next);
             return Ok(receipt);
         }
+        // Before the good ones, so that a crash in between loses none of them from sight.
+        self.engine.reports.dead_letters(self.name(), &decoded.rejected)?;
         receipt.shed = self.engine.shed(stream, &mut decoded)?;
         receipt.accepted = decoded.batch.num_rows() as u64;
         let mut frames = stream.frames(&decoded);
@@ -254,7 +256,6 @@ impl StreamHandle {
                 sender.known.stored(sent, &appended, &mut receipt);
             }
         }
-        self.engine.reports.dead_letters(self.name(), &decoded.rejected)?;
         Ok(receipt)
     }
 

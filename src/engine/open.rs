@@ -8,11 +8,12 @@ use tokio::sync::Notify;
 
 use crate::catalog::definition;
 use crate::catalog::persist::{Kind, Record, Store};
+use crate::data::punctuation::Punctuation;
 use crate::data::schema::with_hidden;
 use crate::engine::EngineSettings;
 use crate::engine::producers::Producers;
 use crate::engine::registry::{Planning, Registry};
-use crate::engine::reports::Reports;
+use crate::engine::reports::{Reports, read_punctuation};
 use crate::engine::select::SELECTS_MAX;
 use crate::engine::snapshots::SnapshotWriter;
 use crate::engine::state::Engine;
@@ -22,6 +23,7 @@ use crate::engine::table::TableState;
 use crate::error::{Error, Result, SqlState};
 use crate::log::append::{Admission, Appender, QueueLimits};
 use crate::log::frame::{FrameKind, NewFrame};
+use crate::log::headers::FrameSummary;
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::log::sequence::Sequencer;
 use crate::log::storage::{DiskStorage, Storage};
@@ -219,8 +221,10 @@ impl Engine {
         let limits = QueueLimits { rows, bytes };
         let appender = Appender::start(Arc::clone(&log), &name, limits, Box::new(prepare))
             .map_err(|e| io(&self.settings, &e))?;
-        let promises = self.stored_punctuations(&definition, &log)?;
-        self.producers.recall(record.id, &log)?;
+        let wanted = |kind| matches!(kind, FrameKind::Punctuation | FrameKind::Progress);
+        let controls = log.summaries(wanted)?;
+        let promises = stored_punctuations(&definition, &controls);
+        self.producers.recall(record.id, &controls);
         // Time while nobody could send is no silence of the senders: idleness begins afresh.
         let last_arrival = if standing_at_open == i64::MIN { i64::MIN } else { self.clock.now() };
         Ok(Arc::new(StreamState {
@@ -237,19 +241,6 @@ impl Engine {
             rows_shed: std::sync::atomic::AtomicU64::new(0),
             idle_base: Mutex::new(None),
         }))
-    }
-
-    /// Promises that stand in a log.
-    fn stored_punctuations(
-        &self,
-        definition: &definition::StreamDefinition,
-        log: &Arc<Log>,
-    ) -> Result<Vec<crate::data::punctuation::Punctuation>> {
-        let mut promises = Vec::new();
-        for frame in log.summaries(|kind| kind == FrameKind::Punctuation)? {
-            promises.extend(super::reports::read_punctuation(&definition.schema, &frame.meta));
-        }
-        Ok(promises)
     }
 
     /// Makes a stream known, and its log's news reach the queries that read it.
@@ -358,6 +349,15 @@ fn stream_log_options(definition: &definition::StreamDefinition) -> LogOptions {
         segment_micros: defaults.segment_micros.min(micros),
         ..defaults
     }
+}
+
+/// Promises that stand in a log.
+fn stored_punctuations(
+    definition: &definition::StreamDefinition,
+    frames: &[FrameSummary],
+) -> Vec<Punctuation> {
+    let punctuations = frames.iter().filter(|frame| frame.kind == FrameKind::Punctuation);
+    punctuations.filter_map(|frame| read_punctuation(&definition.schema, &frame.meta)).collect()
 }
 
 /// The watermark after the last frame of a stream's log.

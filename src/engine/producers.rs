@@ -23,6 +23,7 @@ use crate::engine::IngestReceipt;
 use crate::engine::stream::StreamState;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{FrameKind, NewFrame, Position};
+use crate::log::headers::FrameSummary;
 use crate::log::log::{Appended, Log};
 use crate::log::retention::RetentionRequest;
 
@@ -32,8 +33,10 @@ const PRODUCERS_MAX: usize = 100_000;
 const ID_BYTES_MAX: usize = 200;
 /// A producer that was not heard for so long may be forgotten.
 const FORGET_AFTER: i64 = 7 * 24 * 3600 * crate::time::SECOND;
-/// Answers that are kept in memory for each producer; older ones are looked up in the log.
+/// Answers that are kept in memory for each producer; others are looked up in the log.
 const ANSWERS: usize = 8;
+/// An answer that lists more refused rows is not kept in memory.
+const ANSWER_ERRORS: usize = 16;
 
 /// Who numbers what it sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +84,8 @@ struct State {
     next: Option<u64>,
     /// The newest answers, oldest first.
     answers: VecDeque<Sent>,
+    /// The newest request without its refused rows, to be written again when its record goes.
+    newest: Option<Sent>,
     /// Place and time of the newest record.
     frame: u64,
     heard: i64,
@@ -100,7 +105,9 @@ impl Sent {
         next: u64,
         receipt: &IngestReceipt,
     ) -> Sent {
-        let errors = receipt.errors.iter();
+        // Over TCP no answer lists them.
+        let listed = if producer.each_row { 0 } else { receipt.errors.len() };
+        let errors = receipt.errors.iter().take(listed);
         Sent {
             producer: producer.id.clone(),
             protocol: protocol.into(),
@@ -185,9 +192,9 @@ impl Producers {
     }
 
     /// Reads the records of a stream's log back.
-    pub(super) fn recall(&self, stream: u64, log: &Log) -> Result<()> {
+    pub(super) fn recall(&self, stream: u64, frames: &[FrameSummary]) {
         let mut known = self.known.lock();
-        for frame in log.summaries(|kind| kind == FrameKind::Progress)? {
+        for frame in frames.iter().filter(|frame| frame.kind == FrameKind::Progress) {
             let Some(sent) = read(&frame.meta, frame.at) else { continue };
             let producer = known.entry(sent.producer.clone()).or_insert_with(|| {
                 let (protocol, state) = (sent.protocol.clone(), Mutex::default());
@@ -195,7 +202,6 @@ impl Producers {
             });
             producer.state.lock().add(sent, frame.at.frame, frame.ingest_time);
         }
-        Ok(())
     }
 
     /// Forgets the producers of a stream that is dropped.
@@ -229,7 +235,7 @@ impl Producers {
             .filter_map(|producer| {
                 let state = producer.state.lock();
                 let goes = state.frame < end && state.heard > now - FORGET_AFTER;
-                Some(state.answers.back().filter(|_| goes)?.frame())
+                Some(state.newest.as_ref().filter(|_| goes)?.frame())
             })
             .collect()
     }
@@ -250,7 +256,10 @@ impl State {
             return;
         }
         self.next = Some(sent.next);
-        self.answers.push_back(sent);
+        self.newest = Some(Sent { errors: vec![], ..sent.clone() });
+        if sent.errors.len() <= ANSWER_ERRORS {
+            self.answers.push_back(sent);
+        }
         while self.answers.len() > ANSWERS {
             self.answers.pop_front();
         }

@@ -174,6 +174,94 @@ async fn a_swap_that_a_crash_left_half_done_is_finished() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn plans_are_swapped_while_rows_come_and_nothing_is_lost_or_counted_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::new(NOW));
+    let engine = open(directory.path(), &clock);
+    ok(
+        &engine,
+        "CREATE STREAM s (k BIGINT, v BIGINT); CREATE STREAM t (k BIGINT, v BIGINT);
+         CREATE CONTINUOUS QUERY q AS
+             SELECT k, sum(v) AS total FROM (SELECT * FROM s UNION ALL SELECT * FROM t) GROUP BY k;
+         CREATE CONTINUOUS QUERY above AS SELECT count(*) AS n, sum(total) AS total FROM q;",
+    )
+    .await;
+    let senders: Vec<_> = ["s", "t"]
+        .map(|stream| {
+            let engine = Arc::clone(&engine);
+            tokio::spawn(async move {
+                for n in 0..150 {
+                    ok(&engine, &format!("INSERT INTO {stream} VALUES ({}, {n}), (7, 1)", n % 5))
+                        .await;
+                }
+            })
+        })
+        .into();
+    let plan = |factor: u64| {
+        format!(
+            "CREATE OR REPLACE CONTINUOUS QUERY q AS SELECT k, sum(v * {factor}) AS total
+             FROM (SELECT * FROM s UNION ALL SELECT * FROM t) GROUP BY k"
+        )
+    };
+    for round in 2..6 {
+        ok(&engine, "REBUILD CONTINUOUS QUERY q").await;
+        ok(&engine, &plan(round)).await;
+    }
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    let expected = rows(
+        &engine,
+        "SELECT k, sum(v * 5) AS total FROM (SELECT * FROM s UNION ALL SELECT * FROM t)
+         GROUP BY k ORDER BY k",
+    )
+    .await;
+    let (answer, above) = ("SELECT * FROM q ORDER BY k", "SELECT * FROM above");
+    let total = format!("{{\"n\":6,\"total\":{}}}\n", 5 * 2 * (149 * 150 / 2 + 150));
+    ok(&engine, "FLUSH").await;
+    assert_eq!(rows(&engine, answer).await, expected);
+    assert_eq!(rows(&engine, above).await, total);
+    engine.shutdown().await;
+    drop(engine);
+
+    let engine = open(directory.path(), &clock);
+    ok(&engine, "FLUSH").await;
+    let status = "SELECT name, error FROM weir.queries WHERE status <> 'running'";
+    assert_eq!(rows(&engine, status).await, "");
+    assert_eq!(rows(&engine, answer).await, expected);
+    assert_eq!(rows(&engine, above).await, total);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_failed_is_mended_by_another_plan() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::new(NOW));
+    let engine = open(directory.path(), &clock);
+    ok(
+        &engine,
+        "CREATE STREAM s (k BIGINT);
+         CREATE CONTINUOUS QUERY q WITH (memory_limit = '64 KB') AS
+             SELECT k, count(*) AS n FROM s GROUP BY k;",
+    )
+    .await;
+    let keys: Vec<String> = (0..5_000).map(|k| format!("({k})")).collect();
+    ok(&engine, &format!("INSERT INTO s VALUES {}; FLUSH", keys.join(", "))).await;
+    let status = "SELECT status FROM weir.queries";
+    assert_eq!(rows(&engine, status).await, "{\"status\":\"failed\"}\n");
+    assert_eq!(code(&engine, "REBUILD CONTINUOUS QUERY q").await, "53200");
+    ok(
+        &engine,
+        "CREATE OR REPLACE CONTINUOUS QUERY q WITH (memory_limit = '64 MB') AS
+             SELECT k, count(*) AS n FROM s GROUP BY k; FLUSH",
+    )
+    .await;
+    assert_eq!(rows(&engine, status).await, "{\"status\":\"running\"}\n");
+    assert_eq!(rows(&engine, "SELECT count(*) AS n FROM q").await, "{\"n\":5000}\n");
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_beyond_the_disk_budget_are_shed_and_counted() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::new(NOW));
@@ -361,6 +449,9 @@ async fn other_columns_end_subscriptions_and_sinks() {
     )
     .await;
     let mut subscription = engine.subscribe("q", SubscribeRequest::default()).unwrap();
+    // Both were told that no row is ever retracted.
+    let fewer = "CREATE OR REPLACE CONTINUOUS QUERY q AS SELECT n FROM s WHERE n > 1";
+    assert_eq!(code(&engine, fewer).await, "WR003");
     ok(&engine, "CREATE OR REPLACE CONTINUOUS QUERY q AS SELECT n, n + 1 AS m FROM s; FLUSH").await;
     loop {
         match subscription.next().await.unwrap() {

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use super::fixture::{Database, Postgres, Sqlite, Writer, changes, plan, writer};
 use crate::error::{Error, Report, SqlState};
 use crate::sinks::ddl::{TableName, quote};
-use crate::sinks::sink::{SinkBatch, SinkError, SinkMode};
+use crate::sinks::sink::{SinkBatch, SinkError, SinkMode, SinkPlan};
 
 /// Makes a test on each target of each function.
 macro_rules! on_every_target {
@@ -46,6 +46,21 @@ on_every_target! {
     an_upsert_of_key_columns_alone_works
     an_empty_batch_moves_the_mark
     secondary_unique_keys_are_freed_before_they_are_taken
+    the_mark_of_a_dropped_sink_goes_and_its_table_stays
+}
+
+fn the_mark_of_a_dropped_sink_goes_and_its_table_stays(database: &dyn Database) {
+    // Where there are no marks yet, there is none to take.
+    database.target().forget(&plan("1", SinkMode::Append)).unwrap();
+    for id in ["1", "2"] {
+        let other = TableName { schema: None, name: format!("t{id}") };
+        let mut writer = writer(database, &SinkPlan { table: other, ..plan(id, SinkMode::Append) });
+        writer.write("+a1").unwrap();
+    }
+    let table = TableName { schema: None, name: "t1".into() };
+    database.target().forget(&SinkPlan { table, ..plan("1", SinkMode::Append) }).unwrap();
+    assert_eq!(database.sql("SELECT sink FROM weir_progress"), ["2"]);
+    assert_eq!(database.sql("SELECT k, n FROM t1"), ["a|1"]);
 }
 
 fn appended_rows_keep_their_number_and_null(database: &dyn Database) {
