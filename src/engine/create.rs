@@ -25,7 +25,7 @@ use crate::pipeline::source::{Readable, Source};
 use crate::planner::physical::{Node, PhysicalPlan, SourceSpec};
 use crate::planner::plan_continuous;
 use crate::planner::relations::RelationKind;
-use crate::sql::print::print;
+use crate::sql::print::{print, quote_name};
 use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
 use crate::views::changelog::{Changelog, EntryMeta, Layout};
 use crate::views::result_view::ResultView;
@@ -50,8 +50,9 @@ impl Engine {
                 format!("{} \"{name}\" already exists", existing.noun()),
             )
             .with_hint(format!(
-                "Choose another name, or DROP {} {name} first.",
-                drop_word(existing)
+                "Choose another name, or DROP {} {} first.",
+                drop_word(existing),
+                quote_name(name)
             ))),
         }
     }

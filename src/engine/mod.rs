@@ -6,7 +6,9 @@
 //! `timers`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
 
 mod alter;
+mod assign;
 mod create;
+mod exact_numbers;
 mod execute;
 mod explain;
 mod flush;

@@ -25,6 +25,7 @@ use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::expansion;
 use crate::planner::functions;
 use crate::planner::hidden::exclude_hidden;
+use crate::planner::literal_casts::keep_constants;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::window_call::WindowPlanner;
 
@@ -46,6 +47,7 @@ pub fn bind(
     expansion::check(query)?;
     let mut query = query.clone();
     exclude_hidden(&mut query, lookup);
+    keep_constants(&mut query);
     let context = Context { lookup, purpose, relation_planners: vec![Arc::new(WindowPlanner)] };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
@@ -62,7 +64,9 @@ pub fn expression(
     let context = Context { lookup, purpose: Purpose::Continuous, relation_planners: vec![] };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
-    planner.sql_to_expr(expr.clone(), schema, planner_context).map_err(from_datafusion)
+    let mut expr = expr.clone();
+    keep_constants(&mut expr);
+    planner.sql_to_expr(expr, schema, planner_context).map_err(from_datafusion)
 }
 
 /// Rules that would cost a continuous query something, or take its streams away.

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 use datafusion::prelude::SessionConfig;
 
 use crate::operators::row_clock;
+use crate::planner::postgres_functions;
 
 /// DataFusion's functions and planners, and ours; built once.
 pub fn state() -> &'static SessionState {
@@ -24,6 +25,7 @@ pub fn state() -> &'static SessionState {
         let mut builder = SessionStateBuilder::new().with_config(config).with_default_features();
         if let Some(functions) = builder.scalar_functions() {
             functions.push(Arc::new(ScalarUDF::from(RegexpExtractAll::new())));
+            functions.extend(postgres_functions::all());
         }
         builder.build()
     });

@@ -144,9 +144,6 @@ impl<'a> Connection<'a> {
             return Err(Error::new(SqlState::NOT_SUPPORTED, message)
                 .with_hint("Leave out PRODUCER and SEQUENCE."));
         }
-        if header.token.is_some() {
-            tracing::debug!("a token came although no credentials are configured");
-        }
         let ack = header.ack.as_deref().map(|ack| parse_ack(ack, intake)).transpose()?;
         let decoder = decode::decoder(header.format, intake.decode_spec());
         Ok(Connection { intake, ack, decoder, in_flight: FuturesOrdered::new(), told })
@@ -181,6 +178,16 @@ impl<'a> Connection<'a> {
                 Some(receipt) => self.settle(receipt?)?,
                 None => break,
             }
+        }
+        if broken.is_none() && self.told.borrow().next_offset.is_none() {
+            // Nothing came, so no receipt said where the stream stands.
+            let nothing = self.decoder.decode(b"", 1);
+            let origin = IngestOrigin { protocol: "tcp", producer: None };
+            let receipt = self.intake.ingest(nothing, None, origin).await?;
+            self.told.send_if_modified(|progress| {
+                progress.next_offset = Some(receipt.next_offset);
+                false
+            });
         }
         broken.map_or(Ok(()), Err)
     }
