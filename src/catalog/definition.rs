@@ -18,6 +18,7 @@ use crate::planner::constants;
 use crate::planner::error::PlanError;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::window_call::EVENT_TIME_MARK;
+use crate::sql::print::quote_name;
 use crate::sql::statement::{
     ColumnDefinition, CreateQuery, CreateStream, CreateTable, OptionValue, WatermarkClause,
 };
@@ -99,9 +100,12 @@ impl Report for DefinitionError {
             DefinitionError::WatermarkType(_) => {
                 Some("The column must be a TIMESTAMP, TIMESTAMPTZ, DATE or integer.".into())
             }
-            DefinitionError::WatermarkForm(column) => Some(format!(
-                "Write WATERMARK FOR {column} AS {column}, or AS {column} - INTERVAL '5' SECOND."
-            )),
+            DefinitionError::WatermarkForm(column) => {
+                let column = quote_name(column);
+                Some(format!(
+                    "Write WATERMARK FOR {column} AS {column}, or AS {column} - INTERVAL '5' SECOND."
+                ))
+            }
             DefinitionError::NotSupported { hint, .. } => Some(hint.clone()),
             DefinitionError::Option(error) => error.hint(),
             DefinitionError::Type(error) => error.hint(),

@@ -1,10 +1,13 @@
 //! Shows the frames of a subscription as they come.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::connection::{Column, SqlError};
+use super::connection::{Answer, Column, SqlError};
 use super::table::{self, Format};
 
 /// What a frame meant for the subscription.
@@ -14,6 +17,13 @@ pub(super) enum Seen {
     More,
     /// The server ended it.
     Failed(SqlError),
+}
+
+/// The rows of a frame, with values as the server wrote them.
+#[derive(Debug, Default, Deserialize)]
+struct Rows {
+    #[serde(default)]
+    rows: Vec<BTreeMap<String, Box<RawValue>>>,
 }
 
 /// Shows frames; remembers the columns and how wide they were so far.
@@ -45,8 +55,13 @@ impl Changes {
             return out.flush().map(|()| Seen::More);
         }
         match kind {
+            "result" => {
+                if let Ok(answer) = serde_json::from_str::<Answer>(line) {
+                    table::write(out, &answer, format, false)?;
+                }
+            }
             "hello" => self.hello(out, &frame, format)?,
-            "snapshot" | "data" => self.rows(out, &frame, format)?,
+            "snapshot" | "data" => self.rows(out, &frame, line, format)?,
             "gap" => writeln!(
                 out,
                 "-- changes {} to {} are missing: {}",
@@ -73,14 +88,24 @@ impl Changes {
         writeln!(out, "---+{}", rule.join("+"))
     }
 
-    fn rows(&mut self, out: &mut dyn Write, frame: &Value, format: Format) -> io::Result<()> {
+    fn rows(
+        &mut self,
+        out: &mut dyn Write,
+        frame: &Value,
+        line: &str,
+        format: Format,
+    ) -> io::Result<()> {
+        let rows: Rows = serde_json::from_str(line).unwrap_or_default();
         let ops = frame["ops"].as_str().unwrap_or_default().as_bytes();
         let columns = self.columns.clone();
-        for (number, row) in frame["rows"].as_array().into_iter().flatten().enumerate() {
+        for (number, row) in rows.rows.iter().enumerate() {
             let op = if ops.get(number) == Some(&b'-') { "-" } else { "+" };
             let values: Vec<String> = columns
                 .iter()
-                .map(|column| table::display(&row[column.name.as_str()], column))
+                .map(|column| match row.get(&column.name) {
+                    Some(value) => table::display(value, column),
+                    None => String::new(),
+                })
                 .collect();
             if format == Format::Csv {
                 let quoted = values.iter().map(|value| {

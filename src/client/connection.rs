@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use ureq::{Agent, Body, http};
 
 /// How long a connection may take to come about.
@@ -31,8 +32,14 @@ pub(super) struct Answer {
     pub(super) tag: String,
     #[serde(default)]
     pub(super) columns: Vec<Column>,
+    /// Values as the server wrote them: to read them would lose digits and the order of keys.
     #[serde(default)]
-    pub(super) rows: Vec<Vec<Value>>,
+    pub(super) rows: Vec<Vec<Box<RawValue>>>,
+}
+
+/// The characters of a value that is a text.
+pub(super) fn text_of(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
 }
 
 /// What `POST /v1/sql` answered.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::connection::{Failure, Receipt};
+use serde_json::value::RawValue;
+
+use super::connection::{Failure, Receipt, text_of};
 use super::feed_rows::{Chunk, FeedRows, Pace};
 use super::session::{Flow, Session};
 use super::table::{self, Format};
@@ -114,14 +116,13 @@ fn pace(session: &mut Session, request: &Request) -> Result<Option<Pace>, Flow> 
         Ok(answer) => answer,
         Err(failure) => return Err(session.fail(&failure, &describe)),
     };
-    let has_time = |row: &&Vec<serde_json::Value>| {
-        row.iter().skip(1).any(|value| {
-            value.as_str().is_some_and(|text| text.to_ascii_uppercase().starts_with("TIMESTAMP"))
-        })
+    let has_time = |row: &&Vec<Box<RawValue>>| {
+        let mut types = row.iter().skip(1).filter_map(|value| text_of(value));
+        types.any(|text| text.to_ascii_uppercase().starts_with("TIMESTAMP"))
     };
-    let column = answer.rows.iter().find(has_time).and_then(|row| row.first()?.as_str());
+    let column = answer.rows.iter().find(has_time).and_then(|row| text_of(row.first()?));
     match column {
-        Some(column) => Ok(Some(Pace { column: column.into(), span })),
+        Some(column) => Ok(Some(Pace { column, span })),
         None => {
             let why = "the stream has no column of times; name one with time=COLUMN";
             Err(session.complain(why))

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::connection::{Answer, Column};
+use super::connection::{Answer, Column, text_of};
 
 /// How answers are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,13 +83,12 @@ fn write_csv(out: &mut dyn Write, answer: &Answer) -> io::Result<()> {
     let names = answer.columns.iter().map(|column| csv_field(&column.name, true));
     writeln!(out, "{}", names.collect::<Vec<_>>().join(","))?;
     for row in &answer.rows {
-        let fields = row.iter().map(|value| match value {
-            Value::String(text) => csv_field(text, true),
-            Value::Null => String::new(),
-            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-                csv_field(&value.to_string(), false)
-            }
-        });
+        let fields =
+            answer.columns.iter().zip(row).map(|(column, value)| match text(value, column) {
+                Some(text) => csv_field(&text, true),
+                None if value.get() == "null" => String::new(),
+                None => csv_field(value.get(), false),
+            });
         writeln!(out, "{}", fields.collect::<Vec<_>>().join(","))?;
     }
     Ok(())
@@ -105,11 +104,9 @@ fn csv_field(text: &str, quote_empty: bool) -> String {
 
 fn write_json(out: &mut dyn Write, answer: &Answer) -> io::Result<()> {
     for row in &answer.rows {
-        let members = answer
-            .columns
-            .iter()
-            .zip(row)
-            .map(|(column, value)| format!("{}:{value}", Value::from(column.name.as_str())));
+        let members = answer.columns.iter().zip(row).map(|(column, value)| {
+            format!("{}:{}", serde_json::Value::from(column.name.as_str()), value.get())
+        });
         writeln!(out, "{{{}}}", members.collect::<Vec<_>>().join(","))?;
     }
     Ok(())
@@ -124,17 +121,25 @@ pub(super) fn is_number(column: &Column) -> bool {
         || (name.starts_with("UINT") && !name.ends_with("[]"))
 }
 
+/// The characters of a text; a JSON document that is one stays a document.
+fn text(value: &RawValue, column: &Column) -> Option<String> {
+    if column.type_name == "JSON" { None } else { text_of(value) }
+}
+
 /// A value for people: null is nothing, times are as psql shows them.
-pub(super) fn display(value: &Value, column: &Column) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => match column.type_name.as_str() {
-            "TIMESTAMP" => time(text).unwrap_or_else(|| visible(text)),
-            "TIMESTAMPTZ" => time(text).map_or_else(|| visible(text), |time| time + "+00"),
-            _ => visible(text),
-        },
-        Value::Bool(flag) => if *flag { "t" } else { "f" }.to_string(),
-        Value::Number(_) | Value::Array(_) | Value::Object(_) => visible(&value.to_string()),
+pub(super) fn display(value: &RawValue, column: &Column) -> String {
+    if let Some(text) = text(value, column) {
+        return match column.type_name.as_str() {
+            "TIMESTAMP" => time(&text).unwrap_or_else(|| visible(&text)),
+            "TIMESTAMPTZ" => time(&text).map_or_else(|| visible(&text), |time| time + "+00"),
+            _ => visible(&text),
+        };
+    }
+    match value.get() {
+        "null" => String::new(),
+        "true" if column.type_name == "BOOLEAN" => "t".to_string(),
+        "false" if column.type_name == "BOOLEAN" => "f".to_string(),
+        raw => visible(raw),
     }
 }
 
@@ -161,7 +166,7 @@ mod tests {
     use super::*;
 
     fn answer() -> Answer {
-        serde_json::from_value(json!({
+        let answer = json!({
             "tag": "SELECT 3",
             "columns": [
                 {"name": "url", "type": "TEXT"},
@@ -173,8 +178,8 @@ mod tests {
                 ["", 1234, null],
                 ["say \"hi\", \u{1b}[31m", -5, "1969-12-31T23:59:59.5Z"]
             ]
-        }))
-        .unwrap()
+        });
+        serde_json::from_str(&answer.to_string()).unwrap()
     }
 
     fn check(format: Format, expanded: bool, expected: expect_test::Expect) {
@@ -254,11 +259,32 @@ mod tests {
 
     #[test]
     fn a_command_shows_its_tag_to_people_only() {
-        let answer: Answer = serde_json::from_value(json!({"tag": "CREATE STREAM"})).unwrap();
+        let answer: Answer = serde_json::from_str(r#"{"tag": "CREATE STREAM"}"#).unwrap();
         let mut out = Vec::new();
         write(&mut out, &answer, Format::Csv, false).unwrap();
         assert_eq!(out, b"");
         write(&mut out, &answer, Format::Table, false).unwrap();
         assert_eq!(out, b"CREATE STREAM\n");
+    }
+
+    #[test]
+    fn documents_are_shown_as_the_server_sent_them() {
+        let answer: Answer = serde_json::from_str(
+            r#"{"tag": "SELECT 1", "columns": [{"name": "j", "type": "JSON"}, {"name": "d", "type": "DOUBLE"}],
+                "rows": [[{"b":1.00,"a":12345678901234567890123,"a":2},1e300],["x",0.1]]}"#,
+        )
+        .unwrap();
+        let shown = |format| {
+            let mut out = Vec::new();
+            write(&mut out, &answer, format, false).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let document = r#"{"b":1.00,"a":12345678901234567890123,"a":2}"#;
+        assert!(shown(Format::Table).contains(document));
+        assert_eq!(
+            shown(Format::Json),
+            format!("{{\"j\":{document},\"d\":1e300}}\n{{\"j\":\"x\",\"d\":0.1}}\n")
+        );
+        assert!(shown(Format::Csv).contains("\n\"\"\"x\"\"\",0.1\n"));
     }
 }

@@ -3,3 +3,4 @@
 pub mod change;
 pub mod punctuation;
 pub mod schema;
+pub mod sql_words;

@@ -1,15 +1,14 @@
-//! Decodes an Arrow IPC stream: columns by name, cast to the stream's types.
+//! Decodes an Arrow IPC stream: columns by name, as the stream's types where no value is altered.
 //!
 //! The bytes come from outside, and Arrow's reader allocates what a message claims to hold. So the
 //! framing is checked against the bytes that are there before the reader sees them.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::root_as_message;
@@ -17,8 +16,9 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::error::{RowError, ValueError};
 use super::kind::Member;
+use super::quiet::catch_quietly;
+use super::texts::{self, Form};
 use super::{DecodeSpecRef, Decoded, Decoder, Lines, Rejected};
-use crate::data::schema;
 use crate::encode;
 use crate::error::Report;
 
@@ -128,59 +128,91 @@ struct Gathered {
 /// Bad rows of a batch, by position.
 type Errors = BTreeMap<usize, RowError>;
 
-/// The batch's column for one of ours, cast; rows that it fails get an error.
+/// The batch's column for one of ours; rows whose value does not fit get an error.
+///
+/// What Arrow converts without loss it converts. Any other value is taken as if its row had come as
+/// NDJSON, so that no interface takes what another one refuses.
 fn column_of(batch: &RecordBatch, column: &Member, field: &Field, errors: &mut Errors) -> ArrayRef {
     let rows = batch.num_rows();
-    let position = batch.schema().fields().iter().rposition(|f| *f.name() == column.name);
-    let sent = position.map(|i| Arc::clone(batch.column(i)));
-    let sent = sent.unwrap_or_else(|| new_null_array(field.data_type(), rows));
-    let options = CastOptions { safe: true, ..CastOptions::default() };
-    let Ok(array) = cast_with_options(&sent, field.data_type(), &options) else {
-        let error = RowError::ColumnType {
-            column: column.name.clone(),
-            from: sent.data_type().to_string(),
-            to: column.type_name.clone(),
-        };
-        for row in 0..rows {
-            errors.entry(row).or_insert_with(|| error.clone());
+    let mut wrong = |row: usize, error: RowError| {
+        errors.entry(row).or_insert(error);
+    };
+    let Some(position) = batch.schema().fields().iter().rposition(|f| *f.name() == column.name)
+    else {
+        if !column.nullable {
+            (0..rows).for_each(|row| wrong(row, column.error(ValueError::Null, "")));
         }
         return new_null_array(field.data_type(), rows);
     };
-    let (before, after) = (sent.logical_nulls(), array.logical_nulls());
+    let sent = batch.column(position);
+    let exact = is_exact(sent.data_type(), field.data_type())
+        .then(|| cast_with_options(sent, field.data_type(), &CastOptions::default()).ok())
+        .flatten()
+        .filter(|array| array.logical_null_count() == sent.logical_null_count());
+    let array = match exact {
+        Some(array) => array,
+        None => {
+            let texts = json_texts(sent, batch.schema().field(position));
+            let texts = texts.iter().map(Option::as_deref);
+            texts::column(column, field, Form::Json, texts, &mut wrong)
+        }
+    };
+    let nulls = sent.logical_nulls();
     let texts = (*array.data_type() == DataType::Utf8View).then(|| array.as_string_view());
     for row in 0..rows {
-        let was_null = before.as_ref().is_some_and(|nulls| nulls.is_null(row));
-        let is_null = after.as_ref().is_some_and(|nulls| nulls.is_null(row));
-        let error = if is_null && !was_null {
-            Some(cast_error(column))
-        } else if is_null {
+        let error = if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             (!column.nullable).then_some(ValueError::Null)
         } else {
-            texts.and_then(|texts| text_error(texts.value(row), field))
+            texts
+                .filter(|texts| texts.is_valid(row))
+                .and_then(|texts| texts::text_error(texts.value(row), field))
         };
         if let Some(error) = error {
-            errors.entry(row).or_insert_with(|| column.error(error, &shown(&sent, row)));
+            wrong(row, column.error(error, &shown(sent, row)));
         }
     }
     array
 }
 
-/// What a failed cast means for a column of that kind.
-fn cast_error(column: &Member) -> ValueError {
-    use super::kind::Kind;
-    match column.kind {
-        Kind::Int { .. } | Kind::Decimal { .. } => ValueError::Range,
-        Kind::Timestamp | Kind::Date => ValueError::DatetimeSyntax,
-        _ => ValueError::Syntax,
+/// Whether Arrow's cast keeps every value as it is, or makes it null.
+fn is_exact(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Binary, BinaryView, FixedSizeBinary, LargeBinary, LargeUtf8, Utf8, Utf8View};
+    if let DataType::Dictionary(_, values) = from {
+        return is_exact(values, to);
+    }
+    let is_text = |data_type: &DataType| matches!(data_type, Utf8 | LargeUtf8 | Utf8View);
+    let is_bytes = |data_type: &DataType| {
+        matches!(data_type, Binary | LargeBinary | BinaryView | FixedSizeBinary(_))
+    };
+    match (from, to) {
+        (DataType::Null, _) => true,
+        (DataType::Timestamp(from, _), DataType::Timestamp(..)) => *from != TimeUnit::Nanosecond,
+        (DataType::Float16, DataType::Float32 | DataType::Float64)
+        | (DataType::Float32, DataType::Float64) => true,
+        // A number that is too large for the other type becomes null, and so goes the slow way.
+        (from, to) if from.is_integer() && to.is_integer() => true,
+        (from, to) if is_text(from) && is_text(to) || is_bytes(from) && is_bytes(to) => true,
+        (from, to) => from.equals_datatype(to),
     }
 }
 
-fn text_error(text: &str, field: &Field) -> Option<ValueError> {
-    if memchr::memchr(0, text.as_bytes()).is_some() {
-        return Some(ValueError::Nul);
-    }
-    let valid = !schema::is_json(field) || encode::json::is_document(text);
-    (!valid).then_some(ValueError::Syntax)
+/// The values as JSON would carry them, null as none.
+fn json_texts(array: &ArrayRef, field: &Field) -> Vec<Option<String>> {
+    let nulls = array.logical_nulls();
+    let schema = Arc::new(Schema::new(vec![field.clone().with_nullable(true)]));
+    let Ok(batch) = RecordBatch::try_new(schema, vec![Arc::clone(array)]) else {
+        return vec![None; array.len()];
+    };
+    let writer = encode::json::RowWriter::new(&batch);
+    let text = |row| {
+        let mut out = Vec::new();
+        writer.array(row, &mut out);
+        // What stands between the brackets of a row of one column is its value.
+        let value = &out[1..out.len() - 1];
+        String::from_utf8_lossy(value).into_owned()
+    };
+    let is_null = |row| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+    (0..array.len()).map(|row| (!is_null(row)).then(|| text(row))).collect()
 }
 
 fn shown(array: &ArrayRef, row: usize) -> String {
@@ -256,13 +288,13 @@ fn check_batch(batch: &arrow::ipc::RecordBatch<'_>, body: &[u8]) -> Result<(), A
 impl Decoder for ArrowIpcDecoder {
     fn decode(&mut self, input: &[u8], first_line: u64) -> Decoded {
         // The reader was written for honest senders: a panic in it is the sender's fault.
-        let read = catch_unwind(AssertUnwindSafe(|| {
+        let read = catch_quietly(|| {
             let gathered = self.body(input, first_line)?;
             let batch = concat_batches(&self.spec.schema, &gathered.batches)?;
             Ok::<_, ArrowError>((gathered, batch))
-        }));
+        });
         let error = match read {
-            Ok(Ok((gathered, batch))) => {
+            Some(Ok((gathered, batch))) => {
                 return Decoded {
                     batch,
                     lines: Lines::of(gathered.lines, first_line),
@@ -270,8 +302,8 @@ impl Decoder for ArrowIpcDecoder {
                     punctuations: Vec::new(),
                 };
             }
-            Ok(Err(error)) => RowError::ArrowIpc(error.to_string()),
-            Err(_) => RowError::ArrowIpc("it is damaged".to_string()),
+            Some(Err(error)) => RowError::ArrowIpc(error.to_string()),
+            None => RowError::ArrowIpc("it is damaged".to_string()),
         };
         let rejected = Rejected {
             line: first_line,

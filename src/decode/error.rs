@@ -65,8 +65,6 @@ pub(crate) enum RowError {
     UnknownPunctuationColumn(String),
     #[error("punctuation is not understood: {0}")]
     Punctuation(&'static str),
-    #[error("column \"{column}\" is of type {to} but the sent column is of type {from}")]
-    ColumnType { column: String, from: String, to: String },
     #[error("body is not a valid Arrow IPC stream: {0}")]
     ArrowIpc(String),
 }
@@ -86,7 +84,6 @@ impl Report for RowError {
                 SqlState::UNDEFINED_COLUMN
             }
             RowError::DuplicateColumn(_) => SqlState::DUPLICATE_COLUMN,
-            RowError::ColumnType { .. } => SqlState::TYPE_MISMATCH,
         }
     }
 }

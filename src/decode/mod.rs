@@ -14,14 +14,17 @@ mod json_reader;
 mod json_value;
 mod kind;
 mod punctuation;
+mod quiet;
 mod rows;
 pub mod split;
 #[cfg(test)]
 mod tests;
 mod text;
+mod texts;
 mod values;
 
 pub(crate) use datetime::parse_timestamp;
+pub(crate) use texts::{Misfit, check_texts, column_of_texts, number_for};
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Decodes plain lines: each is the value of the first text column.
+//! Decodes plain lines: each is the value of the first text column, an empty one the empty text.
 
 use super::builders::Slot;
 use super::error::{RowError, ValueError};
@@ -57,9 +57,7 @@ impl Decoder for TextDecoder {
             let raw = &input[line.start..line.end];
             if raw.len() > bytes_max {
                 self.rows.reject_oversize(number, raw);
-            } else if !raw.is_empty()
-                && let Err(error) = self.line(raw, number)
-            {
+            } else if let Err(error) = self.line(raw, number) {
                 self.rows.reject(number, raw, &error);
             }
             at = line.next;

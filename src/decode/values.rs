@@ -265,6 +265,33 @@ pub(crate) fn parse_hex(text: &str, out: &mut Vec<u8>) -> Result<(), ValueError>
     Ok(())
 }
 
+/// Bytes in either form of PostgreSQL: `\x` and hexadecimal digits, or the characters themselves with
+/// `\\` for a backslash and `\ooo` for a byte.
+pub(crate) fn parse_bytea(text: &str, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    if text.starts_with("\\x") {
+        return parse_hex(text, out);
+    }
+    let mut rest = text.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = match (byte, behind) {
+            (b'\\', [b'\\', behind @ ..]) => {
+                out.push(b'\\');
+                behind
+            }
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', behind @ ..]) => {
+                out.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
+                behind
+            }
+            (b'\\', _) => return Err(ValueError::Syntax),
+            _ => {
+                out.push(byte);
+                behind
+            }
+        };
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

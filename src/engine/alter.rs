@@ -9,6 +9,7 @@ use crate::engine::query::Status;
 use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
+use crate::sql::print::quote_name;
 use crate::sql::statement::ObjectKind;
 
 impl Engine {
@@ -41,7 +42,11 @@ impl Engine {
                 format!("{} \"{name}\" cannot be dropped: others depend on it", kind.noun()),
             )
             .with_detail(format!("Depending on it: {}.", others.join(", ")))
-            .with_hint(format!("DROP {} {name} CASCADE drops them, too.", word(kind))));
+            .with_hint(format!(
+                "DROP {} {} CASCADE drops them, too.",
+                word(kind),
+                quote_name(name)
+            )));
         }
         // Those on top go first, so that nothing ever reads what is gone.
         for (kind, name) in doomed.iter().rev() {

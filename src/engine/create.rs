@@ -25,7 +25,7 @@ use crate::planner::explain::explain;
 use crate::planner::physical::{Node, PhysicalPlan, SourceSpec};
 use crate::planner::plan_continuous;
 use crate::planner::relations::RelationKind;
-use crate::sql::print::print;
+use crate::sql::print::{print, quote_name};
 use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
 use crate::views::changelog::{Changelog, EntryMeta, Kept, Layout};
 use crate::views::difference::Difference;
@@ -60,8 +60,9 @@ impl Engine {
                 format!("{} \"{name}\" already exists", existing.noun()),
             )
             .with_hint(format!(
-                "Choose another name, or DROP {} {name} first.",
-                drop_word(existing)
+                "Choose another name, or DROP {} {} first.",
+                drop_word(existing),
+                quote_name(name)
             ))),
         }
     }

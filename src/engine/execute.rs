@@ -20,7 +20,8 @@ impl Engine {
     pub async fn execute(self: &Arc<Engine>, sql: &str) -> Execution {
         let mut execution = Execution::default();
         let (statements, syntax_error) = parse_prefix(sql);
-        for parsed in statements {
+        let count = statements.len();
+        for (number, parsed) in statements.into_iter().enumerate() {
             let located = |error: Error| match &sql[parsed.text.clone()] {
                 text if error.position().is_none() => {
                     let before = sql[..parsed.text.start].chars().count();
@@ -32,6 +33,10 @@ impl Engine {
                 _ => error,
             };
             if let Statement::Subscribe { query, from, snapshot } = &parsed.statement {
+                if number + 1 < count || syntax_error.is_some() {
+                    execution.error = Some(syntax_error.map_or_else(not_last, Error::from));
+                    return execution;
+                }
                 let request = SubscribeRequest {
                     from: *from,
                     snapshot: *snapshot,
@@ -173,6 +178,13 @@ impl Engine {
             .map_err(|e| Error::new(SqlState::INTERNAL, e.to_string()))?;
         Ok(StatementResult { tag: "DESCRIBE".into(), schema: described, batches: vec![batch] })
     }
+}
+
+/// Nothing that stands behind a SUBSCRIBE could ever run.
+fn not_last() -> Error {
+    Error::new(SqlState::SYNTAX, "SUBSCRIBE must be the last statement")
+        .with_detail("A subscription does not end, so what follows it would never run.")
+        .with_hint("Send what follows SUBSCRIBE in a request of its own.")
 }
 
 /// An answer of text columns.

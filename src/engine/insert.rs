@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::utils::split_conjunction_owned;
@@ -15,6 +15,8 @@ use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query};
 use crate::catalog::persist::Kind;
 use crate::data::punctuation::{Pattern, Punctuation};
 use crate::decode::{Decoded, Lines};
+use crate::engine::assign::assign;
+use crate::engine::exact_numbers;
 use crate::engine::ingest::{IngestOrigin, StreamHandle};
 use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
@@ -33,7 +35,9 @@ impl Engine {
         source: &Query,
     ) -> Result<StatementResult> {
         let schema = self.insert_schema(target)?;
-        let answer = self.select(source).await?;
+        let mut source = source.clone();
+        exact_numbers::in_rows(&mut source, &schema, &places(columns, &schema))?;
+        let answer = self.select(&source).await?;
         let order = column_order(target, columns, &schema, answer.schema.fields().len())?;
         let batch = to_schema(&answer, &schema, &order)?;
         let rows = batch.num_rows();
@@ -103,6 +107,14 @@ impl Engine {
     }
 }
 
+/// For each value of a row the column that takes it, as far as the names are known.
+fn places(columns: &[String], schema: &SchemaRef) -> Vec<usize> {
+    if columns.is_empty() {
+        return (0..schema.fields().len()).collect();
+    }
+    columns.iter().map_while(|name| schema.index_of(name).ok()).collect()
+}
+
 /// For each column of the target the column of the source, or none.
 fn column_order(
     target: &str,
@@ -150,17 +162,13 @@ pub(super) fn to_schema(
         |error: arrow::error::ArrowError| Error::new(SqlState::INTERNAL, error.to_string());
     let all = concat_batches(&answer.schema, &answer.batches).map_err(internal)?;
     let rows = all.num_rows();
-    let options = CastOptions { safe: false, ..CastOptions::default() };
     let columns = schema
         .fields()
         .iter()
         .zip(order)
         .map(|(field, source)| -> Result<ArrayRef> {
             let Some(source) = source else { return Ok(new_null_array(field.data_type(), rows)) };
-            cast_with_options(all.column(*source), field.data_type(), &options).map_err(|error| {
-                let (code, reason) = row_error(&error.into());
-                Error::new(code, format!("value for column \"{}\": {reason}", field.name()))
-            })
+            assign(all.column(*source), answer.schema.field(*source), field)
         })
         .collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows));

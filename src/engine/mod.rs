@@ -6,8 +6,10 @@
 //! `timers`, `retention`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
 
 mod alter;
+mod assign;
 mod copy;
 mod create;
+mod exact_numbers;
 mod execute;
 mod explain;
 mod flush;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::row::{RowConverter, SortField};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query};
 use hashbrown::HashSet;
@@ -13,6 +14,7 @@ use crate::catalog::definition::TableDefinition;
 use crate::catalog::persist::Record;
 use crate::data::change::{Change, Marks, Origin};
 use crate::engine::StatementResult;
+use crate::engine::exact_numbers;
 use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
@@ -181,11 +183,28 @@ impl TableState {
             Error::new(SqlState::INTERNAL, format!("keys cannot be compared: {error}"))
         };
         let key = &self.definition.primary_key;
-        let columns: Vec<_> = key.iter().map(|column| Arc::clone(batch.column(*column))).collect();
+        let columns: Vec<_> = key.iter().map(|column| one_zero(batch.column(*column))).collect();
         let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
         let converter = RowConverter::new(fields).map_err(broken)?;
         let rows = converter.convert_columns(&columns).map_err(broken)?;
         Ok(rows.iter().map(|row| row.as_ref().into()).collect())
+    }
+}
+
+/// A float is equal to another one as SQL says, not bit by bit: -0 is 0, and NaN is NaN.
+fn one_zero(array: &ArrayRef) -> ArrayRef {
+    match array.data_type() {
+        DataType::Float64 => {
+            Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(|value| {
+                if value.is_nan() { f64::NAN } else { value + 0.0 }
+            }))
+        }
+        DataType::Float32 => {
+            Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(|value| {
+                if value.is_nan() { f32::NAN } else { value + 0.0 }
+            }))
+        }
+        _ => Arc::clone(array),
     }
 }
 
@@ -227,17 +246,19 @@ impl Engine {
         predicate: Option<&SqlExpr>,
     ) -> Result<StatementResult> {
         let table = self.table_state(name)?;
-        for (column, _) in assignments {
-            if table.definition.schema.index_of(column).is_err() {
+        let mut assignments = assignments.to_vec();
+        for (column, value) in &mut assignments {
+            let Ok(field) = table.definition.schema.field_with_name(column) else {
                 return Err(Error::new(
                     SqlState::UNDEFINED_COLUMN,
                     format!("column \"{column}\" of table \"{name}\" does not exist"),
                 ));
-            }
+            };
+            exact_numbers::in_value(value, field)?;
         }
         let _writing = table.writing.lock().await;
         let old = self.rows_of(&table, &[], predicate).await?;
-        let new = self.rows_of(&table, assignments, predicate).await?;
+        let new = self.rows_of(&table, &assignments, predicate).await?;
         let rows = old.num_rows();
         if rows > 0 {
             let both = concat_batches(&old.schema(), [&old, &new])

@@ -26,6 +26,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, Negati
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::scalar::ScalarValue;
 
+use crate::data::sql_words::{in_sql_words, undefined_function};
 use crate::error::SqlState;
 
 /// The rows `start..start + length` of a batch, evaluated together.
@@ -135,6 +136,9 @@ fn arrow_row_error(error: &ArrowError) -> (SqlState, String) {
 
 /// The libraries below put the situation into words only, so the code is read from them.
 fn text_error(text: &str) -> (SqlState, String) {
+    if let Some(reason) = undefined_function(text) {
+        return (SqlState::UNDEFINED_FUNCTION, reason);
+    }
     let lower = text.to_lowercase();
     let has = |needles: &[&str]| needles.iter().any(|needle| lower.contains(needle));
     let code = if has(&["divide by zero", "division by zero"]) {
@@ -160,7 +164,19 @@ fn text_error(text: &str) -> (SqlState, String) {
     if code == SqlState::DIVISION_BY_ZERO {
         return (code, "division by zero".to_owned());
     }
-    (code, lower_first(text.lines().next().unwrap_or_default().trim_end_matches('.')))
+    (code, in_plain_words(text.lines().next().unwrap_or_default()))
+}
+
+/// What a library says, as PostgreSQL would say it: a text that is no value, else types by SQL's names.
+fn in_plain_words(text: &str) -> String {
+    if let Some(rest) = text.trim_start().strip_prefix("Cannot cast string '")
+        && let Some((value, data_type)) = rest.rsplit_once("' to value of ")
+    {
+        let data_type = data_type.trim_end_matches('.').trim_end_matches(" type");
+        let data_type = in_sql_words(data_type).to_lowercase();
+        return format!("invalid input syntax for type {data_type}: \"{value}\"");
+    }
+    lower_first(in_sql_words(text).trim_end_matches('.'))
 }
 
 /// Messages start in lower case.

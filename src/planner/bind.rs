@@ -30,6 +30,7 @@ use crate::planner::functions;
 use crate::planner::grouping_sets;
 use crate::planner::hidden::exclude_hidden;
 use crate::planner::lateral;
+use crate::planner::literal_casts::keep_constants;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
 use crate::planner::window_call::WindowPlanner;
@@ -53,6 +54,7 @@ pub fn bind(
     let mut query = query.clone();
     lateral::normalize(&mut query);
     exclude_hidden(&mut query, lookup);
+    keep_constants(&mut query);
     let context = Context { lookup, purpose, relation_planners: vec![Arc::new(WindowPlanner)] };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
@@ -89,7 +91,9 @@ pub fn expression(
     let context = Context { lookup, purpose: Purpose::Continuous, relation_planners: vec![] };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
-    planner.sql_to_expr(expr.clone(), schema, planner_context).map_err(from_datafusion)
+    let mut expr = expr.clone();
+    keep_constants(&mut expr);
+    planner.sql_to_expr(expr, schema, planner_context).map_err(from_datafusion)
 }
 
 /// Rules that would cost a continuous query something, or take its streams away.

@@ -3,7 +3,9 @@
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 
+use crate::data::sql_words::{in_sql_words, undefined_function};
 use crate::error::{Report, SqlState};
+use crate::sql::print::quote_name;
 
 /// Why a query cannot be planned.
 #[derive(Debug, thiserror::Error)]
@@ -114,10 +116,13 @@ impl Report for PlanError {
                     || Some("SHOW STREAMS, SHOW TABLES and SHOW QUERIES list what exists.".into()),
                 )
             }
-            PlanError::WatermarkRequired { column, .. } => Some(format!(
-                "Add WATERMARK FOR {column} AS {column} - INTERVAL '5' SECOND to the stream, \
-                 or accept unbounded state with EMIT CHANGES."
-            )),
+            PlanError::WatermarkRequired { column, .. } => {
+                let column = quote_name(column);
+                Some(format!(
+                    "Add WATERMARK FOR {column} AS {column} - INTERVAL '5' SECOND to the stream, \
+                     or accept unbounded state with EMIT CHANGES."
+                ))
+            }
             PlanError::AppendOnlyRequired { .. } => Some(
                 "Use an input that is append-only, such as a stream or a query with EMIT ON CLOSE."
                     .into(),
@@ -156,7 +161,7 @@ pub fn from_datafusion(error: DataFusionError) -> PlanError {
         DataFusionError::ResourcesExhausted(text) => refused(SqlState::PROGRAM_LIMIT, &text),
         other => {
             let text = other.strip_backtrace();
-            known(&text).unwrap_or_else(|| refused(code_of(&text), &text))
+            known(&text).or_else(|| in_our_words(&text)).unwrap_or_else(|| refused(code_of(&text), &text))
         }
     }
 }
@@ -189,13 +194,33 @@ fn known(text: &str) -> Option<PlanError> {
     None
 }
 
+/// Messages of DataFusion's planner that name its own parts, said as PostgreSQL says them.
+fn in_our_words(text: &str) -> Option<PlanError> {
+    if let Some((_, data_type)) = text
+        .rsplit_once("non-boolean predicate")
+        .and_then(|(_, rest)| rest.lines().next().unwrap_or(rest).rsplit_once(" returning "))
+    {
+        let data_type = in_sql_words(data_type.trim()).to_lowercase();
+        return Some(PlanError::Refused {
+            code: SqlState::TYPE_MISMATCH,
+            message: format!("argument of WHERE must be type boolean, not type {data_type}"),
+            hint: Some("Compare it with something.".into()),
+        });
+    }
+    Some(PlanError::Refused {
+        code: SqlState::UNDEFINED_FUNCTION,
+        message: undefined_function(text)?,
+        hint: Some("Cast the arguments to types that the function takes.".into()),
+    })
+}
+
 fn schema(error: SchemaError) -> PlanError {
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => PlanError::Refused {
             code: SqlState::UNDEFINED_COLUMN,
             message: format!("column \"{}\" does not exist", field.name),
             hint: (!valid_fields.is_empty()).then(|| {
-                let names: Vec<String> = valid_fields.iter().map(|f| f.name.clone()).collect();
+                let names: Vec<String> = valid_fields.iter().map(|f| quote_name(&f.name)).collect();
                 format!("Columns are: {}.", names.join(", "))
             }),
         },
@@ -252,6 +277,7 @@ fn refused(code: SqlState, text: &str) -> PlanError {
 
 /// Brings a foreign message under the message law: no prefix, lower case, one line, no full stop.
 pub fn tidy_message(text: &str) -> String {
+    let text = in_sql_words(text);
     let mut line = text.lines().next().unwrap_or_default().trim();
     for prefix in [
         "Error during planning: ",
@@ -261,6 +287,7 @@ pub fn tidy_message(text: &str) -> String {
         "External error: ",
         "Schema error: ",
         "This feature is not implemented: ",
+        "Internal error: ",
     ] {
         line = line.strip_prefix(prefix).unwrap_or(line);
     }

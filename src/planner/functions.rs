@@ -25,6 +25,7 @@ use crate::operators::row_clock;
 use crate::planner::amended::amended;
 use crate::planner::checked::CheckedArithmetic;
 use crate::planner::error::PlanError;
+use crate::planner::postgres_functions;
 use crate::planner::wide_sum::wide_sum;
 
 /// DataFusion's functions and planners, and ours; built once.
@@ -40,6 +41,7 @@ pub fn state() -> &'static SessionState {
                 }
             }
             functions.push(Arc::new(ScalarUDF::from(RegexpExtractAll::new())));
+            functions.extend(postgres_functions::all());
         }
         if let Some(functions) = builder.aggregate_functions() {
             functions.retain(|function| function.name() != "sum");

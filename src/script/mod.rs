@@ -24,6 +24,7 @@ mod show;
 mod validate;
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -54,7 +55,11 @@ pub struct ScriptFailure {
 pub fn run(files: &[PathBuf]) -> Result<()> {
     let mut failed = 0;
     for file in files {
-        let outcome = Mode::ALL.iter().try_for_each(|mode| run_file(file, *mode));
+        let in_all_modes = || Mode::ALL.iter().try_for_each(|mode| run_file(file, *mode));
+        let outcome = catch_unwind(AssertUnwindSafe(in_all_modes)).unwrap_or_else(|_| {
+            let (file, mode) = (file.display().to_string(), Mode::ALL[0]);
+            Err(ScriptFailure { file, mode, reason: "it broke the runner of scripts".into() })
+        });
         let line = match &outcome {
             Ok(()) => format!("ok    {}", file.display()),
             Err(failure) => format!("FAIL  {failure}"),
@@ -90,9 +95,34 @@ fn run_script(name: &str, script: &str, mode: Mode) -> Result<(), String> {
         async move { Ok(Handle(session)) }
     });
     runner.with_validator(validate::validate);
-    let held = runner.run_script_with_name(script, name).map_err(|error| error.to_string());
+    // The library's own way of running a text panics when it cannot be read.
+    let records = sqllogictest::parse_with_name(script, name).map_err(|error| error.to_string());
+    let held = records
+        .and_then(|records| runner.run_multi(records).map(drop).map_err(|error| error.to_string()));
     let mut session = session.lock();
     let ended = held.and_then(|()| ending::check(&mut session).map_err(|e| e.to_string()));
     session.end();
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_script_fails_and_the_next_one_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &[u8]| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let files = [
+            file("words.slt", b"this is no script\n"),
+            file("bytes.slt", b"\xff\xfe\x00"),
+            file("query.slt", b"query I\nSELECT 1\n----\n1\n"),
+        ];
+        let error = run(&files).unwrap_err();
+        assert_eq!(error.message(), "2 of 3 scripts did not hold");
+    }
 }

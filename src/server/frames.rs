@@ -1,5 +1,6 @@
 //! Turns the changes of a query into the frames that subscribers read.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub(crate) struct Frames {
     awaits_snapshot: bool,
     greeted: bool,
     ended: bool,
+    /// What is said before hello: the answers of statements before the subscription.
+    before: VecDeque<String>,
     /// What the last frame said.
     watermark: Value,
     offset: u64,
@@ -105,6 +108,7 @@ impl Frames {
             awaits_snapshot: false,
             greeted: false,
             ended: false,
+            before: VecDeque::new(),
             watermark: Value::Null,
             progress_due: Instant::now() + PROGRESS_EVERY,
         }
@@ -116,10 +120,23 @@ impl Frames {
         self
     }
 
+    /// The same, behind the answer of a statement that ran before it.
+    pub(crate) fn after(mut self, answer: String) -> Frames {
+        self.before.push_back(answer);
+        self
+    }
+
     /// The next frame; `None` when the subscription is over.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         if self.ended {
             return None;
+        }
+        if let Some(answer) = self.before.pop_front() {
+            return Some(Frame {
+                kind: "result",
+                next_offset: None,
+                content: Content::Json(answer),
+            });
         }
         if !std::mem::replace(&mut self.greeted, true) {
             return Some(self.hello_frame());

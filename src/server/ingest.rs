@@ -46,13 +46,15 @@ pub(crate) async fn rows(
     drop(bytes);
     if intake.rejects_requests() && !decoded.rejected.is_empty() {
         let errors = decoded.rejected.iter().take(ERRORS_MAX).map(row_error).collect();
-        return Err(refused(&name, decoded.rejected.len() as u64, errors));
+        let code = decoded.rejected.first().map(|row| row.code);
+        return Err(refused(&name, decoded.rejected.len() as u64, code, errors));
     }
     let origin = IngestOrigin { protocol: "http", producer };
     let receipt = intake.ingest(decoded, ack, origin).await?;
     if intake.rejects_requests() && receipt.rejected > 0 {
         let errors = receipt_errors(&receipt);
-        return Err(refused(&name, receipt.rejected, errors));
+        let code = receipt.errors.first().map(|(_, code, _)| *code);
+        return Err(refused(&name, receipt.rejected, code, errors));
     }
     let mut answer = json!({
         "accepted": receipt.accepted,
@@ -166,11 +168,11 @@ fn receipt_errors(receipt: &IngestReceipt) -> Vec<Value> {
         .collect()
 }
 
-/// One bad row refuses the whole request.
-fn refused(stream: &str, count: u64, errors: Vec<Value>) -> ErrorResponse {
+/// One bad row refuses the whole request; the code is that of the first one.
+fn refused(stream: &str, count: u64, code: Option<SqlState>, errors: Vec<Value>) -> ErrorResponse {
     let rows = if count == 1 { "1 row is".to_string() } else { format!("{count} rows are") };
     let message = format!("{rows} not fit for stream \"{stream}\"");
-    let error = Error::new(SqlState::INVALID_TEXT, message)
+    let error = Error::new(code.unwrap_or(SqlState::INVALID_TEXT), message)
         .with_detail("The stream has on_error = 'reject', so nothing of the request is stored.");
     ErrorResponse::refused_rows(error)
         .with("accepted", json!(0))

@@ -32,7 +32,10 @@ pub(crate) async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: B
     }
     match outcome.subscription {
         Some(feed) => {
-            let frames = Frames::new(feed, &app, true);
+            let mut frames = Frames::new(feed, &app, true);
+            for result in &outcome.results {
+                frames = frames.after(result_frame(result));
+            }
             Ok(subscribe::stream(frames, accepted(&headers)))
         }
         None => answer(&outcome.results, accepted(&headers)),
@@ -59,15 +62,12 @@ fn statements(headers: &HeaderMap, body: Vec<u8>) -> HttpResult<String> {
     String::from_utf8(body).map_err(|_| wrong("the request body is not valid UTF-8").into())
 }
 
-/// All results as JSON, or the last one that has columns in another format.
+/// All results as JSON; in another format those that have columns, one after the other.
 fn answer(results: &[StatementResult], accepted: Accepted) -> HttpResult {
     let cells: usize = results.iter().flat_map(|result| &result.batches).map(cells).sum();
     // A cell becomes some ten bytes.
     off_the_runtime(cells.saturating_mul(10), || {
-        let rows = results.iter().rev().find(|result| !result.schema.fields().is_empty());
-        let empty: SchemaRef = Arc::new(Schema::empty());
-        let (schema, batches) =
-            rows.map_or((&empty, [].as_slice()), |r| (&r.schema, r.batches.as_slice()));
+        let with_rows = || results.iter().filter(|result| !result.schema.fields().is_empty());
         let mut out = Vec::new();
         let kind = match accepted {
             Accepted::Json | Accepted::Events => {
@@ -76,25 +76,38 @@ fn answer(results: &[StatementResult], accepted: Accepted) -> HttpResult {
                 "application/json"
             }
             Accepted::Csv => {
-                if rows.is_some() {
-                    csv::write_header(schema, &mut out);
+                for (number, result) in with_rows().enumerate() {
+                    if number > 0 {
+                        out.extend_from_slice(b"\r\n");
+                    }
+                    csv::write_header(&result.schema, &mut out);
+                    result.batches.iter().for_each(|batch| csv::write_rows(batch, &mut out));
                 }
-                batches.iter().for_each(|batch| csv::write_rows(batch, &mut out));
                 "text/csv; charset=utf-8"
             }
             Accepted::NdJson => {
-                batches.iter().for_each(|batch| json::write_ndjson(batch, &mut out));
+                let batches = with_rows().flat_map(|result| &result.batches);
+                batches.for_each(|batch| json::write_ndjson(batch, &mut out));
                 "application/x-ndjson"
             }
             Accepted::ArrowIpc => {
-                out = arrow_ipc::stream_bytes(schema, batches).map_err(|error| {
-                    Error::new(SqlState::INTERNAL, "the answer could not be written as Arrow IPC")
-                        .with_detail(error.to_string())
-                })?;
+                for result in with_rows() {
+                    out.extend(arrow_stream(&result.schema, &result.batches)?);
+                }
+                if out.is_empty() {
+                    out = arrow_stream(&Arc::new(Schema::empty()), &[])?;
+                }
                 ARROW_STREAM
             }
         };
         Ok::<Response, ErrorResponse>(bytes_response(StatusCode::OK, kind, out))
+    })
+}
+
+fn arrow_stream(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>, Error> {
+    arrow_ipc::stream_bytes(schema, batches).map_err(|error| {
+        Error::new(SqlState::INTERNAL, "the answer could not be written as Arrow IPC")
+            .with_detail(error.to_string())
     })
 }
 
@@ -106,25 +119,35 @@ fn cells(batch: &RecordBatch) -> usize {
 fn write_results(results: &[StatementResult], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"results\":[");
     for (i, result) in results.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(b"{\"tag\":");
-        json::write_string(&result.tag, out);
-        out.extend_from_slice(b",\"columns\":");
-        out.extend_from_slice(columns_json(&result.schema).to_string().as_bytes());
-        out.extend_from_slice(b",\"rows\":[");
-        let mut first = true;
-        for batch in &result.batches {
-            let writer = json::RowWriter::new(batch);
-            for row in 0..batch.num_rows() {
-                if !std::mem::take(&mut first) {
-                    out.push(b',');
-                }
-                writer.array(row, out);
+        out.extend_from_slice(if i > 0 { b",{" } else { b"{" });
+        write_result(result, out);
+    }
+    out.extend_from_slice(b"]}");
+}
+
+/// A result that came before a subscription in the same text, as a frame of its own.
+fn result_frame(result: &StatementResult) -> String {
+    let mut out = br#"{"type":"result","#.to_vec();
+    write_result(result, &mut out);
+    String::from_utf8(out).expect("results are written as UTF-8")
+}
+
+/// `"tag":…,"columns":[…],"rows":[[…]]}`, behind its opening brace.
+fn write_result(result: &StatementResult, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"tag\":");
+    json::write_string(&result.tag, out);
+    out.extend_from_slice(b",\"columns\":");
+    out.extend_from_slice(columns_json(&result.schema).to_string().as_bytes());
+    out.extend_from_slice(b",\"rows\":[");
+    let mut first = true;
+    for batch in &result.batches {
+        let writer = json::RowWriter::new(batch);
+        for row in 0..batch.num_rows() {
+            if !std::mem::take(&mut first) {
+                out.push(b',');
             }
+            writer.array(row, out);
         }
-        out.extend_from_slice(b"]}");
     }
     out.extend_from_slice(b"]}");
 }

@@ -167,8 +167,6 @@ impl<'a> Connection<'a> {
         intake: &'a dyn Intake,
         told: &'a watch::Sender<Progress>,
     ) -> Result<Connection<'a>> {
-        if header.token.is_some() {
-            tracing::debug!("a token came although no credentials are configured");
         }
         let ack = header.ack.as_deref().map(|ack| parse_ack(ack, intake)).transpose()?;
         let decoder = decode::decoder(header.format, intake.decode_spec());
@@ -222,6 +220,16 @@ impl<'a> Connection<'a> {
                 Some(receipt) => self.settle(receipt?)?,
                 None => break,
             }
+        }
+        if broken.is_none() && self.told.borrow().next_offset.is_none() {
+            // Nothing came, so no receipt said where the stream stands.
+            let nothing = self.decoder.decode(b"", 1);
+            let origin = IngestOrigin { protocol: "tcp", producer: None };
+            let receipt = self.intake.ingest(nothing, None, origin).await?;
+            self.told.send_if_modified(|progress| {
+                progress.next_offset = Some(receipt.next_offset);
+                false
+            });
         }
         broken.map_or(Ok(()), Err)
     }

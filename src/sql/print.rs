@@ -34,7 +34,7 @@ fn is_plain(name: &str) -> bool {
         })
 }
 
-/// What SQL and we reserve. No statement needs quotes around them; queries and readers do.
+/// What SQL and we reserve. Names of relations need no quotes in our own statements; queries and readers do.
 const RESERVED: [&str; 65] = [
     "all",
     "allowed",
@@ -102,6 +102,13 @@ const RESERVED: [&str; 65] = [
     "window",
     "with",
 ];
+
+/// Whether a word without quotes cannot name a column, as in PostgreSQL.
+pub(super) fn is_reserved_column(word: &str) -> bool {
+    // The first three are no words of PostgreSQL, which takes the others as names of columns.
+    const NAMES: [&str; 6] = ["allowed", "asof", "emit", "exists", "interval", "values"];
+    RESERVED.contains(&word) && !NAMES.contains(&word)
+}
 
 /// A text literal.
 struct Literal<'a>(&'a str);

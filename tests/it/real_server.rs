@@ -96,6 +96,13 @@ impl RealServer {
         (answer.status().as_u16(), serde_json::from_str(&text).unwrap())
     }
 
+    /// What statements answer in a format.
+    pub(crate) fn sql_as(&self, accept: &str, text: &str) -> Vec<u8> {
+        let url = format!("http://127.0.0.1:{}/v1/sql", self.http);
+        let call = ureq::post(url).header("Accept", accept).content_type("text/plain");
+        call.send(text).unwrap().body_mut().read_to_vec().unwrap()
+    }
+
     /// Runs statements that must succeed.
     pub(crate) fn sql(&self, text: &str) -> serde_json::Value {
         let (status, answer) = self.post("/v1/sql", "text/plain", text);

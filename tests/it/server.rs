@@ -124,6 +124,73 @@ fn statements_answer_columns_and_rows_up_to_the_first_error() {
 }
 
 #[test]
+fn every_format_carries_the_answers_of_all_statements() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(&directory);
+    let text = "SELECT 1 AS a; CREATE TABLE t (b TEXT); SELECT 'x' AS b, 2 AS c;";
+    let texts = |accept| String::from_utf8(server.sql_as(accept, text)).unwrap();
+    assert_eq!(texts("text/csv"), "a\r\n1\r\n\r\nb,c\r\nx,2\r\n");
+    server.sql("DROP TABLE t");
+    assert_eq!(texts(NDJSON), "{\"a\":1}\n{\"b\":\"x\",\"c\":2}\n");
+    server.sql("DROP TABLE t");
+    let bytes = server.sql_as("application/vnd.apache.arrow.stream", text);
+    let mut rest = bytes.as_slice();
+    let mut columns = Vec::new();
+    while !rest.is_empty() {
+        let mut stream = arrow::ipc::reader::StreamReader::try_new(&mut rest, None).unwrap();
+        columns.push(stream.schema().fields().len());
+        assert_eq!(stream.by_ref().map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 1);
+    }
+    assert_eq!(columns, [1, 2]);
+}
+
+#[test]
+fn what_runs_before_a_subscription_is_answered_and_nothing_may_stand_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(&directory);
+    let (status, answer) =
+        server.post("/v1/sql", "text/plain", "SELECT 1 AS a; SUBSCRIBE copy; SELECT 2");
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("42601")));
+    assert_eq!(answer["results"][0]["rows"], json!([[1]]));
+    assert_eq!(answer["results"].as_array().unwrap().len(), 1);
+
+    let text = "SELECT 1 AS a; SUBSCRIBE copy";
+    let mut stream = connect(server.http);
+    let head = "POST /v1/sql HTTP/1.1\r\nHost: weir\r\nContent-Type: text/plain\r\n";
+    write!(stream, "{head}Content-Length: {}\r\n\r\n{text}", text.len()).unwrap();
+    let lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let mut frames = lines.filter(|line| line.starts_with('{')).map(|line| {
+        let frame: Value = serde_json::from_str(&line).unwrap();
+        frame
+    });
+    let result = frames.next().unwrap();
+    assert_eq!((&result["type"], &result["rows"]), (&json!("result"), &json!([[1]])));
+    assert_eq!(frames.next().unwrap()["type"], "hello");
+}
+
+#[test]
+fn a_refused_request_has_the_code_of_its_first_bad_row() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(&directory);
+    server.sql("PUNCTUATE strict WHERE n = 7");
+    let (status, refused) = server.post("/v1/streams/strict", NDJSON, "{\"n\":7}");
+    assert_eq!((status, &refused["error"]["code"]), (422, &json!("WR007")));
+    let (status, refused) = server.post("/v1/streams/strict", NDJSON, "{\"n\":null}");
+    assert_eq!((status, &refused["error"]["code"]), (422, &json!("23502")));
+}
+
+#[test]
+fn names_in_hints_are_quoted_where_they_must_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(&directory);
+    server.sql("CREATE STREAM \"Mixed Case\" (a INT); CREATE CONTINUOUS QUERY q AS SELECT a FROM \"Mixed Case\"");
+    let (_, refused) = server.post("/v1/sql", "text/plain", "DROP STREAM \"Mixed Case\"");
+    let hint = refused["error"]["hint"].as_str().unwrap();
+    assert_eq!(hint, "DROP STREAM \"Mixed Case\" CASCADE drops them, too.");
+    server.sql(hint.strip_suffix(" drops them, too.").unwrap());
+}
+
+#[test]
 fn a_subscriber_sees_hello_changes_and_progress_and_goes_on_where_it_left() {
     let directory = tempfile::tempdir().unwrap();
     let server = start(&directory);
@@ -234,6 +301,11 @@ fn tcp_acknowledges_groups_and_sums_up_at_the_end() {
     assert_eq!(*answer.last().unwrap(), json!({"ack": 3, "rejected": 0, "accepted": 1}));
     let answer = tcp(&server, "INGEST plain FORMAT csv\n4\n");
     assert_eq!(*answer.last().unwrap(), json!({"ack": 4, "rejected": 0, "accepted": 1}));
+    let answer = tcp(&server, "INGEST plain FORMAT csv\n");
+    assert_eq!(answer, [json!({"ack": 4, "rejected": 0, "accepted": 0})]);
+    server.sql("CREATE STREAM lines (line TEXT)");
+    let answer = tcp(&server, "INGEST lines FORMAT text\na\n\nb\n");
+    assert_eq!(*answer.last().unwrap(), json!({"ack": 3, "rejected": 0, "accepted": 3}));
     let stored = server.sql("SELECT n FROM plain ORDER BY n");
     assert_eq!(stored["results"][0]["rows"], json!([[1], [2], [3], [4]]));
 }
@@ -248,6 +320,7 @@ fn a_tcp_error_is_the_last_line() {
         answer.last().unwrap()["error"]["code"].clone()
     };
     assert_eq!(code("INGEST nothing FORMAT csv\n1\n"), "42P01");
+    assert_eq!(code("INGEST plain FORMAT csv TOKEN secret\n1\n"), "0A000");
     assert_eq!(code("INGEST strict FORMAT ndjson\n{\"n\":\"bad\"}\n"), "22P02");
     assert_eq!(code("GET / HTTP/1.1\r\n\r\n"), "08P01");
     assert_eq!(code(""), "08P01");

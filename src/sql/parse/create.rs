@@ -3,6 +3,7 @@
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::super::error::ParseError;
+use super::super::print::is_reserved_column;
 use super::super::statement::{
     ColumnDefinition, CreateQuery, CreateSink, CreateStream, CreateTable, EmitClause, EmitEvery,
     EmitModeClause, Overload, RefinementClause, Statement, WatermarkClause,
@@ -145,6 +146,12 @@ fn watermark(cursor: &mut Cursor) -> Result<WatermarkClause, ParseError> {
 }
 
 fn column(cursor: &mut Cursor, body: &mut Body) -> Result<(), ParseError> {
+    if let Some(word) = cursor.word(0).map(|word| word.to_ascii_lowercase())
+        && is_reserved_column(&word)
+    {
+        let hint = format!("The word is reserved; in quotes it is a name: \"{word}\".");
+        return Err(cursor.unexpected("a name").with_hint(&hint));
+    }
     let name = cursor.column_name()?;
     let at = cursor.location();
     let data_type = cursor.parser.parse_data_type();
