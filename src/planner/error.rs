@@ -161,7 +161,9 @@ pub fn from_datafusion(error: DataFusionError) -> PlanError {
         DataFusionError::ResourcesExhausted(text) => refused(SqlState::PROGRAM_LIMIT, &text),
         other => {
             let text = other.strip_backtrace();
-            known(&text).or_else(|| in_our_words(&text)).unwrap_or_else(|| refused(code_of(&text), &text))
+            known(&text)
+                .or_else(|| in_our_words(&text))
+                .unwrap_or_else(|| refused(code_of(&text), &text))
         }
     }
 }

@@ -167,7 +167,6 @@ impl<'a> Connection<'a> {
         intake: &'a dyn Intake,
         told: &'a watch::Sender<Progress>,
     ) -> Result<Connection<'a>> {
-        }
         let ack = header.ack.as_deref().map(|ack| parse_ack(ack, intake)).transpose()?;
         let decoder = decode::decoder(header.format, intake.decode_spec());
         let in_flight = FuturesOrdered::new();
