@@ -14,8 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Cursor;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::ScalarBuffer;
+use arrow::compute;
 use arrow::datatypes::{Field, Schema, i256};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
@@ -155,7 +156,13 @@ impl<'a> StateReader<'a> {
         let stream = StreamReader::try_new(Cursor::new(self.raw()?), None)?;
         let mut batches = stream.collect::<Result<Vec<_>, _>>()?;
         match (batches.pop(), batches.is_empty()) {
-            (Some(batch), true) => Ok(batch.columns().to_vec()),
+            (Some(batch), true) => {
+                // All columns share the stream's buffer; each gets values of its own, so that they
+                // can be freed, and counted, one by one.
+                let all = UInt32Array::from_iter_values(0..batch.num_rows() as u32);
+                let own = compute::take_arrays(batch.columns(), &all, None)?;
+                Ok(own.iter().map(compact).collect())
+            }
             _ => Err(misfit("columns are missing")),
         }
     }

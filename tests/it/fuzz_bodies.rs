@@ -158,7 +158,7 @@ fn any_cut_of_a_connection_gives_the_same_rows() {
     let seeds: [&[u8]; 4] = [
         b"\x02\x08INGEST s FORMAT ndjson ACK written\n{\"a\":1}\n{\"a\":2}\n",
         b"\x00\x05INGEST \"my s\" FORMAT csv HEADER\r\na,b\n\"x\ny\",2\n",
-        b"\x07\x03ingest s format text token t\none\ntwo\n\nthree",
+        b"\x07\x03ingest s format text\none\ntwo\n\nthree",
         b"\x01\x10INGEST s FORMAT csv PRODUCER p SEQUENCE 7\n1,2\n\"",
     ];
     run(5, &seeds, 8_000, tcp_framing::check);

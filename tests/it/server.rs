@@ -156,7 +156,7 @@ fn what_runs_before_a_subscription_is_answered_and_nothing_may_stand_behind_it()
 
     let text = "SELECT 1 AS a; SUBSCRIBE copy";
     let mut stream = connect(server.http);
-    let head = "POST /v1/sql HTTP/1.1\r\nHost: weir\r\nContent-Type: text/plain\r\n";
+    let head = format!("POST /v1/sql HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n", server.http);
     write!(stream, "{head}Content-Length: {}\r\n\r\n{text}", text.len()).unwrap();
     let lines = BufReader::new(stream).lines().map(Result::unwrap);
     let mut frames = lines.filter(|line| line.starts_with('{')).map(|line| {
