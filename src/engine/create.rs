@@ -19,9 +19,7 @@ use crate::log::log::{Durability, Log, LogOptions};
 use crate::pipeline::build::build;
 use crate::pipeline::drive::{Input, QueryRun};
 use crate::pipeline::schedule::Work;
-use crate::pipeline::snapshot::SnapshotFiles;
 use crate::pipeline::source::{Readable, Source};
-use crate::planner::explain::explain;
 use crate::planner::physical::{Node, PhysicalPlan, SourceSpec};
 use crate::planner::plan_continuous;
 use crate::planner::relations::RelationKind;
@@ -29,9 +27,6 @@ use crate::sql::print::{print, quote_name};
 use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
 use crate::views::changelog::{Changelog, EntryMeta, Kept, Layout};
 use crate::views::difference::Difference;
-
-/// The directory of all snapshots.
-const SNAPSHOTS: &str = "snapshots";
 
 /// Bytes of a changelog's newest entries that are kept in memory; there may be many changelogs.
 const TAIL_BYTES: usize = 8 << 20;
@@ -214,18 +209,6 @@ impl Engine {
         Ok(Shape { options, plan, late_rows, logical_time })
     }
 
-    /// Where a query keeps its snapshots.
-    fn snapshots_of(&self, plan: &PhysicalPlan, record: &Record) -> Snapshots {
-        let directory = format!("{SNAPSHOTS}/{}", record.id);
-        Snapshots::new(
-            SnapshotFiles::new(Arc::clone(&self.storage), directory),
-            plan_text(plan, record),
-            self.settings.snapshot_interval,
-            Arc::clone(&self.clock),
-            Arc::clone(&self.snapshot_writer),
-        )
-    }
-
     /// The pipeline of a query at its newest snapshot or at its start, with the recorded entries
     /// behind that place to regenerate; and what it had counted there.
     pub(super) fn run_of(
@@ -310,12 +293,6 @@ pub(super) fn ask_for_progress(registry: &Registry, query: &QueryState) {
 pub(super) fn query_text(create: &CreateQuery) -> String {
     let create = CreateQuery { or_replace: false, if_not_exists: false, ..create.clone() };
     print(&Statement::CreateQuery(Box::new(create)))
-}
-
-/// What a snapshot's plan must be to the letter: how often it was swapped, and the plan as EXPLAIN
-/// shows it.
-pub(super) fn plan_text(plan: &PhysicalPlan, record: &Record) -> String {
-    format!("swaps {}\n{}", record.swaps, explain(plan).join("\n"))
 }
 
 /// The hidden columns that a plan's changelog needs.

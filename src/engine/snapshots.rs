@@ -14,12 +14,15 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
+use crate::catalog::persist::Record;
+use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::log::frame::Position;
 use crate::log::log::{Durability, Log};
 use crate::pipeline::build::build;
 use crate::pipeline::drive::QueryRun;
 use crate::pipeline::snapshot::{Snapshot, SnapshotFiles};
+use crate::planner::explain::explain;
 use crate::planner::physical::PhysicalPlan;
 use crate::time::Clock;
 use crate::views::changelog::Frontier;
@@ -27,7 +30,30 @@ use crate::views::changelog::Frontier;
 /// How much more time than a snapshot takes passes before the next one.
 const COST_RATIO: i64 = 20;
 
+/// The directory of all snapshots.
+const DIRECTORY: &str = "snapshots";
+
 type Job = Box<dyn FnOnce() + Send>;
+
+impl Engine {
+    /// Where a query keeps its snapshots.
+    pub(super) fn snapshots_of(&self, plan: &PhysicalPlan, record: &Record) -> Snapshots {
+        let directory = format!("{DIRECTORY}/{}", record.id);
+        Snapshots::new(
+            SnapshotFiles::new(Arc::clone(&self.storage), directory),
+            plan_text(plan, record),
+            self.settings.snapshot_interval,
+            Arc::clone(&self.clock),
+            Arc::clone(&self.snapshot_writer),
+        )
+    }
+}
+
+/// What a snapshot's plan must be to the letter: how often it was swapped, and the plan as EXPLAIN
+/// shows it.
+pub(super) fn plan_text(plan: &PhysicalPlan, record: &Record) -> String {
+    format!("swaps {}\n{}", record.swaps, explain(plan).join("\n"))
+}
 
 /// The thread that writes snapshots.
 pub(super) struct SnapshotWriter {

@@ -17,10 +17,11 @@ use std::sync::atomic::Ordering;
 use crate::catalog::persist::{Base, Kind, Record};
 use crate::engine::StatementResult;
 use crate::engine::create::{
-    ask_for_progress, durability_of, layout_of, plan_text, query_text, start_positions,
+    ask_for_progress, durability_of, layout_of, query_text, start_positions,
 };
 use crate::engine::execute::texts;
 use crate::engine::query::{QueryState, Shape, Status};
+use crate::engine::snapshots::plan_text;
 use crate::engine::state::Engine;
 use crate::engine::swap_check::depended_on;
 use crate::error::{Error, Result, SqlState};

@@ -14,13 +14,10 @@ use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{Frame, FrameKind, Position};
-use crate::log::log::Log;
 use crate::log::sequence::Sequencer;
 use crate::operators::operator::{LateRow, RejectedRow};
 use crate::operators::row_clock;
-use crate::operators::state::{StateReader, StateWriter};
 use crate::pipeline::graph::{Graph, StepOutput};
-use crate::pipeline::snapshot::Snapshot;
 use crate::pipeline::source::Source;
 use crate::time::EventTime;
 use crate::views::changelog::{Changelog, EntryMeta, Frontier};
@@ -102,51 +99,6 @@ impl QueryRun {
     /// How far the inputs have been read.
     pub fn frontier(&self) -> Frontier {
         self.inputs.iter().map(|input| input.position).collect()
-    }
-
-    /// The state between two steps, which belongs to `plan`.
-    ///
-    /// # Errors
-    /// XX000 when an operator cannot write its state, which is a broken invariant.
-    pub fn snapshot(&mut self, plan: &str, counts: (u64, u64, u64)) -> Result<Snapshot> {
-        assert!(!self.replaying(), "the changelog is ahead of the operators");
-        let mut operators = StateWriter::default();
-        self.graph.save(&mut operators)?;
-        Ok(Snapshot {
-            plan: plan.to_owned(),
-            frontier: self.frontier(),
-            changelog: self.changelog.log().visible(),
-            written_watermark: self.written_watermark,
-            counts,
-            late_rows: self.late_rows,
-            operators: operators.finish(),
-        })
-    }
-
-    /// Goes on from a snapshot of the same plan. After an error the operators are of no use.
-    ///
-    /// # Errors
-    /// WR006 when the snapshot does not fit the plan or the logs.
-    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
-        let fits = |log: &Log, at: Position| {
-            log.start().frame <= at.frame && at.frame <= log.visible().frame
-        };
-        let inputs = self.inputs.iter().zip(&snapshot.frontier);
-        if snapshot.frontier.len() != self.inputs.len()
-            || !inputs.clone().all(|(input, at)| fits(input.source.log(), *at))
-            || snapshot.changelog.frame > self.changelog.log().visible().frame
-        {
-            return Err(misfit("a log is not there up to the place of the snapshot"));
-        }
-        let mut from = StateReader::new(&snapshot.operators);
-        self.graph.restore(&mut from)?;
-        from.end()?;
-        for (input, at) in self.inputs.iter_mut().zip(&snapshot.frontier) {
-            input.position = *at;
-        }
-        self.written_watermark = snapshot.written_watermark;
-        self.late_rows = snapshot.late_rows;
-        Ok(())
     }
 
     /// Takes one step.
@@ -402,7 +354,7 @@ fn entry_rows(change: &Change) -> u64 {
     }
 }
 
-fn misfit(detail: &str) -> Error {
+pub(super) fn misfit(detail: &str) -> Error {
     Error::new(SqlState::SNAPSHOT_MISMATCH, "changelog does not fit the plan of the query")
         .with_detail(format!("On replay {detail}."))
         .with_hint("Drop the query and create it again to recompute it from the retained log.")

@@ -26,10 +26,13 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::error::Result as Outcome;
 use crate::log::frame::Position;
+use crate::log::log::Log;
 use crate::log::storage::Storage;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, misfit};
+use crate::pipeline::drive::{QueryRun, misfit as no_fit};
 use crate::views::changelog::Frontier;
 
 const MAGIC: &[u8; 8] = b"WEIRSNAP";
@@ -109,6 +112,53 @@ impl Snapshot {
         let operators = from.raw()?.to_vec();
         from.end()?;
         Ok(Snapshot { plan, frontier, changelog, written_watermark, counts, late_rows, operators })
+    }
+}
+
+impl QueryRun {
+    /// The state between two steps, which belongs to `plan`.
+    ///
+    /// # Errors
+    /// XX000 when an operator cannot write its state, which is a broken invariant.
+    pub fn snapshot(&mut self, plan: &str, counts: (u64, u64, u64)) -> Outcome<Snapshot> {
+        assert!(!self.replaying(), "the changelog is ahead of the operators");
+        let mut operators = StateWriter::default();
+        self.graph.save(&mut operators)?;
+        Ok(Snapshot {
+            plan: plan.to_owned(),
+            frontier: self.frontier(),
+            changelog: self.changelog.log().visible(),
+            written_watermark: self.written_watermark,
+            counts,
+            late_rows: self.late_rows,
+            operators: operators.finish(),
+        })
+    }
+
+    /// Goes on from a snapshot of the same plan. After an error the operators are of no use.
+    ///
+    /// # Errors
+    /// WR006 when the snapshot does not fit the plan or the logs.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Outcome<()> {
+        let fits = |log: &Log, at: Position| {
+            log.start().frame <= at.frame && at.frame <= log.visible().frame
+        };
+        let inputs = self.inputs.iter().zip(&snapshot.frontier);
+        if snapshot.frontier.len() != self.inputs.len()
+            || !inputs.clone().all(|(input, at)| fits(input.source.log(), *at))
+            || snapshot.changelog.frame > self.changelog.log().visible().frame
+        {
+            return Err(no_fit("a log is not there up to the place of the snapshot"));
+        }
+        let mut from = StateReader::new(&snapshot.operators);
+        self.graph.restore(&mut from)?;
+        from.end()?;
+        for (input, at) in self.inputs.iter_mut().zip(&snapshot.frontier) {
+            input.position = *at;
+        }
+        self.written_watermark = snapshot.written_watermark;
+        self.late_rows = snapshot.late_rows;
+        Ok(())
     }
 }
 

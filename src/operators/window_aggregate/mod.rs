@@ -69,6 +69,7 @@ mod output;
 mod persist;
 mod slice;
 mod sorter;
+mod times;
 
 #[cfg(test)]
 mod tests;
