@@ -91,6 +91,9 @@ impl Engine {
             _lock: lock,
         });
         engine.recover()?;
+        // So that the first statement does not wait for it.
+        let warm_up = std::thread::Builder::new().name("warm-up".into());
+        drop(warm_up.spawn(crate::planner::warm_up));
         if engine.settings.timers {
             engine.start_timer();
         }

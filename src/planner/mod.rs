@@ -42,6 +42,11 @@ use crate::planner::physical::{PhysicalPlan, StateBound};
 use crate::planner::relations::RelationLookup;
 use crate::sql::statement::EmitClause;
 
+/// Builds what every plan needs, which takes some 30 ms the first time.
+pub fn warm_up() {
+    functions::state();
+}
+
 /// Plans a continuous query.
 ///
 /// # Errors

@@ -153,6 +153,11 @@ pub trait GroupedAggregate: Send {
         true
     }
 
+    /// Whether reading may fail with [`EvalError::Overflow`], which changes nothing.
+    fn can_overflow(&self) -> bool {
+        false
+    }
+
     /// Number of groups.
     fn group_count(&self) -> usize;
 

@@ -129,6 +129,10 @@ impl GroupedAggregate for Retractable {
         Ok(())
     }
 
+    fn can_overflow(&self) -> bool {
+        true
+    }
+
     fn is_retractable(&self) -> bool {
         true
     }

@@ -337,6 +337,10 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
         W::EXACT
     }
 
+    fn can_overflow(&self) -> bool {
+        true
+    }
+
     fn is_retractable(&self) -> bool {
         true
     }

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
 
 use super::numbering::Numbering;
-use super::slice::{Results, Slice};
+use super::results::Results;
+use super::slice::Slice;
 use super::{Relation, Running, SliceKey, WindowAggregate, WindowKey, output};
 use crate::data::change::Change;
+use crate::error::Report;
 use crate::operators::emit::EmitMode;
-use crate::operators::operator::{Emitter, EvalError};
+use crate::operators::operator::{Emitter, EvalError, RejectedRow};
 use crate::time::EventTime;
 
 /// Fewer keys than this are not worth forgetting.
@@ -91,9 +94,13 @@ impl WindowAggregate {
         &mut self,
         window: WindowKey,
         ids: Option<Vec<u32>>,
-        (new, columns): Results,
+        results: Results,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
+        let Results { ids: new, columns, failed } = results;
+        if let Some((error, keys)) = failed {
+            self.report(window, &error, keys, out);
+        }
         if self.relation != Relation::Retracts {
             self.emit_rows(window, (&new, columns), None, out)?;
             if self.relation == Relation::Discards
@@ -118,6 +125,25 @@ impl WindowAggregate {
         let refined = known.emitted.replace(&candidates, &new, columns)?;
         let weights = Int64Array::from(refined.weights);
         self.emit_rows(window, (&refined.ids, refined.columns), Some(weights), out)
+    }
+
+    /// Tells of keys that a window cannot show: a dead letter at the frame that made it look.
+    fn report(&self, window: WindowKey, error: &EvalError, keys: usize, out: &mut Emitter) {
+        let edge = |at: i64| chrono::DateTime::from_timestamp_micros(at);
+        let which = match (&self.spec.time_column, edge(window.start)) {
+            (Some(column), Some(start))
+                if self.spec.input_schema.field(*column).data_type().is_temporal() =>
+            {
+                start.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+            }
+            _ => window.start.to_string(),
+        };
+        out.reject(RejectedRow {
+            relation: Arc::clone(&self.origin.relation),
+            offset: self.origin.first_offset,
+            code: error.code(),
+            reason: format!("{error}, for {keys} keys of the window that starts at {which}"),
+        });
     }
 
     fn emit_rows(
@@ -148,9 +174,9 @@ impl WindowAggregate {
             if last && self.running.as_ref().is_some_and(|r| r.members.contains(only)) {
                 self.running = None;
             }
-            let Some(slice) = self.slices.get_mut(only) else { return Ok((vec![], vec![])) };
+            let Some(slice) = self.slices.get_mut(only) else { return Ok(Results::default()) };
             let results = slice.evaluate(&self.aggregates, &mut self.keys, last)?;
-            self.keys_of_slice = results.0.len();
+            self.keys_of_slice = results.ids.len();
             return Ok(results);
         }
         if self.aggregates.are_invertible && members.len() > 2 {
@@ -177,7 +203,7 @@ impl WindowAggregate {
         let key_count = self.keys.len();
         if !self.shared {
             let Some(slice) = self.slices.get_mut(&own_slice(window)) else {
-                return Ok((vec![], vec![]));
+                return Ok(Results::default());
             };
             return slice.evaluate_of(&self.aggregates, ids, key_count);
         }
@@ -223,7 +249,7 @@ impl WindowAggregate {
         running.members = wanted;
         let results = running.slice.evaluate(&self.aggregates, &mut self.keys, false)?;
         // Keys that the window has left behind cost time at every close: start afresh.
-        if running.slice.group_count() < KEYS_FEW.max(4 * results.0.len()) {
+        if running.slice.group_count() < KEYS_FEW.max(4 * results.ids.len()) {
             self.running = Some(running);
         }
         Ok(results)

@@ -67,6 +67,7 @@ mod input;
 mod numbering;
 mod output;
 mod persist;
+mod results;
 mod slice;
 mod sorter;
 mod times;

@@ -8,19 +8,17 @@
 use std::borrow::Cow;
 use std::mem;
 
-use arrow::array::{ArrayRef, Int64Array};
+use arrow::array::ArrayRef;
 
 use super::input::{Aggregates, Input, RowSet};
 use super::numbering::{NONE, Numbering, OwnNumbers};
+use super::results::Results;
 use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows, gather};
 use crate::operators::keys::KeyDictionary;
 use crate::operators::operator::EvalError;
 
 /// A sealed slice of fewer groups is not worth making smaller; in tests all are.
 const GROUPS_FEW: usize = if cfg!(test) { 1 } else { 64 };
-
-/// Keys of the dictionary, and a column per aggregate.
-pub(super) type Results = (Vec<u32>, Vec<ArrayRef>);
 
 /// Partial results: being folded, or at rest.
 pub(super) enum Partial {
@@ -84,7 +82,7 @@ impl Slice {
         ((group as usize) < self.rows.len()).then_some(group)
     }
 
-    fn open(
+    pub(super) fn open(
         &mut self,
         aggregates: &Aggregates,
     ) -> Result<&mut Vec<Box<dyn GroupedAggregate>>, EvalError> {
@@ -267,12 +265,11 @@ impl Slice {
             Numbering::Shared { .. } => {
                 let there = |id: &u32| rows.get(*id as usize).is_some_and(|&rows| rows > 0);
                 let ids: Vec<u32> = ranking.0.iter().copied().filter(there).collect();
-                let columns = self.read(aggregates, &ids, last)?;
-                Ok((ids, columns))
+                self.read(aggregates, ids.clone(), &ids, last)
             }
             Numbering::Own(own) => {
                 let (ids, groups) = own.in_order(ranking, |group| rows[group as usize] > 0);
-                Ok((ids, self.read(aggregates, &groups, last)?))
+                self.read(aggregates, ids, &groups, last)
             }
         }
     }
@@ -293,24 +290,7 @@ impl Slice {
                 groups.push(group);
             }
         }
-        Ok((ids, self.read(aggregates, &groups, false)?))
-    }
-
-    /// A column per aggregate, one row per group asked for.
-    fn read(
-        &mut self,
-        aggregates: &Aggregates,
-        groups: &[u32],
-        last: bool,
-    ) -> Result<Vec<ArrayRef>, EvalError> {
-        let rows = groups.iter().map(|&group| self.rows[group as usize]);
-        let rows = Int64Array::from_iter_values(rows);
-        let read = |aggregate: &mut Box<dyn GroupedAggregate>| match last {
-            true => aggregate.take_of(groups),
-            false => aggregate.evaluate_of(groups),
-        };
-        let columns = self.open(aggregates)?.iter_mut().map(read);
-        Ok(aggregates.in_place(columns.collect::<Result<_, _>>()?, rows))
+        self.read(aggregates, ids, &groups, false)
     }
 
     /// Empties the groups of some keys.

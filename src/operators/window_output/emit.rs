@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray, UInt32Array,
+    Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray, UInt32Array,
 };
 use arrow::compute;
 use arrow::datatypes::DataType;
@@ -13,6 +13,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{Note, WindowColumn, WindowColumns, WindowOutput};
 use crate::data::change::{Change, Marks, Origin};
+use crate::error::Report;
 use crate::operators::aggregates::one_shot::evaluate_rows;
 use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::operator::{Emitter, EvalError, RejectedRow};
@@ -105,16 +106,27 @@ impl WindowOutput {
             return Ok(());
         }
         let input = self.widened(notes, &groups.rows)?;
-        let count = groups.groups.len();
-        let values = evaluate_rows(aggregates, &input, &groups.group_of, count)?;
+        let all = groups.groups.len();
+        let (kept, values) = match evaluate_rows(aggregates, &input, &groups.group_of, all) {
+            Ok(values) => ((0..all).collect(), values),
+            Err(EvalError::Overflow { .. }) => {
+                self.evaluate_each(aggregates, &input, &groups, out)?
+            }
+            Err(error) => return Err(error),
+        };
+        let count = kept.len();
+        if count == 0 {
+            return Ok(());
+        }
         let key_bytes = |row: usize| keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
+        // Positions among the groups that have results.
         let mut order: Vec<usize> = (0..count).collect();
-        order.sort_by_key(|&group| {
-            let (note, row) = groups.groups[group];
+        order.sort_by_key(|&at| {
+            let (note, row) = groups.groups[kept[at]];
             (note, key_bytes(row))
         });
         let ordered: Vec<(usize, usize)> =
-            order.iter().map(|&group| groups.groups[group]).collect();
+            order.iter().map(|&at| groups.groups[kept[at]]).collect();
         let noted: Vec<&Note> = ordered.iter().map(|&(note, _)| &notes[note]).collect();
 
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.spec.schema.fields().len());
@@ -123,13 +135,49 @@ impl WindowOutput {
         for column in &key_columns {
             columns.push(compute::take(column, &firsts, None)?);
         }
-        let order = UInt32Array::from_iter_values(order.iter().map(|&group| group as u32));
+        let order = UInt32Array::from_iter_values(order.iter().map(|&at| at as u32));
         for column in &values {
             columns.push(compute::take(column, &order, None)?);
         }
         let batch = self.output_batch(columns, count)?;
         self.emit_runs(&batch, &noted, None, out);
         Ok(())
+    }
+
+    /// The groups that have results, and these; the others, whose results do not fit their types, are
+    /// reported.
+    fn evaluate_each(
+        &self,
+        aggregates: &[AggregateSpec],
+        input: &RecordBatch,
+        groups: &Groups,
+        out: &mut Emitter,
+    ) -> Result<(Vec<usize>, Vec<ArrayRef>), EvalError> {
+        let mut rows: Vec<Vec<u32>> = vec![Vec::new(); groups.groups.len()];
+        groups.group_of.iter().zip(0..).for_each(|(&group, row)| rows[group].push(row));
+        let (mut kept, mut results): (Vec<usize>, Vec<Vec<ArrayRef>>) = (Vec::new(), Vec::new());
+        for (group, rows) in rows.into_iter().enumerate() {
+            let alone = vec![0; rows.len()];
+            let part = compute::take_record_batch(input, &UInt32Array::from(rows))?;
+            match evaluate_rows(aggregates, &part, &alone, 1) {
+                Ok(values) => {
+                    kept.push(group);
+                    results.push(values);
+                }
+                Err(error @ EvalError::Overflow { .. }) => out.reject(RejectedRow {
+                    relation: Arc::clone(&self.relation),
+                    offset: self.first_offset,
+                    code: error.code(),
+                    reason: format!("{error}, for a group of a window"),
+                }),
+                Err(error) => return Err(error),
+            }
+        }
+        let columns = (0..if kept.is_empty() { 0 } else { aggregates.len() }).map(|column| {
+            let parts: Vec<&dyn Array> = results.iter().map(|row| row[column].as_ref()).collect();
+            compute::concat(&parts)
+        });
+        Ok((kept, columns.collect::<Result<_, _>>()?))
     }
 
     /// The rows of each note in log order.
