@@ -120,7 +120,8 @@ impl Rows {
         self.past_mark = self.ended || !BYTE_ORDER_MARK.starts_with(begin);
         if begin == BYTE_ORDER_MARK {
             self.buffer.advance(BYTE_ORDER_MARK.len());
-            self.past_mark = true;
+            // It may have come in pieces, which were looked at before.
+            (self.past_mark, self.scanned) = (true, 0);
         }
     }
 
@@ -218,6 +219,16 @@ mod tests {
         let format = Format::Csv { header: false };
         let expected = expect_test::expect![[r#"["1:\"a\nb\"\n"]"#]];
         check(format, &["\u{feff}\"a\n", "b\"\n"], expected);
+        let mut rows = Rows::default();
+        rows.begin(format, 8);
+        for byte in "\u{feff}a\n".bytes() {
+            assert!(rows.take(0).is_none());
+            rows.room(1).extend_from_slice(&[byte]);
+        }
+        assert_eq!(
+            rows.take(0).map(|(bytes, line)| (bytes.to_vec(), line)),
+            Some((b"a\n".to_vec(), 1))
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArguments, Ident, ObjectName, ObjectNamePart, TableAlias,
+    DataType, Expr, FunctionArg, FunctionArguments, Ident, ObjectName, ObjectNamePart, TableAlias,
     TableFactor, TableFunctionArgs, UnaryOperator, VisitMut, VisitorMut,
 };
 
@@ -26,6 +26,11 @@ impl VisitorMut for Canonical {
         {
             let inner = std::mem::replace(&mut **operand, Expr::Identifier(Ident::new("")));
             **operand = Expr::Nested(Box::new(inner));
+        }
+        // sqlparser forgets the quotes of what stands behind a type that it does not know. No such
+        // type exists, so its name alone is refused in the same way.
+        if let Expr::Cast { data_type: DataType::Custom(_, arguments), .. } = expr {
+            arguments.clear();
         }
         ControlFlow::Continue(())
     }

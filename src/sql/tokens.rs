@@ -22,7 +22,23 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>, ParseError> {
         canonical_literal(&mut token.token)
             .map_err(|error| error.at(position(text, byte_of(text, at))))?;
     }
+    refuse_numbered_fields(text, &tokens)?;
     Ok(without_flink_words(with_aliases_behind_versions(with_types_closed(tokens))))
+}
+
+/// `x . 1` would be written back as `x.1`, which reads as `x` and `.1`.
+fn refuse_numbered_fields(text: &str, tokens: &[TokenWithSpan]) -> Result<(), ParseError> {
+    for pair in tokens.windows(2) {
+        if let (Token::Period, Token::Number(digits, _)) = (&pair[0].token, &pair[1].token) {
+            return Err(ParseError::UnexpectedToken {
+                near: digits.chars().take(40).collect(),
+                detail: Some("Expected a name.".to_owned()),
+                hint: None,
+                position: position(text, byte_of(text, pair[1].span.start)),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The byte at which a line and column lie; the end of the text for any place behind it.
