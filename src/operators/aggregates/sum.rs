@@ -18,6 +18,7 @@ use arrow::datatypes::{
 };
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
+use crate::data::sql_words::in_sql_words;
 use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows};
 use crate::operators::operator::EvalError;
 
@@ -396,7 +397,7 @@ impl<W: Finish> Sum<W> {
         let fits = if exact { W::finish(cells, &self.result) } else { None };
         fits.ok_or_else(|| EvalError::Overflow {
             function: self.function.clone(),
-            data_type: self.result.to_string(),
+            data_type: in_sql_words(&self.result.to_string()).to_lowercase(),
         })
     }
 }
