@@ -4,11 +4,7 @@
 //! one batch. Nothing here says what the bytes mean: an operator reads back what an operator of the
 //! same plan wrote, and the snapshot's header says which plan that was. The bytes carry a checksum
 //! there, so what is read here was written here; still every length is checked before it is used.
-//!
-//! # Why not serde
-//!
-//! Most of the state is Arrow columns, which serde does not know, and what is left are vectors of
-//! numbers and maps.
+//! Why not serde: most of the state is Arrow columns, which it does not know.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Cursor;

@@ -523,7 +523,7 @@ fn an_answer_comes_in_the_format_that_is_asked_for() {
         assert_eq!(answer.json()["results"][0]["rows"], json!([[1, "x,\"y\""], [2, null]]));
     }
     let two = sql(server.http, "SELECT 1 AS a; SELECT 2 AS b", "text/csv");
-    assert_eq!(two.text().replace("\r\n", "\n"), "b\n2\n");
+    assert_eq!(two.text().replace("\r\n", "\n"), "a\n1\n\nb\n2\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -143,9 +143,11 @@ impl GroupedAggregate for Retractable {
     }
 
     fn state_of(&mut self, groups: &[u32]) -> Result<Vec<ArrayRef>, EvalError> {
-        let mut keys = ListBuilder::new(BinaryBuilder::new());
-        let mut counts = ListBuilder::new(Int64Builder::new());
-        let mut arrivals = ListBuilder::new(UInt64Builder::new());
+        // Without capacities there would be room for a thousand rows in each, and it would stay.
+        let rows = groups.len();
+        let mut keys = ListBuilder::with_capacity(BinaryBuilder::with_capacity(rows, 0), rows);
+        let mut counts = ListBuilder::with_capacity(Int64Builder::with_capacity(rows), rows);
+        let mut arrivals = ListBuilder::with_capacity(UInt64Builder::with_capacity(rows), rows);
         for &group in groups {
             for (key, count, came) in self.fold.entries(group as usize) {
                 keys.values().append_value(key);
