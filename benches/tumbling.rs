@@ -123,46 +123,46 @@ fn map<'a, C, K: Hash + Ord + Copy>(
     key_at: impl Fn(&C, usize) -> K,
     number: impl Fn(K) -> i64,
 ) {
-    let mut places: HashMap<K, u32> = HashMap::new();
-    let mut cells: Vec<(i64, i64)> = Vec::new();
-    let mut sorted: Vec<(K, u32)> = Vec::new();
+    let mut table = Table { places: HashMap::new(), cells: Vec::new(), sorted: Vec::new() };
     let mut start = 0;
     for change in changes {
         let (times, keys, values) = (column(change, 0), keys_of(change), column(change, 2));
         for (row, (&t, &value)) in times.iter().zip(values).enumerate() {
             if t >= start + SIZE {
-                close(start, &places, &mut cells, &mut sorted, &number, digest);
+                table.close(start, &number, digest);
                 start += SIZE;
             }
-            let next = cells.len() as u32;
-            let place = *places.entry(key_at(&keys, row)).or_insert(next);
+            let next = table.cells.len() as u32;
+            let place = *table.places.entry(key_at(&keys, row)).or_insert(next);
             if place == next {
-                cells.push((0, 0));
+                table.cells.push((0, 0));
             }
-            let cell = &mut cells[place as usize];
+            let cell = &mut table.cells[place as usize];
             *cell = (cell.0 + 1, cell.1 + value);
         }
     }
-    close(start, &places, &mut cells, &mut sorted, &number, digest);
+    table.close(start, &number, digest);
 }
 
-fn close<K: Ord + Copy>(
-    start: i64,
-    places: &HashMap<K, u32>,
-    cells: &mut [(i64, i64)],
-    sorted: &mut Vec<(K, u32)>,
-    number: impl Fn(K) -> i64,
-    digest: &mut Digest,
-) {
-    if sorted.len() < places.len() {
-        *sorted = places.iter().map(|(&key, &place)| (key, place)).collect();
-        sorted.sort_unstable();
-    }
-    for &(key, place) in sorted.iter() {
-        let cell = &mut cells[place as usize];
-        if cell.0 > 0 {
-            digest.add((start, number(key), cell.0, cell.1));
-            *cell = (0, 0);
+/// What the loop knows of each key.
+struct Table<K> {
+    places: HashMap<K, u32>,
+    cells: Vec<(i64, i64)>,
+    sorted: Vec<(K, u32)>,
+}
+
+impl<K: Ord + Copy> Table<K> {
+    fn close(&mut self, start: i64, number: impl Fn(K) -> i64, digest: &mut Digest) {
+        if self.sorted.len() < self.places.len() {
+            self.sorted = self.places.iter().map(|(&key, &place)| (key, place)).collect();
+            self.sorted.sort_unstable();
+        }
+        for &(key, place) in &self.sorted {
+            let cell = &mut self.cells[place as usize];
+            if cell.0 > 0 {
+                digest.add((start, number(key), cell.0, cell.1));
+                *cell = (0, 0);
+            }
         }
     }
 }

@@ -344,6 +344,7 @@ impl<const N: usize> Table for WordTable<N> {
     ) {
         let columns: [&[u64]; N] = std::array::from_fn(|word| &words[word][..rows]);
         numbers.ids.reserve(rows);
+        #[expect(clippy::needless_range_loop, reason = "a row goes across all columns")]
         for row in 0..rows {
             let key: [u64; N] = std::array::from_fn(|word| columns[word][row]);
             let id = self.number(key, nulls.get(row).copied().unwrap_or(0), row, numbers);
