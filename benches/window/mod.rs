@@ -136,6 +136,7 @@ fn spec(load: &Load) -> Arc<WindowAggregateSpec> {
     fields.extend([integer("n"), integer("total")]);
     let kind = load.kind;
     Arc::new(WindowAggregateSpec {
+        input_append_only: true,
         window: WindowSource::Time(TimeWindow { kind, offset: 0, timezone: None }),
         time_column: Some(0),
         keys,
