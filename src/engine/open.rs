@@ -35,9 +35,6 @@ use crate::time::Clock;
 use crate::views::changelog::{Changelog, Layout};
 use crate::views::result_view::ResultView;
 
-/// How long a shutdown goes on taking snapshots, microseconds.
-const SHUTDOWN_SNAPSHOTS: i64 = 3 * crate::time::SECOND;
-
 impl Engine {
     /// Opens an engine: locks the directory, recovers every log, starts every query.
     ///
@@ -88,7 +85,7 @@ impl Engine {
             select_places: Arc::new(tokio::sync::Semaphore::new(SELECTS_MAX)),
             stopping: Arc::new(AtomicBool::new(false)),
             timer: Mutex::new(None),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         });
         engine.recover()?;
         // So that the first statement does not wait for it.
@@ -319,19 +316,9 @@ impl Engine {
         }
         self.scheduler.stop();
         self.take_last_snapshots();
+        // Whoever still holds the engine, a SELECT that ends, say, writes nothing any more.
+        drop(self.lock.lock().take());
         self.select_places.close();
-    }
-
-    /// Lets every query write its state, as long as there is time, so that the next start is quick.
-    fn take_last_snapshots(&self) {
-        let deadline = self.clock.now().saturating_add(SHUTDOWN_SNAPSHOTS);
-        self.snapshot_writer.stop();
-        for query in self.registry.read().queries_in_order() {
-            if self.clock.now() > deadline {
-                return;
-            }
-            query.take_last_snapshot();
-        }
     }
 
     /// The planner's view of what exists, for the duration of `work`.

@@ -33,9 +33,24 @@ const COST_RATIO: i64 = 20;
 /// The directory of all snapshots.
 const DIRECTORY: &str = "snapshots";
 
+/// How long a shutdown goes on taking snapshots, microseconds.
+const SHUTDOWN_SNAPSHOTS: i64 = 3 * crate::time::SECOND;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 impl Engine {
+    /// Lets every query write its state, as long as there is time, so that the next start is quick.
+    pub(super) fn take_last_snapshots(&self) {
+        let deadline = self.clock.now().saturating_add(SHUTDOWN_SNAPSHOTS);
+        self.snapshot_writer.stop();
+        for query in self.registry.read().queries_in_order() {
+            if self.clock.now() > deadline {
+                return;
+            }
+            query.take_last_snapshot();
+        }
+    }
+
     /// Where a query keeps its snapshots.
     pub(super) fn snapshots_of(&self, plan: &PhysicalPlan, record: &Record) -> Snapshots {
         let directory = format!("{DIRECTORY}/{}", record.id);

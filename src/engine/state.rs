@@ -40,8 +40,8 @@ pub struct Engine {
     pub(super) select_places: Arc<tokio::sync::Semaphore>,
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) timer: Mutex<Option<std::thread::JoinHandle<()>>>,
-    /// Keeps a second server off the data directory.
-    pub(super) _lock: std::fs::File,
+    /// Keeps a second server off the data directory, until this one has stopped.
+    pub(super) lock: Mutex<Option<std::fs::File>>,
 }
 
 impl std::fmt::Debug for Engine {

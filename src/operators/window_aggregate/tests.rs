@@ -512,13 +512,25 @@ fn rows_that_carry_their_window_close_at_its_end() {
 }
 
 #[test]
-fn a_sum_out_of_range_ends_the_query_only_when_its_window_is_emitted() {
+fn a_sum_out_of_range_is_left_out_and_told_of_when_its_window_is_emitted() {
     let spec = spec(tumble(10), 0, EmitMode::OnClose, &["sum"]);
     let mut driver = Driver::new(&spec, 0);
-    let row = |value| Row { t: 1, key: None, value, weight: 1, other: i64::MAX };
-    driver.feed(&[row(i64::MAX), row(1)]);
-    let error = driver.operator.on_watermark(0, EventTime(10), &mut Emitter::default());
-    assert_eq!(crate::error::Report::code(&error.unwrap_err()).0, "22003");
+    let row = |key, value| Row { t: 1, key: Some(key), value, weight: 1, other: i64::MAX };
+    driver.feed(&[row(1, i64::MAX), row(2, 5), row(1, 1), row(3, i64::MAX), row(3, 1)]);
+    let mut out = Emitter::default();
+    driver.operator.on_watermark(0, EventTime(10), &mut out).unwrap();
+    let [rejected] = out.rejected.as_slice() else { panic!("{:?}", out.rejected) };
+    assert_eq!(rejected.code.0, "22003");
+    assert!(rejected.reason.contains("2 keys"), "{}", rejected.reason);
+    let rows: Vec<usize> = out
+        .outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Change(change) => Some(change.batch.num_rows()),
+            Output::Watermark(_) | Output::Punctuation(_) => None,
+        })
+        .collect();
+    assert_eq!(rows, [1], "the key whose sum fits");
 }
 
 #[test]
