@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::operators::emit::{EmitMode, Refinement};
+use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_output::{Version, WindowOutput, difference, symmetric_difference};
 
 /// How results of a mode relate to each other; the modes without a choice retract.
@@ -49,6 +51,17 @@ impl EarlyClock {
         strikes
     }
 
+    /// Writes where the clock stands.
+    pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.next)
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.next = from.get()?;
+        Ok(())
+    }
+
     /// The next stroke.
     pub fn due(&self) -> Option<i64> {
         self.next
@@ -86,6 +99,21 @@ impl EarlyResults {
             counts: BTreeMap::new(),
             dirty: BTreeSet::new(),
         }
+    }
+
+    /// Writes what was put out, and what is still to be.
+    pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.published)?;
+        out.put(&self.counts)?;
+        out.put(&self.dirty)
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.published = from.get()?;
+        self.counts = from.get()?;
+        self.dirty = from.get()?;
+        Ok(())
     }
 
     /// Counts a row of an open window; whether an early result of its key is due.

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef}
 use crate::data::change::Change;
 use crate::operators::operator::EvalError;
 use crate::operators::row_buffer::RowBuffer;
+use crate::operators::state::{StateReader, StateWriter};
 
 /// Rows by number, with their origins if asked for.
 #[derive(Debug)]
@@ -100,6 +101,18 @@ impl OriginBuffer {
         let (_, origins) = self.gather_with_origins(&[number])?;
         let (relation, offset, _) = origins.of_run(0, 1);
         Ok((relation, offset))
+    }
+
+    /// Writes the rows that are held, with their origins if these are kept.
+    pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.relations)?;
+        self.rows.save(out)
+    }
+
+    /// Reads what [`save`](Self::save) wrote, into an empty buffer.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.relations = from.get()?;
+        self.rows.restore(from)
     }
 
     /// Bytes held.

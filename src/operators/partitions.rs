@@ -16,6 +16,7 @@ use crate::data::change::Change;
 use crate::data::punctuation::{Pattern, Punctuation};
 use crate::error::SqlState;
 use crate::operators::operator::{EvalError, LateRow, RejectedRow};
+use crate::operators::state::{StateReader, StateWriter, Stored, misfit};
 use crate::time::EventTime;
 use crate::windows::columns::canonical;
 
@@ -50,6 +51,44 @@ pub struct Entry<T> {
 /// The partition keys of a batch's rows.
 #[derive(Debug)]
 pub struct PartitionKeys(Option<Rows>);
+
+impl<T: Default + Stored> Partitions<T> {
+    /// Writes all partitions with their slots.
+    pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.length(self.entries.len());
+        for entry in &self.entries {
+            out.put(&entry.is_some())?;
+            if let Some(Entry { key, birth, state }) = entry {
+                out.put(key)?;
+                out.put(birth)?;
+                out.put(state)?;
+            }
+        }
+        out.put(&self.free)?;
+        out.put(&self.births)
+    }
+
+    /// Reads what [`save`](Self::save) wrote, where there are no partitions yet.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        for slot in 0..from.length()? {
+            let entry = match from.get::<bool>()? {
+                true => Some(Entry { key: from.get()?, birth: from.get()?, state: from.get()? }),
+                false => None,
+            };
+            if let Some(Entry { key, .. }) = &entry {
+                self.slots.insert(key.clone(), slot);
+                self.key_bytes += 2 * key.len();
+            }
+            self.entries.push(entry);
+        }
+        self.free = from.get()?;
+        self.births = from.get()?;
+        match self.free.iter().all(|&slot| self.entries.get(slot).is_some_and(Option::is_none)) {
+            true => Ok(()),
+            false => Err(misfit("a partition's slot is free")),
+        }
+    }
+}
 
 impl<T: Default> Partitions<T> {
     /// No partitions yet, by columns of `schema`.

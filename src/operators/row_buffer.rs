@@ -19,6 +19,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use std::sync::Arc;
 
+use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter};
+
 /// Chunks above this number of rows are not merged.
 const MERGED_ROWS_MAX: usize = 4096;
 
@@ -53,6 +56,36 @@ impl RowBuffer {
     /// An empty buffer for rows of `schema`.
     pub fn new(schema: SchemaRef) -> RowBuffer {
         RowBuffer { schema, chunks: VecDeque::new(), next: 0, bytes: 0 }
+    }
+
+    /// Writes the rows that are held.
+    pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        let held: Vec<u64> = self
+            .chunks
+            .iter()
+            .flat_map(|chunk| chunk.numbers.iter().zip(&chunk.released))
+            .filter_map(|(&number, released)| (!released).then_some(number))
+            .collect();
+        let rows = self.gather(&held)?;
+        out.put(&self.next)?;
+        out.put(&held)?;
+        out.columns(rows.columns())
+    }
+
+    /// Reads what [`save`](Self::save) wrote, into an empty buffer.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        let (next, numbers): (u64, Vec<u64>) = from.get()?;
+        let columns = from.columns()?;
+        self.next = next;
+        if !numbers.is_empty() {
+            let options = RecordBatchOptions::new().with_row_count(Some(numbers.len()));
+            let schema = Arc::clone(&self.schema);
+            let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
+            let chunk = Chunk::new(numbers, batch);
+            self.bytes += chunk.bytes;
+            self.chunks.push_back(chunk);
+        }
+        Ok(())
     }
 
     /// Takes the rows of a batch; answers with the number of the first one.

@@ -14,6 +14,7 @@ use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
 
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::windows::columns::canonical;
 
 /// Numbers of keys by row.
@@ -100,6 +101,26 @@ impl RowKeys {
                 self.numbers.remove(bytes);
                 self.free.push(key);
             }
+        }
+    }
+
+    /// Writes the keys and which rows have them.
+    pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.keys)?;
+        out.put(&self.free)?;
+        out.put(&self.of_row.iter().map(|(&row, &key)| (row, key)).collect::<BTreeMap<_, _>>())
+    }
+
+    /// Reads what [`save`](Self::save) wrote, where there are no rows yet.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.keys = from.get()?;
+        self.free = from.get()?;
+        self.of_row = from.get::<BTreeMap<u64, u32>>()?.into_iter().collect();
+        let held = self.keys.iter().zip(0..).filter(|((_, rows), _)| *rows > 0);
+        self.numbers = held.map(|((bytes, _), number)| (bytes.clone(), number)).collect();
+        match self.of_row.values().all(|key| (*key as usize) < self.keys.len()) {
+            true => Ok(()),
+            false => Err(misfit("a row's key is missing")),
         }
     }
 

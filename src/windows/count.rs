@@ -81,7 +81,45 @@ pub struct Counter {
     value: Option<Option<i64>>,
 }
 
+/// A counter taken apart, for whoever keeps it elsewhere for a while.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CounterParts {
+    /// Position, number and time of each row that open windows hold.
+    pub rows: Vec<(u64, u64, Option<i64>)>,
+    /// Number, first position and deadline of each open window.
+    pub open: Vec<(u64, u64, Option<i64>)>,
+    /// The next position, the position that opens the next window, and its number.
+    pub next: (u64, u64, u64),
+    /// With ties: the value whose rows still come.
+    pub value: Option<Option<i64>>,
+}
+
 impl Counter {
+    /// Takes the counter apart.
+    pub fn parts(&self) -> CounterParts {
+        CounterParts {
+            rows: self.rows.iter().map(|row| (row.position, row.row, row.time)).collect(),
+            open: self.open.iter().map(|open| (open.id, open.first, open.deadline)).collect(),
+            next: (self.next_position, self.next_start, self.next_id),
+            value: self.value,
+        }
+    }
+
+    /// Puts a counter together again.
+    pub fn from_parts(parts: CounterParts) -> Counter {
+        let row = |(position, row, time)| Positioned { position, row, time };
+        let open = |(id, first, deadline)| OpenWindow { id, first, deadline };
+        let (next_position, next_start, next_id) = parts.next;
+        Counter {
+            rows: parts.rows.into_iter().map(row).collect(),
+            open: parts.open.into_iter().map(open).collect(),
+            next_position,
+            next_start,
+            next_id,
+            value: parts.value,
+        }
+    }
+
     /// Counts one row.
     pub fn count(&mut self, window: &CountWindow, row: CountedRow, filled: &mut Filled) {
         assert!(window.size > 0 && window.slide > 0, "a count window has a size and a slide");

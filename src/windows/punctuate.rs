@@ -35,6 +35,13 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The reason with this text.
+    pub fn of_text(text: &str) -> Option<Reason> {
+        use Reason::{End, Idle, MaxDuration, MaxRows, Punctuation, Start};
+        let all = [End, Punctuation, MaxRows, MaxDuration, Idle, Start];
+        all.into_iter().find(|reason| reason.as_str() == text)
+    }
+
     /// The text in column `window_reason`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -105,6 +112,16 @@ pub struct Delimiter {
 }
 
 impl Delimiter {
+    /// The open window, the number of the next one, and the processing time of the last row.
+    pub fn parts(&self) -> (Option<&DelimitedWindow>, u64, i64) {
+        (self.open.as_ref(), self.next_id, self.last_row)
+    }
+
+    /// Puts a delimiter together of its [`parts`](Self::parts).
+    pub fn from_parts(open: Option<DelimitedWindow>, next_id: u64, last_row: i64) -> Delimiter {
+        Delimiter { open, next_id, last_row }
+    }
+
     /// Takes one row.
     pub fn take(&mut self, window: &PunctuationWindow, row: MarkedRow, closed: &mut Delimited) {
         if self.is_too_long(window, row.time) {

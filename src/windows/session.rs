@@ -67,6 +67,11 @@ struct Place {
 }
 
 impl Sessions {
+    /// Sessions that were [`all`](Self::all) there were.
+    pub fn of(sessions: Vec<Session>) -> Sessions {
+        Sessions { sessions }
+    }
+
     /// All sessions, ascending.
     pub fn all(&self) -> &[Session] {
         &self.sessions

@@ -34,6 +34,7 @@ use crate::operators::early::{EarlyClock, EarlyResults, rows_between};
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::operator::{Emitter, EvalError, Operator};
 use crate::operators::partitions::{Partitions, late_row, null_time, renamed};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_answer::WindowAnswer;
 use crate::operators::window_output::{
     OutputSpec, Version, WindowColumn, WindowColumns, WindowOutput,
@@ -391,7 +392,20 @@ impl Operator for CountWindow {
             + self.held.len() * size_of::<((i64, u64), usize)>()
             + self.deadlines.len() * size_of::<(i64, u64, usize)>()
     }
+
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.save_windows(out)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.restore_windows(from)
+    }
 }
 
+mod persist;
 #[cfg(test)]
 mod tests;

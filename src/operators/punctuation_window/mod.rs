@@ -31,6 +31,7 @@ use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::expr::{RowFailure, evaluate_in_pieces, evaluate_mask};
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
 use crate::operators::partitions::{Partitions, renamed};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_answer::WindowAnswer;
 use crate::operators::window_output::{
     OutputSpec, Version, WindowColumn, WindowColumns, WindowOutput,
@@ -360,7 +361,20 @@ impl Operator for PunctuationWindow {
             + delimiters.sum::<usize>()
             + self.deadlines.len() * size_of::<(i64, u64, usize)>()
     }
+
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.save_windows(out)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.restore_windows(from)
+    }
 }
 
+mod persist;
 #[cfg(test)]
 mod tests;

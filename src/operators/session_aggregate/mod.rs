@@ -39,6 +39,7 @@
 //! 2. `published` holds the sessions as last put out, of those that are not forgotten.
 //! 3. Each retraction equals the last insertion of that session and key.
 
+mod persist;
 mod revise;
 mod row_index;
 mod take;
@@ -59,6 +60,7 @@ use crate::operators::early::EarlyClock;
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::operator::{Emitter, EvalError, Operator};
 use crate::operators::partitions::{Partitions, renamed};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_answer::{Content, WindowAnswer};
 use crate::operators::window_output::{OutputSpec, WindowColumn, WindowOutput};
 use crate::time::EventTime;
@@ -340,5 +342,17 @@ impl Operator for SessionAggregate {
             + self.published_rows * size_of::<u64>()
             + self.timers.len() * size_of::<Reverse<(i64, usize, u64)>>()
             + self.rows.as_ref().map_or(0, RowIndex::state_bytes)
+    }
+
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.save_sessions(out)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.restore_sessions(from)
     }
 }

@@ -6,6 +6,7 @@
 //! # State
 //! The bytes of every held row.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
@@ -15,6 +16,7 @@ use hashbrown::HashMap;
 
 use crate::data::change::Change;
 use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter};
 
 /// Held rows by their values.
 #[derive(Debug)]
@@ -43,6 +45,30 @@ impl RowIndex {
     /// The rows of a batch as bytes.
     pub(super) fn keys(&self, batch: &RecordBatch) -> Result<Rows, EvalError> {
         Ok(self.converter.convert_columns(batch.columns())?)
+    }
+
+    /// Writes the rows by their values, in the order of values.
+    pub(super) fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        let equal: BTreeMap<&[u8], &Equal> =
+            self.equal.iter().map(|(key, equal)| (&key[..], equal)).collect();
+        out.length(equal.len());
+        equal.into_iter().try_for_each(|(key, equal)| {
+            out.raw(key);
+            out.put(&equal.numbers)?;
+            out.put(&equal.owed)
+        })
+    }
+
+    /// Reads what [`save`](Self::save) wrote, where there are no rows yet.
+    pub(super) fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        for _ in 0..from.length()? {
+            let key: Arc<[u8]> = Arc::from(from.raw()?);
+            let (numbers, owed): (Vec<u64>, usize) = from.get()?;
+            self.bytes += key.len() * numbers.len();
+            self.of_row.extend(numbers.iter().map(|&number| (number, Arc::clone(&key))));
+            self.equal.insert(key, Equal { numbers, owed });
+        }
+        Ok(())
     }
 
     /// Adds a row; false where a retraction has waited for it.

@@ -31,6 +31,7 @@ use crate::operators::row_keys::RowKeys;
 use crate::operators::window_answer::{Content, Pairs, WindowAnswer};
 
 mod emit;
+mod persist;
 
 /// Noted rows beyond this number are flushed in the middle of a call, which shows nowhere.
 const NOTED_ROWS_MAX: usize = 1 << 20;
