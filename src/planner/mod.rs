@@ -20,6 +20,7 @@ mod hidden;
 mod lateral;
 mod literal_casts;
 mod lower_aggregate;
+mod nested_windows;
 pub mod physical;
 mod postgres_functions;
 pub mod relations;

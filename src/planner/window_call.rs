@@ -22,6 +22,7 @@ use crate::data::schema::INGEST_TIME;
 use crate::error::SqlState;
 use crate::planner::constants;
 use crate::planner::error::PlanError;
+use crate::planner::nested_windows::set_aside;
 use crate::planner::window_node::{WindowKind, WindowNode};
 use crate::windows::spec::{
     CountWindow, Include, PunctuationWindow, SessionWindow, Span, TimeWindow, TimeWindowKind,
@@ -230,7 +231,10 @@ impl Call {
         let partition = reader.partition()?;
         let start = reader.predicate("start")?;
         let end = reader.predicate("end")?;
-        WindowNode::new(input, kind, time, partition, (start, end))
+        let (input, renamed) = set_aside(input, kind.columns())?;
+        let rename = |expr: Option<Expr>| expr.map(&renamed).transpose();
+        let partition = partition.into_iter().map(&renamed).collect::<PlannerResult<_>>()?;
+        WindowNode::new(input, kind, rename(time)?, partition, (rename(start)?, rename(end)?))
     }
 }
 

@@ -137,6 +137,18 @@ pub fn window_time_type(time: &DataType) -> DataType {
     }
 }
 
+impl WindowColumn {
+    /// The column's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            WindowColumn::Start => WINDOW_START,
+            WindowColumn::End => WINDOW_END,
+            WindowColumn::Id => WINDOW_ID,
+            WindowColumn::Reason => WINDOW_REASON,
+        }
+    }
+}
+
 fn window_field(column: WindowColumn, time_type: &DataType) -> FieldRef {
     Arc::new(match column {
         WindowColumn::Start => Field::new(WINDOW_START, time_type.clone(), true),
