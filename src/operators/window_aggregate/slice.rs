@@ -89,9 +89,12 @@ impl Slice {
         if let Partial::Sealed(states) = &self.partial {
             let mut all = aggregates.make()?;
             for (aggregate, state) in all.iter_mut().zip(states) {
-                // Keys may have been added since the slice was sealed.
-                let groups: Vec<u32> = (0..state.first().map_or(0, |s| s.len()) as u32).collect();
-                aggregate.merge(state, &groups, self.rows.len())?;
+                // Keys may have been added since the slice was sealed. They are not merged: an
+                // aggregate of DataFusion takes every group that it is told of here for one with
+                // values.
+                let sealed = state.first().map_or(0, |column| column.len());
+                let groups: Vec<u32> = (0..sealed as u32).collect();
+                aggregate.merge(state, &groups, sealed)?;
             }
             self.partial = Partial::Open(all);
         }
