@@ -103,7 +103,14 @@ impl WindowAssign {
         let mut columns = repeated.batch.columns().to_vec();
         for edges in [pairs.starts, pairs.ends] {
             let data_type = self.spec.schema.field(columns.len()).data_type();
-            columns.push(compute::cast(&Int64Array::from(edges), data_type)?);
+            // The ends of time have no name.
+            let named =
+                |edge: i64| Some(edge).filter(|edge| *edge != i64::MIN && *edge != i64::MAX);
+            let edges: Int64Array = match self.spec.schema.field(columns.len()).is_nullable() {
+                true => edges.into_iter().map(named).collect(),
+                false => Int64Array::from(edges),
+            };
+            columns.push(compute::cast(&edges, data_type)?);
         }
         let batch = RecordBatch::try_new(Arc::clone(&self.spec.schema), columns)?;
         out.change(repeated.with_batch(batch));

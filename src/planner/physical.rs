@@ -49,13 +49,17 @@ pub enum WindowRole {
 const WINDOW_MARK: &str = "weir.window";
 
 impl WindowRole {
-    /// The role of a window's start; `None` where windows are not told by their bounds.
+    /// The role of a window's start; `None` where windows are not told by their bounds, and of a
+    /// landmark window, which never closes: whatever is grouped by it is a group like any other.
     pub fn start_of(kind: &WindowKind) -> Option<WindowRole> {
         match kind {
-            WindowKind::Time(window) => Some(match window.kind {
-                TimeWindowKind::Cumulate { .. } => WindowRole::SharedStart,
-                _ => WindowRole::Start,
-            }),
+            WindowKind::Time(window) => match window.kind {
+                TimeWindowKind::Cumulate { .. } => Some(WindowRole::SharedStart),
+                TimeWindowKind::Landmark { .. } => None,
+                TimeWindowKind::Tumble { .. } | TimeWindowKind::Hop { .. } => {
+                    Some(WindowRole::Start)
+                }
+            },
             WindowKind::Session(_) => Some(WindowRole::SharedStart),
             WindowKind::Count(_) | WindowKind::Punctuation(_) => None,
         }
@@ -64,7 +68,10 @@ impl WindowRole {
     /// The role of a window's end.
     pub fn end_of(kind: &WindowKind) -> Option<WindowRole> {
         match kind {
-            WindowKind::Time(_) => Some(WindowRole::End),
+            WindowKind::Time(window) => match window.kind {
+                TimeWindowKind::Landmark { .. } => None,
+                _ => Some(WindowRole::End),
+            },
             WindowKind::Session(_) => Some(WindowRole::SharedEnd),
             WindowKind::Count(_) | WindowKind::Punctuation(_) => None,
         }

@@ -78,6 +78,11 @@ pub struct RowTimes {
 /// Rows in overlapping windows that are held at once: about 1 GB.
 const PAIRS_MAX: usize = 16_000_000;
 
+/// The edge of a window; the ends of time have no name.
+fn named(edge: i64) -> Option<i64> {
+    Some(edge).filter(|edge| *edge != i64::MIN && *edge != i64::MAX)
+}
+
 /// A row in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Placed {
@@ -190,7 +195,8 @@ fn by_time(windows: &Windows, times: &Int64Array) -> Result<Vec<Placed>, ArrowEr
     let mut placed = Vec::new();
     for row in (0..times.len()).filter(|&row| times.is_valid(row)) {
         for (start, end) in windows.windows_of(times.value(row)) {
-            placed.push(Placed { row, id: 0, start: Some(start), end: Some(end), reason: None });
+            let (start, end) = (named(start), named(end));
+            placed.push(Placed { row, id: 0, start, end, reason: None });
         }
         // As many rows as there are may each be in one window; more is what overlapping costs.
         if placed.len() > PAIRS_MAX.max(times.len()) {
@@ -215,7 +221,7 @@ fn by_session(window: &SessionWindow, times: &Int64Array, parts: &[Vec<usize>]) 
             sessions.insert(window, time, row);
         }
         for session in sessions.all() {
-            let (start, end) = (Some(session.start()), Some(session.end(window)));
+            let (start, end) = (named(session.start()), named(session.end(window)));
             placed.extend(session.rows.iter().map(|&(_, row)| Placed {
                 row: row as usize,
                 id: 0,
