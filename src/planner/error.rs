@@ -222,7 +222,12 @@ fn schema(error: SchemaError) -> PlanError {
             code: SqlState::UNDEFINED_COLUMN,
             message: format!("column \"{}\" does not exist", field.name),
             hint: (!valid_fields.is_empty()).then(|| {
-                let names: Vec<String> = valid_fields.iter().map(|f| quote_name(&f.name)).collect();
+                let mut names: Vec<String> = Vec::new();
+                for name in valid_fields.iter().map(|field| quote_name(&field.name)) {
+                    if !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
                 format!("Columns are: {}.", names.join(", "))
             }),
         },
