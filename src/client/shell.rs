@@ -1,6 +1,6 @@
 //! Is `weir sql`: a prompt for people, and a runner of statements for pipes and scripts.
 
-use std::io::{self, BufReader, IsTerminal};
+use std::io::{self, BufReader, IsTerminal, Read};
 use std::path::PathBuf;
 
 use rustyline::error::ReadlineError;
@@ -73,7 +73,13 @@ pub fn run(args: &SqlArgs) -> u8 {
 /// `-c` texts, then `-f` files, up to the first failure.
 fn arguments(session: &mut Session, args: &SqlArgs) -> u8 {
     for text in &args.command {
-        let flow = commands::read(session, text.as_bytes());
+        let flow = match copy_of_input(text) {
+            Some(copy) => {
+                let rows = BufReader::new(io::stdin());
+                commands::read(session, copy.as_bytes().chain(rows))
+            }
+            None => commands::read(session, text.as_bytes()),
+        };
         if flow != Flow::Go {
             return exit_code(flow);
         }
@@ -85,6 +91,15 @@ fn arguments(session: &mut Session, args: &SqlArgs) -> u8 {
         }
     }
     0
+}
+
+/// The statement, if the text is a COPY whose rows come by standard input.
+fn copy_of_input(text: &str) -> Option<String> {
+    let statement = text.trim().trim_end_matches(';').trim_end();
+    let words: Vec<String> = statement.split_whitespace().map(str::to_ascii_lowercase).collect();
+    let copies = words.first().is_some_and(|word| word == "copy")
+        && words.windows(2).any(|pair| pair[0] == "from" && pair[1].starts_with("stdin"));
+    (copies && !statement.contains([';', '\n'])).then(|| format!("{statement};\n"))
 }
 
 fn exit_code(flow: Flow) -> u8 {

@@ -233,6 +233,15 @@ impl QueryState {
         self.late_rows_to().map(|stream| Arc::clone(&stream.log))
     }
 
+    /// Takes a snapshot if one is due and no step is under way.
+    pub(super) fn snapshot_if_due(&self) {
+        if let Some(mut run) = self.run.try_lock()
+            && let Some(run) = run.as_mut().filter(|_| self.is_running())
+        {
+            self.snapshots.after_step(run, 0, self.counts(), self.late_log());
+        }
+    }
+
     /// Writes the state that the query would start again with, if it runs.
     pub(super) fn take_last_snapshot(&self) {
         if let Some(run) = self.run.lock().as_mut().filter(|_| self.is_running()) {

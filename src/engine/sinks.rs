@@ -26,6 +26,8 @@ use crate::sql::statement::{CreateSink, OptionItem, Statement};
 
 /// How long FLUSH SINK waits.
 const FLUSH_TIME: Duration = Duration::from_secs(60);
+/// How long CREATE SINK waits for the first look at the target.
+const START_TIME: Duration = Duration::from_secs(3);
 
 /// A sink, running or not.
 pub(super) struct SinkState {
@@ -174,6 +176,15 @@ impl Engine {
         let mut record = self.record(Kind::Sink, &create.name, sql)?;
         record.sink_id = Some(format!("weir-{}-{}", self.clock.now(), record.id));
         self.open_sink(record.clone(), create)?;
+        let sink = self.registry.read().sinks.get(&create.name).map(Arc::clone);
+        if let Some(sink) = sink
+            && let Err(error) = sink.handle().wait_started(START_TIME)
+        {
+            // A target that is away is waited for; one that cannot take the rows is told of now.
+            self.registry.write().sinks.remove(&create.name);
+            sink.stop();
+            return Err(error);
+        }
         self.store.put(&record)?;
         Ok(done)
     }

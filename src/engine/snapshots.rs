@@ -39,6 +39,13 @@ const SHUTDOWN_SNAPSHOTS: i64 = 3 * crate::time::SECOND;
 type Job = Box<dyn FnOnce() + Send>;
 
 impl Engine {
+    /// Takes the snapshots that are due of queries to which nothing comes any more: while rows come,
+    /// steps see to it. What a snapshot holds, retention and overload may remove.
+    pub(super) fn run_snapshots(&self) {
+        let queries: Vec<_> = self.registry.read().queries.values().map(Arc::clone).collect();
+        queries.iter().for_each(|query| query.snapshot_if_due());
+    }
+
     /// Lets every query write its state, as long as there is time, so that the next start is quick.
     pub(super) fn take_last_snapshots(&self) {
         let deadline = self.clock.now().saturating_add(SHUTDOWN_SNAPSHOTS);
@@ -170,7 +177,8 @@ impl Snapshots {
             progress.rows_since += rows;
             let wait = self.interval.max(progress.cost.saturating_mul(COST_RATIO));
             let due = progress.last.saturating_add(wait) <= self.clock.now();
-            if !due || progress.rows_since == 0 || progress.writing || run.replaying() {
+            let useful = progress.rows_since > 0 || self.would_free(run);
+            if !due || !useful || progress.writing || run.replaying() {
                 return;
             }
         }
@@ -181,6 +189,12 @@ impl Snapshots {
         let (snapshots, frontier) = (Arc::clone(self), run.frontier());
         self.progress.lock().writing = true;
         self.writer.submit(Box::new(move || snapshots.write(&bytes, frontier, late.as_deref())));
+    }
+
+    /// Whether the older of two snapshots holds back input that the query has long read.
+    fn would_free(&self, run: &QueryRun) -> bool {
+        let kept = self.kept.lock();
+        kept.len() == 1 || kept.first().is_some_and(|oldest| *oldest != run.frontier())
     }
 
     /// Takes a snapshot now, if anything came since the last one, and waits until it is written.
@@ -263,7 +277,10 @@ impl Snapshots {
                 Err(error) => {
                     tracing::warn!("snapshot {number} is left out: {}", error.message());
                     files.remove(number).map_err(|e| unreadable(&e))?;
-                    run.graph = build(plan)?.0;
+                    if found.is_none() {
+                        // It may have been read in part.
+                        run.graph = build(plan)?.0;
+                    }
                 }
             }
         }

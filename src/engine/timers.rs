@@ -15,6 +15,8 @@ use crate::log::frame::{FrameKind, NewFrame};
 
 /// How often the timer looks.
 const PERIOD: Duration = Duration::from_millis(100);
+/// Rounds of the timer between two looks at snapshots of idle queries: a second.
+const SNAPSHOT_ROUNDS: u64 = 10;
 /// Rounds of the timer between two looks at retention: five seconds.
 const RETENTION_ROUNDS: u64 = 50;
 
@@ -70,6 +72,9 @@ impl Engine {
                     tracing::warn!("timer: {}", error.message());
                 }
                 rounds += 1;
+                if rounds.is_multiple_of(SNAPSHOT_ROUNDS) {
+                    engine.run_snapshots();
+                }
                 if rounds.is_multiple_of(RETENTION_ROUNDS)
                     && let Err(error) = engine.run_retention()
                 {

@@ -103,6 +103,19 @@ impl SinkHandle {
         }
     }
 
+    /// Waits until the sink has looked at its target, or `timeout` has passed. An error: what it
+    /// found there makes it fail for good.
+    pub fn wait_started(&self, timeout: Duration) -> Result<()> {
+        let (mutex, changed) = &*self.shared;
+        let mut shared = mutex.lock();
+        let pending = |shared: &mut Shared| shared.status.state == SinkState::Starting;
+        changed.wait_while_for(&mut shared, pending, timeout);
+        match (&shared.status.last_error, shared.status.state) {
+            (Some((code, message)), SinkState::Failed) => Err(Error::new(*code, message.clone())),
+            _ => Ok(()),
+        }
+    }
+
     /// Changes the figures and wakes those who wait for them.
     pub(crate) fn update(&self, update: impl FnOnce(&mut SinkStatus)) {
         self.change(|shared| update(&mut shared.status));

@@ -185,8 +185,11 @@ fn the_rows_behind_a_copy_go_with_it() {
     std::fs::write(&file, "COPY t FROM STDIN (FORMAT json);\n{\"a\": 3}\n{\"a\": 4}\n").unwrap();
     let (code, out, _) = run(server.http, &["-f", file.to_str().unwrap()], "");
     assert_eq!((code, out.as_str()), (0, "COPY 2\n"));
+    let copy = "COPY t FROM STDIN (FORMAT csv)";
+    let (code, out, _) = run(server.http, &["-c", copy], "5,five\n");
+    assert_eq!((code, out.as_str()), (0, "COPY 1\n"));
     let stored = server.sql("SELECT a, b FROM t ORDER BY a");
-    let rows = serde_json::json!([[1, "x;\n"], [2, "it's"], [3, null], [4, null]]);
+    let rows = serde_json::json!([[1, "x;\n"], [2, "it's"], [3, null], [4, null], [5, "five"]]);
     assert_eq!(stored["results"][0]["rows"], rows);
 }
 

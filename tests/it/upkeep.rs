@@ -110,6 +110,13 @@ async fn the_history_of_a_changelog_is_bounded_and_its_result_stays_whole() {
         database.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
     };
     assert_eq!(count(&path), (24, 78));
+    // The table has another sink's mark: refused at once, and the name stays free.
+    let second = format!(
+        "CREATE SINK second FROM copy INTO SQLITE WITH (path = '{}', table = 't')",
+        path.display()
+    );
+    assert_eq!(code(&engine, &second).await, "55006");
+    assert_eq!(rows(&engine, "SELECT name FROM weir.sinks").await, "{\"name\":\"copied\"}\n");
     engine.shutdown().await;
     drop(engine);
 
