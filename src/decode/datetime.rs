@@ -162,8 +162,13 @@ impl Cursor<'_> {
         let hour = self.digits(1, 2)?;
         self.expect(b':')?;
         let minute = self.digits(2, 2)?;
-        let second = if self.eat(b':') { self.digits(2, 2)? } else { 0 };
-        let micros = if self.eat(b'.') || self.eat(b',') { self.fraction()? } else { 0 };
+        let (mut second, mut micros) = (0, 0);
+        if self.eat(b':') {
+            second = self.digits(2, 2)?;
+            if self.eat(b'.') || self.eat(b',') {
+                micros = self.fraction()?;
+            }
+        }
         let time = (hour * 3600 + minute * 60 + second) * 1_000_000 + micros;
         // PostgreSQL takes 24:00:00 and a leap second for the start of what follows them.
         if hour > 24 || minute > 59 || second > 60 || time > DAY {
@@ -274,6 +279,7 @@ mod tests {
     #[test]
     fn what_is_not_a_time_is_refused() {
         for text in [
+            "2026-01-01T00:00.5Z",
             "",
             "x",
             "2026",
