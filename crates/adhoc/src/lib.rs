@@ -6,9 +6,10 @@
 
 mod stop;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array, ArrayData, RecordBatch};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, TableReference, exec_datafusion_err};
@@ -165,11 +166,13 @@ async fn collect(
     let physical = stop::watched(physical, stop)?;
     let mut stream = execute_stream(physical, state.task_ctx())?;
     let mut answer = Answer { schema, batches: vec![] };
-    let (mut rows, mut bytes) = (0, 0);
+    let (mut rows, mut bytes, mut seen) = (0, 0, HashSet::new());
     while let Some(batch) = stream.next().await {
         let batch = batch?;
         rows += batch.num_rows();
-        bytes += batch.get_array_memory_size();
+        for column in batch.columns() {
+            bytes += new_bytes(&column.to_data(), &mut seen);
+        }
         if rows > limits.rows || bytes > limits.answer_bytes {
             return Err(exec_datafusion_err!(
                 "answer exceeds the limit of {} rows or {} bytes",
@@ -182,4 +185,17 @@ async fn collect(
         tokio::task::yield_now().await;
     }
     Ok(answer)
+}
+
+/// Bytes of the buffers that were not seen before. Small batches may be pieces of one large buffer,
+/// which is held once however many they are.
+fn new_bytes(data: &ArrayData, seen: &mut HashSet<usize>) -> usize {
+    let nulls = data.nulls().map(|nulls| nulls.buffer());
+    let mut bytes = 0;
+    for buffer in data.buffers().iter().chain(nulls) {
+        if seen.insert(buffer.data_ptr().as_ptr() as usize) {
+            bytes += buffer.capacity();
+        }
+    }
+    bytes + data.child_data().iter().map(|child| new_bytes(child, seen)).sum::<usize>()
 }
