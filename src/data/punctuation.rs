@@ -55,6 +55,14 @@ impl Punctuation {
         self.columns.iter().find(|(name, _)| name == column).map(|(_, pattern)| pattern)
     }
 
+    /// The punctuation with every column under the name that `name_of` gives it, `None` when one of
+    /// them has none: what it says cannot be said without that column.
+    pub fn renamed(&self, name_of: impl Fn(&str) -> Option<String>) -> Option<Punctuation> {
+        let rename = |(name, pattern): &(String, Pattern)| Some((name_of(name)?, pattern.clone()));
+        let columns = self.columns.iter().map(rename).collect::<Option<_>>()?;
+        Some(Punctuation { columns })
+    }
+
     /// The exclusive upper bound `t` when the punctuation is the watermark `column < t`.
     pub fn as_watermark(&self, column: &str) -> Option<&ScalarValue> {
         match self.columns.as_slice() {

@@ -21,7 +21,7 @@ use crate::log::frame::Position;
 use crate::log::log::{Durability, Log};
 use crate::pipeline::build::build;
 use crate::pipeline::drive::QueryRun;
-use crate::pipeline::snapshot::{Snapshot, SnapshotFiles};
+use crate::pipeline::snapshot::{KEPT, Snapshot, SnapshotFiles};
 use crate::planner::explain::explain;
 use crate::planner::physical::PhysicalPlan;
 use crate::time::Clock;
@@ -235,7 +235,7 @@ impl Snapshots {
             Ok(()) => {
                 let mut kept = self.kept.lock();
                 kept.push(frontier);
-                let extra = kept.len().saturating_sub(2);
+                let extra = kept.len().saturating_sub(KEPT);
                 kept.drain(..extra);
             }
             Err(error) => tracing::warn!("snapshot cannot be written: {error}"),
@@ -291,7 +291,7 @@ impl Snapshots {
     /// From where on the inputs are needed: `None` while only the whole log would do.
     pub(super) fn needed_from(&self) -> Option<Vec<Position>> {
         let kept = self.kept.lock();
-        if kept.len() < 2 { None } else { kept.first().cloned() }
+        if kept.len() < KEPT { None } else { kept.first().cloned() }
     }
 
     /// Begins again with another plan: what was written fits it no more.

@@ -262,19 +262,15 @@ impl Operator for FilterProject {
         punctuation: &Punctuation,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        let renamed: Option<Vec<_>> = punctuation
-            .columns
-            .iter()
-            .map(|(name, pattern)| {
-                let input = self.spec.input_schema.index_of(name).ok()?;
-                let output = self.outputs.iter().position(
-                    |o| matches!(o, OutputColumn::Plain(kept) if self.kept[*kept] == input),
-                )?;
-                Some((self.spec.schema.field(output).name().clone(), pattern.clone()))
-            })
-            .collect();
-        if let Some(columns) = renamed {
-            out.punctuation(Arc::new(Punctuation { columns }));
+        let renamed = punctuation.renamed(|name| {
+            let input = self.spec.input_schema.index_of(name).ok()?;
+            let output = self.outputs.iter().position(
+                |o| matches!(o, OutputColumn::Plain(kept) if self.kept[*kept] == input),
+            )?;
+            Some(self.spec.schema.field(output).name().clone())
+        });
+        if let Some(renamed) = renamed {
+            out.punctuation(Arc::new(renamed));
         }
         Ok(())
     }

@@ -292,12 +292,11 @@ pub fn renamed(
     output: &SchemaRef,
     columns: &[(usize, usize)],
 ) -> Option<Arc<Punctuation>> {
-    let rename = |(name, pattern): &(String, Pattern)| {
+    let name_of = |name: &str| {
         let (_, to) = columns.iter().find(|&&(from, _)| input.field(from).name() == name)?;
-        Some((output.field(*to).name().clone(), pattern.clone()))
+        Some(output.field(*to).name().clone())
     };
-    let columns = punctuation.columns.iter().map(rename).collect::<Option<Vec<_>>>()?;
-    Some(Arc::new(Punctuation { columns }))
+    punctuation.renamed(name_of).map(Arc::new)
 }
 
 /// The report of a row that came after every window it could belong to.

@@ -65,15 +65,10 @@ impl Union {
 
     /// The punctuation with the output's column names.
     fn renamed(&self, port: usize, punctuation: &Punctuation) -> Option<Punctuation> {
-        let columns = punctuation
-            .columns
-            .iter()
-            .map(|(name, pattern)| {
-                let index = self.inputs[port].schema.index_of(name).ok()?;
-                Some((self.schema.field(index).name().clone(), pattern.clone()))
-            })
-            .collect::<Option<Vec<_>>>()?;
-        Some(Punctuation { columns })
+        punctuation.renamed(|name| {
+            let index = self.inputs[port].schema.index_of(name).ok()?;
+            Some(self.schema.field(index).name().clone())
+        })
     }
 }
 

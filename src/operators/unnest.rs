@@ -301,19 +301,15 @@ impl Operator for Unnest {
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
         let spec = &self.spec;
-        let renamed: Option<Vec<_>> = punctuation
-            .columns
-            .iter()
-            .map(|(name, pattern)| {
-                let input = spec.input_schema.index_of(name).ok()?;
-                let expanded = spec.structs.contains(&input)
-                    || spec.lists.iter().any(|list| list.column == input);
-                let output = spec.dependencies.iter().position(|&column| column == input)?;
-                (!expanded).then(|| (spec.schema.field(output).name().clone(), pattern.clone()))
-            })
-            .collect();
-        if let Some(columns) = renamed {
-            out.punctuation(Arc::new(Punctuation { columns }));
+        let renamed = punctuation.renamed(|name| {
+            let input = spec.input_schema.index_of(name).ok()?;
+            let expanded =
+                spec.structs.contains(&input) || spec.lists.iter().any(|list| list.column == input);
+            let output = spec.dependencies.iter().position(|&column| column == input)?;
+            (!expanded).then(|| spec.schema.field(output).name().clone())
+        });
+        if let Some(renamed) = renamed {
+            out.punctuation(Arc::new(renamed));
         }
         Ok(())
     }

@@ -14,19 +14,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute;
-use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
-use arrow::error::ArrowError;
+use arrow::datatypes::SchemaRef;
 
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
-use crate::data::schema::TIMESTAMP;
 use crate::error::SqlState;
 use crate::operators::operator::{Emitter, EvalError, LateRow, Operator, RejectedRow};
 use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
 use crate::windows::assign::Windows;
+use crate::windows::columns::{event_times, named_edge};
 use crate::windows::spec::TimeWindow;
 
 /// Rows that one change of the output holds at most, give or take the windows of one row.
@@ -103,11 +102,8 @@ impl WindowAssign {
         let mut columns = repeated.batch.columns().to_vec();
         for edges in [pairs.starts, pairs.ends] {
             let data_type = self.spec.schema.field(columns.len()).data_type();
-            // The ends of time have no name.
-            let named =
-                |edge: i64| Some(edge).filter(|edge| *edge != i64::MIN && *edge != i64::MAX);
             let edges: Int64Array = match self.spec.schema.field(columns.len()).is_nullable() {
-                true => edges.into_iter().map(named).collect(),
+                true => edges.into_iter().map(named_edge).collect(),
                 false => Int64Array::from(edges),
             };
             columns.push(compute::cast(&edges, data_type)?);
@@ -116,19 +112,6 @@ impl WindowAssign {
         out.change(repeated.with_batch(batch));
         Ok(())
     }
-}
-
-/// The event times as plain numbers: microseconds, or units of logical time.
-fn event_times(column: &ArrayRef) -> Result<Int64Array, ArrowError> {
-    let micros = match column.data_type() {
-        // Any unit but microseconds would change the number.
-        DataType::Timestamp(_, zone) => {
-            compute::cast(column, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?
-        }
-        DataType::Date32 | DataType::Date64 => compute::cast(column, &TIMESTAMP)?,
-        _ => Arc::clone(column),
-    };
-    Ok(compute::cast(&micros, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
 }
 
 impl Operator for WindowAssign {
@@ -217,12 +200,13 @@ impl Operator for WindowAssign {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::TimestampMicrosecondArray;
+    use arrow::array::{AsArray, TimestampMicrosecondArray};
     use arrow::buffer::ScalarBuffer;
     use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
 
     use super::*;
     use crate::data::change::{Marks, Origin};
+    use crate::data::schema::TIMESTAMP;
     use crate::operators::operator::Output;
     use crate::windows::spec::{Span, TimeWindowKind};
 

@@ -39,7 +39,7 @@ const MAGIC: &[u8; 8] = b"WEIRSNAP";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 32;
 /// Snapshots that are kept of a query.
-const KEPT: usize = 2;
+pub const KEPT: usize = 2;
 const SUFFIX: &str = ".snapshot";
 
 /// The state of a query at one point of all its logs.

@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::array::{RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::SchemaRef;
 
 use crate::catalog::definition::{StreamDefinition, Watermark};
 use crate::data::change::{Change, Marks, Origin};
@@ -19,6 +18,7 @@ use crate::log::frame::Frame;
 use crate::log::log::Log;
 use crate::planner::physical::SourceSpec;
 use crate::views::changelog::{Changelog, EntryMeta};
+use crate::windows::columns;
 
 /// A log that a plan can read.
 #[derive(Debug, Clone)]
@@ -39,19 +39,7 @@ pub struct Source {
 
 /// Event times as plain numbers: microseconds, or logical units.
 pub fn event_times(column: &ArrayRef) -> Result<Int64Array> {
-    let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
-    let plain = match column.data_type() {
-        DataType::Int64 => return Ok(column.as_primitive::<Int64Type>().clone()),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            return Ok(column.as_primitive::<TimestampMicrosecondType>().reinterpret_cast());
-        }
-        DataType::Date32 => cast(column, &micros).map_err(broken)?,
-        _ => cast(column, &DataType::Int64).map_err(broken)?,
-    };
-    match plain.data_type() {
-        DataType::Int64 => Ok(plain.as_primitive::<Int64Type>().clone()),
-        _ => Ok(plain.as_primitive::<TimestampMicrosecondType>().reinterpret_cast()),
-    }
+    columns::event_times(column).map_err(broken)
 }
 
 /// The watermark before each row, and after the last one, when it stands at `before` at first.

@@ -16,7 +16,7 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
 use crate::windows::assign::Windows;
-use crate::windows::columns::{canonical, event_times, time_column};
+use crate::windows::columns::{canonical, event_times, named_edge, time_column};
 use crate::windows::count::{CountedRow, Counter, Filled};
 use crate::windows::punctuate::{Delimited, Delimiter, MarkedRow, Reason};
 use crate::windows::session::Sessions;
@@ -77,11 +77,6 @@ pub struct RowTimes {
 
 /// Rows in overlapping windows that are held at once: about 1 GB.
 const PAIRS_MAX: usize = 16_000_000;
-
-/// The edge of a window; the ends of time have no name.
-fn named(edge: i64) -> Option<i64> {
-    Some(edge).filter(|edge| *edge != i64::MIN && *edge != i64::MAX)
-}
 
 /// A row in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,7 +190,7 @@ fn by_time(windows: &Windows, times: &Int64Array) -> Result<Vec<Placed>, ArrowEr
     let mut placed = Vec::new();
     for row in (0..times.len()).filter(|&row| times.is_valid(row)) {
         for (start, end) in windows.windows_of(times.value(row)) {
-            let (start, end) = (named(start), named(end));
+            let (start, end) = (named_edge(start), named_edge(end));
             placed.push(Placed { row, id: 0, start, end, reason: None });
         }
         // As many rows as there are may each be in one window; more is what overlapping costs.
@@ -221,7 +216,7 @@ fn by_session(window: &SessionWindow, times: &Int64Array, parts: &[Vec<usize>]) 
             sessions.insert(window, time, row);
         }
         for session in sessions.all() {
-            let (start, end) = (named(session.start()), named(session.end(window)));
+            let (start, end) = (named_edge(session.start()), named_edge(session.end(window)));
             placed.extend(session.rows.iter().map(|&(_, row)| Placed {
                 row: row as usize,
                 id: 0,

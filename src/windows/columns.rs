@@ -7,13 +7,16 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, TimeUnit};
 use arrow::error::ArrowError;
 
+use crate::data::schema::TIMESTAMP;
+
 /// Times in the units of event time: microseconds, or the plain value of a logical time.
 pub fn event_times(column: &ArrayRef) -> Result<Int64Array, ArrowError> {
     let micros = match column.data_type() {
+        // Any unit but microseconds would change the number.
         DataType::Timestamp(_, zone) => {
             cast(column, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?
         }
-        DataType::Date32 => cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None))?,
+        DataType::Date32 | DataType::Date64 => cast(column, &TIMESTAMP)?,
         _ => Arc::clone(column),
     };
     Ok(cast(&micros, &DataType::Int64)?.as_primitive().clone())
@@ -28,6 +31,11 @@ pub fn time_column(times: Int64Array, data_type: &DataType) -> Result<ArrayRef, 
         _ => return cast(&times, data_type),
     };
     cast(&cast(&times, &DataType::Timestamp(TimeUnit::Microsecond, zone))?, data_type)
+}
+
+/// The edge of a window as a column shows it: the ends of time have no name.
+pub fn named_edge(edge: i64) -> Option<i64> {
+    Some(edge).filter(|edge| *edge != i64::MIN && *edge != i64::MAX)
 }
 
 /// The column with one bit pattern per floating value, as GROUP BY has it: `0.0` for `-0.0`, one NaN.

@@ -7,6 +7,7 @@ use arrow::compute;
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 
 use crate::operators::operator::EvalError;
+use crate::windows::columns::named_edge;
 
 /// Rows of one window.
 pub(super) fn batch(
@@ -27,10 +28,9 @@ pub(super) fn batch(
     Ok(RecordBatch::try_new(Arc::clone(schema), all)?)
 }
 
-/// A column of one edge of a window. The ends of time have no name: they are null where the column
-/// allows it.
+/// A column of one edge of a window; an edge without a name is null where the column allows it.
 fn edge_column(field: &Field, edge: i64, rows: usize) -> Result<ArrayRef, EvalError> {
-    if field.is_nullable() && (edge == i64::MIN || edge == i64::MAX) {
+    if field.is_nullable() && named_edge(edge).is_none() {
         return Ok(new_null_array(field.data_type(), rows));
     }
     match field.data_type() {
