@@ -267,6 +267,7 @@ mod tests {
             mode,
             key,
             adopt: false,
+            add_columns: false,
         };
         let columns = Column::of_batch(&batch);
         let items: Vec<Item> = (0..batch.num_rows()).map(|row| Item { row, operation }).collect();

@@ -153,6 +153,7 @@ mod tests {
             mode,
             key: if mode == SinkMode::Upsert { vec![0] } else { vec![] },
             adopt: false,
+            add_columns: false,
         }
     }
 

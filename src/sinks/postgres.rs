@@ -12,16 +12,18 @@
 //! `from` (it did not count: write) or at `to` with the own fence (it counted: done).
 //!
 //! # Not here
-//! TLS: an URL that asks for it is refused. Text of values: copy.rs. Tables: postgres_table.rs.
+//! Text of values: copy.rs. Tables: postgres_table.rs.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use futures::SinkExt;
 use tokio::runtime::Runtime;
 
 use crate::sinks::copy::{self, Lines};
+use crate::sinks::failure::Failure;
 use crate::sinks::net_effect::{Item, Operation, net_effect};
-use crate::sinks::postgres_session::{Failure, Session, connect, judge};
+use crate::sinks::postgres_session::{Session, connect, judge};
 use crate::sinks::postgres_table::{self, Statements};
 use crate::sinks::progress;
 use crate::sinks::sink::{Refuse, Refused, SinkBatch, SinkError, SinkMode, SinkPlan, SinkTarget};
@@ -33,6 +35,7 @@ const COPY_CHUNK: usize = 1 << 18;
 /// A table in a PostgreSQL database. Blocks: use it on a thread of its own, not on an async one.
 pub struct PostgresTarget {
     url: String,
+    tls_ca: Option<PathBuf>,
     runtime: Option<Runtime>,
     session: Option<Session>,
     claim: Option<Claim>,
@@ -47,8 +50,8 @@ struct Claim {
 
 impl PostgresTarget {
     /// A target that connects at [`SinkTarget::prepare`].
-    pub fn new(url: String) -> PostgresTarget {
-        PostgresTarget { url, runtime: None, session: None, claim: None }
+    pub fn new(url: String, tls_ca: Option<PathBuf>) -> PostgresTarget {
+        PostgresTarget { url, tls_ca, runtime: None, session: None, claim: None }
     }
 
     /// The runtime that drives the connection, taken out so that futures may borrow the rest.
@@ -63,7 +66,7 @@ impl PostgresTarget {
 
     async fn prepare_async(&mut self, plan: &SinkPlan) -> Result<u64, Failure> {
         let failed = |error| judge(&plan.name, &error);
-        let client = connect(&self.url, &plan.name).await?;
+        let client = connect(&self.url, self.tls_ca.as_deref(), &plan.name).await?;
         client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed)?;
         let claimed = match postgres_table::prepare(&client, plan).await {
             Ok(claimed) => claimed,
@@ -87,7 +90,7 @@ impl PostgresTarget {
     }
 
     async fn forget_async(&mut self, plan: &SinkPlan) -> Result<(), Failure> {
-        let client = connect(&self.url, &plan.name).await?;
+        let client = connect(&self.url, self.tls_ca.as_deref(), &plan.name).await?;
         postgres_table::forget(&client, plan).await
     }
 
@@ -102,7 +105,7 @@ impl PostgresTarget {
         let session = match self.session.take() {
             Some(session) if !session.client.is_closed() => session,
             _ => {
-                let client = connect(&self.url, &claim.plan.name).await?;
+                let client = connect(&self.url, self.tls_ca.as_deref(), &claim.plan.name).await?;
                 Session::open(client, &claim.plan, &claim.statements).await?
             }
         };

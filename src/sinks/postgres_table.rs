@@ -6,7 +6,8 @@ use tokio_postgres::Client;
 use crate::data::schema::is_json;
 use crate::error::SqlState;
 use crate::sinks::ddl::{self, Flavour, TableName, quote};
-use crate::sinks::postgres_session::{Failure, judge};
+use crate::sinks::failure::Failure;
+use crate::sinks::postgres_session::judge;
 use crate::sinks::progress;
 use crate::sinks::sink::{SinkError, SinkMode, SinkPlan};
 use crate::sinks::values::canonical_type;
@@ -139,8 +140,9 @@ async fn check(client: &Client, plan: &SinkPlan, table: &str) -> Result<(), Fail
     let found: Vec<(String, String, String, bool)> =
         rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
     let wanted = ddl::column_names(plan);
-    let missing: Vec<String> =
+    let lacking: Vec<String> =
         wanted.iter().filter(|name| !found.iter().any(|f| f.0 == **name)).cloned().collect();
+    let (added, missing) = progress::added_columns(plan, lacking);
     let unfillable: Vec<String> = found
         .iter()
         .filter(|(name, _, _, required)| *required && !wanted.contains(name))
@@ -150,7 +152,7 @@ async fn check(client: &Client, plan: &SinkPlan, table: &str) -> Result<(), Fail
     for field in plan.schema.fields() {
         let expected = category(field);
         let column = found.iter().find(|found| found.0 == *field.name());
-        let (_, actual, type_name, _) = column.expect("missing columns are refused above");
+        let Some((_, actual, type_name, _)) = column else { continue };
         if !(*actual == expected || actual == "S" || expected == "S") {
             return Err(Failure::Sink(SinkError::Mismatch {
                 code: SqlState::TYPE_MISMATCH,
@@ -163,6 +165,11 @@ async fn check(client: &Client, plan: &SinkPlan, table: &str) -> Result<(), Fail
                 hint: "Change the table, or name one that does not exist: it is created.".into(),
             }));
         }
+    }
+    for field in added {
+        let (name, kind) = (quote(field.name()), ddl::column_type(Flavour::Postgres, &field));
+        let alter = format!("ALTER TABLE {table} ADD COLUMN {name} {kind}");
+        client.batch_execute(&alter).await.map_err(|e| judge(&plan.name, &e))?;
     }
     Ok(())
 }
