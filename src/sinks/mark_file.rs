@@ -138,11 +138,6 @@ pub(crate) mod failing {
         LEFT.set(calls);
     }
 
-    /// Whether the end was reached.
-    pub(crate) fn reached() -> bool {
-        LEFT.get() == Some(0)
-    }
-
     pub(crate) fn step() -> std::io::Result<()> {
         match LEFT.get() {
             Some(0) => Err(std::io::Error::other("the program ended here")),

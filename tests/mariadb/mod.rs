@@ -1,10 +1,8 @@
 //! Gives tests a MariaDB or MySQL server: the one of `WEIR_TEST_MYSQL`, or a private MariaDB.
 //!
 //! The private server is shared by all tests of the process, listens on 127.0.0.1 only and keeps its
-//! files in a temporary directory; a watchdog ends it with the test process (see `tests/pg`).
-
-#[path = "../pg/private.rs"]
-mod private;
+//! files in a temporary directory; a watchdog ends it with the test process (see `tests/pg`, which must
+//! be included beside it).
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,7 +10,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use private::Ids;
+use super::pg::private::{self, Ids};
 
 /// The variable that names a server to use.
 const VARIABLE: &str = "WEIR_TEST_MYSQL";

@@ -6,7 +6,7 @@
 //!
 //! Included by path from the unit tests of `src/sinks/` and by integration tests (`mod pg;`).
 
-mod private;
+pub mod private;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -19,6 +19,8 @@ use crate::sinks::sink::SinkTarget;
 use crate::sinks::webhook::{WebhookSettings, WebhookTarget};
 
 type Row = Map<String, Value>;
+/// The rows of each key, in the order of their arrival.
+type Taken = Vec<(String, Vec<Row>)>;
 
 /// Asks a table `t` of the rows.
 fn query(rows: &[Row], sql: &str) -> Vec<String> {
@@ -149,8 +151,7 @@ pub(super) struct Receiver {
     pub(super) marks: tempfile::TempDir,
     /// Every request, also repeated ones.
     pub(super) requests: Arc<Mutex<Vec<Request>>>,
-    /// The rows of each key.
-    taken: Arc<Mutex<Vec<(String, Vec<Row>)>>>,
+    taken: Arc<Mutex<Taken>>,
     behaviour: Arc<Mutex<Behaviour>>,
 }
 
@@ -198,7 +199,7 @@ impl Receiver {
 fn serve(
     mut client: &TcpStream,
     requests: &Mutex<Vec<Request>>,
-    taken: &Mutex<Vec<(String, Vec<Row>)>>,
+    taken: &Mutex<Taken>,
     behaviour: &Mutex<Behaviour>,
 ) {
     let mut reader = BufReader::new(client);

@@ -41,10 +41,11 @@ impl Proxy {
             .spawn(move || {
                 for client in listener.incoming() {
                     let client = client.unwrap();
-                    match shared.load(Ordering::SeqCst) {
-                        Lose::ALL => client.shutdown(Shutdown::Both).ok(),
-                        _ => Some(forward(client, TcpStream::connect(&server).unwrap(), &shared)),
-                    };
+                    if shared.load(Ordering::SeqCst) == Lose::ALL {
+                        client.shutdown(Shutdown::Both).ok();
+                    } else {
+                        forward(client, TcpStream::connect(&server).unwrap(), &shared);
+                    }
                 }
             })
             .unwrap();
@@ -70,7 +71,9 @@ fn forward(client: TcpStream, server: TcpStream, lose: &Arc<AtomicU8>) {
     std::thread::Builder::new()
         .spawn(move || {
             pump(&client, &server, |message| {
-                let commits = message.windows(6).any(|bytes| bytes == b"COMMIT");
+                // Neither an isolation level nor what happens on commit.
+                let commits = message.ends_with(b"COMMIT")
+                    || message.windows(7).any(|bytes| bytes == b"COMMIT\0");
                 match lose.load(Ordering::SeqCst) {
                     Lose::COMMIT if commits => lose.store(Lose::NOTHING, Ordering::SeqCst),
                     Lose::ALL => {}
