@@ -2,8 +2,8 @@
 //!
 //! # Method
 //! One transaction: move the mark (which locks it against every other writer), COPY the rows, in
-//! upsert mode into a temporary stage and from there DELETE … USING and INSERT … ON CONFLICT, COMMIT.
-//! If a row is refused the transaction runs again with the batch halved under savepoints until the
+//! upsert mode into a temporary stage and from there DELETE … USING and MERGE, COMMIT. If a row is refused,
+//! or another writer was in the way, the transaction runs again with INSERT … ON CONFLICT, halved under savepoints until the
 //! refused rows are alone: k of n cost about 2·k·log n statements, none costs nothing extra.
 //!
 //! # A lost reply
@@ -164,6 +164,15 @@ impl SinkTarget for PostgresTarget {
     }
 }
 
+/// How rows are put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// Other writers of the same keys can make it fail.
+    Fast,
+    /// Only a row that is at fault makes it fail.
+    Careful,
+}
+
 /// One transaction's work.
 struct Job<'a> {
     claim: &'a Claim,
@@ -215,7 +224,7 @@ impl<'a> Job<'a> {
         let mut refused: Vec<Refused> = self.lines.unfit.iter().map(nul).collect();
         match bisect {
             true => self.bisect(&mut refused).await?,
-            false => self.apply(0..self.lines.items.len()).await?,
+            false => self.apply(0..self.lines.items.len(), Pace::Fast).await?,
         }
         if !refused.is_empty() {
             refuse(&refused).map_err(SinkError::Record)?;
@@ -243,7 +252,7 @@ impl<'a> Job<'a> {
     }
 
     /// Applies some lines.
-    async fn apply(&self, lines: Range<usize>) -> Result<(), Failure> {
+    async fn apply(&self, lines: Range<usize>, pace: Pace) -> Result<(), Failure> {
         self.send(lines).await?;
         let Some(upsert) = &self.claim.statements.upsert else { return Ok(()) };
         if self.lines.deletes {
@@ -252,7 +261,10 @@ impl<'a> Job<'a> {
         if self.lines.null_keys {
             self.run(&upsert.delete_null_keys).await?;
         }
-        self.run(&upsert.insert).await
+        match &upsert.merge {
+            Some(merge) if pace == Pace::Fast => self.run(merge).await,
+            _ => self.run(&upsert.insert).await,
+        }
     }
 
     async fn send(&self, lines: Range<usize>) -> Result<(), Failure> {
@@ -290,7 +302,7 @@ impl<'a> Job<'a> {
             return Ok(Ok(()));
         }
         self.run("SAVEPOINT weir_bisect").await?;
-        match self.apply(lines).await {
+        match self.apply(lines, Pace::Careful).await {
             Ok(()) => {
                 if let Some(upsert) = &self.claim.statements.upsert {
                     self.run(&upsert.clear_stage).await?;

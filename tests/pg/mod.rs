@@ -43,15 +43,25 @@ impl TestPostgres {
 
 /// The server, or the line to print instead of testing.
 pub fn postgres() -> Result<&'static TestPostgres, &'static str> {
+    server(&["fsync=off", "shared_buffers=32MB"])
+}
+
+#[allow(dead_code, reason = "of those who include this file only benches measure")]
+/// A server as one would run it, for measurements: what is committed is on the disk.
+pub fn measured() -> Result<&'static TestPostgres, &'static str> {
+    server(&["shared_buffers=512MB", "max_wal_size=4GB"])
+}
+
+fn server(settings: &[&str]) -> Result<&'static TestPostgres, &'static str> {
     static SERVER: OnceLock<Result<TestPostgres, String>> = OnceLock::new();
     let server = SERVER.get_or_init(|| match std::env::var(VARIABLE) {
         Ok(url) => Ok(TestPostgres { url }),
-        Err(_) => start(),
+        Err(_) => start(settings),
     });
     server.as_ref().map_err(String::as_str)
 }
 
-fn start() -> Result<TestPostgres, String> {
+fn start(settings: &[&str]) -> Result<TestPostgres, String> {
     let skip = |why: String| {
         format!("skipped: no PostgreSQL (set {VARIABLE} or install the server): {why}")
     };
@@ -61,7 +71,9 @@ fn start() -> Result<TestPostgres, String> {
         private::directory("postgres", user).map_err(|error| skip(error.to_string()))?;
     let started = initialise(&programs, user, &directory).and_then(|()| {
         // A free port may be taken by somebody else before the server has it.
-        (0..5).find_map(|_| serve(&programs, user, &directory)).ok_or("it does not start".into())
+        (0..5)
+            .find_map(|_| serve(&programs, user, (&directory, settings)))
+            .ok_or("it does not start".into())
     });
     match started {
         Ok(url) => Ok(TestPostgres { url }),
@@ -98,13 +110,18 @@ fn initialise(programs: &Path, user: Option<Ids>, directory: &Path) -> Result<()
 }
 
 /// Starts the server on a free port; the URL once it is ready.
-fn serve(programs: &Path, user: Option<Ids>, directory: &Path) -> Option<String> {
+fn serve(
+    programs: &Path,
+    user: Option<Ids>,
+    (directory, settings): (&Path, &[&str]),
+) -> Option<String> {
     let port = private::free_port()?;
     let mut server = private::command(&programs.join("postgres"), user, directory)
         .arg("-D")
         .arg(directory.join("data"))
         .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k", ""])
-        .args(["-c", "fsync=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB"])
+        .args(["-c", "max_connections=200"])
+        .args(settings.iter().flat_map(|setting| ["-c", setting]))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

@@ -144,3 +144,34 @@ fn a_large_batch_goes_through_in_chunks() {
     assert_eq!(writer.commit(&batch).unwrap(), rows as u64);
     assert_eq!(database.sql("SELECT count(*), sum(n) FROM t"), ["3000|4498500"]);
 }
+
+#[test]
+fn a_writer_of_the_same_key_does_not_make_a_row_a_dead_letter() {
+    let Some(database) = Postgres::new() else { return };
+    let mut writer = writer(&database, &plan("1", SinkMode::Upsert));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let url = database.url.clone();
+    let insert = |key: &'static str| {
+        let url = url.clone();
+        runtime.block_on(async move {
+            let (client, connection) =
+                tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client.batch_execute("BEGIN").await.unwrap();
+            client.execute("INSERT INTO t VALUES ($1, 77)", &[&key]).await.unwrap();
+            client
+        })
+    };
+    // It holds the key until the sink waits for it; then its row is there, which MERGE did not see.
+    let other = insert("b");
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    std::thread::scope(|scope| {
+        let sink = std::thread::Builder::new().spawn_scoped(scope, || writer.write("+a1 +b2 +c3"));
+        let waiting = (0..5_000).any(|_| database.sql(waits) != ["0"]);
+        assert!(waiting, "the sink waits for the other writer");
+        runtime.block_on(other.batch_execute("COMMIT")).unwrap();
+        assert_eq!(sink.unwrap().join().unwrap().unwrap(), 3);
+    });
+    assert!(writer.refused.is_empty(), "{:?}", writer.refused);
+    assert_eq!(database.sql("SELECT k, n FROM t ORDER BY k"), ["a|1", "b|2", "c|3"]);
+}
