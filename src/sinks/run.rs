@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result, SqlState};
+use crate::fault;
 use crate::sinks::chunk::{self, ChangelogChunk};
 use crate::sinks::sink::{Refused, SinkBatch, SinkError, SinkPlan, SinkTarget};
 use crate::sinks::status::{SinkHandle, SinkState};
@@ -220,8 +221,10 @@ impl SinkRunner {
                 refused = rows.len() as u64;
                 dead_letters(rows)
             };
+            fault::at("sink.commit", &self.plan.name);
             match self.target.commit(&batch, from, to, &mut refuse) {
                 Ok(written) => {
+                    fault::at("sink.committed", &self.plan.name);
                     self.handle.update(|status| {
                         status.state = SinkState::Running;
                         status.committed = Some(to);
