@@ -55,7 +55,7 @@ async fn files_are_rolled_and_go_on_after_a_restart() {
     rows(&engine, &create).await;
     rows(&engine, "INSERT INTO s VALUES ('a', 1), ('b', 1); FLUSH; FLUSH SINK f").await;
     rows(&engine, "INSERT INTO s VALUES ('a', 1); FLUSH").await;
-    let figures = "SELECT name, into, status, committed_offset FROM weir.sinks";
+    let figures = "SELECT name, \"into\", status, committed_offset FROM weir.sinks";
     assert_eq!(
         rows(&engine, figures).await,
         "{\"name\":\"f\",\"into\":\"file\",\"status\":\"running\",\"committed_offset\":2}\n"
