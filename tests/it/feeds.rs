@@ -58,7 +58,7 @@ async fn files_are_rolled_and_go_on_after_a_restart() {
     let figures = "SELECT name, \"into\", status, committed_offset FROM weir.sinks";
     assert_eq!(
         rows(&engine, figures).await,
-        "{\"name\":\"f\",\"into\":\"file\",\"status\":\"running\",\"committed_offset\":2}\n"
+        "{\"name\":\"f\",\"into\":\"FILE\",\"status\":\"running\",\"committed_offset\":2}\n"
     );
     // What waits for its file is written when the server ends.
     engine.shutdown().await;
