@@ -23,6 +23,8 @@ const PASSWORD: &str = "secret w@ter";
 pub struct TestMariaDb {
     /// `mysql://user:password@host:port`, without a database.
     pub url: String,
+    /// The certificate of a server that can encrypt.
+    pub certificate: Option<PathBuf>,
 }
 
 impl TestMariaDb {
@@ -38,7 +40,7 @@ impl TestMariaDb {
 pub fn mariadb() -> Result<&'static TestMariaDb, &'static str> {
     static SERVER: OnceLock<Result<TestMariaDb, String>> = OnceLock::new();
     let server = SERVER.get_or_init(|| match std::env::var(VARIABLE) {
-        Ok(url) => Ok(TestMariaDb { url: url.trim_end_matches('/').into() }),
+        Ok(url) => Ok(TestMariaDb { url: url.trim_end_matches('/').into(), certificate: None }),
         Err(_) => start(),
     });
     server.as_ref().map_err(String::as_str)
@@ -55,12 +57,14 @@ fn start() -> Result<TestMariaDb, String> {
     let install = find("mariadb-install-db", &["/usr/bin", "/usr/local/bin"])?;
     let user = private::server_user("mysql").map_err(skip)?;
     let directory = private::directory("mariadb", user).map_err(|error| skip(error.to_string()))?;
+    private::certificate(&directory, user);
     let started = initialise(&install, user, &directory).and_then(|()| {
         // A free port may be taken by somebody else before the server has it.
         (0..5).find_map(|_| serve(&server, user, &directory)).ok_or("it does not start".into())
     });
+    let certificate = Some(directory.join("certificate.pem")).filter(|path| path.exists());
     match started {
-        Ok(url) => Ok(TestMariaDb { url }),
+        Ok(url) => Ok(TestMariaDb { url, certificate }),
         Err(why) => {
             std::fs::remove_dir_all(&directory).ok();
             Err(skip(why))
@@ -88,10 +92,16 @@ fn initialise(install: &Path, user: Option<Ids>, directory: &Path) -> Result<(),
 fn serve(program: &Path, user: Option<Ids>, directory: &Path) -> Option<String> {
     let port = private::free_port()?;
     let at = |name: &str| directory.join(name).display().to_string();
+    let mut encryption = Vec::new();
+    if directory.join("certificate.pem").exists() {
+        encryption.push(format!("--ssl-cert={}", at("certificate.pem")));
+        encryption.push(format!("--ssl-key={}", at("key.pem")));
+    }
     let mut server = private::command(program, user, directory)
         .arg("--no-defaults")
         .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=200"])
         .args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M"])
+        .args(encryption)
         .arg(format!("--port={port}"))
         .arg(format!("--datadir={}", at("data")))
         .arg(format!("--socket={}", at("socket")))

@@ -24,6 +24,8 @@ const VARIABLE: &str = "WEIR_TEST_POSTGRES";
 pub struct TestPostgres {
     /// `postgres://user@host:port/database`, without parameters.
     pub url: String,
+    /// The certificate of a server that can encrypt.
+    pub certificate: Option<PathBuf>,
 }
 
 impl TestPostgres {
@@ -55,7 +57,7 @@ pub fn measured() -> Result<&'static TestPostgres, &'static str> {
 fn server(settings: &[&str]) -> Result<&'static TestPostgres, &'static str> {
     static SERVER: OnceLock<Result<TestPostgres, String>> = OnceLock::new();
     let server = SERVER.get_or_init(|| match std::env::var(VARIABLE) {
-        Ok(url) => Ok(TestPostgres { url }),
+        Ok(url) => Ok(TestPostgres { url, certificate: None }),
         Err(_) => start(settings),
     });
     server.as_ref().map_err(String::as_str)
@@ -69,14 +71,16 @@ fn start(settings: &[&str]) -> Result<TestPostgres, String> {
     let user = private::server_user("postgres").map_err(skip)?;
     let directory =
         private::directory("postgres", user).map_err(|error| skip(error.to_string()))?;
+    let encryption = private::certificate(&directory, user);
     let started = initialise(&programs, user, &directory).and_then(|()| {
         // A free port may be taken by somebody else before the server has it.
         (0..5)
-            .find_map(|_| serve(&programs, user, (&directory, settings)))
+            .find_map(|_| serve(&programs, user, (&directory, settings, encryption.is_some())))
             .ok_or("it does not start".into())
     });
+    let certificate = Some(directory.join("certificate.pem")).filter(|path| path.exists());
     match started {
-        Ok(url) => Ok(TestPostgres { url }),
+        Ok(url) => Ok(TestPostgres { url, certificate }),
         Err(why) => {
             std::fs::remove_dir_all(&directory).ok();
             Err(skip(why))
@@ -113,15 +117,19 @@ fn initialise(programs: &Path, user: Option<Ids>, directory: &Path) -> Result<()
 fn serve(
     programs: &Path,
     user: Option<Ids>,
-    (directory, settings): (&Path, &[&str]),
+    (directory, settings, encrypts): (&Path, &[&str], bool),
 ) -> Option<String> {
     let port = private::free_port()?;
+    let encryption: &[&str] = match encrypts {
+        true => &["ssl=on", "ssl_cert_file=../certificate.pem", "ssl_key_file=../key.pem"],
+        false => &[],
+    };
     let mut server = private::command(&programs.join("postgres"), user, directory)
         .arg("-D")
         .arg(directory.join("data"))
         .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k", ""])
         .args(["-c", "max_connections=200"])
-        .args(settings.iter().flat_map(|setting| ["-c", setting]))
+        .args(settings.iter().chain(encryption).flat_map(|setting| ["-c", setting]))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

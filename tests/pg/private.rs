@@ -75,3 +75,19 @@ pub fn watch(server: &Child, signal: &str, directory: &Path) -> Option<()> {
     std::mem::forget(watchdog.stdin);
     Some(())
 }
+
+/// A certificate for 127.0.0.1 that is its own authority, and its key, both in PEM; `None` where there is
+/// no `openssl` to make them.
+pub fn certificate(directory: &Path, user: Option<Ids>) -> Option<(PathBuf, PathBuf)> {
+    let settings = "[req]\ndistinguished_name = name\nx509_extensions = extensions\nprompt = no\n\
+                    [name]\nCN = weir test\n[extensions]\nbasicConstraints = critical,CA:FALSE\n\
+                    subjectAltName = DNS:localhost,IP:127.0.0.1\n";
+    std::fs::write(directory.join("openssl.cnf"), settings).ok()?;
+    let made = command(Path::new("openssl"), user, directory)
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-days", "30", "-config", "openssl.cnf"])
+        .args(["-keyout", "key.pem", "-out", "certificate.pem"])
+        .output();
+    made.ok().filter(|output| output.status.success())?;
+    Some((directory.join("certificate.pem"), directory.join("key.pem")))
+}

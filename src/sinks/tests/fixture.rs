@@ -1,5 +1,6 @@
 //! Databases for tests, and changes written as text.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringViewArray};
@@ -78,6 +79,8 @@ impl Database for Sqlite {
 /// A schema in a PostgreSQL database.
 pub(super) struct Postgres {
     pub(super) url: String,
+    /// The server's certificate, if it can encrypt.
+    pub(super) certificate: Option<PathBuf>,
 }
 
 impl Postgres {
@@ -91,7 +94,8 @@ impl Postgres {
             }
         };
         let schema = server.fresh_schema();
-        let database = Postgres { url: server.url_in(&schema) };
+        let database =
+            Postgres { url: server.url_in(&schema), certificate: server.certificate.clone() };
         database.sql(&format!("CREATE SCHEMA {schema}"));
         Some(database)
     }
@@ -126,6 +130,8 @@ impl Database for Postgres {
 /// A database of a MariaDB or MySQL server.
 pub(super) struct MariaDb {
     pub(super) url: MysqlUrl,
+    /// The server's certificate, if it can encrypt.
+    pub(super) certificate: Option<PathBuf>,
 }
 
 impl MariaDb {
@@ -143,7 +149,7 @@ impl MariaDb {
         let create =
             format!("CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin");
         Connection::open(&url("mysql"), None).unwrap().query(create.as_bytes()).unwrap();
-        Some(MariaDb { url: url(&name) })
+        Some(MariaDb { url: url(&name), certificate: server.certificate.clone() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests the contract of sinks against every target: one suite, run on each of them.
 
 mod delivered;
+mod encrypted;
 mod file_only;
 mod fixture;
 mod mysql_only;
