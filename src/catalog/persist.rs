@@ -1,19 +1,29 @@
 //! Keeps the catalog durable: one record per object, each with the statement that made it.
 //!
 //! The statements are the definitions: at startup they are parsed and planned again, so the plan of
-//! a query always fits the program that runs it. redb makes each change atomic and durable.
+//! a query always fits the program that runs it. redb makes each change atomic and durable, on files
+//! of the storage that the logs are on.
 
-use std::path::Path;
+use std::io;
+use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Report, SqlState};
+use crate::log::storage::{Storage, StorageFile};
 use crate::sql::statement::ObjectKind;
 
 const OBJECTS: TableDefinition<u64, &[u8]> = TableDefinition::new("objects");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const FORMAT: u64 = 1;
+
+/// The catalog's file.
+const FILE: &str = "catalog.redb";
+/// Its name until it is whole.
+const FILE_NEW: &str = "catalog.new";
+/// There once an engine has run: then there was a catalog.
+const TRACES: &str = "system/dead_letters";
 
 /// Why the catalog cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +39,9 @@ pub enum CatalogError {
         /// What does not fit.
         detail: String,
     },
+    /// The catalog is gone, and what it named is not.
+    #[error("catalog file \"{FILE}\" is missing")]
+    Missing,
     /// The catalog is of another version of the program.
     #[error("catalog has format {found}, and this program reads format {FORMAT}")]
     Format {
@@ -41,13 +54,16 @@ impl Report for CatalogError {
     fn code(&self) -> SqlState {
         match self {
             CatalogError::Store(_) => SqlState::IO,
-            CatalogError::Damaged { .. } => SqlState::CORRUPT,
+            CatalogError::Damaged { .. } | CatalogError::Missing => SqlState::CORRUPT,
             CatalogError::Format { .. } => SqlState::NOT_SUPPORTED,
         }
     }
     fn detail(&self) -> Option<String> {
         match self {
             CatalogError::Damaged { detail, .. } => Some(detail.clone()),
+            CatalogError::Missing => {
+                Some("The directory holds logs whose streams and queries nothing names.".into())
+            }
             CatalogError::Store(_) | CatalogError::Format { .. } => None,
         }
     }
@@ -169,11 +185,30 @@ fn store(error: impl std::fmt::Display) -> CatalogError {
 }
 
 impl Store {
-    /// Opens the catalog in `path`, creating it if it is missing.
-    pub fn open(path: &Path) -> Result<Store, CatalogError> {
+    /// Opens the catalog, creating it if nothing was ever kept here.
+    pub fn open(storage: &dyn Storage) -> Result<Store, CatalogError> {
+        let there = |name: &str| Ok(storage.list("").map_err(store)?.iter().any(|n| n == name));
+        if !there(FILE)? {
+            if !storage.list(TRACES).map_err(store)?.is_empty() {
+                return Err(CatalogError::Missing);
+            }
+            if there(FILE_NEW)? {
+                storage.remove(FILE_NEW).map_err(store)?;
+            }
+            // A crash in between leaves no catalog: redb does not open one that is half made.
+            drop(Store::over(storage.open(FILE_NEW).map_err(store)?)?);
+            storage.rename(FILE_NEW, FILE).map_err(store)?;
+            storage.sync_dir("").map_err(store)?;
+        }
+        Store::over(storage.open(FILE).map_err(store)?)
+    }
+
+    /// The catalog in a file, empty or not.
+    fn over(file: Arc<dyn StorageFile>) -> Result<Store, CatalogError> {
         const CACHE_BYTES: usize = 1 << 20;
-        let database =
-            Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(store)?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let database = builder.create_with_backend(Backend(file)).map_err(store)?;
         let transaction = database.begin_write().map_err(store)?;
         {
             transaction.open_table(OBJECTS).map_err(store)?;
@@ -261,9 +296,41 @@ impl Store {
     }
 }
 
+/// A file of the storage as redb wants it.
+#[derive(Debug)]
+struct Backend(Arc<dyn StorageFile>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let bytes = self.0.read_at(offset, out.len())?;
+        if bytes.len() < out.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        out.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(data, offset)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::storage::MemoryStorage;
 
     fn record(id: u64, name: &str) -> Record {
         Record::new(id, Kind::Stream, name, format!("CREATE STREAM {name} (a BIGINT)"))
@@ -271,16 +338,15 @@ mod tests {
 
     #[test]
     fn what_was_put_is_there_after_reopening() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("catalog.redb");
-        let first = Store::open(&path).unwrap();
+        let storage = MemoryStorage::new();
+        let first = Store::open(&storage).unwrap();
         let (a, b) = (first.next_id().unwrap(), first.next_id().unwrap());
         assert!(b > a);
         first.put(&record(a, "clicks")).unwrap();
         first.put(&record(b, "bids")).unwrap();
         first.remove(&[a]).unwrap();
         drop(first);
-        let second = Store::open(&path).unwrap();
+        let second = Store::open(&storage).unwrap();
         assert_eq!(second.load().unwrap(), vec![record(b, "bids")]);
         assert!(second.next_id().unwrap() > b);
     }

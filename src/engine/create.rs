@@ -8,6 +8,7 @@ use crate::catalog::definition::{self, QueryStart};
 use crate::catalog::persist::{Kind, Record};
 use crate::engine::StatementResult;
 use crate::engine::late_rows::LateRows;
+use crate::engine::open::log_options;
 use crate::engine::query::{QueryState, Shape};
 use crate::engine::registry::Registry;
 use crate::engine::reports::read_punctuation;
@@ -156,7 +157,7 @@ impl Engine {
             (record.base, record.kept) = (None, None);
         }
         let retention = shape.options.retention;
-        let defaults = LogOptions::default();
+        let defaults = log_options(&self.settings);
         let segment_micros =
             retention.map_or(defaults.segment_micros, |all| defaults.segment_micros.min(all / 4));
         let log = Log::open(
@@ -179,7 +180,7 @@ impl Engine {
         query.recount(counts);
         *query.processed.lock() = run.frontier();
         *query.run.lock() = Some(run);
-        let task = self.scheduler.task(Arc::clone(&query) as Arc<dyn Work>);
+        let task = self.scheduler.task(&(Arc::clone(&query) as Arc<dyn Work>));
         if query.task.set(task).is_err() {
             unreachable!("the task is set once, here");
         }

@@ -42,7 +42,7 @@ impl Engine {
             if log.visible().frame < log.appended() {
                 let log = Arc::clone(&log);
                 // A log that cannot be synced gives up what is not visible.
-                drop(tokio::task::spawn_blocking(move || log.sync()).await);
+                drop(self.crew.apart(move || log.sync()).await);
             }
             ends.push(log.visible().frame);
         }

@@ -36,11 +36,16 @@ mod table;
 mod timers;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use crate::crew::Crew;
 use crate::error::{Error, SqlState};
+use crate::log::log::LogOptions;
+use crate::log::storage::Storage;
+use crate::time::Clock;
 pub use crate::views::subscription::{
     Hello, OnSlow, SubscribeRequest, Subscription, SubscriptionFrame,
 };
@@ -68,6 +73,8 @@ pub struct EngineSettings {
     pub step_rows: usize,
     /// Least time between two snapshots of a query, microseconds; `i64::MAX`: no snapshots.
     pub snapshot_interval: i64,
+    /// Bytes of a segment of a log, about; a new one is begun then.
+    pub segment_bytes: u64,
     /// Rows and bytes that may wait for a stream's writer.
     pub queue: (u64, usize),
 }
@@ -85,9 +92,22 @@ impl EngineSettings {
             select_time: 60 * crate::time::SECOND,
             step_rows: 65_536,
             snapshot_interval: 10 * crate::time::SECOND,
+            segment_bytes: LogOptions::default().segment_bytes,
             queue: (1 << 20, 256 << 20),
         }
     }
+}
+
+/// What an engine stands on. A server has a disk, the machine's clock and threads; a simulation has
+/// its own of each.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Where everything is kept.
+    pub storage: Arc<dyn Storage>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Who works.
+    pub crew: Crew,
 }
 
 /// When an append is acknowledged.

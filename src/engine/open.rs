@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 
 use crate::catalog::definition;
 use crate::catalog::persist::{Kind, Record, Store};
+use crate::crew::Crew;
 use crate::data::punctuation::Punctuation;
 use crate::data::schema::with_hidden;
-use crate::engine::EngineSettings;
 use crate::engine::producers::Producers;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::reports::{Reports, read_punctuation};
@@ -20,13 +20,14 @@ use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::engine::system;
 use crate::engine::table::TableState;
+use crate::engine::{EngineSettings, Surroundings};
 use crate::error::{Error, Result, SqlState};
 use crate::log::append::{Admission, Appender, QueueLimits};
 use crate::log::frame::{FrameKind, NewFrame};
 use crate::log::headers::FrameSummary;
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::log::sequence::Sequencer;
-use crate::log::storage::{DiskStorage, Storage};
+use crate::log::storage::DiskStorage;
 use crate::pipeline::schedule::Scheduler;
 use crate::pipeline::source::watermark_after;
 use crate::sql::parse::parse_statement;
@@ -36,19 +37,31 @@ use crate::views::changelog::{Changelog, Layout};
 use crate::views::result_view::ResultView;
 
 impl Engine {
-    /// Opens an engine: locks the directory, recovers every log, starts every query.
+    /// Opens an engine over its directory: locks it, recovers every log, starts every query.
     ///
     /// # Errors
     /// 55006 when another server has the directory, XX001 for damage, 58030 for input and output.
     pub fn open(settings: EngineSettings, clock: Arc<dyn Clock>) -> Result<Arc<Engine>> {
         std::fs::create_dir_all(&settings.data_dir).map_err(|e| io(&settings, &e))?;
         let lock = lock(&settings)?;
-        let storage: Arc<dyn Storage> = Arc::new(DiskStorage::new(&settings.data_dir));
-        let store = Store::open(&settings.data_dir.join("catalog.redb"))?;
+        let storage = Arc::new(DiskStorage::new(&settings.data_dir));
+        let surroundings = Surroundings { storage, clock, crew: Crew::Threads };
+        let engine = Engine::open_in(settings, surroundings)?;
+        *engine.lock.lock() = Some(lock);
+        Ok(engine)
+    }
+
+    /// As [`Engine::open`], with a disk, a clock and workers of the caller's, and without a lock.
+    ///
+    /// # Errors
+    /// Those of [`Engine::open`] but for the lock.
+    pub fn open_in(settings: EngineSettings, surroundings: Surroundings) -> Result<Arc<Engine>> {
+        let Surroundings { storage, clock, crew } = surroundings;
+        let store = Store::open(&*storage)?;
         let sequencer = Arc::new(Sequencer::new(Arc::clone(&clock), 0, 0));
         let report_log = |name: &str, directory: &str| -> Result<Arc<Log>> {
             let schema = system::schema_of(name).expect("it is a system relation");
-            let options = LogOptions { durability: Durability::Written, ..LogOptions::default() };
+            let options = LogOptions { durability: Durability::Written, ..log_options(&settings) };
             let opened = Log::open(
                 Arc::clone(&storage),
                 directory,
@@ -70,27 +83,30 @@ impl Engine {
         });
         reports.remember()?;
         let engine = Arc::new(Engine {
-            scheduler: Scheduler::start(settings.query_threads),
+            scheduler: Scheduler::start(&crew, settings.query_threads),
+            snapshot_writer: Arc::new(SnapshotWriter::start(&crew)),
             settings,
             clock,
+            crew,
             storage,
             store,
             registry: RwLock::new(Registry::default()),
             ddl: tokio::sync::Mutex::new(()),
             sequencer,
             reports,
-            snapshot_writer: Arc::new(SnapshotWriter::start()),
             producers: Producers::default(),
             stepped: Arc::new(Notify::new()),
             select_places: Arc::new(tokio::sync::Semaphore::new(SELECTS_MAX)),
             stopping: Arc::new(AtomicBool::new(false)),
             timer: Mutex::new(None),
-            lock: Mutex::new(Some(lock)),
+            lock: Mutex::new(None),
         });
         engine.recover()?;
-        // So that the first statement does not wait for it.
-        let warm_up = std::thread::Builder::new().name("warm-up".into());
-        drop(warm_up.spawn(crate::planner::warm_up));
+        if let Crew::Threads = engine.crew {
+            // So that the first statement does not wait for it.
+            let warm_up = std::thread::Builder::new().name("warm-up".into());
+            drop(warm_up.spawn(crate::planner::warm_up));
+        }
         if engine.settings.timers {
             engine.start_timer();
         }
@@ -184,7 +200,7 @@ impl Engine {
             Arc::clone(&self.storage),
             &format!("streams/{}", record.id),
             Arc::clone(&definition.schema),
-            stream_log_options(&definition),
+            stream_log_options(&definition, log_options(&self.settings)),
             Arc::clone(&self.sequencer),
         )?;
         let log = Arc::new(log);
@@ -219,7 +235,8 @@ impl Engine {
         let name = format!("log-{}", definition.name);
         let (rows, bytes) = self.settings.queue;
         let limits = QueueLimits { rows, bytes };
-        let appender = Appender::start(Arc::clone(&log), &name, limits, Box::new(prepare))
+        let log_of = Arc::clone(&log);
+        let appender = Appender::start(&self.crew, log_of, &name, limits, Box::new(prepare))
             .map_err(|e| io(&self.settings, &e))?;
         let wanted = |kind| matches!(kind, FrameKind::Punctuation | FrameKind::Progress);
         let controls = log.summaries(wanted)?;
@@ -284,7 +301,7 @@ impl Engine {
             Arc::clone(&self.storage),
             &format!("tables/{}", record.id),
             layout.log_schema(&definition.schema),
-            LogOptions { durability: Durability::Durable, ..LogOptions::default() },
+            LogOptions { durability: Durability::Durable, ..log_options(&self.settings) },
             Arc::clone(&self.sequencer),
         )?;
         let log = Arc::new(log);
@@ -328,9 +345,16 @@ impl Engine {
     }
 }
 
+/// How logs are kept unless their objects say otherwise.
+pub(super) fn log_options(settings: &EngineSettings) -> LogOptions {
+    LogOptions { segment_bytes: settings.segment_bytes, ..LogOptions::default() }
+}
+
 /// Only whole segments are removed, so one holds no more than a small part of what is retained.
-fn stream_log_options(definition: &definition::StreamDefinition) -> LogOptions {
-    let defaults = LogOptions::default();
+fn stream_log_options(
+    definition: &definition::StreamDefinition,
+    defaults: LogOptions,
+) -> LogOptions {
     let bytes = definition.retention_bytes.map_or(u64::MAX, |bytes| (bytes / 8).max(16 << 10));
     let micros = (definition.retention / 8).max(crate::time::SECOND);
     LogOptions {

@@ -46,7 +46,7 @@ impl Engine {
                 let (written, answer) = std::sync::mpsc::channel();
                 // Whoever waits may be gone already when the engine stops.
                 stream.appender.submit(carried, move |appended| drop(written.send(appended)));
-                if let Ok(appended) = answer.recv() {
+                if let Some(appended) = self.crew.receive(&answer) {
                     self.producers.moved(&appended?);
                 }
             }

@@ -53,7 +53,7 @@ impl Engine {
             stream.appender.submit(vec![tick], move |appended| drop(written.send(appended)));
         }
         drop(written);
-        for appended in answers {
+        while let Some(appended) = self.crew.receive(&answers) {
             appended?;
         }
         Ok(streams.len())

@@ -8,7 +8,7 @@ mod case;
 mod drive;
 mod generate;
 mod naive;
-mod rng;
+pub(crate) mod rng;
 
 pub(crate) use rng::Rng;
 
