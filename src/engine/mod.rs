@@ -1,7 +1,7 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
-//! `query` (a query that runs), `snapshots` (its state on the disk), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
+//! `query` (a query that runs), `snapshots` (its state on the disk), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss),
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
 //! `timers`, `retention`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
 
@@ -16,6 +16,7 @@ mod flush;
 mod ingest;
 mod insert;
 mod late_rows;
+mod lost_rows;
 mod open;
 mod producers;
 mod query;

@@ -57,7 +57,7 @@ impl Engine {
     /// Those of [`Engine::open`] but for the lock.
     pub fn open_in(settings: EngineSettings, surroundings: Surroundings) -> Result<Arc<Engine>> {
         let Surroundings { storage, clock, crew } = surroundings;
-        let store = Store::open(&*storage)?;
+        let store = Store::open(&storage)?;
         let sequencer = Arc::new(Sequencer::new(Arc::clone(&clock), 0, 0));
         let report_log = |name: &str, directory: &str| -> Result<Arc<Log>> {
             let schema = system::schema_of(name).expect("it is a system relation");
@@ -116,7 +116,7 @@ impl Engine {
     /// Brings back every object of the catalog, logs first: the sequence must be known to all of
     /// them before a query writes.
     fn recover(self: &Arc<Engine>) -> Result<()> {
-        let records = self.store.load()?;
+        let records = self.store.load();
         let (queries, logs): (Vec<Record>, Vec<Record>) =
             records.into_iter().partition(|record| matches!(record.kind, Kind::Query | Kind::Sink));
         for record in logs {

@@ -99,7 +99,10 @@ impl Engine {
             stream.log.sync()?;
         }
         // A step must not come between: the replay has to know each entry behind the place.
-        let _held = query.run.lock();
+        let held = query.run.lock();
+        if let Some(run) = &*held {
+            run.make_durable()?;
+        }
         let last = log.read(Position { frame: end.frame - 1, offset: end.offset }, 1)?;
         let meta = last.first().and_then(|frame| EntryMeta::decode(&frame.meta));
         let meta =

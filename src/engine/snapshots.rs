@@ -206,8 +206,9 @@ impl Snapshots {
         }
         let Some(bytes) = self.copy(run, counts) else { return };
         let (snapshots, frontier) = (Arc::clone(self), run.frontier());
+        let logs = spoken_of(run, late);
         self.progress.lock().writing = true;
-        self.writer.submit(Box::new(move || snapshots.write(&bytes, frontier, late.as_deref())));
+        self.writer.submit(Box::new(move || snapshots.write(&bytes, frontier, &logs)));
     }
 
     /// Whether the older of two snapshots holds back input that the query has long read.
@@ -228,7 +229,7 @@ impl Snapshots {
             return;
         }
         if let Some(bytes) = self.copy(run, counts) {
-            self.write(&bytes, run.frontier(), late.as_deref());
+            self.write(&bytes, run.frontier(), &spoken_of(run, late));
         }
     }
 
@@ -245,10 +246,9 @@ impl Snapshots {
         bytes.map_err(|error| tracing::error!("no snapshot: {}", error.message())).ok()
     }
 
-    /// Writes a file. Rows that went to `late` before have to be durable: a query that goes on from the
-    /// snapshot does not meet them again.
-    fn write(&self, bytes: &[u8], frontier: Frontier, late: Option<&Log>) {
-        let synced = late.map_or(Ok(()), |log| log.sync().map_err(std::io::Error::other));
+    /// Writes a file, once the logs are durable of which it speaks.
+    fn write(&self, bytes: &[u8], frontier: Frontier, logs: &[Arc<Log>]) {
+        let synced = logs.iter().try_for_each(|log| log.sync().map_err(std::io::Error::other));
         let written = synced.and_then(|()| self.files.lock().write(bytes));
         match written {
             Ok(()) => {
@@ -326,6 +326,13 @@ impl Snapshots {
             tracing::warn!("snapshots stay behind: {error}");
         }
     }
+}
+
+/// The logs that have to be durable before a snapshot is: its frontier lies in the inputs and in the
+/// changelog, and rows that went to `late` do not come again.
+fn spoken_of(run: &QueryRun, late: Option<Arc<Log>>) -> Vec<Arc<Log>> {
+    let inputs = run.inputs.iter().map(|input| Arc::clone(input.source.log()));
+    inputs.chain([Arc::clone(run.changelog.log())]).chain(late).collect()
 }
 
 fn unreadable(error: &std::io::Error) -> Error {

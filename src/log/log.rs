@@ -93,7 +93,7 @@ pub struct Log {
     options: LogOptions,
     pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) encoder: Encoder,
-    writer: Mutex<Writer>,
+    pub(crate) writer: Mutex<Writer>,
     /// Index behind the last appended frame, visible or not.
     appended: AtomicU64,
     pub(crate) shared: RwLock<Shared>,

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::error::{Error, Result, SqlState};
-use crate::log::frame::{Frame, FrameKind, Position};
+use crate::log::frame::{Frame, FrameKind, NewFrame, Position};
+use crate::log::log::Durability;
 use crate::log::sequence::Sequencer;
 use crate::operators::operator::{LateRow, RejectedRow};
 use crate::operators::row_clock;
@@ -130,6 +131,26 @@ impl QueryRun {
         Ok(report)
     }
 
+    /// Syncs the inputs, and the changelog too, before something durable speaks of them.
+    ///
+    /// # Errors
+    /// The logs'.
+    pub fn make_durable(&self) -> Result<()> {
+        self.sync_inputs()?;
+        Ok(self.changelog.log().sync()?)
+    }
+
+    /// No entry becomes durable before the rows below its frontier are.
+    fn sync_inputs(&self) -> Result<()> {
+        for input in &self.inputs {
+            let log = input.source.log();
+            if log.durability() == Durability::Written {
+                log.sync()?;
+            }
+        }
+        Ok(())
+    }
+
     fn is_at(&self, frontier: &[Position]) -> bool {
         let places = self.inputs.iter().zip(frontier);
         places.into_iter().all(|(input, target)| input.position.frame >= target.frame)
@@ -218,9 +239,17 @@ impl QueryRun {
                 (frame, counts(change))
             }
         };
-        self.changelog.append(vec![frame], self.sync)?;
+        self.append(frame)?;
         self.written_watermark = watermark;
         Ok(counts)
+    }
+
+    fn append(&self, entry: NewFrame) -> Result<()> {
+        if self.sync {
+            self.sync_inputs()?;
+        }
+        self.changelog.append(vec![entry], self.sync)?;
+        Ok(())
     }
 
     /// Processes up to a step's worth of frames in the order of their sequence.
@@ -321,7 +350,7 @@ impl QueryRun {
         } else {
             return Ok(());
         };
-        self.changelog.append(vec![frame], self.sync)?;
+        self.append(frame)?;
         self.written_watermark = watermark;
         report.rows_out = rows;
         report.progressed = true;

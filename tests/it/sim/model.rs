@@ -114,7 +114,15 @@ impl Model {
             Ask::Delete(id) => self.change_table(done, |table| {
                 table.remove(id);
             }),
-            Ask::Replace(name, number) => self.change_query(name, done, Some(*number)),
+            Ask::Replace(name, number) => {
+                let written = |number: &usize| super::plan::CHANGING[*number].written;
+                let before = self.queries.get(name).into_iter().flatten().flatten();
+                if before.into_iter().any(|before| written(before) != written(number)) {
+                    // A changelog that is to be more or less durable begins anew.
+                    self.seen.remove(*name);
+                }
+                self.change_query(name, done, Some(*number));
+            }
             Ask::Drop(name) => {
                 self.seen.remove(*name);
                 self.change_query(name, done, None);
