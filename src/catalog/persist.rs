@@ -82,9 +82,9 @@ impl Report for CatalogError {
     fn hint(&self) -> Option<String> {
         match self {
             CatalogError::Log(error) => error.hint(),
-            CatalogError::Damaged { .. }
-            | CatalogError::Missing
-            | CatalogError::Format { .. } => None,
+            CatalogError::Damaged { .. } | CatalogError::Missing | CatalogError::Format { .. } => {
+                None
+            }
         }
     }
 }

@@ -76,12 +76,7 @@ impl Engine {
 }
 
 /// The work of a large text is no work for the threads of a runtime.
-async fn decode(
-    crew: &Crew,
-    format: Format,
-    spec: DecodeSpecRef,
-    data: &str,
-) -> Result<Decoded> {
+async fn decode(crew: &Crew, format: Format, spec: DecodeSpecRef, data: &str) -> Result<Decoded> {
     let data = data.to_string();
     let work = move || decoder(format, spec).decode(data.as_bytes(), 1);
     let decoded = crew.apart(work).await;

@@ -287,6 +287,7 @@ impl Engine {
             warm_up: None,
             swap: None,
             late_rows: 0,
+            unwritten: None,
         })
     }
 }

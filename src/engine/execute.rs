@@ -122,7 +122,9 @@ impl Engine {
             Err(Lost::Broken) => {
                 Err(Error::new(SqlState::INTERNAL, "statement broke while it was executed"))
             }
-            Err(Lost::Stopped) => Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")),
+            Err(Lost::Stopped) => {
+                Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down"))
+            }
         }
     }
 

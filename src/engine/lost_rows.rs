@@ -26,8 +26,8 @@ pub(super) fn first_orphan(
     let ends = ends(registry, plan)?;
     let is_orphan = |meta: &[u8]| {
         let meta = EntryMeta::decode(meta);
-        let meta = meta
-            .ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;
+        let meta =
+            meta.ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;
         let places = meta.frontier.iter().zip(&ends);
         Ok::<_, Error>(places.into_iter().any(|(place, end)| place.frame > end.frame))
     };

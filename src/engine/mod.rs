@@ -3,12 +3,13 @@
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
 //! `query` (a query that runs), `snapshots` (its state on the disk), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss),
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
-//! `timers`, `retention`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
+//! `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
 
 mod alter;
 mod assign;
 mod copy;
 mod create;
+mod data_dir;
 mod exact_numbers;
 mod execute;
 mod explain;

@@ -11,6 +11,7 @@ use crate::catalog::persist::{Kind, Record, Store};
 use crate::crew::Crew;
 use crate::data::punctuation::Punctuation;
 use crate::data::schema::with_hidden;
+use crate::engine::data_dir::{io, lock};
 use crate::engine::producers::Producers;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::reports::{Reports, read_punctuation};
@@ -333,9 +334,23 @@ impl Engine {
         }
         self.scheduler.stop();
         self.take_last_snapshots();
+        self.sync_everything();
         // Whoever still holds the engine, a SELECT that ends, say, writes nothing any more.
         drop(self.lock.lock().take());
         self.select_places.close();
+    }
+
+    /// What was only written survives power loss, too, after an orderly end.
+    fn sync_everything(&self) {
+        let registry = self.registry.read();
+        let streams = registry.streams.values().map(|stream| &stream.log);
+        let queries = registry.queries.values().map(|query| query.changelog.log());
+        let reports = [&self.reports.dead_letters, &self.reports.late_rows, &self.reports.shed];
+        for log in streams.chain(queries).chain(reports) {
+            if let Err(error) = log.sync() {
+                tracing::warn!("after the last rows: {error}");
+            }
+        }
     }
 
     /// The planner's view of what exists, for the duration of `work`.
@@ -381,30 +396,4 @@ fn stored_watermark(log: &Log, watermark: &definition::Watermark) -> Result<i64>
         Some(batch) => watermark_after(batch, watermark, last.watermark),
         None => Ok(last.watermark),
     }
-}
-
-fn lock(settings: &EngineSettings) -> Result<std::fs::File> {
-    let path = settings.data_dir.join("lock");
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(|e| io(settings, &e))?;
-    file.try_lock().map_err(|_| {
-        Error::new(
-            SqlState::OBJECT_IN_USE,
-            format!(
-                "data directory \"{}\" is in use by another server",
-                settings.data_dir.display()
-            ),
-        )
-        .with_hint("Stop the other server, or give this one a --data-dir of its own.")
-    })?;
-    Ok(file)
-}
-
-fn io(settings: &EngineSettings, error: &std::io::Error) -> Error {
-    let directory = settings.data_dir.display();
-    Error::new(SqlState::IO, format!("data directory \"{directory}\" cannot be used: {error}"))
 }

@@ -197,7 +197,7 @@ impl Snapshots {
             let wait = self.interval.max(progress.cost.saturating_mul(COST_RATIO));
             let due = progress.last.saturating_add(wait) <= self.clock.now();
             let useful = progress.rows_since > 0 || self.would_free(run);
-            if !due || !useful || progress.writing || run.replaying() {
+            if !due || !useful || progress.writing || !run.settled() {
                 return;
             }
         }
@@ -225,7 +225,7 @@ impl Snapshots {
         late: Option<Arc<Log>>,
     ) {
         let idle = self.progress.lock().rows_since == 0;
-        if idle || run.replaying() || !self.possible(run) {
+        if idle || !run.settled() || !self.possible(run) {
             return;
         }
         if let Some(bytes) = self.copy(run, counts) {

@@ -80,6 +80,9 @@ impl Engine {
                 {
                     tracing::warn!("retention: {}", error.message());
                 }
+                if rounds.is_multiple_of(RETENTION_ROUNDS) {
+                    engine.run_stopped();
+                }
             }
         });
         *self.timer.lock() = Some(thread.expect("the system gives us a thread"));

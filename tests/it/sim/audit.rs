@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::model::{Model, Row};
-use super::plan::{CHANGING, QUERIES, QueryPlan, create, naive};
+use super::plan::{CHANGING, QUERIES, QueryPlan, TRIMMED, create, naive};
 use super::world::World;
 
 /// How the last run of the engine ended.
@@ -37,8 +37,10 @@ pub(crate) fn audit_of(
     if lost {
         forget_what_power_loss_takes(model);
     }
+    model.let_float();
     let clicks = stream(world, model, "clicks", false);
     let bids = stream(world, model, "bids", lost);
+    let pulse = trimmed_stream(world, model);
     let users = table(world, model);
     let there = queries(world, model, fixed);
     for plan in &there {
@@ -46,11 +48,11 @@ pub(crate) fn audit_of(
         let answer = answer(world, plan.name);
         let changes = consolidated(&model.seen[plan.name]);
         assert_eq!(answer, changes, "SELECT and the changes of {}", plan.name);
-        if let Some(expected) = naive(plan.name, &clicks, &bids, &users) {
+        if let Some(expected) = naive(plan.name, &clicks, &bids, &users, pulse.as_deref()) {
             let expected = counted(expected);
             assert_eq!(answer, expected, "{} over the stored rows", plan.name);
         }
-        if fresh {
+        if fresh && plan.name != TRIMMED {
             let made = format!("{}; FLUSH", create("fresh", plan.sql));
             world.sql(&made).unwrap_or_else(|e| panic!("{}: {e}", plan.name));
             let again = self::answer(world, "fresh");
@@ -79,9 +81,9 @@ fn stream(world: &World, model: &mut Model, name: &'static str, may_lose: bool) 
     let mut rows = Vec::new();
     for (index, line) in found.unwrap_or_else(|e| panic!("{name}: {e}")).iter().enumerate() {
         assert_eq!(line["_offset"], index, "offsets of {name} have no holes");
-        let at = line["at"].as_str().map(|at| {
-            chrono::DateTime::parse_from_rfc3339(at).unwrap().timestamp_micros()
-        });
+        let at = line["at"]
+            .as_str()
+            .map(|at| chrono::DateTime::parse_from_rfc3339(at).unwrap().timestamp_micros());
         let number = |column: &str| line[column].as_i64().unwrap();
         rows.push(Row { id: number("id"), k: number("k"), v: number("v"), at });
     }
@@ -108,6 +110,34 @@ fn stream(world: &World, model: &mut Model, name: &'static str, may_lose: bool) 
     let common = if may_lose { before.len().min(rows.len()) } else { before.len() };
     assert!(rows.len() >= common && rows[..common] == before[..common], "{name} changed its past");
     rows
+}
+
+/// The rows that ever were in the stream whose old rows go, if all are known; what is left of them is as
+/// it was.
+fn trimmed_stream(world: &World, model: &mut Model) -> Option<Vec<Row>> {
+    for request in model.requests.iter().filter(|request| request.stream == "pulse") {
+        let Some((first, ids)) = &request.acked else { continue };
+        for (offset, id) in (*first..).zip(ids) {
+            let row = request.rows.iter().find(|row| row.id == *id).unwrap();
+            let before = model.pulse.insert(offset, row.clone());
+            assert!(before.is_none_or(|before| before == *row), "two rows of pulse at {offset}");
+        }
+    }
+    let found = world.sql("SELECT _offset, id, k, v FROM pulse ORDER BY _offset").unwrap();
+    let number = |line: &Value, column: &str| line[column].as_i64().unwrap();
+    let first = found.first().map_or(0, |line| number(line, "_offset") as u64);
+    for (offset, line) in (first..).zip(&found) {
+        assert_eq!(line["_offset"], offset, "offsets of pulse have no holes");
+        let row = model.row(number(line, "id")).cloned().expect("pulse holds what was sent");
+        let before = model.pulse.insert(offset, row.clone());
+        assert!(before.is_none_or(|before| before == row), "pulse changed at {offset}");
+    }
+    let end = first + found.len() as u64;
+    assert!(model.pulse.keys().all(|offset| *offset < end), "pulse ends too early");
+    let ids: BTreeSet<i64> = model.pulse.values().map(|row| row.id).collect();
+    assert_eq!(ids.len(), model.pulse.len(), "pulse held a row twice");
+    let all_known = model.pulse.len() as u64 == end;
+    all_known.then(|| model.pulse.values().cloned().collect())
 }
 
 fn table(world: &World, model: &mut Model) -> BTreeMap<i64, i64> {

@@ -7,6 +7,7 @@
 //! `WEIR_SIM_SEED` and `WEIR_SIM_COUNT` choose other seeds and more of them.
 
 mod audit;
+mod faults;
 mod model;
 mod plan;
 mod points;
@@ -26,7 +27,9 @@ fn whatever_a_seed_does_nothing_acknowledged_is_lost_and_every_answer_is_right()
     let mut failed = Vec::new();
     for seed in first..first + count {
         match std::panic::catch_unwind(|| live(seed)) {
-            Ok(life) if count < 100 || seed.is_multiple_of(100) => println!("seed {seed}: {life:?}"),
+            Ok(life) if count < 100 || seed.is_multiple_of(100) => {
+                println!("seed {seed}: {life:?}")
+            }
             Ok(_) => {}
             Err(_) => {
                 println!("seed {seed} fails; WEIR_SIM_SEED={seed} WEIR_SIM_COUNT=1 repeats it");

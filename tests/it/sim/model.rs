@@ -72,6 +72,8 @@ pub(crate) struct Model {
     pub requests: Vec<Request>,
     /// What the table may hold.
     pub tables: BTreeSet<BTreeMap<i64, i64>>,
+    /// Statements of which nobody knows whether they took place.
+    pub floating: Vec<Ask>,
     /// Which definition a query may have; `None`: it may not be there.
     pub queries: BTreeMap<&'static str, BTreeSet<Option<usize>>>,
     /// Whether a query may be paused.
@@ -80,6 +82,8 @@ pub(crate) struct Model {
     pub seen: BTreeMap<String, Vec<(String, i8)>>,
     /// What each stream held, once it was looked at.
     pub stored: BTreeMap<&'static str, Vec<Row>>,
+    /// What the stream ever held whose old rows go, by offset, as far as anybody knows.
+    pub pulse: BTreeMap<u64, Row>,
     /// Counts, for the report.
     pub acks: u64,
     pub unanswered: u64,
@@ -97,23 +101,18 @@ impl Model {
             Some(Err(_)) | None => self.unanswered += 1,
         }
         let done = matches!(answer, Some(Ok(_)));
+        if !done && !matches!(ask, Ask::Rows(_) | Ask::Other) {
+            self.floating.push(ask.clone());
+        }
         match ask {
             Ask::Rows(number) => {
                 if let Some(Ok(Some(receipt))) = answer {
                     self.requests[*number].acknowledge(&receipt);
                 }
             }
-            Ask::Insert(id, c) => self.change_table(done, |table| {
-                table.insert(*id, *c);
-            }),
-            Ask::Update(id, c) => self.change_table(done, |table| {
-                if let Some(old) = table.get_mut(id) {
-                    *old = *c;
-                }
-            }),
-            Ask::Delete(id) => self.change_table(done, |table| {
-                table.remove(id);
-            }),
+            Ask::Insert(..) | Ask::Update(..) | Ask::Delete(_) => {
+                self.change_table(done, ask);
+            }
             Ask::Replace(name, number) => {
                 let written = |number: &usize| super::plan::CHANGING[*number].written;
                 let before = self.queries.get(name).into_iter().flatten().flatten();
@@ -127,24 +126,50 @@ impl Model {
                 self.seen.remove(*name);
                 self.change_query(name, done, None);
             }
-            Ask::Pause(name) => change(self.paused.entry(name).or_default(), done, true),
-            Ask::Resume(name) => change(self.paused.entry(name).or_default(), done, false),
+            Ask::Pause(name) => change(self.pausing(name), done, true),
+            Ask::Resume(name) => change(self.pausing(name), done, false),
             Ask::Other => {}
         }
+    }
+
+    fn pausing(&mut self, name: &'static str) -> &mut BTreeSet<bool> {
+        self.paused.entry(name).or_insert_with(|| [false].into())
     }
 
     fn change_query(&mut self, name: &'static str, done: bool, to: Option<usize>) {
         change(self.queries.entry(name).or_insert_with(|| [None].into()), done, to);
     }
 
-    fn change_table(&mut self, done: bool, with: impl Fn(&mut BTreeMap<i64, i64>)) {
+    fn change_table(&mut self, done: bool, ask: &Ask) {
         let before = std::mem::take(&mut self.tables);
         for mut table in before {
             if !done {
                 self.tables.insert(table.clone());
             }
-            with(&mut table);
+            match ask {
+                Ask::Insert(id, c) => drop(table.insert(*id, *c)),
+                Ask::Update(id, c) => drop(table.get_mut(id).map(|old| *old = *c)),
+                Ask::Delete(id) => drop(table.remove(id)),
+                _ => unreachable!("the others change no table"),
+            }
             self.tables.insert(table);
+        }
+    }
+
+    /// What was answered by an error may have found its way to the disk all the same, and then takes
+    /// effect with the next start only.
+    pub(crate) fn let_float(&mut self) {
+        for ask in std::mem::take(&mut self.floating) {
+            match ask {
+                Ask::Insert(..) | Ask::Update(..) | Ask::Delete(_) => {
+                    self.change_table(false, &ask);
+                }
+                Ask::Replace(name, number) => self.change_query(name, false, Some(number)),
+                Ask::Drop(name) => self.change_query(name, false, None),
+                Ask::Pause(name) => change(self.pausing(name), false, true),
+                Ask::Resume(name) => change(self.pausing(name), false, false),
+                Ask::Rows(_) | Ask::Other => {}
+            }
         }
     }
 

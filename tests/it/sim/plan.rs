@@ -13,6 +13,8 @@ pub(crate) const OBJECTS: &[&str] = &[
     "CREATE STREAM bids (id BIGINT NOT NULL, k BIGINT, v BIGINT, at TIMESTAMP)
         WITH (durability = 'written')",
     "CREATE TABLE users (id BIGINT PRIMARY KEY, c BIGINT)",
+    "CREATE STREAM pulse (id BIGINT NOT NULL, k BIGINT, v BIGINT, at TIMESTAMP)
+        WITH (retention = '12 seconds')",
 ];
 
 /// A query, and what it reads.
@@ -65,7 +67,11 @@ pub(crate) const QUERIES: &[QueryPlan] = &[
     ),
     durable("again", "SELECT k, sum(n) AS n, count(*) AS w FROM tens GROUP BY k"),
     durable("members", "SELECT c, count(*) AS n FROM users GROUP BY c"),
+    durable(TRIMMED, "SELECT k, count(*) AS n, sum(v) AS s FROM pulse GROUP BY k"),
 ];
+
+/// The query over rows that go when they are old: nobody can answer it anew.
+pub(crate) const TRIMMED: &str = "beats";
 
 /// The query of that name.
 pub(crate) fn query(name: &str) -> &'static QueryPlan {
@@ -90,6 +96,7 @@ pub(crate) fn naive(
     clicks: &[Row],
     bids: &[Row],
     users: &BTreeMap<i64, i64>,
+    pulse: Option<&[Row]>,
 ) -> Option<Vec<Value>> {
     match query {
         "pass" => Some(pass(clicks)),
@@ -109,8 +116,9 @@ pub(crate) fn naive(
             }
             Some(sums.into_iter().map(|(k, (n, w))| json!({"k": k, "n": n, "w": w})).collect())
         }
-        "total" => {
-            let sums = counts(bids.iter().map(|row| (row.k, row.v)));
+        "total" | TRIMMED => {
+            let rows = if query == TRIMMED { pulse? } else { bids };
+            let sums = counts(rows.iter().map(|row| (row.k, row.v)));
             let line = |(k, (n, s))| json!({"k": k, "n": n, "s": s});
             Some(sums.into_iter().map(line).collect())
         }

@@ -4,6 +4,7 @@
 //! rotation of segments, retention, replacing, pausing and dropping. A first run counts its calls; then one
 //! run for each call and each way to go wrong.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use weir::engine::Producer;
@@ -16,10 +17,11 @@ use super::model::{Ask, BEGIN, Model, Request, Row, SECOND};
 use super::plan::{CHANGING, OBJECTS, QueryPlan, create, query};
 use super::world::{Setup, World};
 
-const SETUP: Setup = Setup { snapshot_interval: 0, step_rows: 65_536, segment_bytes: 1_500 };
+pub(super) const SETUP: Setup =
+    Setup { snapshot_interval: 0, step_rows: 65_536, segment_bytes: 1_500 };
 
 /// The queries of the script.
-const SCRIPTED: [&str; 3] = ["tens", "total", "members"];
+pub(super) const SCRIPTED: [&str; 3] = ["tens", "total", "members"];
 
 /// One step of the script.
 #[derive(Clone, Copy)]
@@ -74,10 +76,22 @@ const SCRIPT: &[Step] = &[
     Step::Shutdown,
 ];
 
-/// A run of the script.
-struct Script {
-    model: Model,
-    clock: Arc<VirtualClock>,
+/// A short script, of which a check of every change tries each call.
+const SHORT: &[Step] = &[
+    Step::Create(0),
+    Step::Query("tens"),
+    Step::Rows("clicks", 12),
+    Step::Snapshots,
+    Step::Rows("clicks", 14),
+    Step::Replace("d0", 1),
+    Step::Shutdown,
+];
+
+/// A run of a script.
+pub(super) struct Script {
+    steps: &'static [Step],
+    pub(super) model: Model,
+    pub(super) clock: Arc<VirtualClock>,
     /// How many statements of creation went through or may have.
     created: usize,
     next: usize,
@@ -86,16 +100,21 @@ struct Script {
 }
 
 impl Script {
-    fn new() -> Script {
+    /// The whole script.
+    pub(super) fn new() -> Script {
+        Script::of(SCRIPT)
+    }
+
+    fn of(steps: &'static [Step]) -> Script {
         let clock = Arc::new(VirtualClock::new(BEGIN));
-        Script { model: Model::new(), clock, created: 0, next: 0, id: 0, sequence: 0 }
+        Script { steps, model: Model::new(), clock, created: 0, next: 0, id: 0, sequence: 0 }
     }
 
     /// Opens an engine and goes on with the script, to its end or to that of the process.
-    fn go_on(&mut self, disk: &MemoryStorage) -> Result<()> {
+    pub(super) fn go_on(&mut self, disk: &MemoryStorage) -> Result<()> {
         let world = World::open(disk, &self.clock, 1, SETUP)?;
-        while self.next < SCRIPT.len() && !disk.has_ended() {
-            let step = SCRIPT[self.next];
+        while self.next < self.steps.len() && !disk.has_ended() {
+            let step = self.steps[self.next];
             self.next += 1;
             self.clock.advance(SECOND);
             self.take(&world, step);
@@ -145,7 +164,7 @@ impl Script {
         while world.hands.turn() {}
     }
 
-    fn send(
+    pub(super) fn send(
         &mut self,
         world: &World,
         stream: &'static str,
@@ -176,7 +195,7 @@ impl Script {
 
     /// Opens what a crash or a fault left, audits it, sends again what was not answered, and audits
     /// once more.
-    fn check(&mut self, disk: &MemoryStorage, ending: Ending) {
+    pub(super) fn check(&mut self, disk: &MemoryStorage, ending: Ending) {
         let world = World::open(disk, &self.clock, 2, SETUP)
             .unwrap_or_else(|error| panic!("it does not open: {error}"));
         let there = self.complete(&world);
@@ -208,33 +227,29 @@ impl Script {
     }
 }
 
-/// How many calls the script makes.
-fn calls() -> u64 {
+/// Tries each call of the short script, or of the whole one, all or some, as the environment says.
+fn each_call(otherwise: u64, check: impl Fn(Script, u64)) {
+    let every = super::setting("WEIR_SIM_EVERY", 0);
+    let (steps, every) = if every > 0 { (SCRIPT, every) } else { (SHORT, otherwise) };
     let disk = MemoryStorage::new();
-    Script::new().go_on(&disk).unwrap();
-    disk.calls()
-}
-
-/// Every `part`-th call, so that tests can share the work.
-fn each_call(part: u64, check: impl Fn(u64) + Sync) {
-    let all = calls();
-    let (first, last) = (super::setting("WEIR_SIM_POINT", 1), all);
-    let mut failed = Vec::new();
-    let numbers: Vec<u64> = (first..=last).step_by(part as usize).collect();
-    for number in &numbers {
-        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(*number)));
-        if checked.is_err() {
+    Script::of(steps).go_on(&disk).unwrap();
+    let (first, all) = (super::setting("WEIR_SIM_POINT", 1), disk.calls());
+    let (mut tried, mut failed) = (0, Vec::new());
+    for number in (first..=all).step_by(every as usize) {
+        tried += 1;
+        let lived = AssertUnwindSafe(|| check(Script::of(steps), number));
+        if catch_unwind(lived).is_err() {
             println!("call {number} of {all} fails");
-            failed.push(*number);
+            failed.push(number);
         }
     }
-    println!("{} of {all} calls were tried", numbers.len());
-    assert!(failed.is_empty(), "{} of {} fail: {failed:?}", failed.len(), numbers.len());
+    println!("{tried} of {all} calls were tried");
+    assert!(failed.is_empty(), "{} of {tried} fail: {failed:?}", failed.len());
 }
 
 /// Ends the process at a call.
-fn ends_at(number: u64, ending: Ending) {
-    let (disk, mut script) = (MemoryStorage::new(), Script::new());
+fn ends_at(mut script: Script, number: u64, ending: Ending) {
+    let disk = MemoryStorage::new();
     disk.fail_call(number, Fault::End);
     drop(script.go_on(&disk));
     let left = match ending {
@@ -244,37 +259,35 @@ fn ends_at(number: u64, ending: Ending) {
     script.check(&left, ending);
 }
 
-/// Lets a call fail; the engine goes on as well as it can, and is then restarted.
-fn fails_at(number: u64, fault: Fault) {
-    let (disk, mut script) = (MemoryStorage::new(), Script::new());
+/// Lets a call fail; the engine goes on as well as it can, and then the power goes.
+fn fails_at(mut script: Script, number: u64, fault: Fault) {
+    let disk = MemoryStorage::new();
     disk.fail_call(number, fault);
-    if script.go_on(&disk).is_err() {
-        disk.end();
-    }
+    drop(script.go_on(&disk));
     script.check(&disk.crash(number), Ending::PowerLoss);
 }
 
 #[test]
 fn a_script_that_is_killed_at_any_call_loses_nothing() {
-    each_call(1, |number| ends_at(number, Ending::Kill));
+    each_call(1, |script, number| ends_at(script, number, Ending::Kill));
 }
 
 #[test]
 fn a_script_that_loses_power_at_any_call_loses_nothing_durable() {
-    each_call(1, |number| ends_at(number, Ending::PowerLoss));
+    each_call(1, |script, number| ends_at(script, number, Ending::PowerLoss));
 }
 
 #[test]
 fn a_script_of_which_any_call_fails_acknowledges_nothing_that_is_not_there() {
-    each_call(1, |number| fails_at(number, Fault::Error));
+    each_call(3, |script, number| fails_at(script, number, Fault::Error));
 }
 
 #[test]
 fn a_script_of_which_any_call_finds_the_disk_full_acknowledges_nothing_that_is_not_there() {
-    each_call(1, |number| fails_at(number, Fault::NoSpace));
+    each_call(3, |script, number| fails_at(script, number, Fault::NoSpace));
 }
 
 #[test]
 fn a_script_of_which_any_write_is_cut_short_acknowledges_nothing_that_is_not_there() {
-    each_call(1, |number| fails_at(number, Fault::Short));
+    each_call(3, |script, number| fails_at(script, number, Fault::Short));
 }

@@ -67,15 +67,7 @@ pub(crate) fn live(seed: u64) -> Life {
         waiting: CLIENTS.iter().map(|_| None).collect(),
         next_id: 0,
         next_sequence: 1,
-        life: Life {
-            trace: 0,
-            calls: 0,
-            turns: 0,
-            acks: 0,
-            unanswered: 0,
-            restarts: 0,
-            faults: 0,
-        },
+        life: Life { trace: 0, calls: 0, turns: 0, acks: 0, unanswered: 0, restarts: 0, faults: 0 },
     };
     simulation.run();
     simulation.life
@@ -133,7 +125,11 @@ impl Simulation {
     fn plan_faults(&mut self) {
         let now = self.disk.calls();
         let at = now + self.rng.between(1, 400) as u64;
-        match self.rng.index(6) {
+        match self.rng.index(7) {
+            6 => {
+                self.disk.fail_read(self.rng.between(1, 30) as u64);
+                self.life.faults += 1;
+            }
             0 => {
                 let fault = self.rng.pick(&[Fault::Error, Fault::NoSpace, Fault::Short]);
                 self.disk.fail_call(at, fault);
@@ -157,7 +153,8 @@ impl Simulation {
                 // They may meet a fault that is not theirs to tell of.
                 92..=94 => drop(world.timers()),
                 95..=96 => self.observe(world),
-                97..=98 => world.snapshots(),
+                97 => world.snapshots(),
+                98 => world.engine.run_stopped(),
                 _ => drop(world.retention()),
             }
         }
@@ -197,8 +194,9 @@ impl Simulation {
         drop(world);
         self.life.restarts += 1;
         self.disk = match ending {
-            Ending::Kill | Ending::Shutdown => self.disk.kill(),
-            Ending::PowerLoss => self.disk.crash(self.rng.next()),
+            Ending::Kill => self.disk.kill(),
+            // After an orderly end even that costs nothing.
+            Ending::Shutdown | Ending::PowerLoss => self.disk.crash(self.rng.next()),
         };
         ending
     }
@@ -230,7 +228,7 @@ impl Simulation {
         }
         let asked = match CLIENTS[client] {
             Client::Rows => {
-                let stream = self.rng.pick(&["clicks", "clicks", "bids"]);
+                let stream = self.rng.pick(&["clicks", "clicks", "bids", "pulse"]);
                 let number = self.request(stream, None);
                 self.send(world, number)
             }
@@ -299,7 +297,8 @@ impl Simulation {
 
     fn administer(&mut self, world: &World) -> (Ask, Asked) {
         let name = self.rng.pick(&["d0", "d1"]);
-        let fixed = QUERIES[self.rng.index(QUERIES.len())].name;
+        // The last one reads what goes when nobody needs it: neither made anew nor paused.
+        let fixed = QUERIES[self.rng.index(QUERIES.len() - 1)].name;
         match self.rng.index(8) {
             0..=2 => {
                 let number = self.rng.index(CHANGING.len());

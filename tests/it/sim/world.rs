@@ -123,7 +123,8 @@ impl World {
         ack: Option<AckLevel>,
         producer: Option<Producer>,
     ) -> Asked {
-        let (engine, stream, rows) = (Arc::clone(&self.engine), stream.to_string(), rows.to_string());
+        let (engine, stream, rows) =
+            (Arc::clone(&self.engine), stream.to_string(), rows.to_string());
         Box::pin(async move {
             let handle = engine.stream(&stream)?;
             let decoded = decoder(Format::NdJson, handle.decode_spec()).decode(rows.as_bytes(), 1);

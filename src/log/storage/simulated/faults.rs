@@ -19,7 +19,7 @@ pub enum Fault {
 
 /// A call that changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
+pub(super) enum Call {
     /// Bytes are written.
     Write,
     /// A file is cut or extended.
@@ -52,8 +52,6 @@ pub(super) struct Faults {
     pub(super) reads_until_failure: Option<u64>,
     /// By the number of the call, from 1.
     pub(super) planned: BTreeMap<u64, Fault>,
-    /// Every call on a file whose path contains the text fails in this way.
-    pub(super) broken: Option<(String, Fault)>,
 }
 
 impl Faults {
@@ -74,8 +72,7 @@ impl Faults {
             Call::Sync => due(&mut self.syncs_until_failure).then_some(Fault::Error),
             _ => None,
         };
-        let broken = self.broken.as_ref().filter(|(part, _)| path.contains(part));
-        let fault = due.or(self.planned.remove(&self.calls)).or(broken.map(|(_, fault)| *fault));
+        let fault = due.or(self.planned.remove(&self.calls));
         self.ended |= fault == Some(Fault::End);
         fault
     }

@@ -22,8 +22,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use self::content::{Content, Dice, Edit};
+use self::faults::Call;
+pub use self::faults::Fault;
 use self::faults::Faults;
-pub use self::faults::{Call, Fault};
 use super::{Storage, StorageFile};
 
 /// A simulated disk; clones share it.
@@ -74,9 +75,9 @@ impl NameChange {
 
     fn directory(&self) -> &str {
         match self {
-            NameChange::Link(path, _)
-            | NameChange::Unlink(path)
-            | NameChange::Rename(path, _) => parent(path),
+            NameChange::Link(path, _) | NameChange::Unlink(path) | NameChange::Rename(path, _) => {
+                parent(path)
+            }
         }
     }
 }
@@ -155,13 +156,7 @@ impl MemoryStorage {
     pub fn forget_faults(&self) {
         let faults = &mut self.disk.lock().faults;
         faults.planned.clear();
-        faults.broken = None;
-    }
-
-    /// Lets every call fail on files whose path contains `part`; `None`: no longer.
-    pub fn break_files(&self, part: Option<(&str, Fault)>) {
-        let part = part.map(|(part, fault)| (part.to_owned(), fault));
-        self.disk.lock().faults.broken = part;
+        faults.reads_until_failure = None;
     }
 
     /// Ends the process: nothing it does from now on has an effect.
