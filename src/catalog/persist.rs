@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Report, SqlState};
+use crate::fault;
 use crate::log::error::LogError;
 use crate::log::frame::{FrameKind, NewFrame, Position};
 use crate::log::log::{Log, LogOptions};
@@ -350,8 +351,11 @@ impl Store {
     }
 
     fn append(&self, change: &Change) -> Result<Position, CatalogError> {
+        fault::at("catalog.commit", "");
         let frame = NewFrame::control(FrameKind::Progress, i64::MIN, bytes(change));
-        Ok(self.log.append(vec![frame], true)?.first)
+        let place = self.log.append(vec![frame], true)?.first;
+        fault::at("catalog.committed", "");
+        Ok(place)
     }
 
     /// Lets a frame with all records stand for the frames before it.

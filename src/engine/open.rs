@@ -23,6 +23,7 @@ use crate::engine::system;
 use crate::engine::table::TableState;
 use crate::engine::{EngineSettings, Surroundings};
 use crate::error::{Error, Result, SqlState};
+use crate::fault;
 use crate::log::append::{Admission, Appender, QueueLimits};
 use crate::log::frame::{FrameKind, NewFrame};
 use crate::log::headers::FrameSummary;
@@ -103,12 +104,10 @@ impl Engine {
             lock: Mutex::new(None),
         });
         engine.recover()?;
-        if let Crew::Threads = engine.crew {
+        if engine.settings.timers {
             // So that the first statement does not wait for it.
             let warm_up = std::thread::Builder::new().name("warm-up".into());
             drop(warm_up.spawn(crate::planner::warm_up));
-        }
-        if engine.settings.timers {
             engine.start_timer();
         }
         Ok(engine)
@@ -156,6 +155,7 @@ impl Engine {
     }
 
     fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
+        fault::at("open.object", &record.name);
         let named = |error: Error| {
             let context = format!("while opening {} \"{}\"", record.kind.noun(), record.name);
             let message = format!("{}, {context}", error.message());

@@ -15,8 +15,7 @@
 //! 4. After a failed write or sync nothing is appended, acknowledged or retried until the log is
 //!    opened again: the kernel may have dropped the bytes and called the pages clean, so a second
 //!    sync that succeeds says nothing about them.
-//! 5. A write for which the disk has no room is no such failure: what it left is cut off, it is not
-//!    acknowledged, and the log goes on as soon as there is room.
+//! 5. A write for which the disk has no room is cut off again and not acknowledged; the log goes on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -102,6 +101,8 @@ pub struct Log {
     pub(crate) open_files: OpenFiles,
     /// Held while segments are being removed.
     pub(crate) retaining: Mutex<()>,
+    /// Where readers stand who must not be overtaken by retention, each with its number.
+    pub(crate) pins: Mutex<std::collections::BTreeSet<(Position, u64)>>,
     listeners: RwLock<Listeners>,
     recovered: Recovered,
 }
@@ -172,6 +173,7 @@ impl Log {
             shared: RwLock::new(shared),
             open_files: OpenFiles::default(),
             retaining: Mutex::new(()),
+            pins: Mutex::default(),
             listeners: RwLock::default(),
             recovered,
         })

@@ -8,6 +8,7 @@ mod case;
 mod drive;
 mod generate;
 mod naive;
+mod replay;
 pub(crate) mod rng;
 
 pub(crate) use rng::Rng;
