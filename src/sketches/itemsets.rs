@@ -21,9 +21,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::sketches::bytes::{Malformed, Reader, Writer};
-use crate::sketches::share::Share;
-use crate::sketches::trie::{Node, SETS_MAX, Transactions, walk};
+use super::bytes;
+use super::fraction::Fraction;
+use super::trie::{Node, SETS_MAX, Transactions, walk};
 
 /// Items of the largest set that can be asked for.
 pub const SIZE_LIMIT: u32 = 8;
@@ -45,8 +45,8 @@ pub struct ItemsetOptions {
 
 impl ItemsetOptions {
     /// Counts that fall short by at most the fraction `error` of all transactions.
-    pub fn new(error: Share, size_max: u32) -> ItemsetOptions {
-        let bucket_width = error.bucket_width();
+    pub fn new(error: Fraction, size_max: u32) -> ItemsetOptions {
+        let bucket_width = error.reciprocal();
         let buffer_buckets = BUFFERED.div_ceil(bucket_width);
         ItemsetOptions { bucket_width, buffer_buckets, size_max }
     }
@@ -90,6 +90,12 @@ impl Items {
         self.texts.push(text.into());
         self.numbers.insert(text.into(), number);
         number
+    }
+
+    /// The number of an item that has a text.
+    fn take(&self, from: &mut &[u8]) -> Option<u32> {
+        let number = bytes::take(from)?;
+        (number < self.texts.len() as u64).then_some(number as u32)
     }
 
     fn size(&self) -> usize {
@@ -256,14 +262,15 @@ impl Itemsets {
 
     /// Every set that may be in the fraction `support` of all transactions: all that are, and none
     /// that is rarer than that by more than the error.
-    pub fn frequent(&self, support: Share) -> Result<Frequent, TooManySets> {
+    pub fn frequent(&self, support: Fraction) -> Result<Frequent, TooManySets> {
         if self.gave_up {
             return Err(TooManySets);
         }
+        let enough = support.share(Fraction::ZERO, self.transactions);
         let keep = |entry: Option<(u64, u64)>, occurs: u64| {
             let (count, missed) = entry.unwrap_or((0, self.buckets));
             let count = count + occurs;
-            let may_be = support.is_reached(count + missed, self.transactions);
+            let may_be = count + missed >= enough;
             (may_be && count > 0).then_some((count, missed))
         };
         let (items, size_max) = (self.items.texts.len(), self.options.size_max);
@@ -291,71 +298,68 @@ impl Itemsets {
 
     /// The bytes, from which the summary goes on as if nothing had happened.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer::new(VERSION);
-        out.number(self.transactions);
-        out.number(self.buckets);
-        out.number(u64::from(self.gave_up));
-        out.number(self.items.texts.len() as u64);
-        self.items.texts.iter().for_each(|text| out.text(text));
-        out.number(self.nodes.len() as u64);
+        let mut out = vec![VERSION];
+        let flag = u64::from(self.gave_up);
+        [self.transactions, self.buckets, flag].iter().for_each(|n| bytes::put(&mut out, *n));
+        bytes::put(&mut out, self.items.texts.len() as u64);
+        self.items.texts.iter().for_each(|text| bytes::put_bytes(&mut out, text));
+        bytes::put(&mut out, self.nodes.len() as u64);
         for node in &self.nodes {
-            out.number(u64::from(node.depth));
-            out.number(u64::from(node.item));
-            out.number(node.count);
-            out.number(node.missed);
+            let place = [u64::from(node.depth), u64::from(node.item), node.count, node.missed];
+            place.iter().for_each(|number| bytes::put(&mut out, *number));
         }
-        out.number(self.buffer.len() as u64);
+        bytes::put(&mut out, self.buffer.len() as u64);
         for transaction in self.buffer.iter() {
-            out.number(transaction.len() as u64);
-            transaction.iter().for_each(|item| out.number(u64::from(*item)));
+            bytes::put(&mut out, transaction.len() as u64);
+            transaction.iter().for_each(|item| bytes::put(&mut out, u64::from(*item)));
         }
-        out.finish()
+        out
     }
 
-    /// Reads [`Self::to_bytes`] of a summary with the same options.
-    pub fn from_bytes(options: ItemsetOptions, bytes: &[u8]) -> Result<Itemsets, Malformed> {
-        let mut from = Reader::new(bytes, VERSION)?;
+    /// Reads [`Self::to_bytes`] of a summary with the same options; `None` where the bytes are none.
+    pub fn from_bytes(options: ItemsetOptions, mut from: &[u8]) -> Option<Itemsets> {
+        let from = &mut from;
         let mut read = Itemsets::new(options);
-        read.transactions = from.number()?;
-        read.buckets = from.number()?;
-        read.gave_up = from.number()? != 0;
-        for _ in 0..from.count()? {
-            read.items.number(from.text()?);
+        if bytes::byte(from)? != VERSION {
+            return None;
         }
-        let known = read.items.texts.len() as u64;
-        let item = |number: u64| match number < known {
-            true => Ok(number as u32),
-            false => Err(Malformed("an item has no text")),
-        };
-        let mut above: Vec<u32> = Vec::new();
-        for _ in 0..from.count()? {
-            let depth = from.number()?;
-            let node = Node {
-                depth: depth as u32,
-                item: item(from.number()?)?,
-                count: from.number()?,
-                missed: from.number()?,
-            };
-            let fits = depth <= above.len() as u64
-                && depth < u64::from(options.size_max)
-                && node.missed <= read.buckets;
-            above.truncate(depth as usize);
-            if !fits || above.last().is_some_and(|last| *last >= node.item) {
-                return Err(Malformed("sets are out of order"));
-            }
-            above.push(node.item);
-            read.nodes.push(node);
+        read.transactions = bytes::take(from)?;
+        read.buckets = bytes::take(from)?;
+        read.gave_up = bytes::take(from)? != 0;
+        for _ in 0..bytes::take_length(from)? {
+            read.items.number(bytes::take_bytes(from)?);
         }
-        for _ in 0..from.count()? {
-            let length = from.count()?;
-            let items = (0..length).map(|_| item(from.number()?)).collect::<Result<Vec<_>, _>>()?;
+        read.take_nodes(from)?;
+        for _ in 0..bytes::take_length(from)? {
+            let length = bytes::take_length(from)?;
+            let items =
+                (0..length).map(|_| read.items.take(from)).collect::<Option<Vec<u32>>>()?;
             if !items.is_sorted_by(|a, b| a < b) {
-                return Err(Malformed("items are out of order"));
+                return None;
             }
             read.buffer.push(items);
         }
-        from.end()?;
-        Ok(read)
+        from.is_empty().then_some(read)
+    }
+
+    fn take_nodes(&mut self, from: &mut &[u8]) -> Option<()> {
+        let mut above: Vec<u32> = Vec::new();
+        for _ in 0..bytes::take_length(from)? {
+            let depth = usize::try_from(bytes::take(from)?).ok()?;
+            let item = self.items.take(from)?;
+            let (count, missed) = (bytes::take(from)?, bytes::take(from)?);
+            let fits = depth <= above.len()
+                && depth < self.options.size_max as usize
+                && count <= self.transactions
+                && missed <= self.buckets;
+            above.truncate(depth);
+            if !fits || above.last().is_some_and(|last| *last >= item) {
+                return None;
+            }
+            above.push(item);
+            self.nodes.push(Node { depth: depth as u32, item, count, missed });
+        }
+        Some(())
     }
 
     /// Sets that are known without the buffer.

@@ -1,16 +1,25 @@
-//! Summarises what is too much to keep: pure counting, without columns, time or SQL.
+//! Summaries of streams in little memory whose error is known: which items are frequent.
 //!
-//! Each summary takes values, merges with another of its kind, and turns into bytes and back
-//! ([`bytes`]); its answers carry bounds. [`distinct`] and [`quantile`] are functions of the set and
-//! of the multiset of their values, whatever the order; [`itemsets`] (with its [`trie`], and
-//! [`rules`] on top) is a function of the order in which transactions came.
+//! In reading order: [`fraction`] (support and error, exactly), [`items`] and [`table`] (the items that a
+//! summary holds, in the order in which they came), [`lossy_counting`], [`sticky_sampling`],
+//! [`space_saving`] and [`exact_counting`], and [`heavy_hitters`], which asks any of them the same
+//! question. Which go together: [`itemsets`] and [`rules`]; which rise: [`trend`]. How many different
+//! ones there are: [`distinct`] on [`hash`]; and their [`quantile`]s. Nothing here knows columns, time or SQL. No order of hashing ever shows.
 
 pub mod bytes;
+pub mod coins;
 pub mod distinct;
+pub mod exact_counting;
+pub mod fraction;
 pub mod hash;
+pub mod heavy_hitters;
+pub mod items;
 pub mod itemsets;
+pub mod lossy_counting;
 pub mod quantile;
 pub mod rules;
+pub mod space_saving;
+pub mod sticky_sampling;
+pub mod table;
 pub mod trend;
-pub mod share;
 mod trie;

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::sketches::bytes::{Malformed, Reader, Writer};
+use super::bytes;
 
 /// Different values that are counted one by one.
 pub const VALUES_MAX: usize = 1024;
@@ -45,6 +45,15 @@ pub fn from_float(number: f64) -> i64 {
 /// The number that [`from_float`] took.
 pub fn to_float(value: i64) -> f64 {
     f64::from_bits((value ^ (((value >> 63) as u64) >> 1) as i64) as u64)
+}
+
+/// A signed number as one that is small near zero.
+fn folded(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)) as u64
+}
+
+fn unfolded(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
 impl Scale {
@@ -233,42 +242,45 @@ impl Quantiles {
     /// The bytes, the same for the same values.
     pub fn to_bytes(&mut self) -> Vec<u8> {
         self.settle();
-        let mut out = Writer::new(VERSION);
+        let mut out = vec![VERSION];
         match &self.counts {
             Counts::Values(values) => {
-                out.number(0);
-                out.number(values.len() as u64);
+                bytes::put(&mut out, 0);
+                bytes::put(&mut out, values.len() as u64);
                 for (value, count) in values {
-                    out.signed(*value);
-                    out.number(*count);
+                    bytes::put(&mut out, folded(*value));
+                    bytes::put(&mut out, *count);
                 }
             }
             Counts::Bins(bins) => {
-                out.number(1);
-                out.number(bins.len() as u64);
+                bytes::put(&mut out, 1);
+                bytes::put(&mut out, bins.len() as u64);
                 for bin in bins.values() {
-                    out.signed(bin.least);
-                    out.number(bin.greatest.wrapping_sub(bin.least) as u64);
-                    out.number(bin.count);
+                    bytes::put(&mut out, folded(bin.least));
+                    bytes::put(&mut out, bin.greatest.wrapping_sub(bin.least) as u64);
+                    bytes::put(&mut out, bin.count);
                 }
             }
         }
-        out.finish()
+        out
     }
 
-    /// Reads [`Self::to_bytes`].
-    pub fn from_bytes(scale: Scale, bytes: &[u8]) -> Result<Quantiles, Malformed> {
-        let mut from = Reader::new(bytes, VERSION)?;
+    /// Reads [`Self::to_bytes`]; `None` where the bytes are no summary.
+    pub fn from_bytes(scale: Scale, mut from: &[u8]) -> Option<Quantiles> {
+        let from = &mut from;
         let mut read = Quantiles::new(scale);
-        let binned = from.number()? != 0;
-        let count = from.count()?;
+        if bytes::byte(from)? != VERSION {
+            return None;
+        }
+        let binned = bytes::take(from)? != 0;
+        let count = bytes::take_length(from)?;
         if binned {
             read.counts = Counts::Bins(BTreeMap::new());
         }
         for _ in 0..count {
-            let least = from.signed()?;
-            let width = if binned { from.number()? } else { 0 };
-            let count = from.number()?;
+            let least = unfolded(bytes::take(from)?);
+            let width = if binned { bytes::take(from)? } else { 0 };
+            let count = bytes::take(from)?;
             match binned {
                 false => read.count_value(least, count),
                 true => {
@@ -277,8 +289,7 @@ impl Quantiles {
                 }
             }
         }
-        from.end()?;
-        Ok(read)
+        from.is_empty().then_some(read)
     }
 
     /// Bytes held.
@@ -392,7 +403,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            if let Ok(mut read) = Quantiles::from_bytes(Scale::Floats, &bytes) {
+            if let Some(mut read) = Quantiles::from_bytes(Scale::Floats, &bytes) {
                 read.quantile(0.5);
             }
         }

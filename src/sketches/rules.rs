@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::sketches::itemsets::{Frequent, FrequentSet};
-use crate::sketches::share::Share;
+use super::fraction::Fraction;
+use super::itemsets::{Frequent, FrequentSet};
 
 /// A fraction with its bounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,7 +47,7 @@ fn quotient(part: &FrequentSet, whole: &FrequentSet) -> Interval {
 
 /// Every rule within the frequent sets whose confidence may reach `confidence`: all that do, each
 /// set's rules together, in the order of the sets.
-pub fn rules(frequent: &Frequent, confidence: Share) -> Vec<Rule> {
+pub fn rules(frequent: &Frequent, confidence: Fraction) -> Vec<Rule> {
     let known: BTreeMap<&[u32], &FrequentSet> =
         frequent.sets.iter().map(|set| (set.items.as_slice(), set)).collect();
     let all = frequent.transactions as f64;
@@ -61,7 +61,8 @@ pub fn rules(frequent: &Frequent, confidence: Share) -> Vec<Rule> {
             else {
                 continue;
             };
-            if !confidence.is_reached(set.upper, left.lower.max(set.upper)) {
+            let whole = left.lower.max(set.upper);
+            if set.upper < confidence.share(Fraction::ZERO, whole) {
                 continue;
             }
             let confidence = quotient(set, left);
@@ -94,20 +95,20 @@ mod tests {
     use super::*;
     use crate::sketches::itemsets::{ItemsetOptions, Itemsets};
 
-    fn share(number: f64) -> Share {
-        Share::new(number).unwrap()
+    fn share(text: &str) -> Fraction {
+        Fraction::parse(text).unwrap()
     }
 
     #[test]
     fn the_textbook_rules() {
-        let mut itemsets = Itemsets::new(ItemsetOptions::new(share(0.01), 3));
+        let mut itemsets = Itemsets::new(ItemsetOptions::new(share("0.01"), 3));
         for basket in ["bread milk", "bread nappies beer eggs", "milk nappies beer cola",
             "bread milk nappies beer", "bread milk nappies cola"]
         {
             itemsets.add(basket.split(' ').map(str::as_bytes));
         }
-        let frequent = itemsets.frequent(share(0.4)).unwrap();
-        let found = rules(&frequent, share(0.7));
+        let frequent = itemsets.frequent(share("0.4")).unwrap();
+        let found = rules(&frequent, share("0.7"));
         let words = |items: &[u32]| {
             let word = |item: &u32| String::from_utf8(frequent.items[*item as usize].to_vec()).unwrap();
             items.iter().map(word).collect::<Vec<_>>().join(" ")

@@ -10,8 +10,8 @@
 
 use std::collections::HashMap;
 
-use crate::sketches::bytes::{Malformed, Reader, Writer};
-use crate::sketches::share::Share;
+use super::bytes;
+use super::fraction::Fraction;
 
 const VERSION: u8 = 1;
 
@@ -36,7 +36,7 @@ pub enum When {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
     /// The fraction of the rows of the window now.
-    pub support: Option<Share>,
+    pub support: Fraction,
     /// Count now over count before.
     pub ratio: f64,
     /// Count now less count before.
@@ -89,6 +89,7 @@ impl Trend {
         if before_all == 0 {
             return Vec::new();
         }
+        let support = thresholds.support.share(Fraction::ZERO, now_all);
         let mut rising: Vec<Rising<'_>> = self
             .counts
             .iter()
@@ -103,7 +104,7 @@ impl Trend {
                 item.now > 0
                     && item.ratio >= thresholds.ratio
                     && difference >= i128::from(thresholds.difference)
-                    && thresholds.support.is_none_or(|share| share.is_reached(item.now, now_all))
+                    && item.now >= support
             })
             .collect();
         rising.sort_unstable_by_key(|item| item.item);
@@ -114,28 +115,30 @@ impl Trend {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut items: Vec<_> = self.counts.iter().collect();
         items.sort_unstable();
-        let mut out = Writer::new(VERSION);
-        out.number(items.len() as u64);
+        let mut out = vec![VERSION];
+        bytes::put(&mut out, items.len() as u64);
         for (item, [before, now]) in items {
-            out.text(item);
-            out.number(*before);
-            out.number(*now);
+            bytes::put_bytes(&mut out, item);
+            bytes::put(&mut out, *before);
+            bytes::put(&mut out, *now);
         }
-        out.finish()
+        out
     }
 
-    /// Reads [`Self::to_bytes`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Trend, Malformed> {
-        let mut from = Reader::new(bytes, VERSION)?;
+    /// Reads [`Self::to_bytes`]; `None` where the bytes are no summary.
+    pub fn from_bytes(mut from: &[u8]) -> Option<Trend> {
+        let from = &mut from;
         let mut trend = Trend::default();
-        for _ in 0..from.count()? {
-            let item = from.text()?;
+        if bytes::byte(from)? != VERSION {
+            return None;
+        }
+        for _ in 0..bytes::take_length(from)? {
+            let item = bytes::take_bytes(from)?;
             for when in [When::Before, When::Now] {
-                trend.add(item, when, from.number()?);
+                trend.add(item, when, bytes::take(from)?);
             }
         }
-        from.end()?;
-        Ok(trend)
+        from.is_empty().then_some(trend)
     }
 
     /// Bytes held.
@@ -149,7 +152,7 @@ impl Trend {
 mod tests {
     use super::*;
 
-    const TWICE: Thresholds = Thresholds { support: None, ratio: 2.0, difference: 1 };
+    const TWICE: Thresholds = Thresholds { support: Fraction::ZERO, ratio: 2.0, difference: 1 };
 
     fn of(before: &str, now: &str) -> Trend {
         let mut trend = Trend::default();
@@ -171,7 +174,7 @@ mod tests {
         let trend = of("a b b c", "b b b a a d d c");
         assert_eq!(check(&trend, &TWICE), ["a 1 2 2", "d 0 2 inf"]);
         assert_eq!(check(&trend, &Thresholds { difference: 2, ..TWICE }), ["d 0 2 inf"]);
-        let support = Share::new(0.3);
+        let support = Fraction::parse("0.3").unwrap();
         assert_eq!(check(&trend, &Thresholds { ratio: 1.0, support, ..TWICE }), ["b 2 3 1.5"]);
     }
 
@@ -188,6 +191,6 @@ mod tests {
         assert_eq!(merged.to_bytes(), of("a b b c", "c a a d d d").to_bytes());
         let bytes = merged.to_bytes();
         assert_eq!(Trend::from_bytes(&bytes).unwrap().to_bytes(), bytes);
-        assert!((0..bytes.len()).all(|cut| Trend::from_bytes(&bytes[..cut]).is_err()));
+        assert!((0..bytes.len()).all(|cut| Trend::from_bytes(&bytes[..cut]).is_none()));
     }
 }
