@@ -143,8 +143,7 @@ impl Distinct {
         let ascend = hashes.is_sorted_by(|a, b| a < b);
         let below = hashes.last().is_none_or(|last| *last < threshold);
         let fits = *version == VERSION && rest.is_empty() && hashes.len() <= KEPT;
-        (fits && ascend && below)
-            .then(|| Distinct { sorted: hashes.len(), hashes, threshold })
+        (fits && ascend && below).then(|| Distinct { sorted: hashes.len(), hashes, threshold })
     }
 
     /// Bytes held.
@@ -254,7 +253,10 @@ mod tests {
     fn a_difference_of_small_sets_is_exact() {
         assert_eq!(of(0..3000).count_except(&mut of(1000..4000)), CountBounds::exact(1000));
         assert_eq!(of(0..3000).count_except(&mut of([])), CountBounds::exact(3000));
-        assert_eq!(of([]).count_except(&mut of(0..100_000)), CountBounds { estimate: 0, lower: 0, upper: 0 });
+        assert_eq!(
+            of([]).count_except(&mut of(0..100_000)),
+            CountBounds { estimate: 0, lower: 0, upper: 0 }
+        );
     }
 
     #[test]

@@ -23,7 +23,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::bytes;
 use super::fraction::Fraction;
-use super::trie::{Node, SETS_MAX, Transactions, walk};
+pub use super::trie::SETS_MAX;
+use super::trie::{Node, Transactions, walk};
 
 /// Items of the largest set that can be asked for.
 pub const SIZE_LIMIT: u32 = 8;
@@ -51,7 +52,8 @@ impl ItemsetOptions {
         ItemsetOptions { bucket_width, buffer_buckets, size_max }
     }
 
-    fn buffer_transactions(&self) -> usize {
+    /// Transactions that wait in the buffer before they are counted.
+    pub fn buffer_transactions(&self) -> usize {
         usize::try_from(self.bucket_width.saturating_mul(self.buffer_buckets)).unwrap_or(usize::MAX)
     }
 }
@@ -129,8 +131,7 @@ pub struct Frequent {
 }
 
 /// Too many sets to go on with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more than {SETS_MAX} sets of items, or transactions too long to look at all pairs of items")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManySets;
 
 impl Itemsets {
@@ -153,8 +154,7 @@ impl Itemsets {
         if self.gave_up {
             return;
         }
-        let mut numbers: Vec<u32> =
-            items.into_iter().map(|text| self.items.number(text)).collect();
+        let mut numbers: Vec<u32> = items.into_iter().map(|text| self.items.number(text)).collect();
         numbers.sort_unstable();
         numbers.dedup();
         self.buffer.push(numbers);
@@ -332,8 +332,7 @@ impl Itemsets {
         read.take_nodes(from)?;
         for _ in 0..bytes::take_length(from)? {
             let length = bytes::take_length(from)?;
-            let items =
-                (0..length).map(|_| read.items.take(from)).collect::<Option<Vec<u32>>>()?;
+            let items = (0..length).map(|_| read.items.take(from)).collect::<Option<Vec<u32>>>()?;
             if !items.is_sorted_by(|a, b| a < b) {
                 return None;
             }

@@ -211,7 +211,7 @@ impl Quantiles {
             return None;
         }
         let rank = ((q * self.count as f64).ceil() as u64).clamp(1, self.count);
-        let mut before = 0;
+        let mut before: u64 = 0;
         let bins: Box<dyn Iterator<Item = Bin>> = match &self.counts {
             Counts::Values(values) => Box::new(values.iter().map(|(value, count)| Bin {
                 count: *count,
@@ -324,8 +324,18 @@ mod tests {
 
     #[test]
     fn floats_keep_their_order_and_come_back() {
-        let numbers =
-            [f64::NEG_INFINITY, -1e300, -1.5, -1e-310, 0.0, 1e-310, 2.5, 1e300, f64::INFINITY, f64::NAN];
+        let numbers = [
+            f64::NEG_INFINITY,
+            -1e300,
+            -1.5,
+            -1e-310,
+            0.0,
+            1e-310,
+            2.5,
+            1e300,
+            f64::INFINITY,
+            f64::NAN,
+        ];
         let values = numbers.map(from_float);
         assert!(values.is_sorted_by(|a, b| a < b));
         for (value, number) in values.iter().zip(numbers) {

@@ -102,43 +102,64 @@ mod tests {
     #[test]
     fn the_textbook_rules() {
         let mut itemsets = Itemsets::new(ItemsetOptions::new(share("0.01"), 3));
-        for basket in ["bread milk", "bread nappies beer eggs", "milk nappies beer cola",
-            "bread milk nappies beer", "bread milk nappies cola"]
-        {
+        for basket in [
+            "bread milk",
+            "bread nappies beer eggs",
+            "milk nappies beer cola",
+            "bread milk nappies beer",
+            "bread milk nappies cola",
+        ] {
             itemsets.add(basket.split(' ').map(str::as_bytes));
         }
         let frequent = itemsets.frequent(share("0.4")).unwrap();
         let found = rules(&frequent, share("0.7"));
         let words = |items: &[u32]| {
-            let word = |item: &u32| String::from_utf8(frequent.items[*item as usize].to_vec()).unwrap();
+            let word =
+                |item: &u32| String::from_utf8(frequent.items[*item as usize].to_vec()).unwrap();
             items.iter().map(word).collect::<Vec<_>>().join(" ")
         };
         let line = |rule: &Rule| {
             assert_eq!(rule.confidence.lower, rule.confidence.upper);
-            format!("{} > {} {} {} {:.3}", words(&rule.antecedent), words(&rule.consequent),
-                rule.support.estimate, rule.confidence.estimate, rule.lift)
+            format!(
+                "{} > {} {} {} {:.3}",
+                words(&rule.antecedent),
+                words(&rule.consequent),
+                rule.support.estimate,
+                rule.confidence.estimate,
+                rule.lift
+            )
         };
         let mut lines: Vec<String> = found.iter().map(line).collect();
         lines.sort();
-        assert_eq!(lines, [
-            "beer > nappies 0.6 1 1.250",
-            "bread > milk 0.6 0.75 0.938",
-            "bread > nappies 0.6 0.75 0.938",
-            "bread beer > nappies 0.4 1 1.250",
-            "cola > milk 0.4 1 1.250",
-            "cola > milk nappies 0.4 1 1.667",
-            "cola > nappies 0.4 1 1.250",
-            "milk > bread 0.6 0.75 0.938",
-            "milk > nappies 0.6 0.75 0.938",
-            "milk beer > nappies 0.4 1 1.250",
-            "milk cola > nappies 0.4 1 1.250",
-            "nappies > beer 0.6 0.75 1.250",
-            "nappies > bread 0.6 0.75 0.938",
-            "nappies > milk 0.6 0.75 0.938",
-            "nappies cola > milk 0.4 1 1.250",
-        ].map(|line| line.replace("bread beer", "beer bread").replace("milk beer", "beer milk")
-            .replace("milk cola", "cola milk").replace("nappies cola", "cola nappies"))
-            .into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+        assert_eq!(
+            lines,
+            [
+                "beer > nappies 0.6 1 1.250",
+                "bread > milk 0.6 0.75 0.938",
+                "bread > nappies 0.6 0.75 0.938",
+                "bread beer > nappies 0.4 1 1.250",
+                "cola > milk 0.4 1 1.250",
+                "cola > milk nappies 0.4 1 1.667",
+                "cola > nappies 0.4 1 1.250",
+                "milk > bread 0.6 0.75 0.938",
+                "milk > nappies 0.6 0.75 0.938",
+                "milk beer > nappies 0.4 1 1.250",
+                "milk cola > nappies 0.4 1 1.250",
+                "nappies > beer 0.6 0.75 1.250",
+                "nappies > bread 0.6 0.75 0.938",
+                "nappies > milk 0.6 0.75 0.938",
+                "nappies cola > milk 0.4 1 1.250",
+            ]
+            .map(|line| line
+                .replace("bread beer", "beer bread")
+                .replace("milk beer", "beer milk")
+                .replace("milk cola", "cola milk")
+                .replace("nappies cola", "cola nappies"))
+            .into_iter()
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect::<Vec<_>>()
+        );
     }
 
     #[test]

@@ -28,16 +28,16 @@ pub(super) struct Transactions {
 }
 
 impl Transactions {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    pub fn push(&mut self, items: impl IntoIterator<Item = u32>) {
+    pub(super) fn push(&mut self, items: impl IntoIterator<Item = u32>) {
         self.items.extend(items);
         self.ends.push(self.items.len() as u32);
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u32]> {
         let mut start = 0;
         self.ends.iter().map(move |end| {
             let run = &self.items[start..*end as usize];
@@ -47,7 +47,7 @@ impl Transactions {
     }
 
     /// The first `count`, which go.
-    pub fn split_front(&mut self, count: usize) -> Transactions {
+    pub(super) fn split_front(&mut self, count: usize) -> Transactions {
         let cut = self.ends[count - 1];
         let behind = self.items.split_off(cut as usize);
         let ends = self.ends[count..].iter().map(|end| end - cut).collect();
@@ -55,7 +55,7 @@ impl Transactions {
         Transactions { items: front.items, ends: front.ends[..count].to_vec() }
     }
 
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         (self.items.capacity() + self.ends.capacity()) * size_of::<u32>()
     }
 }
@@ -69,7 +69,7 @@ pub(super) struct TooMuch;
 pub(super) type Keep<'a> = &'a dyn Fn(Option<(u64, u64)>, u64) -> Option<(u64, u64)>;
 
 /// Sets that a walk may keep.
-pub(super) const SETS_MAX: usize = 1_000_000;
+pub const SETS_MAX: usize = 1_000_000;
 /// Pairs of items that the transactions of a walk may contain.
 const PAIRS_MAX: u64 = 4_000_000_000;
 
@@ -85,11 +85,8 @@ pub(super) fn walk(
     let items = transactions.items.as_slice();
     let mut walk = Walk { items, size_max, keep, counts, kept: Vec::new() };
     let mut start = 0;
-    let runs: Vec<(u32, u32)> = transactions
-        .ends
-        .iter()
-        .map(|end| (std::mem::replace(&mut start, *end), *end))
-        .collect();
+    let runs: Vec<(u32, u32)> =
+        transactions.ends.iter().map(|end| (std::mem::replace(&mut start, *end), *end)).collect();
     let pairs = |(start, end): &(u32, u32)| u64::from(end - start).pow(2) / 2;
     if size_max > 1 && runs.iter().map(pairs).sum::<u64>() > PAIRS_MAX {
         return Err(TooMuch);

@@ -71,3 +71,8 @@ fn every_script_says_in_its_first_line_what_it_is_for() {
         }
     }
 }
+
+#[test]
+fn mining() {
+    check("mining");
+}

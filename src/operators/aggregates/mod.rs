@@ -8,9 +8,12 @@
 //! For groups without a window, which live on and are read again and again, also after rows were
 //! taken back: [`fold`] holds the contract and the factory; [`linear`], [`extreme`], [`multiset`] and
 //! [`boxed`] implement it.
+//!
+//! [`bounds`] are functions of our own behind both: distinct counts and quantiles with their bounds.
 
 pub mod accumulator;
 mod avg;
+pub mod bounds;
 pub mod boxed;
 mod count;
 mod datafusion;

@@ -48,8 +48,7 @@ fn check(itemsets: &Itemsets, baskets: &[Basket], support: f64, error: f64) -> u
     assert_eq!(found.transactions, baskets.len() as u64);
     let mut seen = BTreeMap::new();
     for set in &found.sets {
-        let items: Vec<u8> =
-            set.items.iter().map(|item| found.items[*item as usize][0]).collect();
+        let items: Vec<u8> = set.items.iter().map(|item| found.items[*item as usize][0]).collect();
         let exact = truth.get(&items).copied().unwrap_or_default();
         assert!(items.is_sorted_by(|a, b| a < b), "items ascend");
         assert!(set.lower <= exact && exact <= set.upper, "{items:?}: {set:?}, truly {exact}");
@@ -78,9 +77,8 @@ fn baskets() -> impl Strategy<Value = Vec<Basket>> {
 
 #[test]
 fn a_summary_that_was_never_full_is_exact() {
-    let baskets: Vec<Basket> = ["abc", "ab", "abcd", "", "bbb"]
-        .map(|basket| basket.as_bytes().to_vec())
-        .to_vec();
+    let baskets: Vec<Basket> =
+        ["abc", "ab", "abcd", "", "bbb"].map(|basket| basket.as_bytes().to_vec()).to_vec();
     let itemsets = of(options(100, 2, 3), &baskets);
     assert_eq!(check(&itemsets, &baskets, 0.4, 0.0), 7);
     assert_eq!(check(&itemsets, &[baskets.clone()].concat(), 1.0, 0.0), 0);
