@@ -218,7 +218,11 @@ impl<I: Items> Summary<I> {
 }
 
 impl Question {
-    /// 2t of sticky sampling.
+    /// Entries that sticky sampling is expected to hold: 2t.
+    pub fn expected_entries(&self) -> u64 {
+        self.stretch()
+    }
+
     fn stretch(&self) -> u64 {
         stretch(self.support.as_f64(), self.error.as_f64(), self.failure.as_f64())
     }

@@ -13,7 +13,7 @@ use super::bytes;
 const NO_NULL: u32 = u32::MAX;
 
 /// Items by number.
-pub trait Items: Default + Clone + Send {
+pub trait Items: Default + Clone + Send + Sync {
     /// What is held.
     type Value<'a>: Copy
     where

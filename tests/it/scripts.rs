@@ -32,6 +32,11 @@ fn windows() {
 }
 
 #[test]
+fn mining() {
+    check("mining");
+}
+
+#[test]
 fn lateness() {
     check("lateness");
 }
@@ -70,9 +75,4 @@ fn every_script_says_in_its_first_line_what_it_is_for() {
             assert!(first.starts_with("# ") && first.len() > 20, "{}", file.display());
         }
     }
-}
-
-#[test]
-fn mining() {
-    check("mining");
 }

@@ -9,7 +9,8 @@
 //! taken back: [`fold`] holds the contract and the factory; [`linear`], [`extreme`], [`multiset`] and
 //! [`boxed`] implement it.
 //!
-//! [`bounds`] are functions of our own behind both: distinct counts and quantiles with their bounds.
+//! For both, [`mining`]: summaries that answer which items are frequent; and [`bounds`]: functions of
+//! DataFusion's kind, distinct counts and quantiles with their bounds.
 
 pub mod accumulator;
 mod avg;
@@ -22,6 +23,7 @@ pub mod extreme;
 pub mod fold;
 pub mod linear;
 mod min_max;
+pub mod mining;
 pub mod multiset;
 pub mod one_shot;
 mod ordered;
