@@ -39,10 +39,7 @@ pub(super) const PARAMETERS: Parameters = (
 const FAILURE: &str = "0.01";
 
 /// Plans a call in FROM.
-pub(super) fn plan(
-    call: &Call,
-    context: &mut dyn RelationPlannerContext,
-) -> Result<LogicalPlan> {
+pub(super) fn plan(call: &Call, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
     let input = context.plan(call.relation()?)?;
     let schema = Arc::clone(input.schema());
     call.required("item")?;
@@ -117,7 +114,7 @@ fn question(call: &Call, context: &mut dyn RelationPlannerContext) -> Result<Que
 }
 
 /// A constant number of at least 0, exactly as it is written.
-fn fraction(
+pub(super) fn fraction(
     call: &Call,
     name: &str,
     context: &mut dyn RelationPlannerContext,
@@ -138,7 +135,7 @@ fn read_fraction(value: &ScalarValue) -> Option<Fraction> {
 }
 
 /// Support and error with its default; 1 >= SUPPORT > ERROR > 0.
-fn checked_fractions(
+pub(super) fn checked_fractions(
     function: &str,
     support: Fraction,
     error: Option<Fraction>,

@@ -14,6 +14,8 @@ mod accumulator;
 mod adapters;
 pub mod heavy_hitters;
 mod items;
+pub mod itemsets;
+pub mod trend;
 
 use std::any::Any;
 use std::fmt;
