@@ -39,10 +39,7 @@ pub(super) const PARAMETERS: Parameters = (
 const FAILURE: &str = "0.01";
 
 /// Plans a call in FROM.
-pub(super) fn plan(
-    call: &Call,
-    context: &mut dyn RelationPlannerContext,
-) -> Result<LogicalPlan> {
+pub(super) fn plan(call: &Call, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
     let input = context.plan(call.relation()?)?;
     let schema = Arc::clone(input.schema());
     call.required("item")?;

@@ -44,7 +44,9 @@ impl<I: Items> Table<I> {
         loop {
             match self.places[place] {
                 0 => return None,
-                found if self.items.is(found as usize - 1, item) => return Some(found as usize - 1),
+                found if self.items.is(found as usize - 1, item) => {
+                    return Some(found as usize - 1);
+                }
                 _ => place = (place + 1) & mask,
             }
         }

@@ -206,7 +206,9 @@ pub fn is_order_sensitive(spec: &AggregateSpec) -> bool {
         function.fun().name(),
         "array_agg" | "string_agg" | "first_value" | "last_value" | "nth_value" | "any_value"
     );
-    by_name || miner_of(function).is_some() || (!function.order_bys().is_empty() && !is_ordered_set(function))
+    by_name
+        || miner_of(function).is_some()
+        || (!function.order_bys().is_empty() && !is_ordered_set(function))
 }
 
 /// Whether partial results add up to exactly the result over all rows, however they were cut.

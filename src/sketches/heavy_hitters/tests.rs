@@ -197,8 +197,10 @@ fn coins_at(seed: u64, place: u64) -> u64 {
 #[test]
 fn sticky_sampling_fails_no_more_often_than_it_says() {
     const SEEDS: u64 = 1_000;
-    let question =
-        Question { failure: fraction("0.05"), ..question(Algorithm::StickySampling, "0.05", "0.02") };
+    let question = Question {
+        failure: fraction("0.05"),
+        ..question(Algorithm::StickySampling, "0.05", "0.02")
+    };
     let rows = zipf(20_000, 0.9, 1);
     let truth = truth(&rows);
     let total = rows.len() as u64;

@@ -35,9 +35,10 @@ fn foreign(error: EvalError) -> DataFusionError {
     match error {
         EvalError::DataFusion(error) => error,
         EvalError::Arrow(error) => error.into(),
-        EvalError::Overflow { .. } => {
-            DataFusionError::ArrowError(Box::new(ArrowError::ArithmeticOverflow(error.to_string())), None)
-        }
+        EvalError::Overflow { .. } => DataFusionError::ArrowError(
+            Box::new(ArrowError::ArithmeticOverflow(error.to_string())),
+            None,
+        ),
         other => DataFusionError::External(Box::new(other)),
     }
 }

@@ -65,8 +65,8 @@ impl HeavyHitters {
         };
         let counts = names.map(|name| Field::new(name, DataType::Int64, false));
         let guaranteed = Field::new("guaranteed", DataType::Boolean, false);
-        let group_rows = (self.form == Form::Relation)
-            .then(|| Field::new("group_rows", DataType::Int64, false));
+        let group_rows =
+            (self.form == Form::Relation).then(|| Field::new("group_rows", DataType::Int64, false));
         items.chain(counts).chain([guaranteed]).chain(group_rows).collect()
     }
 }
@@ -288,7 +288,8 @@ impl<C: Codec> Summaries for Hitters<C> {
             }
         }
         let mut columns = self.codec.columns(&items)?;
-        let [lower, estimate, upper, total] = counts.map(|c| Arc::new(Int64Array::from(c)) as ArrayRef);
+        let [lower, estimate, upper, total] =
+            counts.map(|c| Arc::new(Int64Array::from(c)) as ArrayRef);
         columns.extend([lower, estimate, upper, Arc::new(BooleanArray::from(guaranteed))]);
         if self.spec.form == Form::Relation {
             columns.push(total);

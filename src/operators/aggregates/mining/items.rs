@@ -47,8 +47,10 @@ impl Encoding {
             Utf8, Utf8View,
         };
         Ok(match types {
-            [Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Date32
-            | Timestamp(..)] => Encoding::Numbers(NumberCodec { data_type: types[0].clone() }),
+            [
+                Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Date32
+                | Timestamp(..),
+            ] => Encoding::Numbers(NumberCodec { data_type: types[0].clone() }),
             [Utf8 | Utf8View | LargeUtf8] => {
                 Encoding::Texts(TextCodec { data_type: types[0].clone() })
             }

@@ -110,7 +110,9 @@ impl<I: Items> Summary<I> {
             Algorithm::StickySampling => {
                 Summary::Sticky(StickySampling::new(question.seed, question.stretch()))
             }
-            Algorithm::SpaceSaving => Summary::Saving(SpaceSaving::new(question.error.reciprocal())),
+            Algorithm::SpaceSaving => {
+                Summary::Saving(SpaceSaving::new(question.error.reciprocal()))
+            }
             Algorithm::Exact => Summary::Exact(ExactCounting::default()),
         }
     }
@@ -167,7 +169,9 @@ impl<I: Items> Summary<I> {
             })
             .collect();
         answers.sort_unstable_by(|a, b| {
-            b.estimate.cmp(&a.estimate).then_with(|| I::order(self.item(a.entry), self.item(b.entry)))
+            b.estimate
+                .cmp(&a.estimate)
+                .then_with(|| I::order(self.item(a.entry), self.item(b.entry)))
         });
         answers
     }
