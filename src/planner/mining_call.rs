@@ -10,6 +10,8 @@
 //!
 //! So windows, EMIT, late rows and snapshots are those of GROUP BY, and a one-off SELECT answers alike.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchema, NullHandling, Result as PlannerResult, UnnestOptions};
 use datafusion::logical_expr::planner::{
@@ -18,8 +20,6 @@ use datafusion::logical_expr::planner::{
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, TableFactor};
 
-use std::sync::Arc;
-
 use crate::error::SqlState;
 use crate::operators::aggregates::mining::{Miner, MiningFunction};
 use crate::planner::error::PlanError;
@@ -27,7 +27,7 @@ use crate::planner::heavy_hitters_call;
 use crate::planner::itemsets_call;
 use crate::planner::relation_call::{Call, Parameters, function_call};
 use crate::planner::trend_call;
-use crate::planner::window_node::WindowNode;
+use crate::planner::window_node::{WindowKind, WindowNode};
 
 /// The column that holds a group's answers until they are unnested.
 const ANSWERS: &str = "__answers";
@@ -58,6 +58,11 @@ const FUNCTIONS: [Function; 4] = [
     },
     Function { name: "trend", parameters: trend_call::PARAMETERS, plan: trend_call::plan },
 ];
+
+/// Whether a function in FROM is a mining function.
+pub(super) fn is_mining(name: &str) -> bool {
+    FUNCTIONS.iter().any(|function| function.name == name)
+}
 
 /// Turns calls of mining functions in FROM into plans.
 #[derive(Debug)]
@@ -145,7 +150,11 @@ pub(super) struct Mining {
 
 /// Groups the input by its window and more, finds the answers of each group, and makes rows of them.
 pub(super) fn mine(input: LogicalPlan, mining: Mining) -> PlannerResult<LogicalPlan> {
-    let mut keys: Vec<Named> = window_columns(&input);
+    let window = window_of(&input);
+    if let Some(node) = window {
+        check_partition(mining.miner.name(), node, &mining.by)?;
+    }
+    let mut keys: Vec<Named> = window.map(window_columns).unwrap_or_default();
     keys.extend(mining.by);
     let answers = MiningFunction::of(mining.miner).call(mining.arguments).alias(ANSWERS);
     let drop = || {
@@ -169,13 +178,30 @@ pub(super) fn mine(input: LogicalPlan, mining: Mining) -> PlannerResult<LogicalP
     LogicalPlanBuilder::from(unnested).project(columns.collect::<Vec<_>>())?.build()
 }
 
-/// The columns of the window that the input is, if it is one.
-fn window_columns(input: &LogicalPlan) -> Vec<Named> {
-    let LogicalPlan::Extension(extension) = input else { return vec![] };
-    let Some(node) = extension.node.as_any().downcast_ref::<WindowNode>() else { return vec![] };
+/// The window that the input is, if it is one.
+fn window_of(input: &LogicalPlan) -> Option<&WindowNode> {
+    let LogicalPlan::Extension(extension) = input else { return None };
+    extension.node.as_any().downcast_ref::<WindowNode>()
+}
+
+fn window_columns(node: &WindowNode) -> Vec<Named> {
     let columns = node.kind.columns().iter().map(|column| Named {
         expr: Expr::Column(Column::new_unqualified(column.name())),
         name: column.name().to_string(),
     });
     columns.collect()
+}
+
+/// Windows that are numbered per partition are not told apart without it.
+fn check_partition(function: &str, node: &WindowNode, by: &[Named]) -> Result<(), PlanError> {
+    let numbered = matches!(node.kind, WindowKind::Count(_) | WindowKind::Punctuation(_));
+    if !numbered || node.partition.iter().all(|key| by.iter().any(|named| named.expr == *key)) {
+        return Ok(());
+    }
+    let (function, window) = (function.to_uppercase(), node.kind.name());
+    Err(PlanError::Window {
+        code: SqlState::GROUPING,
+        message: format!("BY of {function} must hold the partition columns of {window}"),
+        hint: Some("Its windows are numbered per partition: add BY => and these columns.".into()),
+    })
 }

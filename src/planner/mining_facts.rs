@@ -25,21 +25,23 @@ pub(super) fn check_input(
     }
 }
 
-/// A bound of an operator's state, with what its summaries hold.
-pub(super) fn with_summaries(state: StateBound, aggregates: &[AggregateSpec]) -> StateBound {
-    aggregates.iter().filter_map(|aggregate| miner_of(&aggregate.function)).fold(
-        state,
-        |state, miner| match (state, miner.bound()) {
-            (StateBound::Bounded(text), Some(bound)) => {
-                StateBound::Bounded(format!("{text}; {}: {bound}", miner.name()))
-            }
-            (StateBound::Bounded(text), None) => StateBound::Unbounded(format!(
-                "{text}; {} keeps every item of a group",
-                miner.name()
-            )),
-            (state, _) => state,
-        },
-    )
+/// A bound of an operator's state, with what its summaries hold. `leaves` says whether rows leave it,
+/// so that what grows with the items of a group is bounded all the same.
+pub(super) fn with_summaries(
+    state: StateBound,
+    aggregates: &[AggregateSpec],
+    leaves: bool,
+) -> StateBound {
+    let miners = aggregates.iter().filter_map(|aggregate| miner_of(&aggregate.function));
+    miners.fold(state, |state, miner| {
+        let StateBound::Bounded(text) = state else { return state };
+        let name = miner.name();
+        match miner.bound() {
+            Some(bound) => StateBound::Bounded(format!("{text}; {name}: {bound}")),
+            None if leaves => StateBound::Bounded(format!("{text}; {name}: every item of a group")),
+            None => StateBound::Unbounded(format!("{name} keeps every item of a group")),
+        }
+    })
 }
 
 /// The fields of a list's elements that tell them apart within the list.

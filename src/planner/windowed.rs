@@ -436,7 +436,7 @@ impl Translator {
         let watermarked =
             pending.time.is_some_and(|time| input.built.plan.facts.delay_of(time).is_some());
         let state = window_state(&pending, &emit, watermarked);
-        let state = with_summaries(state, &input.aggregates);
+        let state = with_summaries(state, &input.aggregates, true);
         let content = Content::Groups {
             keys: input.grouping.keys.clone(),
             aggregates: input.aggregates.clone(),
@@ -511,7 +511,7 @@ impl Translator {
             )),
             None => StateBound::Unbounded("no watermark closes the windows".into()),
         };
-        let state = with_summaries(state, &input.aggregates);
+        let state = with_summaries(state, &input.aggregates, false);
         let spec = WindowAggregateSpec {
             window: WindowSource::Assigned { start, end },
             time_column: None,
@@ -573,7 +573,7 @@ impl Translator {
         } else {
             StateBound::Unbounded("a group is kept for every key that was ever seen".into())
         };
-        let state = with_summaries(state, &input.aggregates);
+        let state = with_summaries(state, &input.aggregates, true);
         let spec = AggregateOpSpec {
             keys: input.grouping.keys.clone(),
             aggregates: input.aggregates.clone(),

@@ -31,7 +31,7 @@ impl Fraction {
         for digit in whole.bytes().chain(behind.bytes()) {
             numerator = numerator.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
         }
-        while digits > 0 && numerator % 10 == 0 {
+        while digits > 0 && numerator.is_multiple_of(10) {
             numerator /= 10;
             digits -= 1;
         }
@@ -45,7 +45,7 @@ impl Fraction {
 
     /// A tenth of it; `None` where that has too many digits.
     pub fn tenth(self) -> Option<Fraction> {
-        if self.numerator % 10 == 0 {
+        if self.numerator.is_multiple_of(10) {
             return Some(Fraction { numerator: self.numerator / 10, ..self });
         }
         let digits = self.digits + 1;
