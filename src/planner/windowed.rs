@@ -511,7 +511,7 @@ impl Translator {
             )),
             None => StateBound::Unbounded("no watermark closes the windows".into()),
         };
-        let state = with_summaries(state, &input.aggregates, false);
+        let state = with_summaries(state, &input.aggregates, true);
         let spec = WindowAggregateSpec {
             window: WindowSource::Assigned { start, end },
             time_column: None,
@@ -573,7 +573,7 @@ impl Translator {
         } else {
             StateBound::Unbounded("a group is kept for every key that was ever seen".into())
         };
-        let state = with_summaries(state, &input.aggregates, true);
+        let state = with_summaries(state, &input.aggregates, false);
         let spec = AggregateOpSpec {
             keys: input.grouping.keys.clone(),
             aggregates: input.aggregates.clone(),

@@ -69,7 +69,7 @@ pub(super) struct TooMuch;
 pub(super) type Keep<'a> = &'a dyn Fn(Option<(u64, u64)>, u64) -> Option<(u64, u64)>;
 
 /// Sets that a walk may keep.
-pub const SETS_MAX: usize = 1_000_000;
+pub const SETS_MAX: usize = 250_000;
 /// Pairs of items that the transactions of a walk may contain.
 const PAIRS_MAX: u64 = 4_000_000_000;
 

@@ -155,7 +155,7 @@ pub trait GroupedAggregate: Send {
         true
     }
 
-    /// Whether reading may fail with [`EvalError::Overflow`], which changes nothing.
+    /// Whether reading may fail for a group alone, which changes nothing.
     fn can_overflow(&self) -> bool {
         false
     }

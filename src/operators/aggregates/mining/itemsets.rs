@@ -291,6 +291,13 @@ impl Summaries for Sets {
         Ok((self.finish(answers)?, failed))
     }
 
+    fn failure(&self) -> EvalError {
+        let function = self.spec.name().to_uppercase();
+        EvalError::TooLarge(format!(
+            "{function} would hold more than {SETS_MAX} sets, or too many pairs of items: raise SUPPORT or ERROR, or lower MAX_SIZE"
+        ))
+    }
+
     fn is_empty(&self, group: usize) -> bool {
         self.groups[group].is_none()
     }

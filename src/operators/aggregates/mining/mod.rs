@@ -70,6 +70,11 @@ pub trait Summaries: Send + Sync {
     /// The answers of groups, one list each, and the positions of those that have none because they
     /// are out of range.
     fn answers(&self, groups: &[usize]) -> Result<(ArrayRef, Vec<usize>), EvalError>;
+    /// Why groups have no answer.
+    fn failure(&self) -> EvalError {
+        let (function, data_type) = ("aggregate".to_string(), "bigint".to_string());
+        EvalError::Overflow { function, data_type }
+    }
     /// Whether the group is as if it had never had a row.
     fn is_empty(&self, group: usize) -> bool;
     /// Forgets a group's rows.
