@@ -23,3 +23,9 @@ GROUP BY p.path, o.exact ORDER BY at_least DESC, p.path LIMIT 10;
 
 -- Answer:
 -- | last_until | path | at_least | hits | of_all |
+-- | 2015-05-19 20:00:00 | /images/logstash_OSCON.pdf | 17 | 136 | 47 |
+-- | 2015-05-18 12:00:00 | / | 9 | 121 | 197 |
+-- | 2015-05-19 00:00:00 | /presentations/logstash-scale11x/images/ahhh___rage_face_by_samusmmx-d5g5zap.png | 9 | 132 | 128 |
+-- | 2015-05-20 06:00:00 | /articles/dynamic-dns-with-dhcp/ | 8 | 124 | 135 |
+-- | 2015-05-20 10:00:00 | /robots.txt | 8 | 125 | 180 |
+-- | 2015-05-20 14:00:00 | /images/googledotcom.png | 7 | 113 | 101 |
