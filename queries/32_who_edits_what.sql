@@ -25,3 +25,13 @@ ORDER BY w.count_lower DESC, w.window_start, w."user" LIMIT 10;
 
 -- Answer:
 -- | window_start | user | channel | count_lower | count_upper | exact | group_rows |
+-- | 2015-09-12 06:00:00 | TuanUt-Bot! | #vi.wikipedia | 706 | 706 | 706 | 2120 |
+-- | 2015-09-12 07:00:00 | TuanUt-Bot! | #vi.wikipedia | 662 | 662 | 662 | 2237 |
+-- | 2015-09-12 06:00:00 | TuanUt | #vi.wikipedia | 454 | 454 | 454 | 2120 |
+-- | 2015-09-12 07:00:00 | TuanUt | #vi.wikipedia | 371 | 371 | 371 | 2237 |
+-- | 2015-09-12 10:00:00 | TuanminhBot | #vi.wikipedia | 302 | 302 | 302 | 1792 |
+-- | 2015-09-12 09:00:00 | TuanminhBot | #vi.wikipedia | 264 | 264 | 264 | 1704 |
+-- | 2015-09-12 11:00:00 | TuanminhBot | #vi.wikipedia | 236 | 236 | 236 | 1624 |
+-- | 2015-09-12 08:00:00 | TuanUt-Bot! | #vi.wikipedia | 174 | 174 | 174 | 1622 |
+-- | 2015-09-12 05:00:00 | TuanUt-Bot! | #vi.wikipedia | 171 | 173 | 171 | 1260 |
+-- | 2015-09-12 08:00:00 | TuanminhBot | #vi.wikipedia | 159 | 159 | 159 | 1622 |
