@@ -23,11 +23,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::bytes;
 use super::fraction::Fraction;
-pub use super::trie::SETS_MAX;
-use super::trie::{Node, Transactions, walk};
+use super::trie::{Limits, Node, Transactions, walk};
 
 /// Items of the largest set that can be asked for.
 pub const SIZE_LIMIT: u32 = 8;
+/// Sets that a summary knows, at most.
+pub const SETS_MAX: usize = 1_000_000;
+/// Sets of an answer, at most.
+pub const ANSWERS_MAX: usize = 250_000;
 /// Transactions that wait in the buffer, at least.
 pub const BUFFERED: u64 = 8192;
 
@@ -186,8 +189,8 @@ impl Itemsets {
                 }
                 None => (occurs > fresh).then_some((occurs, before)),
             };
-            let size_max = self.options.size_max;
-            match walk(&self.nodes, &front, self.items.texts.len(), size_max, &keep) {
+            let limits = Limits { size_max: self.options.size_max, sets_max: SETS_MAX };
+            match walk(&self.nodes, &front, self.items.texts.len(), limits, &keep) {
                 Ok(nodes) => {
                     self.nodes = nodes;
                     self.buckets = now;
@@ -273,9 +276,10 @@ impl Itemsets {
             let may_be = count + missed >= enough;
             (may_be && count > 0).then_some((count, missed))
         };
-        let (items, size_max) = (self.items.texts.len(), self.options.size_max);
+        let items = self.items.texts.len();
+        let limits = Limits { size_max: self.options.size_max, sets_max: ANSWERS_MAX };
         let nodes =
-            walk(&self.nodes, &self.buffer, items, size_max, &keep).map_err(|_| TooManySets)?;
+            walk(&self.nodes, &self.buffer, items, limits, &keep).map_err(|_| TooManySets)?;
         let mut order: Vec<u32> =
             nodes.iter().filter(|node| node.depth == 0).map(|node| node.item).collect();
         let text = |item: &u32| &self.items.texts[*item as usize];

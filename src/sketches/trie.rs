@@ -68,8 +68,15 @@ pub(super) struct TooMuch;
 /// transactions contain so many times. `None`: it goes, and all larger ones with it.
 pub(super) type Keep<'a> = &'a dyn Fn(Option<(u64, u64)>, u64) -> Option<(u64, u64)>;
 
-/// Sets that a walk may keep.
-pub const SETS_MAX: usize = 250_000;
+/// How far a walk goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Items in a set.
+    pub size_max: u32,
+    /// Sets that are kept.
+    pub sets_max: usize,
+}
+
 /// Pairs of items that the transactions of a walk may contain.
 const PAIRS_MAX: u64 = 4_000_000_000;
 
@@ -78,12 +85,13 @@ pub(super) fn walk(
     nodes: &[Node],
     transactions: &Transactions,
     item_count: usize,
-    size_max: u32,
+    limits: Limits,
     keep: Keep<'_>,
 ) -> Result<Vec<Node>, TooMuch> {
+    let Limits { size_max, sets_max } = limits;
     let counts = vec![vec![0; item_count]; size_max as usize];
     let items = transactions.items.as_slice();
-    let mut walk = Walk { items, size_max, keep, counts, kept: Vec::new() };
+    let mut walk = Walk { items, size_max, sets_max, keep, counts, kept: Vec::new() };
     let mut start = 0;
     let runs: Vec<(u32, u32)> =
         transactions.ends.iter().map(|end| (std::mem::replace(&mut start, *end), *end)).collect();
@@ -98,6 +106,7 @@ pub(super) fn walk(
 struct Walk<'a> {
     items: &'a [u32],
     size_max: u32,
+    sets_max: usize,
     keep: Keep<'a>,
     /// Per depth, for each item how often it follows the set above; 0 between levels.
     counts: Vec<Vec<u32>>,
@@ -136,7 +145,7 @@ impl Walk<'_> {
 
     fn push(&mut self, depth: u32, candidate: &Candidate) -> Result<(), TooMuch> {
         if let Some((count, missed)) = candidate.kept {
-            if self.kept.len() == SETS_MAX {
+            if self.kept.len() == self.sets_max {
                 return Err(TooMuch);
             }
             self.kept.push(Node { depth, item: candidate.item, count, missed });

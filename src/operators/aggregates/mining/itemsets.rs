@@ -22,7 +22,7 @@ use crate::operators::aggregates::accumulator::{Rows, cannot_retract};
 use crate::operators::operator::EvalError;
 use crate::operators::state::misfit;
 use crate::sketches::fraction::Fraction;
-use crate::sketches::itemsets::{Frequent, ItemsetOptions, Itemsets, SETS_MAX};
+use crate::sketches::itemsets::{ANSWERS_MAX, Frequent, ItemsetOptions, Itemsets, SETS_MAX};
 use crate::sketches::rules::{Rule, rules};
 
 /// What is asked.
@@ -294,7 +294,7 @@ impl Summaries for Sets {
     fn failure(&self) -> EvalError {
         let function = self.spec.name().to_uppercase();
         EvalError::TooLarge(format!(
-            "{function} would hold more than {SETS_MAX} sets, or too many pairs of items: raise SUPPORT or ERROR, or lower MAX_SIZE"
+            "{function} would know more than {SETS_MAX} sets, or answer with more than {ANSWERS_MAX}: raise SUPPORT or ERROR, or lower MAX_SIZE"
         ))
     }
 
