@@ -19,7 +19,7 @@ use super::bytes;
 
 /// Different values that are counted one by one.
 pub const VALUES_MAX: usize = 1024;
-/// Values that wait to be counted together.
+/// Values that wait to be counted together; four times as many once there are bins.
 const WAITING_MAX: usize = 1024;
 /// 2⁷ bins to a power of two.
 const BIN_BITS: u32 = 7;
@@ -131,7 +131,8 @@ impl Quantiles {
     /// Takes a value.
     pub fn add(&mut self, value: i64) {
         self.waiting.push(value);
-        if self.waiting.len() >= WAITING_MAX {
+        let room = if matches!(self.counts, Counts::Bins(_)) { 4 } else { 1 };
+        if self.waiting.len() >= room * WAITING_MAX {
             self.settle();
         }
     }
@@ -155,8 +156,17 @@ impl Quantiles {
     fn settle(&mut self) {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.sort_unstable();
-        for run in waiting.chunk_by(|a, b| a == b) {
-            self.count_value(run[0], run.len() as u64);
+        let scale = self.scale;
+        let mut rest = waiting.as_slice();
+        while let (Counts::Values(_), Some(first)) = (&self.counts, rest.first()) {
+            let run = rest.partition_point(|value| value == first);
+            self.count_value(*first, run as u64);
+            rest = &rest[run..];
+        }
+        for run in rest.chunk_by(|a, b| scale.bin(*a) == scale.bin(*b)) {
+            let (least, greatest) = (run[0], run[run.len() - 1]);
+            let bin = Bin { count: run.len() as u64, least, greatest };
+            self.count_bin(scale.bin(least), bin);
         }
         waiting.clear();
         self.waiting = waiting;

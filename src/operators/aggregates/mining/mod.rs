@@ -67,8 +67,8 @@ pub trait Summaries: Send + Sync {
     fn merge(&mut self, group: usize, bytes: &[u8]) -> Result<(), EvalError>;
     /// Appends a group's bytes, a version in front.
     fn write(&self, group: usize, out: &mut Vec<u8>);
-    /// The answers of groups, one list each, and the positions of those that have none because they
-    /// are out of range.
+    /// The answers of groups, one list each, and the positions of those that have none, which is a
+    /// [`failure`](Self::failure).
     fn answers(&self, groups: &[usize]) -> Result<(ArrayRef, Vec<usize>), EvalError>;
     /// Why groups have no answer.
     fn failure(&self) -> EvalError {
