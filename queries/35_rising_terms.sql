@@ -34,4 +34,4 @@ WHERE window_start = TIMESTAMP '1997-09-16 15:00:00' ORDER BY count_now - count_
 -- | ridas" | 0 | 13 | Infinity |
 -- | + | 0 | 11 | Infinity |
 -- | clow | 0 | 11 | Infinity |
--- | west | 2 | 13 | 5.5 |
+-- | west | 2 | 13 | 6.5 |

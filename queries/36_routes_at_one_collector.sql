@@ -33,8 +33,8 @@ FROM one_sided WHERE window_start = 1427846400 ORDER BY minutes;
 
 -- Answer:
 -- | minutes | tokyo_only | johannesburg_only | exact |
--- | 1 | 145 | 49 | true |
--- | 2 | 146 | 50 | true |
--- | 3 | 150 | 51 | true |
--- | 4 | 213 | 132 | true |
--- | 5 | 166 | 133 | true |
+-- | 1 | 145 | 49 | t |
+-- | 2 | 146 | 50 | t |
+-- | 3 | 150 | 51 | t |
+-- | 4 | 213 | 132 | t |
+-- | 5 | 166 | 133 | t |
