@@ -143,7 +143,7 @@ impl Distinct {
         let ascend = hashes.is_sorted_by(|a, b| a < b);
         let below = hashes.last().is_none_or(|last| *last < threshold);
         let fits = *version == VERSION && rest.is_empty() && hashes.len() <= KEPT;
-        (fits && ascend && below).then(|| Distinct { sorted: hashes.len(), hashes, threshold })
+        (fits && ascend && below).then_some(Distinct { sorted: hashes.len(), hashes, threshold })
     }
 
     /// Bytes held.
@@ -216,7 +216,7 @@ mod tests {
         few.add(hash::of_word(KEPT as u64));
         let one_more = few.count();
         assert!(!one_more.is_exact());
-        assert!(one_more.lower <= KEPT as u64 + 1 && KEPT as u64 + 1 <= one_more.upper);
+        assert!(one_more.lower <= KEPT as u64 + 1 && (KEPT as u64) < one_more.upper);
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Trend {
 
     /// Takes all that another has counted.
     pub fn merge(&mut self, other: &Trend) {
-        // Sums do not show the order in which they were formed.
+        #[expect(clippy::iter_over_hash_type, reason = "sums do not show the order of their parts")]
         for (item, [before, now]) in &other.counts {
             for (when, rows) in [(When::Before, *before), (When::Now, *now)] {
                 if rows > 0 {

@@ -77,7 +77,7 @@ pub(super) struct Limits {
     pub sets_max: usize,
 }
 
-/// Pairs of items that the transactions of a walk may contain.
+/// Pairs of items, the first of which is kept, that a walk looks at.
 const PAIRS_MAX: u64 = 4_000_000_000;
 
 /// The sets that `keep` keeps, in preorder.
@@ -95,10 +95,6 @@ pub(super) fn walk(
     let mut start = 0;
     let runs: Vec<(u32, u32)> =
         transactions.ends.iter().map(|end| (std::mem::replace(&mut start, *end), *end)).collect();
-    let pairs = |(start, end): &(u32, u32)| u64::from(end - start).pow(2) / 2;
-    if size_max > 1 && runs.iter().map(pairs).sum::<u64>() > PAIRS_MAX {
-        return Err(TooMuch);
-    }
     walk.level(0, nodes, &runs)?;
     Ok(walk.kept)
 }
@@ -132,6 +128,9 @@ impl Walk<'_> {
             }
             return Ok(());
         }
+        if depth == 0 && self.pairs(&candidates, runs) > PAIRS_MAX {
+            return Err(TooMuch);
+        }
         let following = self.deliver(depth, &candidates, runs);
         for (candidate, runs) in candidates.iter().zip(&following) {
             if candidate.kept.is_some() {
@@ -141,6 +140,20 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Pairs of items that the next level looks at: those behind each kept one.
+    fn pairs(&mut self, candidates: &[Candidate], runs: &[(u32, u32)]) -> u64 {
+        let kept = &mut self.counts[0];
+        candidates.iter().for_each(|candidate| kept[candidate.item as usize] = 1);
+        let behind = |(start, end): &(u32, u32)| {
+            let items = &self.items[*start as usize..*end as usize];
+            let kept = items.iter().zip(1..).filter(|(item, _)| kept[**item as usize] == 1);
+            kept.map(|(_, at)| items.len() as u64 - at).sum::<u64>()
+        };
+        let pairs = runs.iter().map(behind).sum();
+        candidates.iter().for_each(|candidate| kept[candidate.item as usize] = 0);
+        pairs
     }
 
     fn push(&mut self, depth: u32, candidate: &Candidate) -> Result<(), TooMuch> {

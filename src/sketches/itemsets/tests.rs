@@ -110,6 +110,18 @@ fn too_many_sets_end_in_an_error_and_not_in_memory() {
 }
 
 #[test]
+fn one_huge_transaction_hides_nothing() {
+    let mut itemsets = Itemsets::new(ItemsetOptions::new(share(0.01), 3));
+    let huge: Vec<[u8; 4]> = (0..200_000_u32).map(u32::to_le_bytes).collect();
+    itemsets.add(huge.iter().map(|item| &item[..]));
+    for _ in 0..99 {
+        itemsets.add([&b"a"[..], b"b"]);
+    }
+    let found = itemsets.frequent(share(0.1)).unwrap();
+    assert_eq!(found.sets.iter().map(|set| set.lower).collect::<Vec<_>>(), [99, 99, 99]);
+}
+
+#[test]
 fn memory_is_bounded_however_many_items_there_are() {
     let mut itemsets = Itemsets::new(ItemsetOptions::new(share(0.01), 3));
     for row in 0..50_000_u32 {

@@ -1,7 +1,7 @@
 //! Counts sets of items that occur together in transactions: lossy counting over itemsets.
 //!
 //! The method of Manku and Motwani (VLDB 2002, section 4): transactions wait in a *buffer* of β buckets
-//! of ⌈1/ε⌉ transactions each. When it is full, one walk ([`super::trie`]) adds what it holds to the
+//! of ⌈1/ε⌉ transactions each. When it is full, one walk ([`crate::sketches::trie`]) adds what it holds to the
 //! sets that are known, enters sets that occur more than β times in it, with `missed` the number of buckets
 //! before, and removes those with count + missed <= the number of buckets now. So the count of a set
 //! falls short by at most the number of buckets, which is at most εN, and a set that is not known
@@ -21,9 +21,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::bytes;
-use super::fraction::Fraction;
-use super::trie::{Limits, Node, Transactions, walk};
+use crate::sketches::bytes;
+use crate::sketches::fraction::Fraction;
+use crate::sketches::trie::{Limits, Node, Transactions, walk};
 
 /// Items of the largest set that can be asked for.
 pub const SIZE_LIMIT: u32 = 8;
