@@ -48,6 +48,7 @@ fn retail() -> Vec<Basket> {
 }
 
 /// Shortest time of some rounds, and the last result.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 fn best<T>(rounds: usize, mut work: impl FnMut() -> T) -> (Duration, T) {
     let mut timed = || {
         let start = Instant::now();
@@ -138,32 +139,33 @@ fn exact(baskets: &[Basket], support: Fraction) -> BTreeMap<Vec<Vec<u8>>, u64> {
     sorted.iter_mut().for_each(|basket| basket.retain(|item| numbers.contains_key(item)));
     counts.extend(numbers.iter().map(|(item, count)| (vec![*item], *count as u64)));
     for size in 2..=SIZE_MAX as usize {
-        let mut larger: HashMap<Vec<&[u8]>, u64> = HashMap::new();
-        for basket in &sorted {
-            extend(basket, &mut Vec::new(), 0, size, &counts, &mut larger);
-        }
+        let mut level = Level { size, known: &counts, larger: HashMap::new() };
+        sorted.iter().for_each(|basket| level.extend(basket, &mut Vec::new()));
+        let larger = level.larger;
         counts.extend(larger.into_iter().filter(|(_, count)| *count >= enough));
     }
     let owned = |items: Vec<&[u8]>| items.into_iter().map(<[u8]>::to_vec).collect();
     counts.into_iter().map(|(items, count)| (owned(items), count)).collect()
 }
 
-/// Counts the sets of one size in a basket all of whose beginnings are frequent.
-fn extend<'a>(
-    basket: &[&'a [u8]],
-    set: &mut Vec<&'a [u8]>,
-    from: usize,
+/// The sets of one size all of whose beginnings are frequent.
+struct Level<'k, 'a> {
     size: usize,
-    known: &HashMap<Vec<&'a [u8]>, u64>,
-    larger: &mut HashMap<Vec<&'a [u8]>, u64>,
-) {
-    for at in from..basket.len() {
-        set.push(basket[at]);
-        if set.len() == size {
-            *larger.entry(set.clone()).or_default() += 1;
-        } else if known.contains_key(set) {
-            extend(basket, set, at + 1, size, known, larger);
+    known: &'k HashMap<Vec<&'a [u8]>, u64>,
+    larger: HashMap<Vec<&'a [u8]>, u64>,
+}
+
+impl<'a> Level<'_, 'a> {
+    /// Counts the sets that begin with `set` and go on with items of the rest of a basket.
+    fn extend(&mut self, rest: &[&'a [u8]], set: &mut Vec<&'a [u8]>) {
+        for (at, item) in rest.iter().enumerate() {
+            set.push(item);
+            if set.len() == self.size {
+                *self.larger.entry(set.clone()).or_default() += 1;
+            } else if self.known.contains_key(set) {
+                self.extend(&rest[at + 1..], set);
+            }
+            set.pop();
         }
-        set.pop();
     }
 }
