@@ -7,7 +7,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
@@ -199,7 +199,7 @@ impl<K: Hash + Eq> ByHand<K> {
         let bucket = self.rows / 1_000;
         self.entries.entry(item).or_insert((0, bucket)).0 += 1;
         self.rows += 1;
-        if self.rows % 1_000 == 0 {
+        if self.rows.is_multiple_of(1_000) {
             self.entries.retain(|_, (count, delta)| *count + *delta > bucket + 1);
         }
     }

@@ -16,6 +16,8 @@ mod adapters;
 pub mod heavy_hitters;
 mod items;
 mod pieces;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::fmt;
