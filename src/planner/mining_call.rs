@@ -179,7 +179,7 @@ pub(super) fn mine(input: LogicalPlan, mining: Mining) -> PlannerResult<LogicalP
 }
 
 /// The window that the input is, if it is one.
-fn window_of(input: &LogicalPlan) -> Option<&WindowNode> {
+pub(super) fn window_of(input: &LogicalPlan) -> Option<&WindowNode> {
     let LogicalPlan::Extension(extension) = input else { return None };
     extension.node.as_any().downcast_ref::<WindowNode>()
 }

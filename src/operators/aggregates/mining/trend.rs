@@ -75,6 +75,10 @@ impl Miner for TrendMiner {
         true
     }
 
+    fn merges_slices(&self) -> bool {
+        true
+    }
+
     fn bound(&self) -> Option<String> {
         Some("two counts for each different item of a window and of the one before".into())
     }
