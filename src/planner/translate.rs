@@ -28,6 +28,7 @@ use crate::planner::physical::{
     EventTimeColumn, Facts, Node, PhysicalPlan, SourceSpec, StateBound, WindowRole,
 };
 use crate::planner::relations::{RelationKind, RelationSource};
+use crate::planner::trend_call::is_later;
 use crate::planner::window_node::{WindowColumn, WindowKind, WindowNode};
 use crate::planner::window_rows::moved;
 
@@ -414,7 +415,12 @@ impl Translator {
         };
         let schema = projected_schema(&outputs, &input.schema)?;
         let sources: Vec<Option<usize>> = outputs.iter().map(|(e, _)| source_column(e)).collect();
-        let facts = input.facts.project(&sources);
+        let mut facts = input.facts.project(&sources);
+        let later = |(column, (expr, _)): (usize, &(Arc<dyn PhysicalExpr>, String))| {
+            let earlier = source_column(is_later(expr)?)?;
+            Some(EventTimeColumn { column, delay: input.facts.delay_of(earlier)? })
+        };
+        facts.event_times.extend(outputs.iter().enumerate().filter_map(later));
         let spec = FilterProjectSpec {
             filter,
             projection: Some(outputs),
