@@ -33,6 +33,7 @@ use crate::planner::lateral;
 use crate::planner::literal_casts::keep_constants;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
+use crate::planner::set_operations;
 use crate::planner::window_call::WindowPlanner;
 
 /// What the plan is for.
@@ -61,6 +62,7 @@ pub fn bind(
     planner
         .sql_statement_to_plan(SqlStatement::Query(Box::new(query)))
         .and_then(lateral::inline)
+        .and_then(set_operations::rewrite)
         .map_err(from_datafusion)
 }
 

@@ -9,6 +9,7 @@ pub mod bind;
 mod bounded;
 pub mod checked;
 pub mod constants;
+mod distinct_on;
 pub mod emit_clause;
 pub mod error;
 mod expansion;
@@ -21,10 +22,14 @@ mod lateral;
 mod literal_casts;
 mod lower_aggregate;
 mod nested_windows;
+mod over;
+mod over_facts;
 pub mod physical;
 mod postgres_functions;
+mod ranking;
 pub mod relations;
 pub mod repeated_names;
+mod set_operations;
 mod translate;
 mod wide_sum;
 pub mod window_call;
@@ -33,8 +38,6 @@ pub mod window_node;
 mod window_rows;
 mod windowed;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{Distinct, LogicalPlan};
 use datafusion::sql::sqlparser::ast::Query;
 
 use crate::planner::bind::Purpose;
@@ -63,7 +66,7 @@ pub fn plan_continuous(
     bind::on_large_stack(|| {
         let request = emit_clause::resolve(emit, lookup)?;
         let logical = bind::bind(query, lookup, Purpose::Continuous)?;
-        refuse_distinct_on(&logical)?;
+        let logical = distinct_on::rewrite(logical).map_err(from_datafusion)?;
         let logical = bind::optimize(logical)?;
         let plan = translate::translate(&logical, request)?;
         check_names(&plan)?;
@@ -72,22 +75,6 @@ pub fn plan_continuous(
         }
         Ok(plan)
     })
-}
-
-/// Refused before the optimiser sees it: its rule for DISTINCT ON wants a registry of functions, which
-/// there is none of here, and panics.
-fn refuse_distinct_on(plan: &LogicalPlan) -> Result<(), PlanError> {
-    let mut found = false;
-    let visited = plan.apply_with_subqueries(|node| {
-        found |= matches!(node, LogicalPlan::Distinct(Distinct::On(_)));
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    });
-    visited.map_err(from_datafusion)?;
-    if found {
-        let hint = "Group by the columns, and take first_value of the others.";
-        return Err(PlanError::unsupported("DISTINCT ON", hint));
-    }
-    Ok(())
 }
 
 /// Columns of an answer are named, and each name once.

@@ -10,7 +10,9 @@ use arrow::datatypes::{Field, SchemaRef};
 use crate::operators::aggregate::AggregateOpSpec;
 use crate::operators::count_window::CountWindowSpec;
 use crate::operators::filter_project::FilterProjectSpec;
+use crate::operators::over::OverSpec;
 use crate::operators::punctuation_window::PunctuationWindowSpec;
+use crate::operators::ranking::RankingSpec;
 use crate::operators::session_aggregate::SessionAggregateSpec;
 use crate::operators::unnest::UnnestSpec;
 use crate::operators::window_aggregate::WindowAggregateSpec;
@@ -208,6 +210,10 @@ pub enum Node {
     PunctuationWindow(Arc<PunctuationWindowSpec>),
     /// Groups without a window.
     Aggregate(Arc<AggregateOpSpec>),
+    /// Answers OVER by event time or log order.
+    Over(Arc<OverSpec>),
+    /// Keeps the first rows of groups in an order.
+    Ranking(Arc<RankingSpec>),
 }
 
 /// A relation at the bottom of a plan.

@@ -8,6 +8,7 @@ mod case;
 mod drive;
 mod generate;
 mod naive;
+mod over;
 mod rng;
 
 pub(crate) use rng::Rng;

@@ -1,0 +1,479 @@
+//! Translates OVER by event time and by log order.
+//!
+//! All windows of one SELECT become one operator, whatever their PARTITION BY and frames are, as long
+//! as they agree on the order. What they compute of a row is computed by a projection below, so that a
+//! row on which it fails is refused alone.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema};
+use datafusion::common::Column;
+use datafusion::common::DFSchemaRef;
+use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, WindowFunctionParams};
+use datafusion::logical_expr::{
+    Case, Expr, LogicalPlan, Window, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::scalar::ScalarValue;
+
+use crate::operators::over::{Frame, OverCall, OverFunction, OverOrder, OverSpec, Shift};
+use crate::planner::error::{PlanError, from_datafusion};
+use crate::planner::lower_aggregate::lower_aggregate;
+use crate::planner::over_facts::{describe_window, facts_of, state_of};
+use crate::planner::physical::{Node, PhysicalPlan};
+use crate::planner::relations::RelationKind;
+use crate::planner::translate::{Built, Slot, Translator, columns_of, source_column};
+use crate::planner::windowed::{delayed, describe_source};
+
+/// A function of an OVER clause as DataFusion has it.
+pub(super) struct WindowCall {
+    pub function: WindowFunctionDefinition,
+    pub params: WindowFunctionParams,
+}
+
+/// What the rows of all windows are ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Order {
+    by: OverOrder,
+    /// Whether `_offset` follows the event time, so that no two rows are peers.
+    unique: bool,
+}
+
+/// The windows of one SELECT: those that DataFusion has put on top of each other without need.
+pub(super) fn windows_of(window: &Window) -> Result<(Vec<WindowCall>, &LogicalPlan), PlanError> {
+    let mut layers = vec![window];
+    let mut input = window.input.as_ref();
+    while let LogicalPlan::Window(below) = input {
+        let width = below.input.schema().fields().len();
+        let made: Vec<Column> = below.schema.columns().into_iter().skip(width).collect();
+        let reads = |layer: &&Window| {
+            layer.window_expr.iter().any(|e| columns_of(e).iter().any(|c| made.contains(c)))
+        };
+        if layers.iter().any(reads) {
+            break;
+        }
+        layers.push(below);
+        input = below.input.as_ref();
+    }
+    let mut calls = Vec::new();
+    for layer in layers.iter().rev() {
+        for expr in &layer.window_expr {
+            calls.push(window_call(expr)?);
+        }
+    }
+    Ok((calls, input))
+}
+
+fn window_call(expr: &Expr) -> Result<WindowCall, PlanError> {
+    match expr {
+        Expr::Alias(alias) => window_call(&alias.expr),
+        Expr::WindowFunction(call) => {
+            Ok(WindowCall { function: call.fun.clone(), params: call.params.clone() })
+        }
+        other => Err(PlanError::unsupported(format!("OVER of {other}"), "Ask it with SELECT.")),
+    }
+}
+
+/// Adds columns that a projection computes.
+struct Computed<'a> {
+    translator: &'a Translator,
+    built: &'a Built,
+    added: Vec<(Arc<dyn PhysicalExpr>, String)>,
+}
+
+impl Computed<'_> {
+    /// The physical column of an expression.
+    fn place(&mut self, expr: &Expr) -> Result<usize, PlanError> {
+        if let Some(column) = self.built.plain_column(expr) {
+            return Ok(column);
+        }
+        let names = self.built.physical_names()?;
+        let lowered = self.translator.lower(expr, &names)?;
+        let index = self.built.plan.schema.fields().len() + self.added.len();
+        self.added.push((lowered, format!("__column_{index}")));
+        Ok(index)
+    }
+
+    /// A column by the name that [`Built::physical_names`] has for one without a logical name.
+    fn named(&mut self, expr: &Expr) -> Result<Expr, PlanError> {
+        if matches!(expr, Expr::Literal(..)) {
+            return Ok(expr.clone());
+        }
+        let column = self.place(expr)?;
+        if column < self.built.plan.schema.fields().len() {
+            return Ok(expr.clone());
+        }
+        Ok(Expr::Column(Column::new_unqualified(format!("__column_{column}"))))
+    }
+}
+
+impl Translator {
+    /// OVER.
+    pub(super) fn over(&self, window: &Window, outermost: bool) -> Result<Built, PlanError> {
+        let (calls, input) = windows_of(window)?;
+        let built = self.build(input, outermost)?;
+        let mut built = self.materialize(built)?;
+        if let [call] = calls.as_slice()
+            && call.function.name() == "row_number"
+            && self.is_ranking(&built, call)?
+        {
+            return self.numbered(built, call, window);
+        }
+        let order = self.order_of(&built, &calls)?;
+        if !built.plan.facts.append_only {
+            return Err(PlanError::AppendOnlyRequired {
+                what: "OVER".into(),
+                detail: "Its answers are final, and rows of the input can be retracted.".into(),
+            });
+        }
+        let kept = built.plan.schema.fields().len();
+        let mut over = Vec::with_capacity(calls.len());
+        let mut computed = Computed { translator: self, built: &built, added: vec![] };
+        let mut pending = Vec::new();
+        for call in &calls {
+            let partition = call.params.partition_by.iter();
+            let partition = partition.map(|e| computed.place(e)).collect::<Result<Vec<_>, _>>()?;
+            pending.push((partition, argument_of(call, &mut computed)?));
+        }
+        let added = std::mem::take(&mut computed.added);
+        if !added.is_empty() {
+            built.plan = self.append_columns(built.plan, added, None)?;
+        }
+        for (call, (partition, arguments)) in calls.iter().zip(pending) {
+            let function = self.function_of(&built, call, arguments, order)?;
+            over.push(OverCall { partition, ends: None, function });
+        }
+        self.finish_over(built, over, kept, order, &window.schema)
+    }
+
+    /// Makes the operator, and says what holds of its output.
+    fn finish_over(
+        &self,
+        mut built: Built,
+        mut calls: Vec<OverCall>,
+        kept: usize,
+        order: Order,
+        schema: &DFSchemaRef,
+    ) -> Result<Built, PlanError> {
+        let mut lateness = 0;
+        if let OverOrder::Time(column) = order.by {
+            let delay = built.plan.facts.delay_of(column).unwrap_or(0);
+            if delay > 0 {
+                built.plan = delayed(built.plan, delay);
+            }
+            lateness = self.emit.allowed_lateness.saturating_sub(delay);
+        }
+        let times = &built.plan.facts.event_times;
+        for call in &mut calls {
+            let bounds = times.iter().filter(|time| call.partition.contains(&time.column));
+            call.ends = bounds.map(|time| (time.column, time.delay)).min_by_key(|(_, d)| *d);
+        }
+        let logical = schema.fields()[built.slots.len()..].iter();
+        let fields = built.plan.schema.fields()[..kept].iter().map(|field| field.as_ref().clone());
+        let results =
+            logical.clone().map(|field| Field::new(field.name(), field.data_type().clone(), true));
+        let output = Arc::new(Schema::new(fields.chain(results).collect::<Vec<_>>()));
+        let facts = facts_of(&built.plan.facts, &calls, order.by, kept, lateness);
+        let state = state_of(&built.plan, &calls, order.by);
+        let spec = OverSpec {
+            order: order.by,
+            lateness,
+            calls,
+            kept,
+            input_schema: Arc::clone(&built.plan.schema),
+            schema: Arc::clone(&output),
+        };
+        let mut slots = built.slots;
+        slots.extend((kept..output.fields().len()).map(Slot::Column));
+        let plan = PhysicalPlan {
+            node: Node::Over(Arc::new(spec)),
+            schema: output,
+            facts,
+            state,
+            inputs: vec![built.plan],
+        };
+        Ok(Built { plan, schema: Arc::clone(schema), slots, pending: None })
+    }
+
+    /// Whether `row_number()` is answered by a ranking: its order is one of values, its input takes
+    /// rows back, or its groups are windows that close.
+    fn is_ranking(&self, built: &Built, call: &WindowCall) -> Result<bool, PlanError> {
+        let partition = call.params.partition_by.iter();
+        let partition: Vec<usize> = partition.filter_map(|e| built.plain_column(e)).collect();
+        Ok(self.order_of_call(built, call).is_err()
+            || !built.plan.facts.append_only
+            || self.closing(&built.plan, &partition)?.is_some())
+    }
+
+    /// The one order of all windows.
+    fn order_of(&self, built: &Built, calls: &[WindowCall]) -> Result<Order, PlanError> {
+        let mut orders = Vec::new();
+        for call in calls {
+            orders.push(self.order_of_call(built, call)?);
+        }
+        let Some(first) = orders.first().copied() else {
+            return Err(PlanError::unsupported("OVER", "Ask it with SELECT."));
+        };
+        if orders.iter().any(|order| order.by != first.by) {
+            return Err(PlanError::unsupported(
+                "windows of different orders in one SELECT",
+                "Order all of them by the event time or all by _offset, or write a query for each.",
+            ));
+        }
+        let unique = orders.iter().all(|order| order.unique);
+        if !unique && orders.iter().any(|order| order.unique) {
+            return Err(PlanError::unsupported(
+                "windows of different orders in one SELECT",
+                "Add _offset to the ORDER BY of all of them, or of none.",
+            ));
+        }
+        Ok(Order { unique, ..first })
+    }
+
+    fn order_of_call(&self, built: &Built, call: &WindowCall) -> Result<Order, PlanError> {
+        let sorts = &call.params.order_by;
+        let column = |index: usize| {
+            let sort = sorts.get(index).filter(|sort| sort.asc)?;
+            built.plain_column(&sort.expr)
+        };
+        let is_log = |column: usize| is_log_order(&built.plan, column);
+        match (sorts.len(), column(0), column(1)) {
+            (1, Some(first), _) if is_log(first) => Ok(Order { by: OverOrder::Log, unique: true }),
+            (1, Some(time), _) if built.plan.facts.delay_of(time).is_some() => {
+                self.check_lateness_unit(built, time)?;
+                Ok(Order { by: OverOrder::Time(time), unique: false })
+            }
+            (2, Some(time), Some(second))
+                if built.plan.facts.delay_of(time).is_some() && is_log(second) =>
+            {
+                self.check_lateness_unit(built, time)?;
+                Ok(Order { by: OverOrder::Time(time), unique: true })
+            }
+            (1, Some(time), _) if built.plan.schema.field(time).data_type().is_temporal() => {
+                Err(PlanError::WatermarkRequired {
+                    relation: describe_source(&built.plan),
+                    column: built.plan.schema.field(time).name().clone(),
+                })
+            }
+            _ => Err(PlanError::unsupported(
+                format!("OVER ({})", describe_window(call)),
+                "Order by the event time of the stream, or by _offset, ascending; for the first n \
+                 rows of each group keep row_number() <= n.",
+            )),
+        }
+    }
+
+    /// The function of a call; its arguments are columns by now.
+    fn function_of(
+        &self,
+        built: &Built,
+        call: &WindowCall,
+        arguments: Vec<Expr>,
+        order: Order,
+    ) -> Result<OverFunction, PlanError> {
+        let names = built.physical_names()?;
+        let column = |expr: &Expr| {
+            let lowered = self.lower(expr, &names)?;
+            source_column(&lowered).ok_or_else(|| refuse_function(call))
+        };
+        let udwf = match &call.function {
+            WindowFunctionDefinition::AggregateUDF(function) => {
+                let frame = frame_of(call, order)?;
+                let aggregate = Expr::AggregateFunction(AggregateFunction::new_udf(
+                    Arc::clone(function),
+                    arguments,
+                    call.params.distinct,
+                    None,
+                    vec![],
+                    call.params.null_treatment,
+                ));
+                let spec = lower_aggregate(self, &aggregate, &names, &built.plan.schema)?;
+                return Ok(OverFunction::Aggregate(spec, frame));
+            }
+            WindowFunctionDefinition::WindowUDF(function) => function,
+        };
+        let ignore_nulls = call.params.null_treatment == Some(NullTreatment::IgnoreNulls);
+        Ok(match udwf.name() {
+            "row_number" => OverFunction::RowNumber,
+            "rank" | "dense_rank" if order.unique => OverFunction::RowNumber,
+            "rank" => OverFunction::Rank,
+            "dense_rank" => OverFunction::DenseRank,
+            name @ ("first_value" | "last_value") if !ignore_nulls => {
+                let argument = column(&arguments[0])?;
+                let frame = frame_of(call, order)?;
+                match name {
+                    "first_value" => OverFunction::First(argument, frame),
+                    _ => OverFunction::Last(argument, frame),
+                }
+            }
+            name @ ("lag" | "lead") => {
+                let argument = column(&arguments[0])?;
+                let (rows, shift) = shift_of(built, call, argument, &arguments[1..])?;
+                let back = (name == "lag") == (rows >= 0) || rows == 0;
+                if !back && ignore_nulls {
+                    return Err(refuse_function(call));
+                }
+                match back {
+                    true => OverFunction::Lag(Shift { ignore_nulls, ..shift }),
+                    false => OverFunction::Lead(shift),
+                }
+            }
+            _ => return Err(refuse_function(call)),
+        })
+    }
+}
+
+/// The arguments of a call as columns or constants; FILTER becomes part of the argument.
+fn argument_of(call: &WindowCall, computed: &mut Computed<'_>) -> Result<Vec<Expr>, PlanError> {
+    let arguments = &call.params.args;
+    let Some(filter) = &call.params.filter else {
+        let is_lookup = matches!(call.function, WindowFunctionDefinition::WindowUDF(_));
+        let place = |(index, expr): (usize, &Expr)| match expr {
+            Expr::Literal(..) if is_lookup && index == 0 => {
+                let column = computed.place(expr)?;
+                Ok(Expr::Column(Column::new_unqualified(format!("__column_{column}"))))
+            }
+            expr => computed.named(expr),
+        };
+        return arguments.iter().enumerate().map(place).collect();
+    };
+    let skips_nulls = ["count", "sum", "avg", "min", "max"].contains(&call.function.name());
+    let [argument] = arguments.as_slice() else { return Err(refuse_function(call)) };
+    if !skips_nulls {
+        return Err(PlanError::unsupported(
+            format!("FILTER of {}() OVER", call.function.name()),
+            "Filter in a subquery below, or use count, sum, avg, min or max.",
+        ));
+    }
+    // Null where the filter is not true; these functions pass over nulls.
+    let case = Case::new(None, vec![(filter.clone(), Box::new(argument.clone()))], None);
+    Ok(vec![computed.named(&Expr::Case(case))?])
+}
+
+/// How far `lag` and `lead` look, and their default.
+fn shift_of(
+    built: &Built,
+    call: &WindowCall,
+    argument: usize,
+    rest: &[Expr],
+) -> Result<(i64, Shift), PlanError> {
+    let constant = |expr: &Expr| match expr {
+        Expr::Literal(value, _) => Ok(value.clone()),
+        Expr::Column(_) | Expr::Cast(_) | Expr::Negative(_) => Err(PlanError::unsupported(
+            format!("{}() with a distance or default that is no constant", call.function.name()),
+            "Write a number.",
+        )),
+        _ => Err(refuse_function(call)),
+    };
+    let rows = match rest.first() {
+        Some(expr) => {
+            let value = constant(expr)?.cast_to(&arrow::datatypes::DataType::Int64);
+            match value.map_err(from_datafusion)? {
+                ScalarValue::Int64(rows) => rows.unwrap_or(1),
+                _ => return Err(refuse_function(call)),
+            }
+        }
+        None => 1,
+    };
+    let data_type = built.plan.schema.field(argument).data_type();
+    let default = match rest.get(1) {
+        Some(expr) => constant(expr)?,
+        None => ScalarValue::Null,
+    };
+    let default = default.cast_to(data_type).and_then(|value| value.to_array());
+    let default = default.map_err(from_datafusion)?;
+    let distance = usize::try_from(rows.unsigned_abs()).map_err(|_| refuse_function(call))?;
+    Ok((rows, Shift { argument, rows: distance, default, ignore_nulls: false }))
+}
+
+/// The frame of a call, if it reaches back from the current row.
+fn frame_of(call: &WindowCall, order: Order) -> Result<Frame, PlanError> {
+    let frame = &call.params.window_frame;
+    let refuse = |what: &str| {
+        PlanError::unsupported(
+            format!("the frame {frame} of OVER"),
+            format!("{what} Use RANGE INTERVAL … PRECEDING or ROWS … PRECEDING."),
+        )
+    };
+    let by_rows = match frame.units {
+        WindowFrameUnits::Rows => true,
+        // Without peers the current row is a frame's last one in either.
+        WindowFrameUnits::Range => order.unique,
+        WindowFrameUnits::Groups => return Err(refuse("GROUPS are not counted.")),
+    };
+    let is_offset = |bound: &WindowFrameBound| matches!(bound, WindowFrameBound::Preceding(value) if !value.is_null());
+    if frame.units == WindowFrameUnits::Range
+        && order.unique
+        && (is_offset(&frame.start_bound) || is_offset(&frame.end_bound))
+    {
+        return Err(refuse("RANGE needs an ORDER BY of the event time alone."));
+    }
+    let distance = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::CurrentRow => Ok(Some(0)),
+        WindowFrameBound::Preceding(value) if value.is_null() => Ok(None),
+        WindowFrameBound::Preceding(value) => width_of(value)
+            .map(Some)
+            .ok_or_else(|| refuse("Its width must be constant: days, hours, or less.")),
+        WindowFrameBound::Following(_) => Err(refuse("It would wait for rows to come.")),
+    };
+    let start = distance(&frame.start_bound)?;
+    let Some(end) = distance(&frame.end_bound)? else {
+        return Err(refuse("It ends before the first row."));
+    };
+    Ok(Frame { by_rows, start, end })
+}
+
+/// A number of rows, of units of logical time, or of microseconds.
+fn width_of(value: &ScalarValue) -> Option<i64> {
+    match value {
+        ScalarValue::IntervalMonthDayNano(Some(width)) if width.months == 0 => {
+            let days = i64::from(width.days).checked_mul(86_400_000_000)?;
+            (width.nanoseconds % 1_000 == 0).then_some(())?;
+            days.checked_add(width.nanoseconds / 1_000).filter(|width| *width >= 0)
+        }
+        ScalarValue::IntervalDayTime(Some(width)) => {
+            let days = i64::from(width.days).checked_mul(86_400_000_000)?;
+            days.checked_add(i64::from(width.milliseconds) * 1_000).filter(|width| *width >= 0)
+        }
+        ScalarValue::Utf8(Some(text)) => text.parse().ok().filter(|width| *width >= 0),
+        value if value.data_type().is_integer() => {
+            match value.cast_to(&arrow::datatypes::DataType::Int64) {
+                Ok(ScalarValue::Int64(width)) => width.filter(|width| *width >= 0),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn refuse_function(call: &WindowCall) -> PlanError {
+    PlanError::unsupported(
+        format!("{}() OVER ({})", call.function.name(), describe_window(call)),
+        "Use an aggregate, row_number, rank, dense_rank, lag, lead, first_value or last_value, or \
+         ask it with SELECT.",
+    )
+}
+
+/// Whether a column is the offset of the one stream that the rows come from, in its order.
+fn is_log_order(plan: &PhysicalPlan, column: usize) -> bool {
+    match &plan.node {
+        Node::Source(source) => {
+            source.kind == RelationKind::Stream && plan.schema.field(column).name() == "_offset"
+        }
+        Node::FilterProject(spec) => {
+            let below = match &spec.projection {
+                None => Some(column),
+                Some(outputs) => source_column(&outputs[column].0),
+            };
+            below.is_some_and(|column| is_log_order(&plan.inputs[0], column))
+        }
+        Node::Delay(_) => is_log_order(&plan.inputs[0], column),
+        Node::Over(spec) => {
+            spec.order == OverOrder::Log
+                && column < spec.kept
+                && !spec.calls.iter().any(|call| matches!(call.function, OverFunction::Lead(_)))
+                && is_log_order(&plan.inputs[0], column)
+        }
+        _ => false,
+    }
+}
