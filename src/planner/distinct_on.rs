@@ -31,10 +31,14 @@ fn first_rows(on: DistinctOn) -> Result<LogicalPlan> {
         WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), vec![]);
     let sorts = on.sort_expr.unwrap_or_default();
     // Within a group the first expressions of ORDER BY are all equal.
-    let order_by = sorts.into_iter().filter(|sort| !on.on_expr.contains(&sort.expr)).collect();
+    let order_by: Vec<_> =
+        sorts.into_iter().filter(|sort| !on.on_expr.contains(&sort.expr)).collect();
     call.params.order_by = order_by;
     call.params.partition_by = on.on_expr;
-    call.params.window_frame = WindowFrame::new(Some(false));
+    call.params.window_frame = WindowFrame::new(match call.params.order_by.is_empty() {
+        true => None,
+        false => Some(false),
+    });
     let number = Expr::from(call).alias(NUMBER);
     let numbered = LogicalPlanBuilder::from(Arc::unwrap_or_clone(on.input)).window(vec![number])?;
     let is_first = Expr::Column(Column::new_unqualified(NUMBER)).lt_eq(lit(1_u64));

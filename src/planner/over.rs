@@ -6,30 +6,22 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, FieldRef, Schema};
 use datafusion::common::Column;
-use datafusion::common::DFSchemaRef;
-use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, WindowFunctionParams};
-use datafusion::logical_expr::{
-    Case, Expr, LogicalPlan, Window, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
-};
+use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
+use datafusion::logical_expr::{Expr, Window, WindowFunctionDefinition};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::scalar::ScalarValue;
 
-use crate::operators::over::{Frame, OverCall, OverFunction, OverOrder, OverSpec, Shift};
-use crate::planner::error::{PlanError, from_datafusion};
+use crate::operators::over::{OverCall, OverFunction, OverOrder, OverSpec, Shift};
+use crate::planner::error::PlanError;
 use crate::planner::lower_aggregate::lower_aggregate;
+use crate::planner::over_calls::{argument_of, frame_of, refuse_function, shift_of};
 use crate::planner::over_facts::{describe_window, facts_of, state_of};
+use crate::planner::over_layers::{LayerColumn, Layers, WindowCall, layers_of};
 use crate::planner::physical::{Node, PhysicalPlan};
 use crate::planner::relations::RelationKind;
-use crate::planner::translate::{Built, Slot, Translator, columns_of, source_column};
+use crate::planner::translate::{Built, Slot, Translator, source_column};
 use crate::planner::windowed::{delayed, describe_source};
-
-/// A function of an OVER clause as DataFusion has it.
-pub(super) struct WindowCall {
-    pub function: WindowFunctionDefinition,
-    pub params: WindowFunctionParams,
-}
 
 /// What the rows of all windows are ordered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,43 +31,8 @@ struct Order {
     unique: bool,
 }
 
-/// The windows of one SELECT: those that DataFusion has put on top of each other without need.
-pub(super) fn windows_of(window: &Window) -> Result<(Vec<WindowCall>, &LogicalPlan), PlanError> {
-    let mut layers = vec![window];
-    let mut input = window.input.as_ref();
-    while let LogicalPlan::Window(below) = input {
-        let width = below.input.schema().fields().len();
-        let made: Vec<Column> = below.schema.columns().into_iter().skip(width).collect();
-        let reads = |layer: &&Window| {
-            layer.window_expr.iter().any(|e| columns_of(e).iter().any(|c| made.contains(c)))
-        };
-        if layers.iter().any(reads) {
-            break;
-        }
-        layers.push(below);
-        input = below.input.as_ref();
-    }
-    let mut calls = Vec::new();
-    for layer in layers.iter().rev() {
-        for expr in &layer.window_expr {
-            calls.push(window_call(expr)?);
-        }
-    }
-    Ok((calls, input))
-}
-
-fn window_call(expr: &Expr) -> Result<WindowCall, PlanError> {
-    match expr {
-        Expr::Alias(alias) => window_call(&alias.expr),
-        Expr::WindowFunction(call) => {
-            Ok(WindowCall { function: call.fun.clone(), params: call.params.clone() })
-        }
-        other => Err(PlanError::unsupported(format!("OVER of {other}"), "Ask it with SELECT.")),
-    }
-}
-
 /// Adds columns that a projection computes.
-struct Computed<'a> {
+pub(super) struct Computed<'a> {
     translator: &'a Translator,
     built: &'a Built,
     added: Vec<(Arc<dyn PhysicalExpr>, String)>,
@@ -83,7 +40,7 @@ struct Computed<'a> {
 
 impl Computed<'_> {
     /// The physical column of an expression.
-    fn place(&mut self, expr: &Expr) -> Result<usize, PlanError> {
+    pub(super) fn place(&mut self, expr: &Expr) -> Result<usize, PlanError> {
         if let Some(column) = self.built.plain_column(expr) {
             return Ok(column);
         }
@@ -95,7 +52,7 @@ impl Computed<'_> {
     }
 
     /// A column by the name that [`Built::physical_names`] has for one without a logical name.
-    fn named(&mut self, expr: &Expr) -> Result<Expr, PlanError> {
+    pub(super) fn named(&mut self, expr: &Expr) -> Result<Expr, PlanError> {
         if matches!(expr, Expr::Literal(..)) {
             return Ok(expr.clone());
         }
@@ -110,8 +67,8 @@ impl Computed<'_> {
 impl Translator {
     /// OVER.
     pub(super) fn over(&self, window: &Window, outermost: bool) -> Result<Built, PlanError> {
-        let (calls, input) = windows_of(window)?;
-        let built = self.build(input, outermost)?;
+        let Layers { base, calls, outputs } = layers_of(window)?;
+        let built = self.build(base, outermost)?;
         let mut built = self.materialize(built)?;
         if let [call] = calls.as_slice()
             && call.function.name() == "row_number"
@@ -143,18 +100,26 @@ impl Translator {
             let function = self.function_of(&built, call, arguments, order)?;
             over.push(OverCall { partition, ends: None, function });
         }
-        self.finish_over(built, over, kept, order, &window.schema)
+        let fields: Vec<FieldRef> = calls.into_iter().map(|call| call.field).collect();
+        let (mut built, slots) = self.finish_over(built, (over, fields), kept, order);
+        built.slots = outputs
+            .into_iter()
+            .map(|output| match output {
+                LayerColumn::Base(column) => built.slots[column],
+                LayerColumn::Call(call) => slots[call],
+            })
+            .collect();
+        Ok(Built { schema: Arc::clone(&window.schema), ..built })
     }
 
     /// Makes the operator, and says what holds of its output.
     fn finish_over(
         &self,
         mut built: Built,
-        mut calls: Vec<OverCall>,
+        (mut calls, results): (Vec<OverCall>, Vec<FieldRef>),
         kept: usize,
         order: Order,
-        schema: &DFSchemaRef,
-    ) -> Result<Built, PlanError> {
+    ) -> (Built, Vec<Slot>) {
         let mut lateness = 0;
         if let OverOrder::Time(column) = order.by {
             let delay = built.plan.facts.delay_of(column).unwrap_or(0);
@@ -168,10 +133,10 @@ impl Translator {
             let bounds = times.iter().filter(|time| call.partition.contains(&time.column));
             call.ends = bounds.map(|time| (time.column, time.delay)).min_by_key(|(_, d)| *d);
         }
-        let logical = schema.fields()[built.slots.len()..].iter();
         let fields = built.plan.schema.fields()[..kept].iter().map(|field| field.as_ref().clone());
+        let results = results.iter();
         let results =
-            logical.clone().map(|field| Field::new(field.name(), field.data_type().clone(), true));
+            results.map(|field| Field::new(field.name(), field.data_type().clone(), true));
         let output = Arc::new(Schema::new(fields.chain(results).collect::<Vec<_>>()));
         let facts = facts_of(&built.plan.facts, &calls, order.by, kept, lateness);
         let state = state_of(&built.plan, &calls, order.by);
@@ -183,16 +148,15 @@ impl Translator {
             input_schema: Arc::clone(&built.plan.schema),
             schema: Arc::clone(&output),
         };
-        let mut slots = built.slots;
-        slots.extend((kept..output.fields().len()).map(Slot::Column));
-        let plan = PhysicalPlan {
+        let slots = (kept..output.fields().len()).map(Slot::Column).collect();
+        built.plan = PhysicalPlan {
             node: Node::Over(Arc::new(spec)),
             schema: output,
             facts,
             state,
             inputs: vec![built.plan],
         };
-        Ok(Built { plan, schema: Arc::clone(schema), slots, pending: None })
+        (built, slots)
     }
 
     /// Whether `row_number()` is answered by a ranking: its order is one of values, its input takes
@@ -278,7 +242,7 @@ impl Translator {
         };
         let udwf = match &call.function {
             WindowFunctionDefinition::AggregateUDF(function) => {
-                let frame = frame_of(call, order)?;
+                let frame = frame_of(call, order.unique)?;
                 let aggregate = Expr::AggregateFunction(AggregateFunction::new_udf(
                     Arc::clone(function),
                     arguments,
@@ -300,7 +264,7 @@ impl Translator {
             "dense_rank" => OverFunction::DenseRank,
             name @ ("first_value" | "last_value") if !ignore_nulls => {
                 let argument = column(&arguments[0])?;
-                let frame = frame_of(call, order)?;
+                let frame = frame_of(call, order.unique)?;
                 match name {
                     "first_value" => OverFunction::First(argument, frame),
                     _ => OverFunction::Last(argument, frame),
@@ -321,137 +285,6 @@ impl Translator {
             _ => return Err(refuse_function(call)),
         })
     }
-}
-
-/// The arguments of a call as columns or constants; FILTER becomes part of the argument.
-fn argument_of(call: &WindowCall, computed: &mut Computed<'_>) -> Result<Vec<Expr>, PlanError> {
-    let arguments = &call.params.args;
-    let Some(filter) = &call.params.filter else {
-        let is_lookup = matches!(call.function, WindowFunctionDefinition::WindowUDF(_));
-        let place = |(index, expr): (usize, &Expr)| match expr {
-            Expr::Literal(..) if is_lookup && index == 0 => {
-                let column = computed.place(expr)?;
-                Ok(Expr::Column(Column::new_unqualified(format!("__column_{column}"))))
-            }
-            expr => computed.named(expr),
-        };
-        return arguments.iter().enumerate().map(place).collect();
-    };
-    let skips_nulls = ["count", "sum", "avg", "min", "max"].contains(&call.function.name());
-    let [argument] = arguments.as_slice() else { return Err(refuse_function(call)) };
-    if !skips_nulls {
-        return Err(PlanError::unsupported(
-            format!("FILTER of {}() OVER", call.function.name()),
-            "Filter in a subquery below, or use count, sum, avg, min or max.",
-        ));
-    }
-    // Null where the filter is not true; these functions pass over nulls.
-    let case = Case::new(None, vec![(filter.clone(), Box::new(argument.clone()))], None);
-    Ok(vec![computed.named(&Expr::Case(case))?])
-}
-
-/// How far `lag` and `lead` look, and their default.
-fn shift_of(
-    built: &Built,
-    call: &WindowCall,
-    argument: usize,
-    rest: &[Expr],
-) -> Result<(i64, Shift), PlanError> {
-    let constant = |expr: &Expr| match expr {
-        Expr::Literal(value, _) => Ok(value.clone()),
-        Expr::Column(_) | Expr::Cast(_) | Expr::Negative(_) => Err(PlanError::unsupported(
-            format!("{}() with a distance or default that is no constant", call.function.name()),
-            "Write a number.",
-        )),
-        _ => Err(refuse_function(call)),
-    };
-    let rows = match rest.first() {
-        Some(expr) => {
-            let value = constant(expr)?.cast_to(&arrow::datatypes::DataType::Int64);
-            match value.map_err(from_datafusion)? {
-                ScalarValue::Int64(rows) => rows.unwrap_or(1),
-                _ => return Err(refuse_function(call)),
-            }
-        }
-        None => 1,
-    };
-    let data_type = built.plan.schema.field(argument).data_type();
-    let default = match rest.get(1) {
-        Some(expr) => constant(expr)?,
-        None => ScalarValue::Null,
-    };
-    let default = default.cast_to(data_type).and_then(|value| value.to_array());
-    let default = default.map_err(from_datafusion)?;
-    let distance = usize::try_from(rows.unsigned_abs()).map_err(|_| refuse_function(call))?;
-    Ok((rows, Shift { argument, rows: distance, default, ignore_nulls: false }))
-}
-
-/// The frame of a call, if it reaches back from the current row.
-fn frame_of(call: &WindowCall, order: Order) -> Result<Frame, PlanError> {
-    let frame = &call.params.window_frame;
-    let refuse = |what: &str| {
-        PlanError::unsupported(
-            format!("the frame {frame} of OVER"),
-            format!("{what} Use RANGE INTERVAL … PRECEDING or ROWS … PRECEDING."),
-        )
-    };
-    let by_rows = match frame.units {
-        WindowFrameUnits::Rows => true,
-        // Without peers the current row is a frame's last one in either.
-        WindowFrameUnits::Range => order.unique,
-        WindowFrameUnits::Groups => return Err(refuse("GROUPS are not counted.")),
-    };
-    let is_offset = |bound: &WindowFrameBound| matches!(bound, WindowFrameBound::Preceding(value) if !value.is_null());
-    if frame.units == WindowFrameUnits::Range
-        && order.unique
-        && (is_offset(&frame.start_bound) || is_offset(&frame.end_bound))
-    {
-        return Err(refuse("RANGE needs an ORDER BY of the event time alone."));
-    }
-    let distance = |bound: &WindowFrameBound| match bound {
-        WindowFrameBound::CurrentRow => Ok(Some(0)),
-        WindowFrameBound::Preceding(value) if value.is_null() => Ok(None),
-        WindowFrameBound::Preceding(value) => width_of(value)
-            .map(Some)
-            .ok_or_else(|| refuse("Its width must be constant: days, hours, or less.")),
-        WindowFrameBound::Following(_) => Err(refuse("It would wait for rows to come.")),
-    };
-    let start = distance(&frame.start_bound)?;
-    let Some(end) = distance(&frame.end_bound)? else {
-        return Err(refuse("It ends before the first row."));
-    };
-    Ok(Frame { by_rows, start, end })
-}
-
-/// A number of rows, of units of logical time, or of microseconds.
-fn width_of(value: &ScalarValue) -> Option<i64> {
-    match value {
-        ScalarValue::IntervalMonthDayNano(Some(width)) if width.months == 0 => {
-            let days = i64::from(width.days).checked_mul(86_400_000_000)?;
-            (width.nanoseconds % 1_000 == 0).then_some(())?;
-            days.checked_add(width.nanoseconds / 1_000).filter(|width| *width >= 0)
-        }
-        ScalarValue::IntervalDayTime(Some(width)) => {
-            let days = i64::from(width.days).checked_mul(86_400_000_000)?;
-            days.checked_add(i64::from(width.milliseconds) * 1_000).filter(|width| *width >= 0)
-        }
-        ScalarValue::Utf8(Some(text)) => text.parse().ok().filter(|width| *width >= 0),
-        value if value.data_type().is_integer() => {
-            match value.cast_to(&arrow::datatypes::DataType::Int64) {
-                Ok(ScalarValue::Int64(width)) => width.filter(|width| *width >= 0),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-fn refuse_function(call: &WindowCall) -> PlanError {
-    PlanError::unsupported(
-        format!("{}() OVER ({})", call.function.name(), describe_window(call)),
-        "Use an aggregate, row_number, rank, dense_rank, lag, lead, first_value or last_value, or \
-         ask it with SELECT.",
-    )
 }
 
 /// Whether a column is the offset of the one stream that the rows come from, in its order.

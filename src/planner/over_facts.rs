@@ -2,7 +2,7 @@
 
 use crate::operators::over::{Frame, OverCall, OverFunction, OverOrder, OverSpec};
 use crate::planner::explain::duration;
-use crate::planner::over::WindowCall;
+use crate::planner::over_layers::WindowCall;
 use crate::planner::physical::{EventTimeColumn, Facts, PhysicalPlan, StateBound};
 
 /// What holds of the rows that are put out.

@@ -19,7 +19,7 @@ use crate::operators::emit::EmitMode;
 use crate::operators::expr;
 use crate::operators::ranking::RankingSpec;
 use crate::planner::error::{PlanError, from_datafusion};
-use crate::planner::over::WindowCall;
+use crate::planner::over_layers::WindowCall;
 use crate::planner::physical::{
     EventTimeColumn, Facts, Node, PhysicalPlan, StateBound, WindowRole,
 };

@@ -6,11 +6,12 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::cells::{Encoded, Words};
+use super::counts::CountCall;
 use super::folded::FoldedCall;
 use super::frames::{Frame, Ordered};
 use super::lag::LagCall;
 use super::ranks::RankCall;
-use super::totals::{CountCall, DecimalSum, FloatSum, IntegerSum, TotalCall};
+use super::totals::{DecimalSum, FloatSum, IntegerSum, TotalCall};
 use super::values::{EndCall, ExtremeCall};
 use crate::operators::aggregates::fold::Evaluated;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};

@@ -35,6 +35,7 @@
 
 mod call;
 mod cells;
+mod counts;
 mod folded;
 mod frames;
 mod keying;
