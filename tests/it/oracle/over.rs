@@ -62,7 +62,7 @@ fn expression(rng: &mut Rng) -> String {
         12 => format!("count(*) FILTER (WHERE v > 2) {over}"),
         13 if by_rows => format!("first_value(t) {over}"),
         14 if by_rows => format!("last_value(v) {over}"),
-        13 | 14 => format!("bit_xor(v) {over}"),
+        13 | 14 => format!("median(v) {over}"),
         15 => format!("lag(v, {distance}) {in_rows}"),
         16 => format!("lag(t, {distance}, 'none') {in_rows}"),
         _ => rng.pick(&[
