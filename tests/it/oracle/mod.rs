@@ -9,6 +9,7 @@ mod drive;
 mod generate;
 mod naive;
 mod over;
+mod replay;
 mod rng;
 
 pub(crate) use rng::Rng;
