@@ -331,6 +331,7 @@ fn passes_rows_through(plan: &PhysicalPlan) -> bool {
         | Node::PunctuationWindow(_)
         | Node::Aggregate(_)
         | Node::Over(_)
+        | Node::OverChanges(_)
         | Node::Ranking(_) => false,
     }
 }

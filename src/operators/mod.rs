@@ -16,6 +16,7 @@ pub mod keys;
 pub mod operator;
 pub mod origin_buffer;
 pub mod over;
+pub mod over_changes;
 pub mod partitions;
 pub mod punctuation_window;
 pub mod ranking;

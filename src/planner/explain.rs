@@ -6,6 +6,7 @@ use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::operators::window_aggregate::WindowSource;
 use crate::operators::window_answer::{Content, WindowAnswer};
+use crate::planner::over_changes;
 use crate::planner::over_facts;
 use crate::planner::physical::{Node, PhysicalPlan, StateBound};
 use crate::planner::ranking;
@@ -26,6 +27,7 @@ pub fn node_name(node: &Node) -> &'static str {
         Node::PunctuationWindow(_) => "PunctuationWindow",
         Node::Aggregate(_) => "Aggregate",
         Node::Over(_) => "Over",
+        Node::OverChanges(_) => "OverChanges",
         Node::Ranking(_) => "Ranking",
     }
 }
@@ -125,6 +127,7 @@ fn describe(plan: &PhysicalPlan) -> String {
             grouped(plan, "no window", &spec.keys, &spec.aggregates, &spec.emit)
         }
         Node::Over(spec) => over_facts::describe(plan, spec),
+        Node::OverChanges(spec) => over_changes::describe(plan, spec),
         Node::Ranking(spec) => ranking::describe(plan, spec),
     }
 }

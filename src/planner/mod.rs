@@ -24,6 +24,7 @@ mod lower_aggregate;
 mod nested_windows;
 mod over;
 mod over_calls;
+mod over_changes;
 mod over_facts;
 mod over_layers;
 pub mod physical;

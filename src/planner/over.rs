@@ -12,6 +12,7 @@ use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
 use datafusion::logical_expr::{Expr, Window, WindowFunctionDefinition};
 use datafusion::physical_expr::PhysicalExpr;
 
+use crate::operators::emit::EmitMode;
 use crate::operators::over::{OverCall, OverFunction, OverOrder, OverSpec, Shift};
 use crate::planner::error::PlanError;
 use crate::planner::lower_aggregate::lower_aggregate;
@@ -33,9 +34,9 @@ struct Order {
 
 /// Adds columns that a projection computes.
 pub(super) struct Computed<'a> {
-    translator: &'a Translator,
-    built: &'a Built,
-    added: Vec<(Arc<dyn PhysicalExpr>, String)>,
+    pub translator: &'a Translator,
+    pub built: &'a Built,
+    pub added: Vec<(Arc<dyn PhysicalExpr>, String)>,
 }
 
 impl Computed<'_> {
@@ -67,27 +68,47 @@ impl Computed<'_> {
 impl Translator {
     /// OVER.
     pub(super) fn over(&self, window: &Window, outermost: bool) -> Result<Built, PlanError> {
-        let Layers { base, calls, outputs } = layers_of(window)?;
-        let built = self.build(base, outermost)?;
-        let mut built = self.materialize(built)?;
-        if let [call] = calls.as_slice()
+        let layers = layers_of(window)?;
+        let built = self.build(layers.base, outermost)?;
+        let built = self.materialize(built)?;
+        if let [call] = layers.calls.as_slice()
             && call.function.name() == "row_number"
             && self.is_ranking(&built, call)?
         {
             return self.numbered(built, call, window);
         }
-        let order = self.order_of(&built, &calls)?;
-        if !built.plan.facts.append_only {
-            return Err(PlanError::AppendOnlyRequired {
-                what: "OVER".into(),
-                detail: "Its answers are final, and rows of the input can be retracted.".into(),
-            });
+        let wants_changes = outermost && self.emit.mode == Some(EmitMode::Changes);
+        let order = match self.order_of(&built, &layers.calls) {
+            Ok(order) if built.plan.facts.append_only => order,
+            Err(error @ PlanError::WatermarkRequired { .. })
+                if built.plan.facts.append_only && !wants_changes =>
+            {
+                return Err(error);
+            }
+            _ => return self.over_changes(built, layers, window),
+        };
+        match self.over_in_order(built.clone(), &layers, order) {
+            Ok(over) => Ok(Built { schema: Arc::clone(&window.schema), ..over }),
+            Err(PlanError::NotSupported { .. }) if wants_changes => {
+                self.over_changes(built, layers, window)
+            }
+            Err(error) => Err(error),
         }
+    }
+
+    /// OVER by event time or log order.
+    fn over_in_order(
+        &self,
+        mut built: Built,
+        layers: &Layers<'_>,
+        order: Order,
+    ) -> Result<Built, PlanError> {
+        let Layers { calls, outputs, .. } = layers;
         let kept = built.plan.schema.fields().len();
         let mut over = Vec::with_capacity(calls.len());
         let mut computed = Computed { translator: self, built: &built, added: vec![] };
         let mut pending = Vec::new();
-        for call in &calls {
+        for call in calls {
             let partition = call.params.partition_by.iter();
             let partition = partition.map(|e| computed.place(e)).collect::<Result<Vec<_>, _>>()?;
             pending.push((partition, argument_of(call, &mut computed)?));
@@ -100,16 +121,16 @@ impl Translator {
             let function = self.function_of(&built, call, arguments, order)?;
             over.push(OverCall { partition, ends: None, function });
         }
-        let fields: Vec<FieldRef> = calls.into_iter().map(|call| call.field).collect();
+        let fields: Vec<FieldRef> = calls.iter().map(|call| Arc::clone(&call.field)).collect();
         let (mut built, slots) = self.finish_over(built, (over, fields), kept, order);
         built.slots = outputs
-            .into_iter()
+            .iter()
             .map(|output| match output {
-                LayerColumn::Base(column) => built.slots[column],
-                LayerColumn::Call(call) => slots[call],
+                LayerColumn::Base(column) => built.slots[*column],
+                LayerColumn::Call(call) => slots[*call],
             })
             .collect();
-        Ok(Built { schema: Arc::clone(&window.schema), ..built })
+        Ok(built)
     }
 
     /// Makes the operator, and says what holds of its output.
@@ -221,8 +242,7 @@ impl Translator {
             }
             _ => Err(PlanError::unsupported(
                 format!("OVER ({})", describe_window(call)),
-                "Order by the event time of the stream, or by _offset, ascending; for the first n \
-                 rows of each group keep row_number() <= n.",
+                "Order by the event time of the stream, or by _offset, ascending.",
             )),
         }
     }

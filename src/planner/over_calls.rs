@@ -85,7 +85,9 @@ pub(super) fn frame_of(call: &WindowCall, unique: bool) -> Result<Frame, PlanErr
     let refuse = |what: &str| {
         PlanError::unsupported(
             format!("the frame {frame} of OVER"),
-            format!("{what} Use RANGE INTERVAL … PRECEDING or ROWS … PRECEDING."),
+            format!(
+                "{what} Use RANGE INTERVAL … PRECEDING or ROWS … PRECEDING, or EMIT CHANGES, which keeps all rows."
+            ),
         )
     };
     let by_rows = match frame.units {
@@ -143,6 +145,6 @@ pub(super) fn refuse_function(call: &WindowCall) -> PlanError {
     PlanError::unsupported(
         format!("{}() OVER ({})", call.function.name(), describe_window(call)),
         "Use an aggregate, row_number, rank, dense_rank, lag, lead, first_value or last_value, or \
-         ask it with SELECT.",
+         EMIT CHANGES, which keeps all rows.",
     )
 }

@@ -11,6 +11,7 @@ use crate::operators::aggregate::AggregateOpSpec;
 use crate::operators::count_window::CountWindowSpec;
 use crate::operators::filter_project::FilterProjectSpec;
 use crate::operators::over::OverSpec;
+use crate::operators::over_changes::OverChangesSpec;
 use crate::operators::punctuation_window::PunctuationWindowSpec;
 use crate::operators::ranking::RankingSpec;
 use crate::operators::session_aggregate::SessionAggregateSpec;
@@ -212,6 +213,8 @@ pub enum Node {
     Aggregate(Arc<AggregateOpSpec>),
     /// Answers OVER by event time or log order.
     Over(Arc<OverSpec>),
+    /// Answers OVER in any order by answering touched partitions anew.
+    OverChanges(Arc<OverChangesSpec>),
     /// Keeps the first rows of groups in an order.
     Ranking(Arc<RankingSpec>),
 }

@@ -19,10 +19,9 @@ use crate::operators::emit::EmitMode;
 use crate::operators::expr;
 use crate::operators::ranking::RankingSpec;
 use crate::planner::error::{PlanError, from_datafusion};
+use crate::planner::over_changes::closed_times;
 use crate::planner::over_layers::WindowCall;
-use crate::planner::physical::{
-    EventTimeColumn, Facts, Node, PhysicalPlan, StateBound, WindowRole,
-};
+use crate::planner::physical::{Facts, Node, PhysicalPlan, StateBound, WindowRole};
 use crate::planner::translate::{Built, Slot, Translator, source_column};
 
 impl Translator {
@@ -194,7 +193,7 @@ impl Translator {
 }
 
 /// All rows are kept as bytes.
-fn check_types(plan: &PhysicalPlan) -> Result<(), PlanError> {
+pub(super) fn check_types(plan: &PhysicalPlan) -> Result<(), PlanError> {
     let bad = plan.schema.fields().iter().find(|field| !expr::is_sortable(field.data_type()));
     match bad {
         None => Ok(()),
@@ -239,23 +238,8 @@ fn facts_of(input: &Facts, spec: &RankingSpec) -> Facts {
         }
     }
     unique_keys.extend(input.unique_keys.iter().filter(|key| all_kept(key)).cloned());
-    let event_times = match spec.close {
-        Some((end, delay)) => {
-            let windows = input
-                .event_times
-                .iter()
-                .filter(|time| time.column < spec.kept && input.windows[time.column].is_some());
-            let late = |time: &EventTimeColumn| EventTimeColumn {
-                column: time.column,
-                delay: match time.column == end {
-                    true => delay,
-                    false => time.delay.saturating_add(delay),
-                },
-            };
-            windows.map(late).collect()
-        }
-        None => vec![],
-    };
+    let close = spec.close;
+    let event_times = close.map_or(vec![], |close| closed_times(input, spec.kept, close));
     let mut windows = input.windows[..spec.kept].to_vec();
     windows.push(None);
     Facts { append_only: is_final, event_times, unique_keys, windows }

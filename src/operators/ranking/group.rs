@@ -7,7 +7,7 @@ use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, Stored};
 
 /// A row as bytes.
-pub(super) type Shown = Arc<[u8]>;
+pub(in crate::operators) type Shown = Arc<[u8]>;
 
 /// A row that no other one equals: its place in the log is part of its order.
 #[derive(Debug, Clone)]
@@ -128,7 +128,7 @@ impl Stored for Group {
 
 /// What has to change where `before` was shown and `now` is: weight, number and row, retractions
 /// first. Rows that are not numbered have the number 0.
-pub(super) fn differences(
+pub(in crate::operators) fn differences(
     before: Vec<Shown>,
     now: Vec<Shown>,
     skip: usize,

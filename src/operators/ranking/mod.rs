@@ -36,7 +36,8 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, Rows, SortField};
 
-use self::group::{Group, Line, Shown, differences};
+use self::group::{Group, Line};
+pub(super) use self::group::{Shown, differences};
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator};

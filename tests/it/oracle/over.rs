@@ -156,6 +156,27 @@ fn rankings(stream: &str) -> Vec<Pair> {
              ORDER BY n DESC, k NULLS FIRST LIMIT 2",
         ),
         pair(
+            "neighbours",
+            "SELECT _offset AS o, sum(v) OVER (PARTITION BY k ORDER BY v, _offset \
+                 ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) AS c, count(*) OVER () AS n FROM $",
+            "SELECT _offset AS o, sum(v) OVER (PARTITION BY k ORDER BY v, _offset \
+                 ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) AS c, count(*) OVER () AS n FROM $",
+        ),
+        pair(
+            "leaders",
+            "SELECT k, n, rank() OVER (ORDER BY n DESC) AS r, sum(n) OVER () AS s, \
+                 lag(k) OVER (ORDER BY n, k) AS l FROM (SELECT k, count(v) AS n FROM $_t GROUP BY k)",
+            "SELECT k, n, rank() OVER (ORDER BY n DESC) AS r, sum(n) OVER () AS s, \
+                 lag(k) OVER (ORDER BY n, k) AS l FROM (SELECT k, count(v) AS n FROM $_t GROUP BY k)",
+        ),
+        pair(
+            "table_over",
+            "SELECT id, first_value(id) OVER (PARTITION BY k ORDER BY v DESC, id) AS f, \
+                 ntile(2) OVER (ORDER BY id) AS h, avg(v) OVER (PARTITION BY k) AS m FROM $_t",
+            "SELECT id, first_value(id) OVER (PARTITION BY k ORDER BY v DESC, id) AS f, \
+                 ntile(2) OVER (ORDER BY id) AS h, avg(v) OVER (PARTITION BY k) AS m FROM $_t",
+        ),
+        pair(
             "table_best",
             "SELECT id, k, v FROM $_t ORDER BY v DESC NULLS LAST LIMIT 3",
             "SELECT id, k, v FROM $_t ORDER BY v DESC NULLS LAST, id LIMIT 3",
