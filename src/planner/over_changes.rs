@@ -15,6 +15,7 @@ use datafusion::physical_planner::create_window_expr_with_name;
 use crate::operators::over_changes::OverChangesSpec;
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::over::Computed;
+use crate::planner::over_facts::call_name;
 use crate::planner::over_layers::{LayerColumn, Layers, WindowCall};
 use crate::planner::physical::{EventTimeColumn, Facts, Node, PhysicalPlan, StateBound};
 use crate::planner::ranking::check_types;
@@ -184,7 +185,7 @@ pub(super) fn describe(plan: &PhysicalPlan, spec: &OverChangesSpec) -> String {
     let last = if spec.input_append_only { "log order" } else { "values" };
     let order: Vec<String> = order.chain([last.to_string()]).collect();
     let keys: Vec<&str> = spec.partition.iter().map(|column| name(*column)).collect();
-    let calls: Vec<&str> = spec.calls.iter().map(|call| call.name()).collect();
+    let calls: Vec<&str> = spec.calls.iter().map(|call| call_name(call.name())).collect();
     let emit = if spec.close.is_some() { "on close" } else { "changes" };
     format!(
         "{}; order by {}; partition ({}); emit {emit}",

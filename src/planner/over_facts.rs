@@ -108,10 +108,17 @@ pub(super) fn describe(plan: &PhysicalPlan, spec: &OverSpec) -> String {
     let calls = spec.calls.iter().enumerate().map(|(index, call)| {
         let partition: Vec<String> = call.partition.iter().map(name).collect();
         let frame = call.function.frame().map_or_else(String::new, |frame| frame_text(&frame));
-        let output = spec.schema.field(spec.kept + index).name();
+        let output = call_name(spec.schema.field(spec.kept + index).name());
         format!("{output} of partition ({}){frame}", partition.join(", "))
     });
     format!("{order}; {}", calls.collect::<Vec<_>>().join("; "))
+}
+
+/// The call in the name that DataFusion gives to a window, which goes on with the OVER clause.
+pub(super) fn call_name(name: &str) -> &str {
+    let ends = [" PARTITION BY [", " ORDER BY [", " ROWS BETWEEN ", " RANGE BETWEEN "];
+    let end = ends.iter().filter_map(|clause| name.find(clause)).min();
+    &name[..end.unwrap_or(name.len())]
 }
 
 fn frame_text(frame: &Frame) -> String {
