@@ -37,6 +37,11 @@ fn over() {
 }
 
 #[test]
+fn mining() {
+    check("mining");
+}
+
+#[test]
 fn lateness() {
     check("lateness");
 }
