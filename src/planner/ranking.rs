@@ -74,10 +74,9 @@ impl Translator {
     ) -> Result<Built, PlanError> {
         let built = self.materialize(built)?;
         let schema = Arc::clone(&built.schema);
-        let (mut plan, slots) = self.rank(built, &[], sorts, (skip, fetch), false)?;
-        let (logical, slots) = (schema, slots);
+        let (mut plan, slots) = self.rank(built, &[], sorts, (skip, fetch))?;
         unnumber(&mut plan);
-        Ok(Built { plan, schema: logical, slots, pending: None })
+        Ok(Built { plan, schema, slots, pending: None })
     }
 
     /// `row_number()` whose order is not that of OVER by event time or log.
@@ -89,7 +88,7 @@ impl Translator {
     ) -> Result<Built, PlanError> {
         let params = &call.params;
         let (plan, mut slots) =
-            self.rank(built, &params.partition_by, &params.order_by, (0, None), true)?;
+            self.rank(built, &params.partition_by, &params.order_by, (0, None))?;
         slots.push(Slot::Column(plan.schema.fields().len() - 1));
         Ok(Built { plan, schema: Arc::clone(&window.schema), slots, pending: None })
     }
@@ -101,7 +100,6 @@ impl Translator {
         partition: &[Expr],
         sorts: &[SortExpr],
         (skip, fetch): (usize, Option<usize>),
-        may_close: bool,
     ) -> Result<(PhysicalPlan, Vec<Slot>), PlanError> {
         let kept = built.plan.schema.fields().len();
         let names = built.physical_names()?;
@@ -124,7 +122,7 @@ impl Translator {
         if !added.is_empty() {
             built.plan = self.append_columns(built.plan, added, None)?;
         }
-        let close = if may_close { self.closing(&built.plan, &partition)? } else { None };
+        let close = self.closing(&built.plan, &partition)?;
         check_types(&built.plan)?;
         let fields = built.plan.schema.fields()[..kept].iter().map(|field| field.as_ref().clone());
         let number = Field::new("__number", DataType::UInt64, false);

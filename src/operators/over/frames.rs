@@ -99,17 +99,18 @@ impl<G: Gather> Places<G> {
         let mut first = 0;
         while first < positions.len() {
             let end = rows.run_end(first, frame.by_rows);
-            for row in first..end {
+            let run = || (first..).zip(&positions[first..end]);
+            for (row, &position) in run() {
                 let Some(value) = value(row) else { continue };
                 let place = &mut self.places[rows.slots[row]];
                 let before = place.held();
-                place.take(positions[row], value, &frame);
+                place.take(position, value, &frame);
                 self.held = self.held + place.held() - before;
             }
-            for row in first..end {
+            for (row, &position) in run() {
                 let place = &mut self.places[rows.slots[row]];
                 let before = place.held();
-                place.advance(positions[row], &frame);
+                place.advance(position, &frame);
                 answer(row, place.gather.read());
                 self.held = self.held + place.held() - before;
             }

@@ -73,7 +73,7 @@ impl Pending {
             self.sorted.extend(self.fresh.drain(..));
             return;
         }
-        later.extend(self.fresh.drain(..));
+        later.append(&mut self.fresh);
         later.sort_unstable();
         self.sorted.extend(later);
     }

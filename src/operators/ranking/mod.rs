@@ -180,7 +180,7 @@ impl Ranking {
             let key = order.as_ref().map_or(&[][..], |order| order.row(row).data());
             let line = lines.as_ref().map_or(&[][..], |lines| lines.row(place).data());
             self.touch(slot, ends.as_ref().map(|ends| ends.value(row)));
-            self.put(slot, key, line, self.taken + row as u64, change.weight(row));
+            self.put(slot, (key, line), self.taken + row as u64, change.weight(row));
         }
         self.taken += rows as u64;
         Ok(())
@@ -203,7 +203,7 @@ impl Ranking {
     }
 
     /// Changes a group by one row.
-    fn put(&mut self, slot: usize, key: &[u8], line: &[u8], number: u64, weight: i64) {
+    fn put(&mut self, slot: usize, (key, line): (&[u8], &[u8]), number: u64, weight: i64) {
         let reach = self.spec.reach();
         let group = &mut self.partitions.entry_mut(slot).state;
         let before = group.held();
