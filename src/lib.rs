@@ -1,7 +1,7 @@
 //! Weir: continuous SQL queries over streams, in one binary.
 //!
 //! In a datum's way: [`server`] takes it in, [`decode`] makes columns of it, [`log`] keeps it,
-//! [`pipeline`] pushes it through [`operators`], [`views`] hold the answers, [`sinks`] carry them on.
+//! [`pipeline`] pushes it through [`operators`] (which count with [`sketches`]), [`views`] hold the answers, [`sinks`] carry them on.
 //! In a statement's way: [`sql`] parses, [`planner`] plans, [`catalog`] remembers, [`engine`] runs.
 
 pub mod catalog;
@@ -21,6 +21,7 @@ pub mod planner;
 pub mod script;
 pub mod server;
 pub mod sinks;
+pub mod sketches;
 pub mod sql;
 pub mod time;
 pub mod views;
