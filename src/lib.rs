@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod client;
 pub mod config;
+pub mod crew;
 pub mod data;
 pub mod decode;
 pub mod encode;

@@ -10,7 +10,7 @@ mod generate;
 mod naive;
 mod over;
 mod replay;
-mod rng;
+pub(crate) mod rng;
 
 pub(crate) use rng::Rng;
 
