@@ -71,7 +71,7 @@ impl Engine {
         });
         reports.remember()?;
         let engine = Arc::new(Engine {
-            scheduler: Scheduler::start(settings.query_threads),
+            scheduler: Scheduler::start(settings.query_threads, Arc::clone(&clock)),
             settings,
             clock,
             storage,
@@ -296,8 +296,15 @@ impl Engine {
         Ok(Arc::new(TableState::new(record, definition, changelog, view)))
     }
 
-    /// Stops everything: takes no more rows, ends queries after their step, and joins every thread.
-    pub async fn shutdown(&self) {
+    /// Stops everything: takes no more rows, ends queries after their step, and joins every thread. Whoever
+    /// gives up waiting leaves the work to a thread of its own.
+    pub async fn shutdown(self: &Arc<Engine>) {
+        let engine = Arc::clone(self);
+        // A panic there was logged, and there is nothing left to undo.
+        drop(tokio::task::spawn_blocking(move || engine.stop()).await);
+    }
+
+    fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.stepped.notify_waiters();
         if let Some(timer) = self.timer.lock().take() {
@@ -310,14 +317,14 @@ impl Engine {
             let streams = registry.streams.values().map(Arc::clone).collect();
             (streams, registry.sinks.values().map(Arc::clone).collect())
         };
-        for sink in sinks {
-            sink.stop();
-        }
+        sinks.iter().for_each(|sink| sink.ask_to_stop());
         for stream in streams {
             stream.appender.shut_down();
         }
         self.scheduler.stop();
         self.take_last_snapshots();
+        // Last, because a target that hangs holds its sink up.
+        sinks.iter().for_each(|sink| sink.stop());
         // Whoever still holds the engine, a SELECT that ends, say, writes nothing any more.
         drop(self.lock.lock().take());
         self.select_places.close();

@@ -28,6 +28,9 @@ use crate::views::changelog::{Changelog, Frontier};
 use crate::views::result_view::ResultView;
 use crate::views::subscription::Progress;
 
+/// A step that takes longer (microseconds) is followed by smaller ones.
+const STEP_TIME_MAX: i64 = 20_000;
+
 /// Whether a query runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Status {
@@ -258,6 +261,7 @@ impl QueryState {
         let Some(run) = guard.as_mut() else { return Next::Wait };
         fault::at("query.step", &self.name);
         run.write_progress = self.write_progress.load(Ordering::Relaxed);
+        let began = self.reports.clock.now();
         let report = match run.step() {
             Ok(report) => report,
             Err(error) => {
@@ -279,11 +283,22 @@ impl QueryState {
         self.reports.rejected_rows(&self.name, &report.rejected);
         self.record_step(run, &report);
         self.snapshots.after_step(run, report.rows_in, self.counts(), self.late_log());
+        adapt(run, &report, self.reports.clock.now().saturating_sub(began));
         let again = report.progressed || has_more(run);
         drop(guard);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();
         if again { Next::Again } else { Next::Wait }
+    }
+}
+
+/// Takes fewer rows in a step where one takes long, so that others get their turn, and more where a full
+/// one is quick. Answers do not depend on it.
+fn adapt(run: &mut QueryRun, report: &StepReport, took: i64) {
+    if took > STEP_TIME_MAX {
+        run.step_rows = (run.step_rows / 2).max(1);
+    } else if took < STEP_TIME_MAX / 4 && report.rows_in as usize >= run.step_rows {
+        run.step_rows = run.step_rows.saturating_mul(2).min(run.step_rows_max);
     }
 }
 

@@ -80,8 +80,10 @@ pub struct QueryRun {
     pub write_progress: bool,
     /// Bytes of state at which the query stops.
     pub memory_limit: u64,
-    /// Rows that a step takes at most; enough to make a step's own cost small.
+    /// Rows that a step takes: as many as it can in the time that it may take.
     pub step_rows: usize,
+    /// Rows that a step takes at most; enough to make a step's own cost small.
+    pub step_rows_max: usize,
     /// Up to here the changelog is given: what comes out is not written, and not compared.
     pub warm_up: Option<Frontier>,
     /// What the changelog lacks at the end of the warm-up: the entry that swaps an old plan for this

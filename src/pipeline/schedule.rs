@@ -3,15 +3,20 @@
 //! A task is woken when one of its inputs has moved. It runs step after step until it has nothing to
 //! do; between two steps others get their turn. A task that panics is told so and waits until it is woken
 //! again, which is its owner's choice: the others go on.
+//!
+//! Tasks whose turns take long wait in a queue of their own, and one thread more takes none of them:
+//! so however many tasks are behind and busy, a turn of a quick one begins at once.
 
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
+
+use crate::time::Clock;
 
 /// What a task wants after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,21 +41,51 @@ const RUNNING: u8 = 2;
 const RUNNING_AND_WOKEN: u8 = 3;
 const DEAD: u8 = 4;
 
+/// A task whose turns take longer (microseconds, on average over the last few) is slow.
+const QUICK: i64 = 20_000;
+/// Turns that the average looks back at: one that a busy machine held up does not make a task slow.
+const MEMORY: i64 = 8;
+
 /// A task: its work, and whether it is queued.
 pub struct Task {
-    work: Arc<dyn Work>,
+    /// Whoever owns the work owns the task, too; so this must not keep the work alive.
+    work: Weak<dyn Work>,
     state: AtomicU8,
+    /// What a turn takes, microseconds; `i64::MAX`: nobody knows yet.
+    cost: AtomicI64,
     shared: Arc<Shared>,
 }
 
 struct Shared {
+    clock: Arc<dyn Clock>,
     queue: Mutex<Queue>,
+    /// There is a task.
     ready: Condvar,
+    /// There is a quick one: for the thread that takes no others.
+    quick_ready: Condvar,
 }
 
+#[derive(Default)]
 struct Queue {
-    tasks: VecDeque<Arc<Task>>,
+    quick: VecDeque<Arc<Task>>,
+    slow: VecDeque<Arc<Task>>,
+    /// Which kind goes first when there are both: they take turns.
+    slow_first: bool,
     stopping: bool,
+}
+
+impl Queue {
+    fn pop(&mut self, quick_only: bool) -> Option<Arc<Task>> {
+        if quick_only {
+            return self.quick.pop_front();
+        }
+        self.slow_first = !self.slow_first;
+        let (first, second) = match self.slow_first {
+            true => (&mut self.slow, &mut self.quick),
+            false => (&mut self.quick, &mut self.slow),
+        };
+        first.pop_front().or_else(|| second.pop_front())
+    }
 }
 
 /// The threads.
@@ -60,30 +95,39 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Starts `threads` threads.
-    pub fn start(threads: usize) -> Scheduler {
-        let queue = Queue { tasks: VecDeque::new(), stopping: false };
-        let shared = Arc::new(Shared { queue: Mutex::new(queue), ready: Condvar::new() });
+    /// Starts `threads` threads and, unless that is one, another for quick tasks only. The clock says how
+    /// long turns take.
+    pub fn start(threads: usize, clock: Arc<dyn Clock>) -> Scheduler {
+        let shared = Arc::new(Shared {
+            clock,
+            queue: Mutex::default(),
+            ready: Condvar::new(),
+            quick_ready: Condvar::new(),
+        });
         let spawn = |number: usize| {
-            let shared = Arc::clone(&shared);
+            let (shared, quick_only) = (Arc::clone(&shared), number == threads);
             std::thread::Builder::new()
                 .name(format!("query-{number}"))
-                .spawn(move || run(&shared))
+                .spawn(move || run(&shared, quick_only))
                 .expect("the system gives us a thread")
         };
-        let threads = (0..threads).map(spawn).collect();
+        let all = if threads > 1 { threads + 1 } else { threads };
+        let threads = (0..all).map(spawn).collect();
         Scheduler { shared, threads: Mutex::new(threads) }
     }
 
     /// Makes a task; it runs when it is woken.
-    pub fn task(&self, work: Arc<dyn Work>) -> Arc<Task> {
-        Arc::new(Task { work, state: AtomicU8::new(IDLE), shared: Arc::clone(&self.shared) })
+    pub fn task(&self, work: &Arc<dyn Work>) -> Arc<Task> {
+        let work = Arc::downgrade(work);
+        let (state, cost) = (AtomicU8::new(IDLE), AtomicI64::new(i64::MAX));
+        Arc::new(Task { work, state, cost, shared: Arc::clone(&self.shared) })
     }
 
     /// Ends the threads after the turns they are in.
     pub fn stop(&self) {
         self.shared.queue.lock().stopping = true;
         self.shared.ready.notify_all();
+        self.shared.quick_ready.notify_all();
         let threads = std::mem::take(&mut *self.threads.lock());
         let me = std::thread::current().id();
         for thread in threads.into_iter().filter(|thread| thread.thread().id() != me) {
@@ -126,8 +170,16 @@ impl Task {
     }
 
     fn enqueue(self: &Arc<Task>) {
-        self.shared.queue.lock().tasks.push_back(Arc::clone(self));
+        let slow = self.cost.load(Ordering::Relaxed) > QUICK;
+        {
+            let mut queue = self.shared.queue.lock();
+            let tasks = if slow { &mut queue.slow } else { &mut queue.quick };
+            tasks.push_back(Arc::clone(self));
+        }
         self.shared.ready.notify_one();
+        if !slow {
+            self.shared.quick_ready.notify_one();
+        }
     }
 
     fn turn(self: &Arc<Task>) {
@@ -138,11 +190,19 @@ impl Task {
         {
             return;
         }
-        let next = catch_unwind(AssertUnwindSafe(|| self.work.turn()));
+        let Some(work) = self.work.upgrade() else { return };
+        let began = self.shared.clock.now();
+        let next = catch_unwind(AssertUnwindSafe(|| work.turn()));
+        let took = self.shared.clock.now().saturating_sub(began);
+        let cost = match self.cost.load(Ordering::Relaxed) {
+            i64::MAX => took,
+            before => before + (took - before) / MEMORY,
+        };
+        self.cost.store(cost, Ordering::Relaxed);
         let next = match next {
             Ok(next) => next,
             Err(panic) => {
-                self.work.panicked(panic_text(panic.as_ref()));
+                work.panicked(panic_text(panic.as_ref()));
                 Next::Wait
             }
         };
@@ -158,7 +218,8 @@ impl Task {
     }
 }
 
-fn run(shared: &Shared) {
+fn run(shared: &Shared, quick_only: bool) {
+    let ready = if quick_only { &shared.quick_ready } else { &shared.ready };
     loop {
         let task = {
             let mut queue = shared.queue.lock();
@@ -166,10 +227,10 @@ fn run(shared: &Shared) {
                 if queue.stopping {
                     return;
                 }
-                if let Some(task) = queue.tasks.pop_front() {
+                if let Some(task) = queue.pop(quick_only) {
                     break task;
                 }
-                shared.ready.wait(&mut queue);
+                ready.wait(&mut queue);
             }
         };
         task.turn();
@@ -188,6 +249,7 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::VirtualClock;
     use std::sync::atomic::AtomicUsize;
 
     struct Countdown {
@@ -217,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_task_runs_until_it_waits_and_a_panic_ends_only_that_task() {
-        let scheduler = Scheduler::start(2);
+        let scheduler = Scheduler::start(2, Arc::new(VirtualClock::new(0)));
         let work = Arc::new(Countdown {
             left: AtomicUsize::new(10),
             failure: Mutex::new(None),
@@ -231,7 +293,7 @@ mod tests {
             }
             *done = false;
         };
-        let task = scheduler.task(Arc::clone(&work) as Arc<dyn Work>);
+        let task = scheduler.task(&(Arc::clone(&work) as Arc<dyn Work>));
         task.wake();
         wait();
         assert_eq!(work.left.load(Ordering::SeqCst), 2);
@@ -239,5 +301,71 @@ mod tests {
         task.wake();
         wait();
         assert_eq!(work.failure.lock().as_deref(), Some("the last one breaks"));
+    }
+
+    /// Takes its time over each turn until it is let go.
+    struct Slow {
+        clock: Arc<VirtualClock>,
+        turns: AtomicUsize,
+        gate: Mutex<(usize, bool)>,
+        moved: Condvar,
+    }
+
+    impl Work for Slow {
+        fn turn(&self) -> Next {
+            self.clock.advance(QUICK + 1);
+            let mut gate = self.gate.lock();
+            gate.0 += 1;
+            self.moved.notify_all();
+            // The first turn shows that it is slow; in the second it stays.
+            if self.turns.fetch_add(1, Ordering::SeqCst) > 0 {
+                self.moved.wait_while(&mut gate, |gate| !gate.1);
+            }
+            Next::Again
+        }
+        fn panicked(&self, _: String) {}
+    }
+
+    #[test]
+    fn a_quick_task_runs_while_slow_ones_hold_every_other_thread() {
+        let clock = Arc::new(VirtualClock::new(0));
+        let scheduler = Scheduler::start(2, Arc::clone(&clock) as _);
+        let slow: Vec<Arc<Slow>> = (0..3)
+            .map(|_| {
+                Arc::new(Slow {
+                    clock: Arc::clone(&clock),
+                    turns: AtomicUsize::new(0),
+                    gate: Mutex::new((0, false)),
+                    moved: Condvar::new(),
+                })
+            })
+            .collect();
+        let quick = Arc::new(Countdown {
+            left: AtomicUsize::new(4),
+            failure: Mutex::new(None),
+            done: Condvar::new(),
+            lock: Mutex::new(false),
+        });
+        let task = scheduler.task(&(Arc::clone(&quick) as Arc<dyn Work>));
+        task.wake();
+        // Its first turn: from then on it is known to be quick.
+        while quick.left.load(Ordering::SeqCst) > 3 {
+            std::thread::yield_now();
+        }
+        let tasks: Vec<_> =
+            slow.iter().map(|work| scheduler.task(&(Arc::clone(work) as Arc<dyn Work>))).collect();
+        tasks.iter().for_each(Task::wake);
+        while slow.iter().filter(|work| work.gate.lock().0 > 1).count() < 2 {
+            std::thread::yield_now();
+        }
+        task.wake();
+        let mut done = quick.lock.lock();
+        quick.done.wait_while(&mut done, |done| !*done);
+        drop(done);
+        for work in &slow {
+            work.gate.lock().1 = true;
+            work.moved.notify_all();
+        }
+        tasks.iter().for_each(|task| task.retire());
     }
 }

@@ -5,6 +5,7 @@
 mod asking;
 mod codes;
 mod crash;
+mod damage;
 mod data_questions;
 mod demo;
 mod docs;
@@ -13,6 +14,7 @@ mod engine;
 mod fake;
 mod fuzz_bodies;
 mod hostile;
+mod isolation;
 mod oracle;
 #[path = "../pg/mod.rs"]
 #[expect(unreachable_pub, reason = "unit tests include the file as well")]
