@@ -28,9 +28,6 @@ use crate::views::changelog::{Changelog, Frontier};
 use crate::views::result_view::ResultView;
 use crate::views::subscription::Progress;
 
-/// A step that takes longer (microseconds) is followed by smaller ones.
-const STEP_TIME_MAX: i64 = 20_000;
-
 /// Whether a query runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Status {
@@ -57,6 +54,8 @@ pub(super) struct Figures {
     pub steps: AtomicU64,
     /// `i64::MIN` while there is none.
     pub watermark: AtomicI64,
+    /// An answer waits for room on the disk.
+    pub stalled: AtomicBool,
     /// Processing time at which it wants a tick; `i64::MAX`: never.
     pub next_tick: AtomicI64,
 }
@@ -192,6 +191,7 @@ impl QueryState {
         *self.status.lock() = status;
         *self.run.lock() = None;
         self.figures.state_bytes.store(0, Ordering::Relaxed);
+        self.figures.stalled.store(false, Ordering::Relaxed);
         self.figures.next_tick.store(i64::MAX, Ordering::Relaxed);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();
@@ -214,7 +214,8 @@ impl QueryState {
         figures.watermark.store(run.graph.output_watermark().0, Ordering::Relaxed);
         figures.next_tick.store(wanted_tick(run, &self.shape().plan), Ordering::Relaxed);
         *self.operators.lock() = run.graph.operators().collect();
-        if !run.replaying() {
+        figures.stalled.store(run.stalled(), Ordering::Relaxed);
+        if !run.replaying() && !run.stalled() {
             *self.processed.lock() = run.frontier();
         }
     }
@@ -283,22 +284,12 @@ impl QueryState {
         self.reports.rejected_rows(&self.name, &report.rejected);
         self.record_step(run, &report);
         self.snapshots.after_step(run, report.rows_in, self.counts(), self.late_log());
-        adapt(run, &report, self.reports.clock.now().saturating_sub(began));
-        let again = report.progressed || has_more(run);
+        run.pace(report.rows_in, self.reports.clock.now().saturating_sub(began));
+        let again = !run.stalled() && (report.progressed || has_more(run));
         drop(guard);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();
         if again { Next::Again } else { Next::Wait }
-    }
-}
-
-/// Takes fewer rows in a step where one takes long, so that others get their turn, and more where a full
-/// one is quick. Answers do not depend on it.
-fn adapt(run: &mut QueryRun, report: &StepReport, took: i64) {
-    if took > STEP_TIME_MAX {
-        run.step_rows = (run.step_rows / 2).max(1);
-    } else if took < STEP_TIME_MAX / 4 && report.rows_in as usize >= run.step_rows {
-        run.step_rows = run.step_rows.saturating_mul(2).min(run.step_rows_max);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Runs tasks that have work on a few threads, each task on one thread at a time.
+//! Runs tasks that have work by a few workers, each task by one worker at a time.
 //!
 //! A task is woken when one of its inputs has moved. It runs step after step until it has nothing to
 //! do; between two steps others get their turn. A task that panics is told so and waits until it is woken
@@ -12,10 +12,10 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::crew::{Crew, Hired, Turn, Worker};
 use crate::time::Clock;
 
 /// What a task wants after a turn.
@@ -46,9 +46,8 @@ const QUICK: i64 = 20_000;
 /// Turns that the average looks back at: one that a busy machine held up does not make a task slow.
 const MEMORY: i64 = 8;
 
-/// A task: its work, and whether it is queued.
+/// A task: its work, and whether it is queued. Who owns the work may own the task, too.
 pub struct Task {
-    /// Whoever owns the work owns the task, too; so this must not keep the work alive.
     work: Weak<dyn Work>,
     state: AtomicU8,
     /// What a turn takes, microseconds; `i64::MAX`: nobody knows yet.
@@ -88,53 +87,53 @@ impl Queue {
     }
 }
 
-/// The threads.
+/// The workers.
 pub struct Scheduler {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    runners: Mutex<Vec<Hired>>,
+}
+
+/// Runs tasks, one a turn.
+struct Runner {
+    shared: Arc<Shared>,
+    /// It takes no slow ones.
+    quick_only: bool,
 }
 
 impl Scheduler {
-    /// Starts `threads` threads and, unless that is one, another for quick tasks only. The clock says how
+    /// Takes on `runners` workers and, unless that is one, another for quick tasks only. The clock says how
     /// long turns take.
-    pub fn start(threads: usize, clock: Arc<dyn Clock>) -> Scheduler {
+    pub fn start(crew: &Crew, runners: usize, clock: Arc<dyn Clock>) -> Scheduler {
         let shared = Arc::new(Shared {
             clock,
             queue: Mutex::default(),
             ready: Condvar::new(),
             quick_ready: Condvar::new(),
         });
-        let spawn = |number: usize| {
-            let (shared, quick_only) = (Arc::clone(&shared), number == threads);
-            std::thread::Builder::new()
-                .name(format!("query-{number}"))
-                .spawn(move || run(&shared, quick_only))
+        let hire = |number: usize| {
+            let runner = Runner { shared: Arc::clone(&shared), quick_only: number == runners };
+            crew.start(&format!("query-{number}"), Box::new(runner))
                 .expect("the system gives us a thread")
         };
-        let all = if threads > 1 { threads + 1 } else { threads };
-        let threads = (0..all).map(spawn).collect();
-        Scheduler { shared, threads: Mutex::new(threads) }
+        let all = if runners > 1 { runners + 1 } else { runners };
+        let runners = (0..all).map(hire).collect();
+        Scheduler { shared, runners: Mutex::new(runners) }
     }
 
-    /// Makes a task; it runs when it is woken.
+    /// Makes a task; it runs when it is woken, as long as its work is there.
     pub fn task(&self, work: &Arc<dyn Work>) -> Arc<Task> {
         let work = Arc::downgrade(work);
         let (state, cost) = (AtomicU8::new(IDLE), AtomicI64::new(i64::MAX));
         Arc::new(Task { work, state, cost, shared: Arc::clone(&self.shared) })
     }
 
-    /// Ends the threads after the turns they are in.
+    /// Ends the workers after the turns they are in.
     pub fn stop(&self) {
         self.shared.queue.lock().stopping = true;
         self.shared.ready.notify_all();
         self.shared.quick_ready.notify_all();
-        let threads = std::mem::take(&mut *self.threads.lock());
-        let me = std::thread::current().id();
-        for thread in threads.into_iter().filter(|thread| thread.thread().id() != me) {
-            // A worker catches the panics of its tasks, so it ends by returning.
-            let ended: Result<(), Box<dyn Any + Send>> = thread.join();
-            debug_assert!(ended.is_ok());
-        }
+        let runners = std::mem::take(&mut *self.runners.lock());
+        runners.into_iter().for_each(Hired::join);
     }
 }
 
@@ -218,22 +217,27 @@ impl Task {
     }
 }
 
-fn run(shared: &Shared, quick_only: bool) {
-    let ready = if quick_only { &shared.quick_ready } else { &shared.ready };
-    loop {
+impl Worker for Runner {
+    fn turn(&mut self, may_sleep: bool) -> Turn {
+        let shared = &self.shared;
+        let ready = if self.quick_only { &shared.quick_ready } else { &shared.ready };
         let task = {
             let mut queue = shared.queue.lock();
             loop {
                 if queue.stopping {
-                    return;
+                    return Turn::Ended;
                 }
-                if let Some(task) = queue.pop(quick_only) {
+                if let Some(task) = queue.pop(self.quick_only) {
                     break task;
+                }
+                if !may_sleep {
+                    return Turn::Idle;
                 }
                 ready.wait(&mut queue);
             }
         };
         task.turn();
+        Turn::Done
     }
 }
 
@@ -279,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_task_runs_until_it_waits_and_a_panic_ends_only_that_task() {
-        let scheduler = Scheduler::start(2, Arc::new(VirtualClock::new(0)));
+        let scheduler = Scheduler::start(&Crew::Threads, 2, Arc::new(VirtualClock::new(0)));
         let work = Arc::new(Countdown {
             left: AtomicUsize::new(10),
             failure: Mutex::new(None),
@@ -329,7 +333,7 @@ mod tests {
     #[test]
     fn a_quick_task_runs_while_slow_ones_hold_every_other_thread() {
         let clock = Arc::new(VirtualClock::new(0));
-        let scheduler = Scheduler::start(2, Arc::clone(&clock) as _);
+        let scheduler = Scheduler::start(&Crew::Threads, 2, Arc::clone(&clock) as _);
         let slow: Vec<Arc<Slow>> = (0..3)
             .map(|_| {
                 Arc::new(Slow {
