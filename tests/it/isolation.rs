@@ -145,7 +145,7 @@ fn latencies(server: &RealServer, subscriber: &mut WebSocket<TcpStream>, from: i
 fn who_lags_lags_alone() {
     let directory = tempfile::tempdir().unwrap();
     // Each of their steps takes long, as if it computed something difficult.
-    let slow = ["a", "b", "c"].map(|name| format!("query.step:{name}=sleep:200"));
+    let slow = ["a", "b", "c"].map(|name| format!("query.step:{name}=sleep:1000"));
     let server = start(&directory, &slow.join(";"));
     server.sql(
         "CREATE STREAM quick (n BIGINT); CREATE CONTINUOUS QUERY passed AS SELECT n FROM quick;
