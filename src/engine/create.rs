@@ -42,6 +42,9 @@ pub(super) struct OnDisk<'a> {
     pub snapshots: &'a Snapshots,
 }
 
+/// Rows of a query's first steps, until it is known how long they take.
+const STEP_ROWS_FIRST: usize = 1_024;
+
 impl Engine {
     /// Whether the name is free; `Ok(false)` when it is taken and IF NOT EXISTS says that is fine.
     pub(super) fn name_is_free(&self, name: &str, if_not_exists: bool, kind: Kind) -> Result<bool> {
@@ -287,7 +290,8 @@ impl Engine {
             written_watermark: i64::MIN,
             write_progress: false,
             memory_limit: shape.options.memory_limit,
-            step_rows: self.settings.step_rows,
+            step_rows: self.settings.step_rows.min(STEP_ROWS_FIRST),
+            step_rows_max: self.settings.step_rows,
             warm_up: None,
             swap: None,
             late_rows: 0,

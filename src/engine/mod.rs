@@ -30,6 +30,7 @@ mod sink_source;
 mod sinks;
 mod snapshots;
 mod state;
+mod stop;
 mod stream;
 mod swap;
 mod swap_check;

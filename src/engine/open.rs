@@ -85,7 +85,7 @@ impl Engine {
         });
         reports.remember()?;
         let engine = Arc::new(Engine {
-            scheduler: Scheduler::start(&crew, settings.query_threads),
+            scheduler: Scheduler::start(&crew, settings.query_threads, Arc::clone(&clock)),
             snapshot_writer: Arc::new(SnapshotWriter::start(&crew)),
             settings,
             clock,
@@ -310,47 +310,6 @@ impl Engine {
         let changelog = Arc::new(Changelog::new(log, Arc::clone(&definition.schema), layout));
         let view = ResultView::new(Arc::clone(&changelog));
         Ok(Arc::new(TableState::new(record, definition, changelog, view)))
-    }
-
-    /// Stops everything: takes no more rows, ends queries after their step, and joins every thread.
-    pub async fn shutdown(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.stepped.notify_waiters();
-        if let Some(timer) = self.timer.lock().take() {
-            timer.thread().unpark();
-            // It only looks at figures; a panic there was logged and there is nothing left to undo.
-            drop(timer.join());
-        }
-        let (streams, sinks): (Vec<_>, Vec<_>) = {
-            let registry = self.registry.read();
-            let streams = registry.streams.values().map(Arc::clone).collect();
-            (streams, registry.sinks.values().map(Arc::clone).collect())
-        };
-        for sink in sinks {
-            sink.stop();
-        }
-        for stream in streams {
-            stream.appender.shut_down();
-        }
-        self.scheduler.stop();
-        self.take_last_snapshots();
-        self.sync_everything();
-        // Whoever still holds the engine, a SELECT that ends, say, writes nothing any more.
-        drop(self.lock.lock().take());
-        self.select_places.close();
-    }
-
-    /// What was only written survives power loss, too, after an orderly end.
-    fn sync_everything(&self) {
-        let registry = self.registry.read();
-        let streams = registry.streams.values().map(|stream| &stream.log);
-        let queries = registry.queries.values().map(|query| query.changelog.log());
-        let reports = [&self.reports.dead_letters, &self.reports.late_rows, &self.reports.shed];
-        for log in streams.chain(queries).chain(reports) {
-            if let Err(error) = log.sync() {
-                tracing::warn!("after the last rows: {error}");
-            }
-        }
     }
 
     /// The planner's view of what exists, for the duration of `work`.

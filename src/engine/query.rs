@@ -267,6 +267,7 @@ impl QueryState {
         let Some(run) = guard.as_mut() else { return Next::Wait };
         fault::at("query.step", &self.name);
         run.write_progress = self.write_progress.load(Ordering::Relaxed);
+        let began = self.reports.clock.now();
         let report = match run.step() {
             Ok(report) => report,
             Err(error) => {
@@ -288,6 +289,7 @@ impl QueryState {
         self.reports.rejected_rows(&self.name, &report.rejected);
         self.record_step(run, &report);
         self.snapshots.after_step(run, report.rows_in, self.counts(), self.late_log());
+        run.pace(report.rows_in, self.reports.clock.now().saturating_sub(began));
         let again = !run.stalled() && (report.progressed || has_more(run));
         drop(guard);
         self.bell.notify_waiters();

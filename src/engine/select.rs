@@ -190,6 +190,12 @@ pub(super) fn execution_error(error: DataFusionError) -> Error {
     {
         return Error::from(failed.clone());
     }
+    if let DataFusionError::External(inner) = error.find_root()
+        && let Some(failed) = inner.downcast_ref::<std::io::Error>()
+    {
+        return Error::new(SqlState::IO, "statement met a failure of the system")
+            .with_detail(failed.to_string());
+    }
     if let DataFusionError::ResourcesExhausted(text) = error.find_root() {
         return Error::new(SqlState::OUT_OF_MEMORY, "statement needs more memory than it may use")
             .with_detail(tidy_message(text));

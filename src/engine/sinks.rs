@@ -95,14 +95,17 @@ impl SinkState {
         self.mode == SinkMode::Append
     }
 
+    /// Lets the sink end after the transaction that it is in, without waiting for that.
+    pub(super) fn ask_to_stop(&self) {
+        let running = self.running.lock();
+        running.handle.stop();
+        running.bell.notify_waiters();
+    }
+
     /// Ends the sink after the transaction that it is in.
     pub(super) fn stop(&self) {
-        let thread = {
-            let mut running = self.running.lock();
-            running.handle.stop();
-            running.bell.notify_waiters();
-            running.thread.take()
-        };
+        self.ask_to_stop();
+        let thread = self.running.lock().thread.take();
         if let Some(thread) = thread {
             // The loop catches its own panics, so there is nothing to learn from how it ended.
             drop(thread.join());

@@ -24,6 +24,12 @@ pub fn build(plan: &PhysicalPlan) -> Result<(Graph, Vec<SourceSpec>), EvalError>
     let mut graph = Graph::new();
     let mut sources = Vec::new();
     add(plan, None, &mut graph, &mut sources)?;
+    // Rows of a relation that is read more than once are pushed one by one, each with its watermark.
+    let relations: Vec<_> = sources.iter().map(|source| Arc::clone(&source.relation)).collect();
+    for source in &mut sources {
+        let same = relations.iter().filter(|relation| **relation == source.relation);
+        source.row_marks |= same.count() > 1;
+    }
     Ok((graph, sources))
 }
 

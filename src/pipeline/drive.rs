@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{Frame, FrameKind, NewFrame, Position};
@@ -80,8 +81,10 @@ pub struct QueryRun {
     pub write_progress: bool,
     /// Bytes of state at which the query stops.
     pub memory_limit: u64,
-    /// Rows that a step takes at most; enough to make a step's own cost small.
+    /// Rows that a step takes: as many as it can in the time that it may take.
     pub step_rows: usize,
+    /// Rows that a step takes at most; enough to make a step's own cost small.
+    pub step_rows_max: usize,
     /// Up to here the changelog is given: what comes out is not written, and not compared.
     pub warm_up: Option<Frontier>,
     /// What the changelog lacks at the end of the warm-up: the entry that swaps an old plan for this
@@ -241,13 +244,25 @@ impl QueryRun {
             if !single && sequence > complete {
                 break;
             }
-            let frame = self.inputs[index].ready.pop_front().expect("peek saw a frame");
-            taken += frame.rows() as usize + 1;
-            report.rows_in += frame.rows();
+            // A log that is read twice gives its frame to all who read it at once.
+            let mut readers = vec![index];
+            for other in index + 1..self.inputs.len() {
+                let target = until.map(|frontier| frontier[other].frame);
+                if self.peek(other, target)? == Some(sequence) {
+                    readers.push(other);
+                }
+            }
+            let pop = |input: &mut Input| input.ready.pop_front().expect("peek saw a frame");
+            let frames: Vec<_> = readers.iter().map(|i| pop(&mut self.inputs[*i])).collect();
+            let rows: u64 = frames.iter().map(|frame| frame.rows()).sum();
+            taken += rows as usize + 1;
+            report.rows_in += rows;
             report.progressed = true;
-            self.process(index, &frame)?;
-            self.inputs[index].position =
-                Position { frame: frame.index + 1, offset: frame.next_offset() };
+            self.process(&readers, &frames[0])?;
+            for (index, frame) in readers.into_iter().zip(frames) {
+                self.inputs[index].position =
+                    Position { frame: frame.index + 1, offset: frame.next_offset() };
+            }
         }
         Ok(())
     }
@@ -265,30 +280,65 @@ impl QueryRun {
         Ok(input.ready.front().map(|frame| frame.sequence))
     }
 
-    fn process(&mut self, index: usize, frame: &Frame) -> Result<()> {
+    /// Pushes a frame to those inputs that read its log.
+    fn process(&mut self, readers: &[usize], frame: &Frame) -> Result<()> {
         row_clock::set(frame.ingest_time);
         self.graph.tick(frame.ingest_time)?;
-        let (change, watermark) = self.inputs[index].source.change(frame)?;
-        if let Some(change) = change {
+        let mut changes = Vec::new();
+        for index in readers {
+            let input = &mut self.inputs[*index];
+            let (change, watermark) = input.source.change(frame)?;
             // A query that starts at an offset inside a frame skips the rows before it.
-            let skip =
-                self.inputs[index].position.offset.saturating_sub(frame.first_offset) as usize;
-            let rows = change.batch.num_rows();
-            let change = if skip == 0 {
-                change
-            } else {
-                change.slice(skip.min(rows), rows - skip.min(rows))
-            };
-            self.graph.push(index, change)?;
+            let skip = input.position.offset.saturating_sub(frame.first_offset) as usize;
+            let change = change.map(|change| {
+                let rows = change.batch.num_rows();
+                if skip == 0 { change } else { change.slice(skip.min(rows), rows - skip.min(rows)) }
+            });
+            changes.push((*index, change, EventTime(watermark)));
         }
-        if frame.kind == FrameKind::Punctuation {
-            let relation = self.inputs[index].source.relation();
-            if let Some(punctuation) = (self.read_punctuation)(relation, &frame.meta) {
-                self.graph.punctuation(index, Arc::new(punctuation))?;
+        if readers.len() > 1 && self.changelog.append_only() {
+            self.push_row_by_row(&changes)?;
+        } else {
+            for (index, change, _) in &mut changes {
+                if let Some(change) = change.take() {
+                    self.graph.push(*index, change)?;
+                }
             }
         }
-        if watermark != i64::MIN {
-            self.graph.watermark(index, EventTime(watermark))?;
+        for (index, _, watermark) in changes {
+            let relation = self.inputs[index].source.relation();
+            if frame.kind == FrameKind::Punctuation
+                && let Some(punctuation) = (self.read_punctuation)(relation, &frame.meta)
+            {
+                self.graph.punctuation(index, Arc::new(punctuation))?;
+            }
+            if watermark != EventTime::MIN {
+                self.graph.watermark(index, watermark)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes rows that meet themselves again further up (UNION of one stream, GROUPING SETS) one by one,
+    /// each followed by its watermark: the order of what comes out must not tell how they were cut
+    /// into frames.
+    fn push_row_by_row(&mut self, changes: &[(usize, Option<Change>, EventTime)]) -> Result<()> {
+        let with_rows: Vec<(usize, &Change)> = changes
+            .iter()
+            .filter_map(|(index, change, _)| Some((*index, change.as_ref()?)))
+            .collect();
+        let rows = |change: &Change| change.batch.num_rows();
+        let most = with_rows.iter().map(|(_, change)| rows(change)).max().unwrap_or(0);
+        for row in 0..most {
+            for (index, change) in with_rows.iter().filter(|(_, change)| row < rows(change)) {
+                self.graph.push(*index, change.slice(row, 1))?;
+            }
+            for (index, change) in with_rows.iter().filter(|(_, change)| row + 1 < rows(change)) {
+                let watermark = change.arrival(row + 1);
+                if watermark != EventTime::MIN {
+                    self.graph.watermark(*index, watermark)?;
+                }
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 pub mod build;
 pub mod drive;
 pub mod graph;
+mod pace;
 pub mod recorded;
 mod rehearse;
 pub mod schedule;

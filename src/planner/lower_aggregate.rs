@@ -36,6 +36,16 @@ pub(super) fn lower_aggregate(
         hint: None,
     })?;
     let native = native_function(&lowered.aggregate, schema);
+    if native.is_none() {
+        // Some functions take a type and fail at the first row of it.
+        lowered.aggregate.create_accumulator().map_err(|error| match from_datafusion(error) {
+            PlanError::Refused { code, message, .. } => {
+                let hint = Some("Cast the argument to a type that the function takes.".into());
+                PlanError::Refused { code, message, hint }
+            }
+            other => other,
+        })?;
+    }
     Ok(AggregateSpec {
         output: lowered.aggregate.field(),
         native,

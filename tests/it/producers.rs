@@ -175,3 +175,85 @@ fn many_rows_of_a_producer_survive_a_kill_and_are_there_once() {
     let answer = server.sql("SELECT count(*) AS n, count(DISTINCT n) AS d FROM s");
     assert_eq!(answer["results"][0]["rows"], json!([[40_000, 40_000]]));
 }
+
+#[test]
+fn an_ack_of_processing_means_the_results_of_all_queries_that_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = "query.step:slow=sleep:40; query.step:boom=panic@3";
+    let server = RealServer::try_start(directory.path(), &[], &[("WEIR_FAULTS", faults)]).unwrap();
+    server.sql(
+        "CREATE STREAM s (n BIGINT);
+         CREATE CONTINUOUS QUERY quick AS SELECT n % 2 AS k, count(*) AS c FROM s GROUP BY n % 2;
+         CREATE CONTINUOUS QUERY slow AS SELECT count(*) AS c FROM s;
+         CREATE CONTINUOUS QUERY above AS SELECT sum(c) AS c FROM quick;
+         CREATE CONTINUOUS QUERY top AS SELECT c, count(*) AS n FROM above GROUP BY c;
+         CREATE CONTINUOUS QUERY boom AS SELECT count(*) AS c FROM s;
+         CREATE CONTINUOUS QUERY paused AS SELECT count(*) AS c FROM s; FLUSH; PAUSE paused",
+    );
+    let results = "SELECT (SELECT c FROM slow), (SELECT c FROM above), (SELECT c FROM top),
+                          (SELECT sum(c) FROM quick)";
+    for n in 1..=12 {
+        // Neither who has failed nor who is paused holds an ack up.
+        if n % 2 == 0 {
+            let (status, _) = send(&server, "s?ack=processed", "p", n, &format!("{{\"n\":{n}}}"));
+            assert_eq!(status, 200);
+        } else {
+            let answer = tcp(&server, &format!("INGEST s FORMAT csv ACK processed\n{n}\n"));
+            assert_eq!(answer.last().unwrap()["ack"], n);
+        }
+        assert_eq!(server.sql(results)["results"][0]["rows"], json!([[n, n, n, n]]));
+    }
+    let states = "SELECT status FROM weir.queries WHERE name IN ('boom', 'paused') ORDER BY name";
+    assert_eq!(server.sql(states)["results"][0]["rows"], json!([["failed"], ["paused"]]));
+    server.sql("RESUME boom; RESUME paused; FLUSH");
+    let all = "SELECT c FROM boom UNION ALL SELECT c FROM paused";
+    assert_eq!(server.sql(all)["results"][0]["rows"], json!([[12], [12]]));
+}
+
+#[test]
+fn two_connections_of_one_producer_store_each_row_once_across_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let rows = |range: std::ops::Range<u64>| -> String {
+        range.map(|n| format!("{{\"n\":{n}}}\n")).collect()
+    };
+    let header = "INGEST s FORMAT ndjson PRODUCER p SEQUENCE 0\n";
+    let server = start(&directory);
+    server.sql(SETUP);
+    let mut both = [connect(&server), connect(&server)];
+    for piece in 0..40 {
+        for stream in &mut both {
+            let head = if piece == 0 { header } else { "" };
+            let text = format!("{head}{}", rows(piece * 50..(piece + 1) * 50));
+            stream.write_all(text.as_bytes()).unwrap();
+        }
+    }
+    let mut lines = BufReader::new(both[0].try_clone().unwrap()).lines().map_while(Result::ok);
+    let acked = lines.find_map(|line| {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        line["ack"].as_u64().filter(|ack| *ack > 0)
+    });
+    let acked = acked.expect("an ack");
+    // Without a word.
+    server.kill();
+
+    let server = start(&directory);
+    let stored = stored(&server, "s").as_array().unwrap().len() as u64;
+    assert!(acked <= stored && stored <= 2000, "{acked} acknowledged, {stored} stored");
+    // Both send everything again, at the same time.
+    let all = format!("{header}{}", rows(0..2100));
+    let answers = std::thread::scope(|scope| {
+        let sent = [scope.spawn(|| tcp(&server, &all)), scope.spawn(|| tcp(&server, &all))];
+        sent.map(|answer| answer.join().unwrap())
+    });
+    for answer in answers {
+        let last = answer.last().unwrap();
+        assert_eq!((&last["error"], &last["next_sequence"]), (&Value::Null, &json!(2100)));
+    }
+    let counts = server.sql("SELECT count(*) AS n, count(DISTINCT n) AS d, max(n) AS m FROM s");
+    assert_eq!(counts["results"][0]["rows"], json!([[2100, 2100, 2099]]));
+    // Another stream does not take it, and a gap is refused, also now.
+    let other = tcp(&server, "INGEST t FORMAT csv PRODUCER p SEQUENCE 2100\n1\n");
+    assert_eq!(other.last().unwrap()["error"]["code"], "22023");
+    let gap = tcp(&server, "INGEST s FORMAT csv PRODUCER p SEQUENCE 2200\n1\n");
+    assert_eq!(gap.last().unwrap()["error"]["code"], "22023");
+}

@@ -81,6 +81,11 @@ impl RealServer {
         Some(RealServer { child, http, tcp })
     }
 
+    /// Files and sockets that the process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+    }
+
     /// Waits until the process ends by itself, and kills it after `patience`; whether it did.
     pub(crate) fn ends_within(mut self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;

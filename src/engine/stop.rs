@@ -1,0 +1,57 @@
+//! Stops an engine: in order, within bounds, and whoever hangs holds up nobody else.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::engine::state::Engine;
+
+impl Engine {
+    /// Stops everything: takes no more rows, ends queries after their step, and joins every thread. Whoever
+    /// gives up waiting leaves the work to a thread of its own.
+    pub async fn shutdown(self: &Arc<Engine>) {
+        let engine = Arc::clone(self);
+        if self.crew.apart(move || engine.stop()).await.is_err() {
+            tracing::error!("the engine broke while it stopped");
+        }
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.stepped.notify_waiters();
+        if let Some(timer) = self.timer.lock().take() {
+            timer.thread().unpark();
+            // It only looks at figures; a panic there was logged and there is nothing left to undo.
+            drop(timer.join());
+        }
+        let (streams, sinks): (Vec<_>, Vec<_>) = {
+            let registry = self.registry.read();
+            let streams = registry.streams.values().map(Arc::clone).collect();
+            (streams, registry.sinks.values().map(Arc::clone).collect())
+        };
+        sinks.iter().for_each(|sink| sink.ask_to_stop());
+        for stream in streams {
+            stream.appender.shut_down();
+        }
+        self.scheduler.stop();
+        self.take_last_snapshots();
+        self.sync_everything();
+        // Last, because a target that hangs holds its sink up.
+        sinks.iter().for_each(|sink| sink.stop());
+        // Whoever still holds the engine, a SELECT that ends, say, writes nothing any more.
+        drop(self.lock.lock().take());
+        self.select_places.close();
+    }
+
+    /// What was only written survives power loss, too, after an orderly end.
+    fn sync_everything(&self) {
+        let registry = self.registry.read();
+        let streams = registry.streams.values().map(|stream| &stream.log);
+        let queries = registry.queries.values().map(|query| query.changelog.log());
+        let reports = [&self.reports.dead_letters, &self.reports.late_rows, &self.reports.shed];
+        for log in streams.chain(queries).chain(reports) {
+            if let Err(error) = log.sync() {
+                tracing::warn!("after the last rows: {error}");
+            }
+        }
+    }
+}
