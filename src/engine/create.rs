@@ -16,7 +16,7 @@ use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{FrameKind, Position};
 use crate::log::log::{Durability, Log, LogOptions};
-use crate::pipeline::build::build;
+use crate::pipeline::build::{build, steps_show};
 use crate::pipeline::drive::{Input, QueryRun};
 use crate::pipeline::schedule::Work;
 use crate::pipeline::source::{Readable, Source};
@@ -270,6 +270,7 @@ impl Engine {
             }),
             written_watermark: i64::MIN,
             write_progress: false,
+            record_steps: steps_show(&shape.plan),
             memory_limit: shape.options.memory_limit,
             step_rows: self.settings.step_rows,
             warm_up: None,
@@ -332,10 +333,11 @@ fn recorded_entries(changelog: &Changelog, from: u64) -> Result<VecDeque<(EntryM
 fn passes_rows_through(plan: &PhysicalPlan) -> bool {
     match &plan.node {
         Node::Source(_) => true,
-        Node::FilterProject(_) | Node::Unnest(_) | Node::Union | Node::Delay(_) => {
+        Node::FilterProject(_) | Node::Unnest(_) | Node::Union | Node::Join(_) | Node::Delay(_) => {
             plan.inputs.iter().any(passes_rows_through)
         }
-        Node::WindowAssign(_)
+        Node::AsofJoin(_)
+        | Node::WindowAssign(_)
         | Node::WindowAggregate(_)
         | Node::SessionAggregate(_)
         | Node::CountWindow(_)

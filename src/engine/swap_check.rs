@@ -146,15 +146,18 @@ impl Registry {
 }
 
 fn time_matters(plan: &PhysicalPlan) -> bool {
-    let timeless = matches!(
-        plan.node,
-        Node::Source(_)
-            | Node::FilterProject(_)
-            | Node::Unnest(_)
-            | Node::Union
-            | Node::Delay(_)
-            | Node::Aggregate(_)
-    );
+    let timeless = match &plan.node {
+        Node::Join(spec) => spec.within.is_none(),
+        node => matches!(
+            node,
+            Node::Source(_)
+                | Node::FilterProject(_)
+                | Node::Unnest(_)
+                | Node::Union
+                | Node::Delay(_)
+                | Node::Aggregate(_)
+        ),
+    };
     !timeless || plan.inputs.iter().any(time_matters)
 }
 

@@ -77,6 +77,9 @@ pub struct QueryRun {
     pub written_watermark: i64,
     /// Whether watermarks are written even when no rows come out, for queries above this one.
     pub write_progress: bool,
+    /// Whether every step is recorded, also one that answered nothing: what an operator passes to
+    /// another at the end of a step shows in later answers, so steps have to end there again.
+    pub record_steps: bool,
     /// Bytes of state at which the query stops.
     pub memory_limit: u64,
     /// Rows that a step takes at most; enough to make a step's own cost small.
@@ -229,7 +232,8 @@ impl QueryRun {
         let complete = self.sequencer.complete_through();
         let single = self.inputs.len() == 1;
         let mut taken = 0;
-        while taken < self.step_rows {
+        let mut last = None;
+        loop {
             let mut next: Option<(u64, usize)> = None;
             for index in 0..self.inputs.len() {
                 let target = until.map(|frontier| frontier[index].frame);
@@ -238,10 +242,16 @@ impl QueryRun {
                     next = Some((sequence, index));
                 }
             }
+            // Sources of one log have its frame one after the other; nothing comes between.
+            let goes_on = next.is_some_and(|(sequence, _)| last == Some(sequence));
+            if !goes_on && last.is_some() && !single {
+                self.graph.frame_end()?;
+            }
             let Some((sequence, index)) = next else { break };
-            if !single && sequence > complete {
+            if !goes_on && (taken >= self.step_rows || (!single && sequence > complete)) {
                 break;
             }
+            last = Some(sequence);
             let frame = self.inputs[index].ready.pop_front().expect("peek saw a frame");
             taken += frame.rows() as usize + 1;
             report.rows_in += frame.rows();
@@ -314,6 +324,7 @@ impl QueryRun {
             return Ok(());
         }
         let moved = self.write_progress && watermark > self.written_watermark;
+        let moved = moved || (self.record_steps && report.progressed);
         let frame = if rows > 0 {
             self.changelog.frame(&changes, self.written_watermark, &meta)?
         } else if moved {

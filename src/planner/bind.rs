@@ -29,6 +29,8 @@ use crate::planner::expansion;
 use crate::planner::functions;
 use crate::planner::grouping_sets;
 use crate::planner::hidden::exclude_hidden;
+use crate::planner::join_as_of;
+use crate::planner::join_names;
 use crate::planner::lateral;
 use crate::planner::literal_casts::keep_constants;
 use crate::planner::relations::{RelationInfo, RelationLookup};
@@ -53,6 +55,8 @@ pub fn bind(
     expansion::check(query)?;
     let mut query = query.clone();
     lateral::normalize(&mut query);
+    join_names::normalize(&mut query, lookup, purpose)?;
+    join_as_of::normalize(&mut query, lookup, purpose)?;
     exclude_hidden(&mut query, lookup);
     keep_constants(&mut query);
     let context = Context { lookup, purpose, relation_planners: vec![Arc::new(WindowPlanner)] };
@@ -209,7 +213,11 @@ impl ContextProvider for Context<'_> {
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let ours =
             (self.purpose == Purpose::Continuous).then(|| functions::row_clock_function(name));
-        ours.flatten().or_else(|| functions::state().scalar_functions().get(name).cloned())
+        let ours = ours.flatten().or_else(|| {
+            let marks = self.purpose == Purpose::Continuous;
+            marks.then(|| join_as_of::marker_function(name)).flatten()
+        });
+        ours.or_else(|| functions::state().scalar_functions().get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -17,6 +17,12 @@ pub mod functions;
 mod grouping;
 mod grouping_sets;
 mod hidden;
+mod join;
+mod join_as_of;
+mod join_facts;
+mod join_names;
+mod join_newest;
+mod join_time;
 mod lateral;
 mod literal_casts;
 mod lower_aggregate;
@@ -64,8 +70,9 @@ pub fn plan_continuous(
         let request = emit_clause::resolve(emit, lookup)?;
         let logical = bind::bind(query, lookup, Purpose::Continuous)?;
         refuse_distinct_on(&logical)?;
+        let markers = join_as_of::count_markers(&logical).map_err(from_datafusion)?;
         let logical = bind::optimize(logical)?;
-        let plan = translate::translate(&logical, request)?;
+        let plan = translate::translate(&logical, request, markers)?;
         check_names(&plan)?;
         if require_bounded_state {
             check_bounded(&plan)?;

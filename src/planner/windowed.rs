@@ -135,7 +135,7 @@ impl Translator {
     }
 
     /// Adds computed columns behind the others; a cast time column keeps its watermark.
-    fn append_columns(
+    pub(super) fn append_columns(
         &self,
         input: PhysicalPlan,
         added: Vec<(Arc<dyn PhysicalExpr>, String)>,
