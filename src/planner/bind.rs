@@ -121,7 +121,10 @@ pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
         .into_iter()
         .filter(|rule| !NOT_ON_STREAMS.contains(&rule.name()))
         .collect();
-    let context = OptimizerContext::new_with_config_options(Arc::clone(options))
+    // A subquery that gives one value is joined, like any other: its value changes.
+    let mut options = ConfigOptions::clone(options);
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    let context = OptimizerContext::new_with_config_options(Arc::new(options))
         .without_query_execution_start_time();
     Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {}).map_err(from_datafusion)
 }

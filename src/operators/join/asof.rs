@@ -145,7 +145,7 @@ impl AsofJoin {
     fn advance(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
         let certain = self.bound(self.spec.delays[1]);
         let (mut left, mut right) = (Vec::new(), Vec::new());
-        while let Some((time, slot)) = self.pop(0, certain) {
+        for (time, slot) in self.due(0, certain) {
             let key = self.sides[0].key[slot as usize];
             let found = if key == NONE { None } else { self.newest(key, time) };
             if found.is_some() || self.spec.keeps_left {
@@ -159,7 +159,7 @@ impl AsofJoin {
             out.change(Change::derived(batch, None, &self.origin));
         }
         let passed = certain.min(self.bound(self.spec.delays[0]));
-        while let Some((time, slot)) = self.pop(1, passed) {
+        for (time, slot) in self.due(1, passed) {
             let versions = &mut self.versions[self.sides[1].key[slot as usize] as usize];
             // All rows to come may take this one: those before it are of no use any more.
             let older = versions.partition_point(|&version| version < (time, slot));
@@ -170,15 +170,12 @@ impl AsofJoin {
         self.pack()
     }
 
-    /// The next row of a side whose time is below a bound.
-    fn pop(&mut self, port: usize, bound: i64) -> Option<(i64, u32)> {
+    /// Takes out the rows of a side whose time is below a bound, by time.
+    fn due(&mut self, port: usize, bound: i64) -> Vec<(i64, u32)> {
         let side = &mut self.sides[port];
-        loop {
-            let (time, slot) = side.expiry.as_mut()?.pop_below(bound)?;
-            if side.weight[slot as usize] != 0 {
-                return Some((time, slot));
-            }
-        }
+        let mut due = side.expiry.as_mut().map_or(vec![], |expiry| expiry.take_below(bound, true));
+        due.retain(|(_, slot)| side.weight[*slot as usize] != 0);
+        due
     }
 
     /// The newest right row of a key that a left row of this time may take.

@@ -16,6 +16,9 @@ pub(super) struct Expiry {
     granule: i64,
     /// Buckets above `front_bucket`.
     buckets: BTreeMap<i64, Vec<(i64, u32)>>,
+    /// Rows of the bucket that was added to last, not yet in `buckets`.
+    open: Vec<(i64, u32)>,
+    open_bucket: i64,
     /// Rows of `front_bucket` and of those before it.
     front: BinaryHeap<Reverse<(i64, u32)>>,
     front_bucket: i64,
@@ -25,36 +28,67 @@ pub(super) struct Expiry {
 impl Expiry {
     pub(super) fn new(granule: i64) -> Expiry {
         assert!(granule > 0, "a bucket has a width");
-        let front = BinaryHeap::new();
-        Expiry { granule, buckets: BTreeMap::new(), front, front_bucket: i64::MIN, rows: 0 }
+        Expiry {
+            granule,
+            buckets: BTreeMap::new(),
+            open: Vec::new(),
+            open_bucket: i64::MIN,
+            front: BinaryHeap::new(),
+            front_bucket: i64::MIN,
+            rows: 0,
+        }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, time: i64, slot: u32) {
         self.rows += 1;
         let bucket = time.div_euclid(self.granule);
         if bucket <= self.front_bucket {
             self.front.push(Reverse((time, slot)));
-        } else {
-            self.buckets.entry(bucket).or_default().push((time, slot));
+            return;
+        }
+        if bucket != self.open_bucket {
+            self.shut();
+            self.open_bucket = bucket;
+        }
+        self.open.push((time, slot));
+    }
+
+    fn shut(&mut self) {
+        if !self.open.is_empty() {
+            self.buckets.entry(self.open_bucket).or_default().append(&mut self.open);
         }
     }
 
-    /// The next slot whose time is below `bound`, in the order of (time, slot).
-    pub(super) fn pop_below(&mut self, bound: i64) -> Option<(i64, u32)> {
-        while self.front.is_empty() {
-            let entry = self.buckets.first_entry()?;
-            if entry.key().saturating_mul(self.granule) >= bound {
-                return None;
+    /// Takes out the rows whose time is below `bound`, in the order of (time, slot) if that is wanted.
+    pub(super) fn take_below(&mut self, bound: i64, sorted: bool) -> Vec<(i64, u32)> {
+        let mut due = Vec::new();
+        self.shut();
+        self.open_bucket = i64::MIN;
+        loop {
+            while self.front.peek().is_some_and(|Reverse((time, _))| *time < bound) {
+                due.extend(self.front.pop().map(|Reverse(row)| row));
             }
-            let (bucket, rows) = entry.remove_entry();
+            let Some(entry) = self.buckets.first_entry().filter(|_| self.front.is_empty()) else {
+                break;
+            };
+            let start = entry.key().saturating_mul(self.granule);
+            if start >= bound {
+                break;
+            }
+            let (bucket, mut rows) = entry.remove_entry();
             self.front_bucket = bucket;
-            self.front = rows.into_iter().map(Reverse).collect();
+            if start.saturating_add(self.granule) <= bound {
+                if sorted {
+                    rows.sort_unstable();
+                }
+                due.append(&mut rows);
+            } else {
+                self.front = rows.into_iter().map(Reverse).collect();
+            }
         }
-        if self.front.peek().is_none_or(|Reverse((time, _))| *time >= bound) {
-            return None;
-        }
-        self.rows -= 1;
-        self.front.pop().map(|Reverse(row)| row)
+        self.rows -= due.len();
+        due
     }
 
     /// Begins anew with these times, by slot.
@@ -66,7 +100,8 @@ impl Expiry {
     }
 
     pub(super) fn state_bytes(&self) -> usize {
-        (self.rows + self.front.capacity()) * size_of::<(i64, u32)>() + self.buckets.len() * 64
+        (self.rows + self.front.capacity() + self.open.capacity()) * size_of::<(i64, u32)>()
+            + self.buckets.len() * 64
     }
 }
 
@@ -95,7 +130,10 @@ mod tests {
                 held.sort_unstable();
                 let due = held.partition_point(|(time, _)| *time < bound);
                 let expected: Vec<_> = held.drain(..due).collect();
-                let found: Vec<_> = std::iter::from_fn(|| expiry.pop_below(bound)).collect();
+                let mut found = expiry.take_below(bound, bound % 2 == 0);
+                if bound % 2 != 0 {
+                    found.sort_unstable();
+                }
                 prop_assert_eq!(found, expected);
             }
             prop_assert_eq!(expiry.rows, held.len());

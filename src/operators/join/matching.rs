@@ -78,6 +78,47 @@ pub(super) fn link(chains: &mut [Chains], side: &mut Side, port: usize, slot: u3
 }
 
 impl Join {
+    /// Whether a match is a pair and nothing else: no counts, no weights, no times, no condition.
+    pub(super) fn is_plain(&self) -> bool {
+        self.spec.kind == JoinKind::Inner
+            && self.spec.append_only == [true; 2]
+            && !self.spec.as_of_now
+            && self.condition.is_none()
+            && self.promises.is_empty()
+            && self.spec.within.as_ref().is_none_or(|within| {
+                self.spec.keys.contains(&within.times.into()) && within.holds(0, 0)
+            })
+    }
+
+    /// Matches all rows of a lot, where that is plain: row by row without what is not needed then.
+    /// Times that must be equal are keys, and need not be looked at again.
+    pub(super) fn take_plainly(&mut self, lot: &Lot, out: &mut Emitter) -> Result<(), EvalError> {
+        let (port, rows) = (lot.port, lot.change.batch.num_rows() as u32);
+        let mut outputs = Outputs::default();
+        for slot in lot.first..lot.first + rows {
+            let [left, right] = &mut self.sides;
+            let (own, other) = if port == 0 { (left, right) } else { (right, left) };
+            let key = own.key[slot as usize];
+            if key == NONE {
+                continue;
+            }
+            let mut at = self.chains[key as usize].heads[1 - port];
+            while at != NONE {
+                if other.weight[at as usize] != 0 {
+                    outputs.push_plain(port, slot, at);
+                }
+                at = other.next[at as usize];
+            }
+            own.hold(slot, 1);
+            link(&mut self.chains, own, port, slot);
+            if outputs.len() >= BLOCK_PAIRS {
+                let full = std::mem::take(&mut outputs);
+                self.put_out(full, std::slice::from_ref(lot), out)?;
+            }
+        }
+        self.put_out(outputs, std::slice::from_ref(lot), out)
+    }
+
     /// Matches one row with the other side and then holds it on its own.
     pub(super) fn pass(
         &mut self,

@@ -175,6 +175,7 @@ impl Join {
         }
         match lots.as_slice() {
             [] => return Ok(()),
+            [lot] if self.is_plain() => self.take_plainly(lot, out)?,
             [lot] => {
                 for row in 0..lot.change.batch.num_rows() {
                     self.pass(std::slice::from_ref(lot), 0, row, out)?;
@@ -232,7 +233,8 @@ impl Join {
             let shows = self.defers && spec.kind.shows_unmatched(port);
             let side = &mut self.sides[port];
             let mut unmatched = Vec::new();
-            while let Some((_, slot)) = side.expiry.as_mut().and_then(|e| e.pop_below(bound)) {
+            let due = side.expiry.as_mut().map(|expiry| expiry.take_below(bound, shows));
+            for (_, slot) in due.into_iter().flatten() {
                 let at = slot as usize;
                 if side.weight[at] == 0 {
                     continue;

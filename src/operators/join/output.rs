@@ -61,6 +61,19 @@ impl Outputs {
         self.cause.push(cause);
     }
 
+    /// A pair of an append-only join.
+    #[inline]
+    pub(super) fn push_plain(&mut self, port: usize, arriving: u32, stored: u32) {
+        let (left, right) = if port == 0 { (arriving, stored) } else { (stored, arriving) };
+        self.left.push(left);
+        self.right.push(right);
+        self.cause.push((0, arriving));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.left.len()
+    }
+
     /// A row of one side without the other.
     pub(super) fn push_alone(&mut self, port: usize, slot: u32, weight: i64, cause: (u32, u32)) {
         let (left, right) = if port == 0 { (slot, NONE) } else { (NONE, slot) };
