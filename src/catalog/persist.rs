@@ -9,6 +9,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Report, SqlState};
+use crate::fault;
 use crate::sql::statement::ObjectKind;
 
 const OBJECTS: TableDefinition<u64, &[u8]> = TableDefinition::new("objects");
@@ -168,6 +169,14 @@ fn store(error: impl std::fmt::Display) -> CatalogError {
     CatalogError::Store(error.to_string())
 }
 
+fn commit(transaction: redb::WriteTransaction) -> Result<(), CatalogError> {
+    fault::at("catalog.commit", "");
+    fault::io("catalog.write", "").map_err(store)?;
+    transaction.commit().map_err(store)?;
+    fault::at("catalog.committed", "");
+    Ok(())
+}
+
 impl Store {
     /// Opens the catalog in `path`, creating it if it is missing.
     pub fn open(path: &Path) -> Result<Store, CatalogError> {
@@ -216,7 +225,7 @@ impl Store {
             meta.insert("next_id", id + 1).map_err(store)?;
             id
         };
-        transaction.commit().map_err(store)?;
+        commit(transaction)?;
         Ok(id)
     }
 
@@ -229,7 +238,7 @@ impl Store {
             .map_err(store)?
             .insert(record.id, bytes.as_slice())
             .map_err(store)?;
-        transaction.commit().map_err(store)
+        commit(transaction)
     }
 
     /// Writes some objects and removes others, all or none.
@@ -245,7 +254,7 @@ impl Store {
                 objects.insert(record.id, bytes.as_slice()).map_err(store)?;
             }
         }
-        transaction.commit().map_err(store)
+        commit(transaction)
     }
 
     /// Removes objects, all or none.
@@ -257,7 +266,7 @@ impl Store {
                 objects.remove(id).map_err(store)?;
             }
         }
-        transaction.commit().map_err(store)
+        commit(transaction)
     }
 }
 

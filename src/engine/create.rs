@@ -14,10 +14,11 @@ use crate::engine::reports::read_punctuation;
 use crate::engine::snapshots::Snapshots;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
-use crate::log::frame::{FrameKind, Position};
+use crate::log::frame::Position;
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::pipeline::build::{build, steps_show};
 use crate::pipeline::drive::{Input, QueryRun};
+use crate::pipeline::recorded::Recorded;
 use crate::pipeline::schedule::Work;
 use crate::pipeline::source::{Readable, Source};
 use crate::planner::physical::{Node, PhysicalPlan, SourceSpec};
@@ -25,7 +26,7 @@ use crate::planner::plan_continuous;
 use crate::planner::relations::RelationKind;
 use crate::sql::print::{print, quote_name};
 use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
-use crate::views::changelog::{Changelog, EntryMeta, Kept, Layout};
+use crate::views::changelog::{Changelog, Kept, Layout};
 use crate::views::difference::Difference;
 
 /// Bytes of a changelog's newest entries that are kept in memory; there may be many changelogs.
@@ -222,7 +223,7 @@ impl Engine {
         let snapshot = snapshots.restore(&mut run, &shape.plan)?;
         let reached = snapshot.as_ref().map_or(0, |snapshot| snapshot.changelog.frame);
         let given = record.base.as_ref().map_or(0, |base| base.frame + 1);
-        run.replay = recorded_entries(changelog, given.max(reached))?;
+        run.replay = Recorded::entries(changelog, given.max(reached))?;
         if let Some(base) = record.base.as_ref().filter(|_| reached < given) {
             let place = |&(frame, offset): &(u64, u64)| Position { frame, offset };
             run.warm_up = Some(base.frontier.iter().map(place).collect());
@@ -311,22 +312,6 @@ fn drop_word(kind: Kind) -> &'static str {
         Kind::Query => "CONTINUOUS QUERY",
         Kind::Sink => "SINK",
     }
-}
-
-/// Entries from a frame on that a replay has to regenerate, with their numbers of rows.
-fn recorded_entries(changelog: &Changelog, from: u64) -> Result<VecDeque<(EntryMeta, u64)>> {
-    let mut entries = VecDeque::new();
-    let wanted = |kind| matches!(kind, FrameKind::Rows | FrameKind::Progress);
-    for entry in changelog.log().summaries(wanted)? {
-        changelog.note(&entry.meta);
-        if entry.at.frame < from {
-            continue;
-        }
-        let meta = EntryMeta::decode(&entry.meta)
-            .ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;
-        entries.push_back((meta, entry.rows));
-    }
-    Ok(entries)
 }
 
 /// Whether rows of a source come out one by one, so that each keeps its own arrival watermark.

@@ -21,6 +21,7 @@ use crate::engine::stream::StreamState;
 use crate::engine::system;
 use crate::engine::table::TableState;
 use crate::error::{Error, Result, SqlState};
+use crate::fault;
 use crate::log::append::{Admission, Appender, QueueLimits};
 use crate::log::frame::{FrameKind, NewFrame};
 use crate::log::headers::FrameSummary;
@@ -139,6 +140,7 @@ impl Engine {
     }
 
     fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
+        fault::at("open.object", &record.name);
         let named = |error: Error| {
             let context = format!("while opening {} \"{}\"", record.kind.noun(), record.name);
             let message = format!("{}, {context}", error.message());

@@ -15,6 +15,7 @@ use crate::engine::snapshots::Snapshots;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::error::{Error, SqlState};
+use crate::fault;
 use crate::log::frame::Position;
 use crate::log::log::Log;
 use crate::pipeline::drive::{QueryRun, StepReport};
@@ -255,6 +256,7 @@ impl QueryState {
             return Next::Wait;
         }
         let Some(run) = guard.as_mut() else { return Next::Wait };
+        fault::at("query.step", &self.name);
         run.write_progress = self.write_progress.load(Ordering::Relaxed);
         let report = match run.step() {
             Ok(report) => report,

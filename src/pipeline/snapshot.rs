@@ -27,6 +27,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::error::Result as Outcome;
+use crate::fault;
 use crate::log::frame::Position;
 use crate::log::log::Log;
 use crate::log::storage::Storage;
@@ -194,10 +195,15 @@ impl SnapshotFiles {
         let draft = format!("{}/draft", self.directory);
         let file = self.storage.open(&draft)?;
         file.set_len(0)?;
+        fault::after("snapshot.torn", &path, || drop(file.write_at(&bytes[..bytes.len() / 2], 0)));
+        fault::io("snapshot.write", &path)?;
         file.write_at(bytes, 0)?;
         file.sync()?;
+        fault::at("snapshot.drafted", &path);
         self.storage.rename(&draft, &path)?;
+        fault::at("snapshot.renamed", &path);
         self.storage.sync_dir(&self.directory)?;
+        fault::at("snapshot.written", &path);
         let extra = (numbers.len() + 1).saturating_sub(KEPT);
         numbers[..extra].iter().try_for_each(|number| self.storage.remove(&self.path(*number)))
     }

@@ -9,6 +9,7 @@ mod drive;
 mod generate;
 mod joins;
 mod naive;
+mod replay;
 mod rng;
 
 pub(crate) use rng::Rng;
