@@ -164,16 +164,13 @@ fn joined_columns(select: &Select) -> Vec<Vec<ObjectName>> {
     columns
 }
 
-/// The constraint of a join whose columns come out on both sides.
-pub(super) fn constraint_of(operator: &JoinOperator) -> Option<&JoinConstraint> {
+/// The constraint of a join that shows all rows of the side before it, so that its columns say it all.
+fn constraint_of(operator: &JoinOperator) -> Option<&JoinConstraint> {
     match operator {
         JoinOperator::Join(constraint)
         | JoinOperator::Inner(constraint)
         | JoinOperator::Left(constraint)
-        | JoinOperator::LeftOuter(constraint)
-        | JoinOperator::Right(constraint)
-        | JoinOperator::RightOuter(constraint)
-        | JoinOperator::FullOuter(constraint) => Some(constraint),
+        | JoinOperator::LeftOuter(constraint) => Some(constraint),
         _ => None,
     }
 }

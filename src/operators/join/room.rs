@@ -1,5 +1,6 @@
 //! Gives up the room of rows and keys that are gone.
 
+use super::matching::Block;
 use super::side::{NONE, Side};
 use super::{Chains, Join, matching};
 use crate::operators::operator::EvalError;
@@ -28,6 +29,10 @@ impl Join {
     /// Gives up the room of rows that are gone, and of keys without rows.
     pub(super) fn pack(&mut self) -> Result<(), EvalError> {
         let empty = self.sides.iter().all(|side| side.gone == side.len());
+        if empty {
+            // Room for pairs, too, is kept only while there are rows.
+            self.block = Block::default();
+        }
         let mut packed = false;
         for port in 0..2 {
             let side = &mut self.sides[port];
