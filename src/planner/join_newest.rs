@@ -42,37 +42,9 @@ impl Translator {
                 ));
             }
         };
+        self.check_newest(&parts, times)?;
         let slots = parts.slots();
         let Parts { sides, keys, join, .. } = parts;
-        if join.null_equality == NullEquality::NullEqualsNull {
-            return Err(PlanError::unsupported(
-                "an ASOF JOIN ON … IS NOT DISTINCT FROM …",
-                "Compare with =.",
-            ));
-        }
-        for side in &sides {
-            if !side.plan.facts.append_only {
-                return Err(PlanError::AppendOnlyRequired {
-                    what: "ASOF JOIN".into(),
-                    detail: "Rows of one of its inputs can be retracted.".into(),
-                });
-            }
-        }
-        for (side, &time) in sides.iter().zip(&times) {
-            if side.plan.facts.delay_of(time).is_none() {
-                return Err(PlanError::WatermarkRequired {
-                    relation: "an ASOF JOIN".into(),
-                    column: side.plan.schema.field(time).name().clone(),
-                });
-            }
-        }
-        if !are_times(&sides, (times[0], times[1])) {
-            return Err(PlanError::unsupported(
-                "an ASOF JOIN of two kinds of time",
-                "Cast both columns to TIMESTAMP in their streams.",
-            ));
-        }
-        check_lateness_unit(&sides, times[0], &self.emit)?;
         let [left, right] = sides.map(|side| side.plan);
         let delay = |plan: &PhysicalPlan, column: usize| {
             plan.facts.delay_of(column).expect("looked at just above")
@@ -118,5 +90,39 @@ impl Translator {
             inputs: vec![left, right],
         };
         Ok(Built { plan, schema: Arc::clone(&join.schema), slots, pending: None })
+    }
+
+    /// Both sides bring rows only, with event times of one kind.
+    fn check_newest(&self, parts: &Parts<'_>, times: [usize; 2]) -> Result<(), PlanError> {
+        let Parts { sides, join, .. } = parts;
+        if join.null_equality == NullEquality::NullEqualsNull {
+            return Err(PlanError::unsupported(
+                "an ASOF JOIN ON … IS NOT DISTINCT FROM …",
+                "Compare with =.",
+            ));
+        }
+        for side in sides {
+            if !side.plan.facts.append_only {
+                return Err(PlanError::AppendOnlyRequired {
+                    what: "ASOF JOIN".into(),
+                    detail: "Rows of one of its inputs can be retracted.".into(),
+                });
+            }
+        }
+        for (side, &time) in sides.iter().zip(&times) {
+            if side.plan.facts.delay_of(time).is_none() {
+                return Err(PlanError::WatermarkRequired {
+                    relation: "an ASOF JOIN".into(),
+                    column: side.plan.schema.field(time).name().clone(),
+                });
+            }
+        }
+        if !are_times(sides, (times[0], times[1])) {
+            return Err(PlanError::unsupported(
+                "an ASOF JOIN of two kinds of time",
+                "Cast both columns to TIMESTAMP in their streams.",
+            ));
+        }
+        check_lateness_unit(sides, times[0], &self.emit)
     }
 }

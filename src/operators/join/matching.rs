@@ -31,10 +31,10 @@ pub(super) struct Block {
 }
 
 impl Block {
-    fn push(&mut self, lot: usize, arriving: u32, weight: i64, stored: u32, stored_weight: i64) {
-        self.lot.push(lot as u32);
-        self.arriving.push(arriving);
-        self.weight.push(weight);
+    fn push(&mut self, row: Arriving, stored: u32, stored_weight: i64) {
+        self.lot.push(row.lot);
+        self.arriving.push(row.slot);
+        self.weight.push(row.weight);
         self.stored.push(stored);
         self.stored_weight.push(stored_weight);
     }
@@ -53,6 +53,21 @@ impl Block {
 
     pub(super) fn state_bytes(&self) -> usize {
         self.arriving.capacity() * (4 + 4 + 4 + 8 + 8)
+    }
+}
+
+/// A row that arrives: which lot it belongs to, its side, its slot there, its weight.
+#[derive(Debug, Clone, Copy)]
+struct Arriving {
+    lot: u32,
+    port: usize,
+    slot: u32,
+    weight: i64,
+}
+
+impl Arriving {
+    fn cause(self) -> (u32, u32) {
+        (self.lot, self.slot)
     }
 }
 
@@ -129,6 +144,7 @@ impl Join {
     ) -> Result<(), EvalError> {
         let Lot { port, change, first } = &lots[lot];
         let (port, slot, weight) = (*port, first + row as u32, change.weight(row));
+        let arriving = Arriving { lot: lot as u32, port, slot, weight };
         if self.defers {
             self.keep_pace(lots, lot, row, out)?;
         }
@@ -137,12 +153,12 @@ impl Join {
         if key != NONE && meets {
             let at = self.chains[key as usize].heads[1 - port];
             let mut walk = Walk { before: NONE, at };
-            while !self.walk(port, lot, slot, weight, &mut walk) {
+            while !self.walk(arriving, &mut walk) {
                 self.flush(lots, out)?;
             }
         }
         if self.spec.kind.counts_matches(port) {
-            self.block.push(lot, slot, weight, NONE, 0);
+            self.block.push(arriving, NONE, 0);
         }
         let stays = !(self.spec.as_of_now && port == 0);
         if key != NONE && stays {
@@ -171,7 +187,8 @@ impl Join {
     }
 
     /// Goes along the other side's chain and notes what the row meets; whether it came to the end.
-    fn walk(&mut self, port: usize, lot: usize, slot: u32, weight: i64, walk: &mut Walk) -> bool {
+    fn walk(&mut self, row: Arriving, walk: &mut Walk) -> bool {
+        let Arriving { port, slot, .. } = row;
         let [left, right] = &mut self.sides;
         let (own, other) = if port == 0 { (left, right) } else { (right, left) };
         let key = own.key[slot as usize] as usize;
@@ -199,7 +216,7 @@ impl Join {
                 Some(within) => within.holds(other.time[at], time),
             };
             if near {
-                self.block.push(lot, slot, weight, walk.at, stored_weight);
+                self.block.push(row, walk.at, stored_weight);
             }
             (walk.before, walk.at) = (walk.at, after);
             if self.block.len() >= BLOCK_PAIRS {
@@ -264,23 +281,22 @@ impl Join {
             if passing.as_ref().is_some_and(|passing| !passing[pair]) {
                 continue;
             }
-            let lot = self.block.lot[pair] as usize;
-            let arriving = self.block.arriving[pair];
-            let cause = (lot as u32, arriving);
-            let port = lots[lot].port;
+            let lot = self.block.lot[pair];
+            let port = lots[lot as usize].port;
+            let (slot, weight) = (self.block.arriving[pair], self.block.weight[pair]);
+            let row = Arriving { lot, port, slot, weight };
             let stored = self.block.stored[pair];
-            let weight = self.block.weight[pair];
             if stored == NONE {
-                self.settle_row(port, arriving, weight, cause, &mut outputs);
+                self.settle_row(row, &mut outputs);
                 continue;
             }
             let stored_weight = self.block.stored_weight[pair];
             if counted[1 - port] {
-                self.settle_match(1 - port, stored, weight, stored_weight, cause, &mut outputs);
+                self.settle_match(row, stored, stored_weight, &mut outputs);
             }
             if self.spec.kind.shows_pairs() {
-                let (left, right) = if port == 0 { (arriving, stored) } else { (stored, arriving) };
-                outputs.push(left, right, weight.wrapping_mul(stored_weight), cause);
+                let (left, right) = if port == 0 { (slot, stored) } else { (stored, slot) };
+                outputs.push(left, right, weight.wrapping_mul(stored_weight), row.cause());
             }
             if counted[port] {
                 self.block.carried = self.block.carried.wrapping_add(stored_weight);
@@ -291,14 +307,8 @@ impl Join {
     }
 
     /// A row has met all of its matches: it comes out alone, if that is what the join shows of it.
-    fn settle_row(
-        &mut self,
-        port: usize,
-        slot: u32,
-        weight: i64,
-        cause: (u32, u32),
-        outputs: &mut Outputs,
-    ) {
+    fn settle_row(&mut self, row: Arriving, outputs: &mut Outputs) {
+        let Arriving { port, slot, weight, .. } = row;
         let matches = std::mem::take(&mut self.block.carried);
         let kind = self.spec.kind;
         let side = &mut self.sides[port];
@@ -310,29 +320,22 @@ impl Join {
             _ => matches == 0 && kind.shows_unmatched(port) && !waits,
         };
         if shown {
-            outputs.push_alone(port, slot, weight, cause);
+            outputs.push_alone(port, slot, weight, row.cause());
         }
     }
 
     /// A row of the other side has one match more, or less: its form without a match changes where
     /// that number leaves or comes to zero.
-    fn settle_match(
-        &mut self,
-        port: usize,
-        slot: u32,
-        change: i64,
-        weight: i64,
-        cause: (u32, u32),
-        outputs: &mut Outputs,
-    ) {
+    fn settle_match(&mut self, row: Arriving, slot: u32, weight: i64, outputs: &mut Outputs) {
+        let port = 1 - row.port;
         let matches = &mut self.sides[port].matches[slot as usize];
         let before = *matches != 0;
-        *matches = matches.wrapping_add(change);
+        *matches = matches.wrapping_add(row.weight);
         let after = *matches != 0;
         if before == after || self.defers {
             return;
         }
         let appears = if self.spec.kind == JoinKind::Semi { after } else { before };
-        outputs.push_alone(port, slot, if appears { weight } else { -weight }, cause);
+        outputs.push_alone(port, slot, if appears { weight } else { -weight }, row.cause());
     }
 }
