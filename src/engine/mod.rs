@@ -1,14 +1,15 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
-//! `query` (a query that runs), `snapshots` (its state on the disk), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
+//! `query` (a query that runs), `snapshots` (its state on the disk), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss),
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
-//! `timers`, `retention`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
+//! `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
 
 mod alter;
 mod assign;
 mod copy;
 mod create;
+mod data_dir;
 mod exact_numbers;
 mod execute;
 mod explain;
@@ -16,6 +17,7 @@ mod flush;
 mod ingest;
 mod insert;
 mod late_rows;
+mod lost_rows;
 mod open;
 mod producers;
 mod query;
@@ -36,11 +38,16 @@ mod table;
 mod timers;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use crate::crew::Crew;
 use crate::error::{Error, SqlState};
+use crate::log::log::LogOptions;
+use crate::log::storage::Storage;
+use crate::time::Clock;
 pub use crate::views::subscription::{
     Hello, OnSlow, SubscribeRequest, Subscription, SubscriptionFrame,
 };
@@ -68,6 +75,8 @@ pub struct EngineSettings {
     pub step_rows: usize,
     /// Least time between two snapshots of a query, microseconds; `i64::MAX`: no snapshots.
     pub snapshot_interval: i64,
+    /// Bytes of a segment of a log, about; a new one is begun then.
+    pub segment_bytes: u64,
     /// Rows and bytes that may wait for a stream's writer.
     pub queue: (u64, usize),
 }
@@ -85,9 +94,22 @@ impl EngineSettings {
             select_time: 60 * crate::time::SECOND,
             step_rows: 65_536,
             snapshot_interval: 10 * crate::time::SECOND,
+            segment_bytes: LogOptions::default().segment_bytes,
             queue: (1 << 20, 256 << 20),
         }
     }
+}
+
+/// What an engine stands on. A server has a disk, the machine's clock and threads; a simulation has
+/// its own of each.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Where everything is kept.
+    pub storage: Arc<dyn Storage>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Who works.
+    pub crew: Crew,
 }
 
 /// When an append is acknowledged.

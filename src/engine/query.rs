@@ -54,6 +54,8 @@ pub(super) struct Figures {
     pub steps: AtomicU64,
     /// `i64::MIN` while there is none.
     pub watermark: AtomicI64,
+    /// An answer waits for room on the disk.
+    pub stalled: AtomicBool,
     /// Processing time at which it wants a tick; `i64::MAX`: never.
     pub next_tick: AtomicI64,
 }
@@ -189,6 +191,7 @@ impl QueryState {
         *self.status.lock() = status;
         *self.run.lock() = None;
         self.figures.state_bytes.store(0, Ordering::Relaxed);
+        self.figures.stalled.store(false, Ordering::Relaxed);
         self.figures.next_tick.store(i64::MAX, Ordering::Relaxed);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();
@@ -211,7 +214,8 @@ impl QueryState {
         figures.watermark.store(run.graph.output_watermark().0, Ordering::Relaxed);
         figures.next_tick.store(wanted_tick(run, &self.shape().plan), Ordering::Relaxed);
         *self.operators.lock() = run.graph.operators().collect();
-        if !run.replaying() {
+        figures.stalled.store(run.stalled(), Ordering::Relaxed);
+        if !run.replaying() && !run.stalled() {
             *self.processed.lock() = run.frontier();
         }
     }
@@ -279,7 +283,7 @@ impl QueryState {
         self.reports.rejected_rows(&self.name, &report.rejected);
         self.record_step(run, &report);
         self.snapshots.after_step(run, report.rows_in, self.counts(), self.late_log());
-        let again = report.progressed || has_more(run);
+        let again = !run.stalled() && (report.progressed || has_more(run));
         drop(guard);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();

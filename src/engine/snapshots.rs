@@ -2,19 +2,19 @@
 //!
 //! A snapshot is due when an interval has passed since the last one and rows have come. The interval
 //! is at least so long that taking snapshots costs a twentieth of the time, whatever the state's size.
-//! The state is copied between two steps; the file is written by a thread that all queries share.
+//! The state is copied between two steps; the file is written by a worker that all queries share.
 //! Queries also write one when they are paused and when the server stops.
 //!
 //! Queries over streams that keep nothing on the disk have none, nor have those with an aggregate
 //! whose partial results do not survive a copy to the bit: they replay their log.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use parking_lot::Mutex;
 
 use crate::catalog::persist::Record;
+use crate::crew::{Crew, Hired, Turn, Worker};
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::log::frame::Position;
@@ -41,7 +41,7 @@ type Job = Box<dyn FnOnce() + Send>;
 impl Engine {
     /// Takes the snapshots that are due of queries to which nothing comes any more: while rows come,
     /// steps see to it. What a snapshot holds, retention and overload may remove.
-    pub(super) fn run_snapshots(&self) {
+    pub fn run_snapshots(&self) {
         let queries: Vec<_> = self.registry.read().queries.values().map(Arc::clone).collect();
         queries.iter().for_each(|query| query.snapshot_if_due());
     }
@@ -77,37 +77,56 @@ pub(super) fn plan_text(plan: &PhysicalPlan, record: &Record) -> String {
     format!("swaps {}\n{}", record.swaps, explain(plan).join("\n"))
 }
 
-/// The thread that writes snapshots.
+/// The worker that writes snapshots.
 pub(super) struct SnapshotWriter {
     jobs: Mutex<Option<Sender<Job>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Hired>>,
+}
+
+/// What is to be written, in order.
+struct Jobs(Receiver<Job>);
+
+impl Worker for Jobs {
+    fn turn(&mut self, may_sleep: bool) -> Turn {
+        let job = match may_sleep {
+            true => self.0.recv().map_err(|_| Turn::Ended),
+            false => self.0.try_recv().map_err(|none| match none {
+                TryRecvError::Empty => Turn::Idle,
+                TryRecvError::Disconnected => Turn::Ended,
+            }),
+        };
+        match job {
+            Ok(job) => {
+                job();
+                Turn::Done
+            }
+            Err(turn) => turn,
+        }
+    }
 }
 
 impl SnapshotWriter {
-    /// Starts the thread.
-    pub(super) fn start() -> SnapshotWriter {
+    /// Takes the worker on.
+    pub(super) fn start(crew: &Crew) -> SnapshotWriter {
         let (jobs, incoming) = channel::<Job>();
-        let thread = std::thread::Builder::new()
-            .name("snapshots".into())
-            .spawn(move || incoming.into_iter().for_each(|job| job()))
+        let writer = crew
+            .start("snapshots", Box::new(Jobs(incoming)))
             .expect("the system gives us a thread");
-        SnapshotWriter { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) }
+        SnapshotWriter { jobs: Mutex::new(Some(jobs)), writer: Mutex::new(Some(writer)) }
     }
 
     fn submit(&self, job: Job) {
         if let Some(jobs) = &*self.jobs.lock() {
-            // The thread ends only after the sender is gone.
+            // The writer ends only after the sender is gone.
             drop(jobs.send(job));
         }
     }
 
-    /// Finishes what was submitted and ends the thread.
+    /// Finishes what was submitted and ends the worker.
     pub(super) fn stop(&self) {
         drop(self.jobs.lock().take());
-        if let Some(thread) = self.thread.lock().take() {
-            // A job that panicked was told of by the panic itself; there is nothing left to undo.
-            drop(thread.join());
-        }
+        let writer = self.writer.lock().take();
+        writer.into_iter().for_each(Hired::join);
     }
 }
 
@@ -178,7 +197,7 @@ impl Snapshots {
             let wait = self.interval.max(progress.cost.saturating_mul(COST_RATIO));
             let due = progress.last.saturating_add(wait) <= self.clock.now();
             let useful = progress.rows_since > 0 || self.would_free(run);
-            if !due || !useful || progress.writing || run.replaying() {
+            if !due || !useful || progress.writing || !run.settled() {
                 return;
             }
         }
@@ -187,8 +206,9 @@ impl Snapshots {
         }
         let Some(bytes) = self.copy(run, counts) else { return };
         let (snapshots, frontier) = (Arc::clone(self), run.frontier());
+        let logs = spoken_of(run, late);
         self.progress.lock().writing = true;
-        self.writer.submit(Box::new(move || snapshots.write(&bytes, frontier, late.as_deref())));
+        self.writer.submit(Box::new(move || snapshots.write(&bytes, frontier, &logs)));
     }
 
     /// Whether the older of two snapshots holds back input that the query has long read.
@@ -205,11 +225,11 @@ impl Snapshots {
         late: Option<Arc<Log>>,
     ) {
         let idle = self.progress.lock().rows_since == 0;
-        if idle || run.replaying() || !self.possible(run) {
+        if idle || !run.settled() || !self.possible(run) {
             return;
         }
         if let Some(bytes) = self.copy(run, counts) {
-            self.write(&bytes, run.frontier(), late.as_deref());
+            self.write(&bytes, run.frontier(), &spoken_of(run, late));
         }
     }
 
@@ -226,10 +246,9 @@ impl Snapshots {
         bytes.map_err(|error| tracing::error!("no snapshot: {}", error.message())).ok()
     }
 
-    /// Writes a file. Rows that went to `late` before have to be durable: a query that goes on from the
-    /// snapshot does not meet them again.
-    fn write(&self, bytes: &[u8], frontier: Frontier, late: Option<&Log>) {
-        let synced = late.map_or(Ok(()), |log| log.sync().map_err(std::io::Error::other));
+    /// Writes a file, once the logs are durable of which it speaks.
+    fn write(&self, bytes: &[u8], frontier: Frontier, logs: &[Arc<Log>]) {
+        let synced = logs.iter().try_for_each(|log| log.sync().map_err(std::io::Error::other));
         let written = synced.and_then(|()| self.files.lock().write(bytes));
         match written {
             Ok(()) => {
@@ -307,6 +326,13 @@ impl Snapshots {
             tracing::warn!("snapshots stay behind: {error}");
         }
     }
+}
+
+/// The logs that have to be durable before a snapshot is: its frontier lies in the inputs and in the
+/// changelog, and rows that went to `late` do not come again.
+fn spoken_of(run: &QueryRun, late: Option<Arc<Log>>) -> Vec<Arc<Log>> {
+    let inputs = run.inputs.iter().map(|input| Arc::clone(input.source.log()));
+    inputs.chain([Arc::clone(run.changelog.log())]).chain(late).collect()
 }
 
 fn unreadable(error: &std::io::Error) -> Error {

@@ -24,6 +24,7 @@ use super::extreme::extreme_fold;
 use super::linear::{
     CountFold, DecimalTotal, ExactTotal, FloatTotal, IntegerTotal, Reading, SumFold,
 };
+use super::mining::{MiningFold, miner_of};
 use super::multiset::{MultisetFold, Question};
 use super::spec::{AggregateSpec, NativeFunction};
 use crate::data::sql_words::in_sql_words;
@@ -209,6 +210,9 @@ fn general_fold(
     append_only: bool,
 ) -> Result<Box<dyn Fold>, EvalError> {
     let function = &spec.function;
+    if append_only && let Some(miner) = miner_of(function) {
+        return Ok(Box::new(MiningFold::new(miner)?));
+    }
     if append_only && !wants_sorted_input(spec) {
         return Ok(Box::new(BoxedFold::new(Arc::clone(function))));
     }

@@ -10,7 +10,7 @@ mod generate;
 mod joins;
 mod naive;
 mod replay;
-mod rng;
+pub(crate) mod rng;
 
 pub(crate) use rng::Rng;
 
