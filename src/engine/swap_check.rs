@@ -146,18 +146,17 @@ impl Registry {
 }
 
 fn time_matters(plan: &PhysicalPlan) -> bool {
-    let timeless = match &plan.node {
-        Node::Join(spec) => spec.within.is_none(),
-        node => matches!(
-            node,
-            Node::Source(_)
-                | Node::FilterProject(_)
-                | Node::Unnest(_)
-                | Node::Union
-                | Node::Delay(_)
-                | Node::Aggregate(_)
-        ),
-    };
+    let timeless = matches!(
+        plan.node,
+        Node::Source(_)
+            | Node::FilterProject(_)
+            | Node::Unnest(_)
+            | Node::Union
+            | Node::Delay(_)
+            | Node::Aggregate(_)
+    ) || matches!(&plan.node, Node::Ranking(spec) if spec.close.is_none())
+        || matches!(&plan.node, Node::Join(spec) if spec.within.is_none())
+        || matches!(&plan.node, Node::OverChanges(spec) if spec.close.is_none());
     !timeless || plan.inputs.iter().any(time_matters)
 }
 

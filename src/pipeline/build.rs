@@ -9,7 +9,10 @@ use crate::operators::filter_project::FilterProject;
 use crate::operators::join::Join;
 use crate::operators::join::asof::AsofJoin;
 use crate::operators::operator::{EvalError, Operator};
+use crate::operators::over::Over;
+use crate::operators::over_changes::OverChanges;
 use crate::operators::punctuation_window::{PunctuationWindow, PunctuationWindowSpec};
+use crate::operators::ranking::Ranking;
 use crate::operators::session_aggregate::{SessionAggregate, SessionAggregateSpec};
 use crate::operators::union::Union;
 use crate::operators::unnest::Unnest;
@@ -40,8 +43,11 @@ fn coalesces(plan: &PhysicalPlan) -> bool {
         | Node::WindowAggregate(_)
         | Node::SessionAggregate(_)
         | Node::CountWindow(_)
-        | Node::PunctuationWindow(_) => true,
+        | Node::PunctuationWindow(_)
+        | Node::OverChanges(_)
+        | Node::Ranking(_) => true,
         Node::Source(_)
+        | Node::Over(_)
         | Node::FilterProject(_)
         | Node::Unnest(_)
         | Node::Union
@@ -84,6 +90,9 @@ fn add(
             Box::new(PunctuationWindow::new(PunctuationWindowSpec::clone(spec))?)
         }
         Node::Aggregate(spec) => Box::new(Aggregate::new(Arc::clone(spec))?),
+        Node::Ranking(spec) => Box::new(Ranking::new(Arc::clone(spec))?),
+        Node::OverChanges(spec) => Box::new(OverChanges::new(Arc::clone(spec))?),
+        Node::Over(spec) => Box::new(Over::new(Arc::clone(spec))?),
     };
     let node = graph.add(operator, parent);
     for (port, input) in plan.inputs.iter().enumerate() {

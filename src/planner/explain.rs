@@ -8,7 +8,10 @@ use crate::operators::join::asof::AsofSpec;
 use crate::operators::join::spec::{JoinKind, JoinSpec};
 use crate::operators::window_aggregate::WindowSource;
 use crate::operators::window_answer::{Content, WindowAnswer};
+use crate::planner::over_changes;
+use crate::planner::over_facts;
 use crate::planner::physical::{Node, PhysicalPlan, StateBound};
+use crate::planner::ranking;
 use crate::windows::spec::{Span, TimeWindow, TimeWindowKind};
 
 /// The operator's name in EXPLAIN, metrics and `weir.operators`.
@@ -27,6 +30,9 @@ pub fn node_name(node: &Node) -> &'static str {
         Node::CountWindow(_) => "CountWindow",
         Node::PunctuationWindow(_) => "PunctuationWindow",
         Node::Aggregate(_) => "Aggregate",
+        Node::Over(_) => "Over",
+        Node::OverChanges(_) => "OverChanges",
+        Node::Ranking(_) => "Ranking",
     }
 }
 
@@ -126,6 +132,9 @@ fn describe(plan: &PhysicalPlan) -> String {
         Node::Aggregate(spec) => {
             grouped(plan, "no window", &spec.keys, &spec.aggregates, &spec.emit)
         }
+        Node::Over(spec) => over_facts::describe(plan, spec),
+        Node::OverChanges(spec) => over_changes::describe(plan, spec),
+        Node::Ranking(spec) => ranking::describe(plan, spec),
     }
 }
 

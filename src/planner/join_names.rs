@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SetExpr, SetOperator,
-    SetQuantifier, TableFactor, VisitMut, VisitorMut,
+    Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SetExpr, TableFactor, VisitMut,
+    VisitorMut,
 };
 
 use crate::data::schema::is_hidden;
@@ -54,16 +54,7 @@ impl Normalizer<'_> {
     fn set_expr(&self, body: &mut SetExpr) -> Result<(), PlanError> {
         match body {
             SetExpr::Select(select) => self.select(select),
-            SetExpr::SetOperation { left, right, op, set_quantifier } => {
-                let counts =
-                    matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName)
-                        && matches!(op, SetOperator::Intersect | SetOperator::Except);
-                if counts && self.purpose == Purpose::Continuous {
-                    return Err(PlanError::unsupported(
-                        format!("{op} ALL"),
-                        format!("Use {op}, which gives each row once."),
-                    ));
-                }
+            SetExpr::SetOperation { left, right, .. } => {
                 self.set_expr(left)?;
                 self.set_expr(right)
             }

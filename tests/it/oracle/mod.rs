@@ -9,6 +9,7 @@ mod drive;
 mod generate;
 mod joins;
 mod naive;
+mod over;
 mod replay;
 pub(crate) mod rng;
 
