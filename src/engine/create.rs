@@ -19,7 +19,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::operators::over::OverOrder;
-use crate::pipeline::build::build;
+use crate::pipeline::build::{build, steps_show};
 use crate::pipeline::drive::{Input, QueryRun};
 use crate::pipeline::recorded::Recorded;
 use crate::pipeline::schedule::Work;
@@ -289,6 +289,7 @@ impl Engine {
             }),
             written_watermark: i64::MIN,
             write_progress: false,
+            record_steps: steps_show(&shape.plan),
             memory_limit: shape.options.memory_limit,
             step_rows: self.settings.step_rows.min(STEP_ROWS_FIRST),
             step_rows_max: self.settings.step_rows,
@@ -337,13 +338,14 @@ fn drop_word(kind: Kind) -> &'static str {
 fn passes_rows_through(plan: &PhysicalPlan) -> bool {
     match &plan.node {
         Node::Source(_) => true,
-        Node::FilterProject(_) | Node::Unnest(_) | Node::Union | Node::Delay(_) => {
+        Node::FilterProject(_) | Node::Unnest(_) | Node::Union | Node::Join(_) | Node::Delay(_) => {
             plan.inputs.iter().any(passes_rows_through)
         }
         Node::Over(spec) if spec.order == OverOrder::Log => {
             plan.inputs.iter().any(passes_rows_through)
         }
-        Node::WindowAssign(_)
+        Node::AsofJoin(_)
+        | Node::WindowAssign(_)
         | Node::WindowAggregate(_)
         | Node::SessionAggregate(_)
         | Node::CountWindow(_)

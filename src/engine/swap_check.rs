@@ -155,6 +155,7 @@ fn time_matters(plan: &PhysicalPlan) -> bool {
             | Node::Delay(_)
             | Node::Aggregate(_)
     ) || matches!(&plan.node, Node::Ranking(spec) if spec.close.is_none())
+        || matches!(&plan.node, Node::Join(spec) if spec.within.is_none())
         || matches!(&plan.node, Node::OverChanges(spec) if spec.close.is_none());
     !timeless || plan.inputs.iter().any(time_matters)
 }

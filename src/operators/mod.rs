@@ -12,6 +12,7 @@ pub mod emission;
 pub mod emit;
 pub mod expr;
 pub mod filter_project;
+pub mod join;
 pub mod keys;
 pub mod operator;
 pub mod origin_buffer;

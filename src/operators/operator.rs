@@ -52,6 +52,17 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Ends a frame of a log, once every source that reads the log has had it. Operators that wait for
+    /// a frame's rows on all of their ports take them now. Not called where a query has one source.
+    fn on_frame_end(&mut self, _out: &mut Emitter) -> Result<(), EvalError> {
+        Ok(())
+    }
+
+    /// Whether its output shows in which order rows came on its ports.
+    fn interleaves(&self) -> bool {
+        false
+    }
+
     /// Learns that processing time has come to `now` (microseconds, never goes back). Called before
     /// every frame with the frame's ingest time, and for tick records. Whatever a timeout makes due
     /// takes effect at the computed time, not at `now`.

@@ -73,7 +73,7 @@ impl Union {
 }
 
 /// The same frame, for a query that had come no further than `limit`.
-fn lowered(origin: &Arc<Origin>, limit: EventTime) -> Arc<Origin> {
+pub(super) fn lowered(origin: &Arc<Origin>, limit: EventTime) -> Arc<Origin> {
     // Derived rows may carry marks in any order, so all of them are looked at.
     let above = match &origin.progress {
         Marks::All(progress) => *progress > limit.0,
@@ -100,6 +100,10 @@ fn lowered(origin: &Arc<Origin>, limit: EventTime) -> Arc<Origin> {
 impl Operator for Union {
     fn name(&self) -> &'static str {
         "Union"
+    }
+
+    fn interleaves(&self) -> bool {
+        true
     }
 
     fn on_change(

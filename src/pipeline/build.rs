@@ -6,6 +6,8 @@ use crate::operators::aggregate::Aggregate;
 use crate::operators::count_window::{CountWindow, CountWindowSpec};
 use crate::operators::delay::Delay;
 use crate::operators::filter_project::FilterProject;
+use crate::operators::join::Join;
+use crate::operators::join::asof::AsofJoin;
 use crate::operators::operator::{EvalError, Operator};
 use crate::operators::over::Over;
 use crate::operators::over_changes::OverChanges;
@@ -33,6 +35,36 @@ pub fn build(plan: &PhysicalPlan) -> Result<(Graph, Vec<SourceSpec>), EvalError>
     Ok((graph, sources))
 }
 
+/// Whether the rows of answers, though not their sum, depend on where steps end: a join gives a row for
+/// each change of its inputs, and groups that emit changes do so at the end of a step.
+pub fn steps_show(plan: &PhysicalPlan) -> bool {
+    let joins = matches!(plan.node, Node::Join(_));
+    (joins && plan.inputs.iter().any(|input| !input.facts.append_only && coalesces(input)))
+        || plan.inputs.iter().any(steps_show)
+}
+
+fn coalesces(plan: &PhysicalPlan) -> bool {
+    let groups = match plan.node {
+        Node::Aggregate(_)
+        | Node::WindowAggregate(_)
+        | Node::SessionAggregate(_)
+        | Node::CountWindow(_)
+        | Node::PunctuationWindow(_)
+        | Node::OverChanges(_)
+        | Node::Ranking(_) => true,
+        Node::Source(_)
+        | Node::Over(_)
+        | Node::FilterProject(_)
+        | Node::Unnest(_)
+        | Node::Union
+        | Node::Join(_)
+        | Node::AsofJoin(_)
+        | Node::Delay(_)
+        | Node::WindowAssign(_) => false,
+    };
+    groups || plan.inputs.iter().any(coalesces)
+}
+
 fn add(
     plan: &PhysicalPlan,
     parent: Target,
@@ -51,6 +83,8 @@ fn add(
             let inputs = plan.inputs.iter().map(|input| Arc::clone(&input.schema)).collect();
             Box::new(Union::new(inputs, Arc::clone(&plan.schema)))
         }
+        Node::Join(spec) => Box::new(Join::new(Arc::clone(spec))?),
+        Node::AsofJoin(spec) => Box::new(AsofJoin::new(Arc::clone(spec))?),
         Node::Delay(delay) => Box::new(Delay::new(*delay)),
         Node::WindowAssign(spec) => Box::new(WindowAssign::new(Arc::clone(spec))),
         Node::WindowAggregate(spec) => Box::new(WindowAggregate::new(Arc::clone(spec))?),

@@ -79,6 +79,9 @@ pub struct QueryRun {
     pub written_watermark: i64,
     /// Whether watermarks are written even when no rows come out, for queries above this one.
     pub write_progress: bool,
+    /// Whether every step is recorded, also one that answered nothing: what an operator passes to
+    /// another at the end of a step shows in later answers, so steps have to end there again.
+    pub record_steps: bool,
     /// Bytes of state at which the query stops.
     pub memory_limit: u64,
     /// Rows that a step takes: as many as it can in the time that it may take.
@@ -259,6 +262,9 @@ impl QueryRun {
             report.rows_in += rows;
             report.progressed = true;
             self.process(&readers, &frames[0])?;
+            if !single {
+                self.graph.frame_end()?;
+            }
             for (index, frame) in readers.into_iter().zip(frames) {
                 self.inputs[index].position =
                     Position { frame: frame.index + 1, offset: frame.next_offset() };
@@ -296,7 +302,7 @@ impl QueryRun {
             });
             changes.push((*index, change, EventTime(watermark)));
         }
-        if readers.len() > 1 && self.changelog.append_only() {
+        if readers.len() > 1 && self.changelog.append_only() && self.graph.interleaves() {
             self.push_row_by_row(&changes)?;
         } else {
             for (index, change, _) in &mut changes {
@@ -339,6 +345,9 @@ impl QueryRun {
                     self.graph.watermark(*index, watermark)?;
                 }
             }
+            if row + 1 < most {
+                self.graph.frame_end()?;
+            }
         }
         Ok(())
     }
@@ -362,6 +371,7 @@ impl QueryRun {
             return Ok(());
         }
         let moved = self.write_progress && watermark > self.written_watermark;
+        let moved = moved || (self.record_steps && report.progressed);
         let frame = if rows > 0 {
             self.changelog.frame(&changes, self.written_watermark, &meta)?
         } else if moved {

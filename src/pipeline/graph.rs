@@ -148,6 +148,16 @@ impl Graph {
         self.each_operator(|operator, out| operator.on_tick(now, out))
     }
 
+    /// Tells every operator that a frame has been read by every source of its log.
+    pub fn frame_end(&mut self) -> Result<(), EvalError> {
+        self.each_operator(|operator, out| operator.on_frame_end(out))
+    }
+
+    /// Whether the order in which sources have a frame shows in the output.
+    pub fn interleaves(&self) -> bool {
+        self.nodes.iter().any(|node| node.operator.interleaves())
+    }
+
     /// Whether a graph that [`restore`](Self::restore)s goes on to the bit as this one would.
     pub fn restores_exactly(&self) -> bool {
         self.nodes.iter().all(|node| node.operator.restores_exactly())

@@ -30,6 +30,8 @@ use crate::planner::functions;
 use crate::planner::grouping_sets;
 use crate::planner::heavy_hitters_call;
 use crate::planner::hidden::exclude_hidden;
+use crate::planner::join_as_of;
+use crate::planner::join_names;
 use crate::planner::lateral;
 use crate::planner::literal_casts::keep_constants;
 use crate::planner::mining_call::MiningPlanner;
@@ -56,6 +58,8 @@ pub fn bind(
     expansion::check(query)?;
     let mut query = query.clone();
     lateral::normalize(&mut query);
+    join_names::normalize(&mut query, lookup, purpose)?;
+    join_as_of::normalize(&mut query, lookup, purpose)?;
     exclude_hidden(&mut query, lookup);
     keep_constants(&mut query);
     let relation_planners: Vec<Arc<dyn RelationPlanner>> =
@@ -124,7 +128,10 @@ pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
         .into_iter()
         .filter(|rule| !NOT_ON_STREAMS.contains(&rule.name()))
         .collect();
-    let context = OptimizerContext::new_with_config_options(Arc::clone(options))
+    // A subquery that gives one value is joined, like any other: its value changes.
+    let mut options = ConfigOptions::clone(options);
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    let context = OptimizerContext::new_with_config_options(Arc::new(options))
         .without_query_execution_start_time();
     Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {}).map_err(from_datafusion)
 }
@@ -216,7 +223,11 @@ impl ContextProvider for Context<'_> {
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let ours =
             (self.purpose == Purpose::Continuous).then(|| functions::row_clock_function(name));
-        ours.flatten().or_else(|| functions::state().scalar_functions().get(name).cloned())
+        let ours = ours.flatten().or_else(|| {
+            let marks = self.purpose == Purpose::Continuous;
+            marks.then(|| join_as_of::marker_function(name)).flatten()
+        });
+        ours.or_else(|| functions::state().scalar_functions().get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -76,6 +76,15 @@ impl PlanError {
         PlanError::Window { code, message: message.into(), hint: None }
     }
 
+    /// Something that a one-off SELECT does not do.
+    pub fn unsupported_once(what: &str, hint: &str) -> PlanError {
+        PlanError::Refused {
+            code: SqlState::NOT_SUPPORTED,
+            message: format!("{what} is not supported in a one-off SELECT"),
+            hint: Some(hint.to_owned()),
+        }
+    }
+
     /// Something that this version does not do.
     pub fn unsupported(what: impl Into<String>, hint: impl Into<String>) -> PlanError {
         PlanError::NotSupported { what: what.into(), hint: hint.into() }

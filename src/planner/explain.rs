@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
+use crate::operators::join::asof::AsofSpec;
+use crate::operators::join::spec::{JoinKind, JoinSpec};
 use crate::operators::window_aggregate::WindowSource;
 use crate::operators::window_answer::{Content, WindowAnswer};
 use crate::planner::over_changes;
@@ -19,6 +21,8 @@ pub fn node_name(node: &Node) -> &'static str {
         Node::FilterProject(_) => "FilterProject",
         Node::Unnest(_) => "Unnest",
         Node::Union => "Union",
+        Node::Join(_) => "Join",
+        Node::AsofJoin(_) => "AsofJoin",
         Node::Delay(_) => "Delay",
         Node::WindowAssign(_) => "WindowAssign",
         Node::WindowAggregate(_) => "WindowAggregate",
@@ -99,6 +103,8 @@ fn describe(plan: &PhysicalPlan) -> String {
             parts.join("; ")
         }
         Node::Unnest(_) | Node::Union => String::new(),
+        Node::Join(spec) => join_text(plan, spec),
+        Node::AsofJoin(spec) => asof_text(plan, spec),
         Node::Delay(i64::MAX) => "no watermark".to_string(),
         Node::Delay(delay) => format!("watermark - {}", duration(*delay)),
         Node::WindowAssign(spec) => window_text(&spec.window, is_timed(plan, spec.time_column)),
@@ -129,6 +135,58 @@ fn describe(plan: &PhysicalPlan) -> String {
         Node::Over(spec) => over_facts::describe(plan, spec),
         Node::OverChanges(spec) => over_changes::describe(plan, spec),
         Node::Ranking(spec) => ranking::describe(plan, spec),
+    }
+}
+
+fn asof_text(plan: &PhysicalPlan, spec: &AsofSpec) -> String {
+    let [left, right] = [0, 1].map(|port| &plan.inputs[port].schema);
+    let [l, r] = [left.field(spec.times[0]).name(), right.field(spec.times[1]).name()];
+    let sign = if spec.strict { ">" } else { ">=" };
+    let equal =
+        |(l, r): &(usize, usize)| format!("{} = {}", left.field(*l).name(), right.field(*r).name());
+    let conditions = spec.keys.iter().map(equal).chain([format!("newest {l} {sign} {r}")]);
+    let kind = if spec.keeps_left { "left" } else { "inner" };
+    format!("{kind} on {}", conditions.collect::<Vec<_>>().join(" AND "))
+}
+
+/// The kind, the keys and the rest of the condition.
+fn join_text(plan: &PhysicalPlan, spec: &JoinSpec) -> String {
+    let kind = match spec.kind {
+        JoinKind::Inner if spec.as_of_now => "inner, as of now,",
+        JoinKind::Left if spec.as_of_now => "left, as of now,",
+        JoinKind::Inner => "inner",
+        JoinKind::Left => "left",
+        JoinKind::Full => "full",
+        JoinKind::Semi => "semi",
+        JoinKind::Anti => "anti",
+    };
+    let [left, right] = [0, 1].map(|port| &plan.inputs[port].schema);
+    let equal =
+        |(l, r): &(usize, usize)| format!("{} = {}", left.field(*l).name(), right.field(*r).name());
+    let mut conditions: Vec<String> = spec.keys.iter().map(equal).collect();
+    if let Some(within) = &spec.within {
+        let [l, r] = within.times;
+        let timed = left.field(l).data_type().is_temporal();
+        let width = |width: i64| match timed {
+            true if width < 0 => format!("-{}", duration(width.saturating_neg())),
+            true => duration(width),
+            false => width.to_string(),
+        };
+        let distance = format!("{} - {}", left.field(l).name(), right.field(r).name());
+        match (within.low, within.high) {
+            (Some(0), Some(0)) => {}
+            (Some(low), Some(high)) => {
+                conditions.push(format!("{distance} from {} to {}", width(low), width(high)));
+            }
+            (Some(low), None) => conditions.push(format!("{distance} >= {}", width(low))),
+            (None, Some(high)) => conditions.push(format!("{distance} <= {}", width(high))),
+            (None, None) => {}
+        }
+    }
+    conditions.extend(spec.filter.iter().map(ToString::to_string));
+    match conditions.is_empty() {
+        true => format!("{kind}, every pair"),
+        false => format!("{kind} on {}", conditions.join(" AND ")),
     }
 }
 

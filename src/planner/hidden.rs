@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, Ident, JoinConstraint, JoinOperator,
+    ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor,
+    VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use crate::data::schema::{INGEST_TIME, LATE, OFFSET};
@@ -68,6 +68,7 @@ impl Rewriter<'_> {
         }
         let described: Vec<(Option<ObjectName>, bool)> =
             factors.iter().map(|factor| (name_of(factor), self.exposes(factor))).collect();
+        let joined = joined_columns(select);
         let items = std::mem::take(&mut select.projection);
         for item in items {
             match item {
@@ -77,10 +78,11 @@ impl Rewriter<'_> {
                 SelectItem::Wildcard(options)
                     if described.iter().all(|(name, _)| name.is_some()) =>
                 {
-                    for (name, exposes) in &described {
+                    for ((name, exposes), joined) in described.iter().zip(&joined) {
                         let Some(name) = name.clone() else { unreachable!("all are named") };
                         let options =
                             if *exposes { excluding(options.clone()) } else { options.clone() };
+                        let options = also_excluding(options, joined);
                         select.projection.push(SelectItem::QualifiedWildcard(
                             SelectItemQualifiedWildcardKind::ObjectName(name),
                             options,
@@ -155,6 +157,30 @@ impl Rewriter<'_> {
     }
 }
 
+/// Per relation the columns by which USING joins it to those before: `*` lists them once.
+fn joined_columns(select: &Select) -> Vec<Vec<ObjectName>> {
+    let mut columns = Vec::new();
+    for from in &select.from {
+        columns.push(vec![]);
+        columns.extend(from.joins.iter().map(|join| match constraint_of(&join.join_operator) {
+            Some(JoinConstraint::Using(names)) => names.clone(),
+            _ => vec![],
+        }));
+    }
+    columns
+}
+
+/// The constraint of a join that shows all rows of the side before it, so that its columns say it all.
+fn constraint_of(operator: &JoinOperator) -> Option<&JoinConstraint> {
+    match operator {
+        JoinOperator::Join(constraint)
+        | JoinOperator::Inner(constraint)
+        | JoinOperator::Left(constraint)
+        | JoinOperator::LeftOuter(constraint) => Some(constraint),
+        _ => None,
+    }
+}
+
 /// Whether a function in FROM has columns of its own only. A window function has its input's, too.
 fn makes_columns(function: &ObjectName) -> bool {
     matches!(function.0.as_slice(), [part] if part.as_ident().is_some_and(|ident| is_mining(&fold(ident))))
@@ -181,20 +207,30 @@ fn same(a: &ObjectName, b: &ObjectName) -> bool {
     text(a) == text(b)
 }
 
-fn fold(ident: &Ident) -> String {
+pub(super) fn fold(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
-fn excluding(mut options: WildcardAdditionalOptions) -> WildcardAdditionalOptions {
+fn excluding(options: WildcardAdditionalOptions) -> WildcardAdditionalOptions {
+    let hidden = [OFFSET, INGEST_TIME, LATE].map(|name| ObjectName::from(vec![Ident::new(name)]));
+    also_excluding(options, &hidden)
+}
+
+fn also_excluding(
+    mut options: WildcardAdditionalOptions,
+    more: &[ObjectName],
+) -> WildcardAdditionalOptions {
+    if more.is_empty() {
+        return options;
+    }
     let mut names: Vec<ObjectName> = match options.opt_exclude.take() {
         None => vec![],
         Some(ExcludeSelectItem::Single(name)) => vec![name],
         Some(ExcludeSelectItem::Multiple(names)) => names,
     };
-    for hidden in [OFFSET, INGEST_TIME, LATE] {
-        let name = ObjectName::from(vec![Ident::new(hidden)]);
-        if !names.iter().any(|other| same(other, &name)) {
-            names.push(name);
+    for name in more {
+        if !names.iter().any(|other| same(other, name)) {
+            names.push(name.clone());
         }
     }
     options.opt_exclude = Some(ExcludeSelectItem::Multiple(names));

@@ -20,6 +20,12 @@ mod grouping_sets;
 mod heavy_hitters_call;
 mod hidden;
 mod itemsets_call;
+mod join;
+mod join_as_of;
+mod join_facts;
+mod join_names;
+mod join_newest;
+mod join_time;
 mod lateral;
 mod literal_casts;
 mod lower_aggregate;
@@ -76,8 +82,9 @@ pub fn plan_continuous(
         let request = emit_clause::resolve(emit, lookup)?;
         let logical = bind::bind(query, lookup, Purpose::Continuous)?;
         let logical = distinct_on::rewrite(logical).map_err(from_datafusion)?;
+        let markers = join_as_of::count_markers(&logical).map_err(from_datafusion)?;
         let logical = bind::optimize(logical)?;
-        let plan = translate::translate(&logical, request)?;
+        let plan = translate::translate(&logical, request, markers)?;
         check_names(&plan)?;
         if require_bounded_state {
             check_bounded(&plan)?;

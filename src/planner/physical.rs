@@ -10,6 +10,8 @@ use arrow::datatypes::{Field, SchemaRef};
 use crate::operators::aggregate::AggregateOpSpec;
 use crate::operators::count_window::CountWindowSpec;
 use crate::operators::filter_project::FilterProjectSpec;
+use crate::operators::join::asof::AsofSpec;
+use crate::operators::join::spec::JoinSpec;
 use crate::operators::over::OverSpec;
 use crate::operators::over_changes::OverChangesSpec;
 use crate::operators::punctuation_window::PunctuationWindowSpec;
@@ -197,6 +199,10 @@ pub enum Node {
     Unnest(Arc<UnnestSpec>),
     /// Puts the rows of several inputs into one stream (UNION ALL).
     Union,
+    /// Joins two inputs.
+    Join(Arc<JoinSpec>),
+    /// Joins each row with the newest one of the other side that is not after it.
+    AsofJoin(Arc<AsofSpec>),
     /// Holds the watermark back by so many units, for windows over a delayed event-time column.
     Delay(i64),
     /// Adds window columns to rows (time windows without GROUP BY).

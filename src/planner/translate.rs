@@ -23,6 +23,8 @@ use crate::operators::filter_project::FilterProjectSpec;
 use crate::operators::unnest::{ListUnnest, UnnestSpec};
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::functions;
+use crate::planner::join::shows_rows_without_match;
+use crate::planner::join_as_of::marker;
 use crate::planner::mining_facts;
 use crate::planner::physical::{
     EventTimeColumn, Facts, Node, PhysicalPlan, SourceSpec, StateBound, WindowRole,
@@ -91,22 +93,38 @@ pub(super) struct Translator {
     pub emit: EmitRequest,
     pub properties: ExecutionProps,
     pub planning: PhysicalPlanningContext,
+    /// Whether operators emit amid a batch.
+    pub row_marks: bool,
+    /// Joins with a marker, so far.
+    pub markers: Cell<usize>,
     /// Whether an operator emits as `emit` asks.
     pub emit_taken: Cell<bool>,
 }
 
-/// Translates a whole query; the output has exactly the logical plan's columns.
+/// Translates a whole query, which had so many `markers` ([`super::join_as_of`]) before it was
+/// optimised; the output has exactly the logical plan's columns.
 pub(super) fn translate(
     logical: &LogicalPlan,
     emit: EmitRequest,
+    markers: usize,
 ) -> Result<PhysicalPlan, PlanError> {
+    let row_marks =
+        matches!(emit.mode, Some(EmitMode::EveryRows { .. })) || shows_rows_without_match(logical)?;
     let translator = Translator {
+        row_marks,
         emit,
         properties: ExecutionProps::new(),
         planning: PhysicalPlanningContext::default(),
+        markers: Cell::new(0),
         emit_taken: Cell::new(false),
     };
     let built = translator.build(logical, true)?;
+    if translator.markers.get() < markers {
+        return Err(PlanError::unsupported(
+            "this condition beside an as-of join",
+            "Put the as-of join into a subquery of its own.",
+        ));
+    }
     let built = translator.materialize(built)?;
     let plan = translator.arrange(built)?;
     translator.check_emit_was_taken(&plan)?;
@@ -144,6 +162,7 @@ impl Translator {
             LogicalPlan::Limit(limit) => self.limit(limit, outermost),
             LogicalPlan::Sort(sort) => self.sort(sort, outermost),
             LogicalPlan::Union(union) => self.union(union, outermost),
+            LogicalPlan::Join(join) => self.join(join, outermost),
             LogicalPlan::Unnest(unnest) => {
                 let built = self.build(&unnest.input, outermost)?;
                 let built = self.materialize(built)?;
@@ -193,7 +212,7 @@ impl Translator {
                 kind: info.kind,
                 columns,
                 processing_time: info.processing_time,
-                row_marks: matches!(self.emit.mode, Some(EmitMode::EveryRows { .. })),
+                row_marks: self.row_marks,
             }),
             facts: Facts { append_only: info.append_only, event_times, unique_keys, windows },
             state: StateBound::Stateless,
@@ -234,7 +253,8 @@ impl Translator {
     }
 
     fn filter(&self, mut built: Built, predicate: &Expr) -> Result<Built, PlanError> {
-        let conjuncts = datafusion::logical_expr::utils::split_conjunction(predicate);
+        let mut conjuncts = datafusion::logical_expr::utils::split_conjunction(predicate);
+        conjuncts.retain(|conjunct| marker(conjunct).is_none());
         let mut below = Vec::new();
         let mut beside = Vec::new();
         for conjunct in conjuncts {
@@ -615,7 +635,6 @@ fn refuse_volatile(expr: &Expr) -> Result<(), PlanError> {
 /// Says what a logical node is in the words of SQL.
 fn unsupported(plan: &LogicalPlan) -> PlanError {
     let (what, hint) = match plan {
-        LogicalPlan::Join(_) => ("JOIN", "Join when you ask: SELECT … FROM query JOIN table …."),
         LogicalPlan::Subquery(_) => {
             ("a subquery in an expression", "Compute it in a query of its own.")
         }

@@ -31,7 +31,7 @@ pub(super) fn check(session: &mut Session) -> Result<()> {
     let left = rows(
         session,
         "SELECT query, operator, state_bytes FROM weir.operators
-         WHERE operator IN ('WindowAggregate', 'SessionAggregate') ORDER BY query, node",
+         WHERE operator IN ('WindowAggregate', 'SessionAggregate', 'Join') ORDER BY query, node",
     )?;
     for row in left {
         if row[2].parse::<u64>().is_ok_and(|bytes| bytes > ROOM) {

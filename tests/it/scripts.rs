@@ -57,6 +57,11 @@ fn queries() {
 }
 
 #[test]
+fn joins() {
+    check("joins");
+}
+
+#[test]
 fn recovery() {
     check("recovery");
 }
@@ -73,7 +78,8 @@ fn errors() {
 
 #[test]
 fn every_script_says_in_its_first_line_what_it_is_for() {
-    for folder in ["windows", "lateness", "emit", "queries", "recovery", "plans", "errors"] {
+    for folder in ["windows", "lateness", "emit", "queries", "joins", "recovery", "plans", "errors"]
+    {
         for file in scripts(folder) {
             let text = std::fs::read_to_string(&file).unwrap();
             let first = text.lines().next().unwrap_or_default();

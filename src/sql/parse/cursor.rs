@@ -27,9 +27,10 @@ pub(super) struct Cursor<'a> {
 /// Lends a cursor over the tokens of a statement.
 pub(super) fn with_cursor<T>(
     text: &str,
-    tokens: Vec<TokenWithSpan>,
+    mut tokens: Vec<TokenWithSpan>,
     parse: impl FnOnce(&mut Cursor) -> Result<T, ParseError>,
 ) -> Result<T, ParseError> {
+    name_left_asof(&mut tokens);
     let versions = tokens.iter().any(|token| is_word(&token.token, "SYSTEM_TIME"));
     let dialect = WeirDialect::new(tokens.len(), versions);
     let spans = tokens.iter().map(|token| token.span).collect();
@@ -37,6 +38,20 @@ pub(super) fn with_cursor<T>(
         .with_recursion_limit(RECURSION_MAX)
         .with_tokens_with_locations(tokens);
     parse(&mut Cursor { parser, dialect: &dialect, text, spans })
+}
+
+/// `ASOF LEFT JOIN` as the grammar below can hold it: it knows ASOF JOIN only, and of every join
+/// whether it is GLOBAL, which nothing else here is.
+fn name_left_asof(tokens: &mut [TokenWithSpan]) {
+    let words: Vec<usize> =
+        (0..tokens.len()).filter(|&at| !matches!(tokens[at].token, Token::Whitespace(_))).collect();
+    for three in words.windows(3) {
+        let wanted = ["ASOF", "LEFT", "JOIN"];
+        if three.iter().zip(wanted).all(|(&at, word)| is_word(&tokens[at].token, word)) {
+            tokens[three[0]].token = Token::make_keyword("GLOBAL");
+            tokens[three[1]].token = Token::make_keyword("ASOF");
+        }
+    }
 }
 
 impl Cursor<'_> {

@@ -221,6 +221,10 @@ fn queries() {
     );
     same("CREATE STREAM s (a INT) WITH (x = 'a''''b\\''')");
     check(
+        "SELECT * FROM l ASOF LEFT JOIN r MATCH_CONDITION (l.at >= r.at) ON l.k = r.k",
+        "SELECT * FROM l GLOBAL ASOF JOIN r MATCH_CONDITION (l.at >= r.at) ON l.k = r.k",
+    );
+    check(
         "SELECT * FROM l JOIN r FOR SYSTEM_TIME AS OF l.at x ON TRUE",
         "SELECT * FROM l JOIN r AS x FOR SYSTEM_TIME AS OF l.at ON true",
     );

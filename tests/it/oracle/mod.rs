@@ -7,6 +7,7 @@
 mod case;
 mod drive;
 mod generate;
+mod joins;
 mod naive;
 mod over;
 mod replay;

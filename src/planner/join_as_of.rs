@@ -1,0 +1,318 @@
+//! Brings `ASOF JOIN … MATCH_CONDITION` and `FOR SYSTEM_TIME AS OF` past DataFusion's planner.
+//!
+//! It knows neither. So before it binds the query each becomes a plain join with one more condition: a
+//! call of a function that means nothing but this ([`Marker`]), over a column of each side, so that the
+//! optimiser leaves it where it stands. The translation takes it out again ([`take_marker`]).
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result as PlannerResult, exec_err};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select,
+    SetExpr, TableFactor, TableVersion, VisitMut, VisitorMut,
+};
+
+use crate::planner::bind::Purpose;
+use crate::planner::error::PlanError;
+use crate::planner::relations::RelationLookup;
+
+/// What a join with a marker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Marker {
+    /// ASOF JOIN with the condition `first >= second`.
+    AtLeast,
+    /// ASOF JOIN with the condition `first > second`.
+    Above,
+    /// The second side as it is when a row of the first comes.
+    Now,
+}
+
+impl Marker {
+    const ALL: [Marker; 3] = [Marker::AtLeast, Marker::Above, Marker::Now];
+
+    fn name(self) -> &'static str {
+        match self {
+            Marker::AtLeast => "__asof_at_least",
+            Marker::Above => "__asof_above",
+            Marker::Now => "__as_of_now",
+        }
+    }
+}
+
+/// The function of a marker, by its name.
+pub(super) fn marker_function(name: &str) -> Option<Arc<ScalarUDF>> {
+    static MARKERS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
+        let function = |marker| {
+            let signature = Signature::any(2, Volatility::Volatile);
+            Arc::new(ScalarUDF::from(MarkerFunction { marker, signature }))
+        };
+        Marker::ALL.into_iter().map(function).collect()
+    });
+    MARKERS.iter().find(|function| function.name() == name).cloned()
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct MarkerFunction {
+    marker: Marker,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for MarkerFunction {
+    fn name(&self) -> &str {
+        self.marker.name()
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _: &[DataType]) -> PlannerResult<DataType> {
+        Ok(DataType::Boolean)
+    }
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> PlannerResult<ColumnarValue> {
+        exec_err!("{} marks a join and has no value", self.marker.name())
+    }
+}
+
+/// The marker that a condition is.
+pub(super) fn marker(condition: &Expr) -> Option<Marker> {
+    match condition {
+        Expr::ScalarFunction(call) => {
+            Marker::ALL.into_iter().find(|marker| marker.name() == call.func.name())
+        }
+        _ => None,
+    }
+}
+
+/// The number of joins that have a marker. The optimiser may copy one to where it says nothing; if it
+/// took one away from its join, there would be fewer.
+pub(super) fn count_markers(plan: &LogicalPlan) -> PlannerResult<usize> {
+    let mut count = 0;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Join(join) = node {
+            let conditions = join.filter.iter().flat_map(split_conjunction);
+            count += usize::from(conditions.into_iter().any(|c| marker(c).is_some()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(count)
+}
+
+/// Takes the marker out of the conditions of a join, with its two arguments.
+pub(super) fn take_marker(conditions: &mut Vec<Expr>) -> Option<(Marker, Expr, Expr)> {
+    let at = conditions.iter().position(|condition| marker(condition).is_some())?;
+    let found = marker(&conditions[at])?;
+    let Expr::ScalarFunction(call) = conditions.remove(at) else { return None };
+    let [first, second] = <[Expr; 2]>::try_from(call.args).ok()?;
+    Some((found, first, second))
+}
+
+/// Rewrites the joins of a query.
+pub(super) fn normalize(
+    query: &mut Query,
+    lookup: &dyn RelationLookup,
+    purpose: Purpose,
+) -> Result<(), PlanError> {
+    let mut rewriter = Rewriter { lookup, purpose };
+    match VisitMut::visit(query, &mut rewriter) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Rewriter<'a> {
+    lookup: &'a dyn RelationLookup,
+    purpose: Purpose,
+}
+
+impl VisitorMut for Rewriter<'_> {
+    type Break = PlanError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<PlanError> {
+        match self.set_expr(&mut query.body) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+impl Rewriter<'_> {
+    fn set_expr(&self, body: &mut SetExpr) -> Result<(), PlanError> {
+        match body {
+            SetExpr::Select(select) => self.select(select),
+            SetExpr::SetOperation { left, right, .. } => {
+                self.set_expr(left)?;
+                self.set_expr(right)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn select(&self, select: &mut Select) -> Result<(), PlanError> {
+        for from in &mut select.from {
+            if version_of(&mut from.relation).is_some() {
+                return Err(PlanError::unsupported(
+                    "FOR SYSTEM_TIME AS OF outside of a join",
+                    "Write it behind the table that a stream is joined with.",
+                ));
+            }
+            for join in &mut from.joins {
+                self.as_of(join)?;
+                self.as_of_now(&from.relation, join)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `ASOF JOIN r MATCH_CONDITION (a >= b) ON c` is `JOIN r ON c AND marker(a, b)`.
+    fn as_of(&self, join: &mut Join) -> Result<(), PlanError> {
+        let JoinOperator::AsOf { match_condition, constraint } = &join.join_operator else {
+            return Ok(());
+        };
+        if self.purpose == Purpose::Once {
+            return Err(PlanError::unsupported_once(
+                "ASOF JOIN",
+                "Create a continuous query with it, and SELECT from that.",
+            ));
+        }
+        let mut condition = match_condition;
+        while let SqlExpr::Nested(inner) = condition {
+            condition = inner;
+        }
+        let SqlExpr::BinaryOp { left, op, right } = condition else { return Err(odd_condition()) };
+        let (marker, first, second) = match op {
+            BinaryOperator::GtEq => (Marker::AtLeast, left, right),
+            BinaryOperator::Gt => (Marker::Above, left, right),
+            BinaryOperator::LtEq => (Marker::AtLeast, right, left),
+            BinaryOperator::Lt => (Marker::Above, right, left),
+            _ => return Err(odd_condition()),
+        };
+        let call = call(marker, *first.clone(), *second.clone());
+        let constraint = with(constraint, call)?;
+        join.join_operator = match std::mem::take(&mut join.global) {
+            true => JoinOperator::LeftOuter(constraint),
+            false => JoinOperator::Inner(constraint),
+        };
+        Ok(())
+    }
+
+    /// `JOIN t FOR SYSTEM_TIME AS OF s.at ON c` is `JOIN t ON c AND marker(s.at, t.first)`.
+    fn as_of_now(&self, first: &TableFactor, join: &mut Join) -> Result<(), PlanError> {
+        let Some(version) = version_of(&mut join.relation) else { return Ok(()) };
+        let TableVersion::ForSystemTimeAsOf(time) = version else {
+            return Err(PlanError::unsupported(
+                "a version of a table other than FOR SYSTEM_TIME AS OF",
+                "Write FOR SYSTEM_TIME AS OF.",
+            ));
+        };
+        if self.purpose == Purpose::Once {
+            return Err(PlanError::unsupported_once(
+                "FOR SYSTEM_TIME AS OF",
+                "A SELECT sees the table as it is now; leave it out.",
+            ));
+        }
+        let anchor = match time {
+            SqlExpr::Identifier(_) | SqlExpr::CompoundIdentifier(_) => Some(time),
+            SqlExpr::Function(call) if is_now(&call) => self.first_column(first),
+            _ => None,
+        };
+        let (Some(left), Some(right)) = (anchor, self.first_column(&join.relation)) else {
+            return Err(PlanError::unsupported(
+                "this form of FOR SYSTEM_TIME AS OF",
+                "Write t FOR SYSTEM_TIME AS OF s.at, with a table and the time column of the stream.",
+            ));
+        };
+        let call = call(Marker::Now, left, right);
+        join.join_operator = match &join.join_operator {
+            JoinOperator::Join(on) | JoinOperator::Inner(on) => {
+                JoinOperator::Inner(with(on, call)?)
+            }
+            JoinOperator::Left(on) | JoinOperator::LeftOuter(on) => {
+                JoinOperator::LeftOuter(with(on, call)?)
+            }
+            _ => {
+                return Err(PlanError::unsupported(
+                    "FOR SYSTEM_TIME AS OF in a join that is neither inner nor left",
+                    "Write JOIN or LEFT JOIN, with the table on the right.",
+                ));
+            }
+        };
+        Ok(())
+    }
+
+    /// Some column of a relation, under its name in the query.
+    fn first_column(&self, factor: &TableFactor) -> Option<SqlExpr> {
+        let TableFactor::Table { name, alias, args: None, .. } = factor else { return None };
+        let parts: Vec<Ident> =
+            name.0.iter().map(|part| part.as_ident().cloned()).collect::<Option<_>>()?;
+        let folded: Vec<String> = parts.iter().map(super::hidden::fold).collect();
+        let info = self.lookup.relation(&folded.join("."))?;
+        let column = Ident::with_quote('"', info.schema.fields().first()?.name());
+        let qualifier = match alias {
+            Some(alias) => vec![alias.name.clone()],
+            None => parts,
+        };
+        Some(SqlExpr::CompoundIdentifier(qualifier.into_iter().chain([column]).collect()))
+    }
+}
+
+fn odd_condition() -> PlanError {
+    PlanError::unsupported(
+        "this MATCH_CONDITION",
+        "Write MATCH_CONDITION (l.at >= r.at) or (l.at > r.at).",
+    )
+}
+
+/// Takes the version out of a relation.
+fn version_of(factor: &mut TableFactor) -> Option<TableVersion> {
+    match factor {
+        TableFactor::Table { version, .. } => version.take(),
+        _ => None,
+    }
+}
+
+fn is_now(call: &Function) -> bool {
+    let name = call.name.to_string().to_lowercase();
+    name == "now" || name == "current_timestamp"
+}
+
+/// The condition of a join with one more conjunct.
+fn with(constraint: &JoinConstraint, more: SqlExpr) -> Result<JoinConstraint, PlanError> {
+    match constraint {
+        JoinConstraint::None => Ok(JoinConstraint::On(more)),
+        JoinConstraint::On(condition) => Ok(JoinConstraint::On(SqlExpr::BinaryOp {
+            left: Box::new(SqlExpr::Nested(Box::new(condition.clone()))),
+            op: BinaryOperator::And,
+            right: Box::new(more),
+        })),
+        JoinConstraint::Using(_) | JoinConstraint::Natural => Err(PlanError::unsupported(
+            "USING or NATURAL of an as-of join",
+            "Write the condition with ON.",
+        )),
+    }
+}
+
+fn call(marker: Marker, first: SqlExpr, second: SqlExpr) -> SqlExpr {
+    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    SqlExpr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(marker.name())]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument(first), argument(second)],
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
