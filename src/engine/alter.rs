@@ -133,7 +133,8 @@ impl Engine {
             return Ok(StatementResult::command("PAUSE"));
         }
         let query = self.query_state(name)?;
-        if query.is_running() {
+        // One that has failed, too: else it would run again with the next start.
+        if *query.status.lock() != Status::Paused {
             query.take_last_snapshot();
             query.stop(Status::Paused);
             let mut record = query.record.lock();
