@@ -50,7 +50,8 @@ impl Engine {
                 return execution;
             }
             let data = sql.get(parsed.data).unwrap_or_default();
-            match self.run(parsed.statement, data).await {
+            // What a statement holds while it waits is large, and every caller would hold it, too.
+            match Box::pin(self.run(parsed.statement, data)).await {
                 Ok(result) => execution.results.push(result),
                 Err(error) => {
                     execution.error = Some(located(error));
