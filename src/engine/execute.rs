@@ -50,7 +50,7 @@ impl Engine {
                 return execution;
             }
             let data = sql.get(parsed.data).unwrap_or_default();
-            // What a statement holds while it waits is large, and every caller would hold it, too.
+            // In a box, because whoever waits for a text of statements would hold it.
             match Box::pin(self.run(parsed.statement, data)).await {
                 Ok(result) => execution.results.push(result),
                 Err(error) => {
