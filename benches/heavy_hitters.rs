@@ -136,11 +136,12 @@ fn changes(ranks: &[u64], is_text: bool, groups: Option<u64>) -> Vec<Change> {
 
 fn operator(algorithm: Algorithm, is_text: bool, error: &str, keys: Vec<usize>) -> Aggregate {
     let fraction = |text| Fraction::parse(text).expect("a fraction");
+    let support = if keys.is_empty() { "0.01" } else { "0.1" };
     let item = schema(is_text).field(0).data_type().clone();
     let error = fraction(error);
     let miner = HeavyHitters {
         question: Question {
-            support: fraction("0.01"),
+            support: fraction(support),
             error,
             algorithm,
             mode: Mode::NoFalseNegatives,
@@ -268,7 +269,7 @@ fn groups(name: &str, rows: usize) {
     let changes = changes(&ranks(rows, 1.1), false, Some(10_000));
     let clock = SystemClock;
     let began = clock.now();
-    let mut operator = operator(Algorithm::LossyCounting, false, "0.005", vec![1]);
+    let mut operator = operator(Algorithm::LossyCounting, false, "0.01", vec![1]);
     let mut out = Emitter::default();
     for change in &changes {
         operator.on_change(0, change.clone(), &mut out).expect("rows are sound");

@@ -87,7 +87,7 @@ impl<I: Items> Table<I> {
         assert!(number < u32::MAX as usize - 1, "a summary holds fewer than 2^32 items");
         self.items.push(item);
         if number >= FEW && 2 * (number + 1) > self.places.len() {
-            self.spread((4 * (number + 1)).next_power_of_two());
+            self.spread((2 * (number + 1) + 1).next_power_of_two());
         } else if let Some(free) = self.places.get_mut(place) {
             *free = number as u32 + 1;
         }
