@@ -25,23 +25,24 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Entries of a changelog from a frame on.
+    /// Entries of a changelog from a frame on, and the watermark of the last one before.
     ///
     /// # Errors
     /// XX001 for damage, 58030 where the disk fails.
-    pub fn entries(changelog: &Changelog, from: u64) -> Result<VecDeque<Recorded>> {
-        let mut entries = VecDeque::new();
+    pub fn entries(changelog: &Changelog, from: u64) -> Result<(VecDeque<Recorded>, i64)> {
+        let (mut entries, mut before) = (VecDeque::new(), i64::MIN);
         let wanted = |kind| matches!(kind, FrameKind::Rows | FrameKind::Progress);
         for entry in changelog.log().summaries(wanted)? {
             changelog.note(&entry.meta);
-            if entry.at.frame < from {
-                continue;
-            }
             let meta = EntryMeta::decode(&entry.meta)
                 .ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;
+            if entry.at.frame < from {
+                before = meta.watermark;
+                continue;
+            }
             entries.push_back(Recorded { meta, rows: entry.rows, at: entry.at });
         }
-        Ok(entries)
+        Ok((entries, before))
     }
 
     /// In what the regenerated entry is another one.

@@ -26,8 +26,6 @@ impl QueryRun {
                 self.written_watermark = self.last_watermark()?;
                 let change = difference.finish("", self.written_watermark)?;
                 self.append_swap(change)?;
-            } else if self.replay.is_empty() {
-                self.written_watermark = self.last_watermark()?;
             }
         } else if !progressed {
             return Err(misfit("an input ends before the changelog does"));

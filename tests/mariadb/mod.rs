@@ -24,6 +24,7 @@ pub struct TestMariaDb {
     /// `mysql://user:password@host:port`, without a database.
     pub url: String,
     /// The certificate of a server that can encrypt.
+    #[allow(dead_code, reason = "of those who include this file only the sinks' tests encrypt")]
     pub certificate: Option<PathBuf>,
 }
 

@@ -25,6 +25,7 @@ pub struct TestPostgres {
     /// `postgres://user@host:port/database`, without parameters.
     pub url: String,
     /// The certificate of a server that can encrypt.
+    #[allow(dead_code, reason = "of those who include this file only the sinks' tests encrypt")]
     pub certificate: Option<PathBuf>,
 }
 

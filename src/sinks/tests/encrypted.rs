@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::sinks::sink::{SinkError, SinkMode, SinkTarget};
 use crate::sinks::webhook::{WebhookSettings, WebhookTarget};
 
 /// Delivers a row with the certificate, and fails with the public authorities.
-fn check(target: impl Fn(Option<PathBuf>) -> Box<dyn SinkTarget>, certificate: &PathBuf) {
+fn check(target: impl Fn(Option<PathBuf>) -> Box<dyn SinkTarget>, certificate: &Path) {
     let plan = plan("1", SinkMode::Append);
     let deliver = |tls_ca| -> Result<u64, SinkError> {
         let mut target = target(tls_ca);
@@ -29,7 +29,7 @@ fn check(target: impl Fn(Option<PathBuf>) -> Box<dyn SinkTarget>, certificate: &
         let batch = changes(offset, "+a1");
         target.commit(&batch, offset, offset + 1, &mut |_| Ok(()))
     };
-    assert_eq!(deliver(Some(certificate.clone())).unwrap(), 1);
+    assert_eq!(deliver(Some(certificate.to_path_buf())).unwrap(), 1);
     let error = deliver(None).unwrap_err();
     assert!(matches!(error, SinkError::Unavailable { .. }), "{error}");
     let detail = error.detail().unwrap();

@@ -20,6 +20,8 @@
 //! # State
 //! All rows, and what is shown of them; with `close`, of open windows.
 
+mod held;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -30,13 +32,14 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use datafusion::physical_expr::window::WindowExpr;
 
+use self::held::Held;
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::expr::row_error;
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
 use crate::operators::partitions::Partitions;
 use crate::operators::ranking::{Shown, differences};
-use crate::operators::state::{StateReader, StateWriter, Stored};
+use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
 use crate::windows::columns::event_times;
 
@@ -71,37 +74,6 @@ impl fmt::Debug for OverChangesSpec {
             .field("calls", &calls)
             .field("close", &self.close)
             .finish_non_exhaustive()
-    }
-}
-
-/// The rows of a partition.
-#[derive(Debug, Default)]
-struct Held {
-    /// By order, with their weights, which are negative while a retraction came before its insertion.
-    rows: BTreeMap<(Box<[u8]>, Shown), i64>,
-    shown: Vec<Shown>,
-    /// Whether it changed in this step; with `close`, whether it has a timer.
-    touched: bool,
-    failing: bool,
-    bytes: usize,
-}
-
-impl Stored for Held {
-    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
-        self.rows.store(out)?;
-        self.shown.store(out)?;
-        self.touched.store(out)?;
-        self.failing.store(out)?;
-        self.bytes.store(out)
-    }
-    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
-        Ok(Held {
-            rows: from.get()?,
-            shown: from.get()?,
-            touched: from.get()?,
-            failing: from.get()?,
-            bytes: from.get()?,
-        })
     }
 }
 
@@ -306,22 +278,6 @@ type RowFailure = (crate::error::SqlState, String);
 
 /// Bytes of a row that is kept, beside the row itself.
 const SHOWN: usize = size_of::<Shown>();
-
-impl Held {
-    fn change(&mut self, key: Vec<u8>, row: &[u8], weight: i64) {
-        let bytes = size_of::<(Box<[u8]>, Shown, i64)>() + key.len() + row.len();
-        let name = (key.into_boxed_slice(), Shown::from(row));
-        let count = self.rows.entry(name.clone()).or_insert(0);
-        if *count == 0 {
-            self.bytes += bytes;
-        }
-        *count += weight;
-        if *count == 0 {
-            self.rows.remove(&name);
-            self.bytes -= bytes;
-        }
-    }
-}
 
 impl Operator for OverChanges {
     fn name(&self) -> &'static str {
