@@ -116,6 +116,7 @@ impl Engine {
         }
         let record = self.record(Kind::Query, &create.name, query_text(create))?;
         let query = self.open_query(record, create.clone(), Some(()))?;
+        self.start_query(&query)?;
         let record = query.record.lock().clone();
         self.store.put(&record)?;
         self.add_query(Arc::clone(&query));
@@ -133,8 +134,8 @@ impl Engine {
         registry.queries.insert(query.name().to_string(), query);
     }
 
-    /// Plans a query and opens its changelog. `fresh`: it is new and its start is resolved now; else
-    /// its record says where it began.
+    /// Plans a query and opens its changelog; [`start_query`](Self::start_query) lets it run. `fresh`: it
+    /// is new and its start is resolved now; else its record says where it began.
     pub(super) fn open_query(
         self: &Arc<Engine>,
         mut record: Record,
@@ -172,18 +173,30 @@ impl Engine {
             changelog.keep(Kept::new(Position { frame, offset }, log));
         }
         let snapshots = Arc::new(self.snapshots_of(&shape.plan, &record));
-        let disk = OnDisk { record: &record, changelog: &changelog, snapshots: &snapshots };
-        let (run, counts) = self.run_of(&registry, &shape, &disk)?;
         drop(registry);
         let query = Arc::new(QueryState::new(record, shape, changelog, snapshots, self));
-        query.recount(counts);
-        *query.processed.lock() = run.frontier();
-        *query.run.lock() = Some(run);
+        let standing = Arc::downgrade(&query);
+        query.view.ask(standing);
         let task = self.scheduler.task(Arc::clone(&query) as Arc<dyn Work>);
+        let waker = Arc::downgrade(&task);
+        query.snapshots.wake_by(move || waker.upgrade().into_iter().for_each(|task| task.wake()));
         if query.task.set(task).is_err() {
             unreachable!("the task is set once, here");
         }
         Ok(query)
+    }
+
+    /// Puts an opened query into the state of its newest snapshot, or at its start.
+    pub(super) fn start_query(&self, query: &QueryState) -> Result<()> {
+        let registry = self.registry.read();
+        let record = query.record.lock();
+        let disk =
+            OnDisk { record: &record, changelog: &query.changelog, snapshots: &query.snapshots };
+        let (run, counts) = self.run_of(&registry, &query.shape(), &disk)?;
+        query.recount(counts);
+        *query.processed.lock() = run.frontier();
+        *query.run.lock() = Some(run);
+        Ok(())
     }
 
     /// Plans what a statement says.
@@ -221,8 +234,9 @@ impl Engine {
         let mut run = self.fresh_run(registry, shape, &record.start, changelog)?;
         let snapshot = snapshots.restore(&mut run, &shape.plan)?;
         let reached = snapshot.as_ref().map_or(0, |snapshot| snapshot.changelog.frame);
+        changelog.note_signed(snapshot.as_ref().is_some_and(|snapshot| snapshot.signed));
         let given = record.base.as_ref().map_or(0, |base| base.frame + 1);
-        run.replay = recorded_entries(changelog, given.max(reached))?;
+        run.replay = recorded_entries(changelog, reached, given.max(reached))?;
         if let Some(base) = record.base.as_ref().filter(|_| reached < given) {
             let place = |&(frame, offset): &(u64, u64)| Position { frame, offset };
             run.warm_up = Some(base.frontier.iter().map(place).collect());
@@ -312,11 +326,16 @@ fn drop_word(kind: Kind) -> &'static str {
     }
 }
 
-/// Entries from a frame on that a replay has to regenerate, with their numbers of rows.
-fn recorded_entries(changelog: &Changelog, from: u64) -> Result<VecDeque<(EntryMeta, u64)>> {
+/// Entries from a frame on that a replay has to regenerate, with their numbers of rows. The changelog
+/// learns of the signs of those from `unknown` on.
+fn recorded_entries(
+    changelog: &Changelog,
+    unknown: u64,
+    from: u64,
+) -> Result<VecDeque<(EntryMeta, u64)>> {
     let mut entries = VecDeque::new();
     let wanted = |kind| matches!(kind, FrameKind::Rows | FrameKind::Progress);
-    for entry in changelog.log().summaries(wanted)? {
+    for entry in changelog.log().summaries_from(unknown, wanted)? {
         changelog.note(&entry.meta);
         if entry.at.frame < from {
             continue;

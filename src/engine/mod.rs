@@ -1,7 +1,7 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
-//! `query` (a query that runs), `snapshots` (its state on the disk), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
+//! `query` (a query that runs), `snapshots` (its state on the disk), `standing` (its result without its changelog), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
 //! `timers`, `retention`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
 
@@ -27,6 +27,7 @@ mod shed;
 mod sink_source;
 mod sinks;
 mod snapshots;
+mod standing;
 mod state;
 mod stream;
 mod swap;
@@ -68,6 +69,8 @@ pub struct EngineSettings {
     pub step_rows: usize,
     /// Least time between two snapshots of a query, microseconds; `i64::MAX`: no snapshots.
     pub snapshot_interval: i64,
+    /// Bytes of state that are copied between two steps while a snapshot is under way.
+    pub snapshot_portion: usize,
     /// Rows and bytes that may wait for a stream's writer.
     pub queue: (u64, usize),
 }
@@ -85,6 +88,7 @@ impl EngineSettings {
             select_time: 60 * crate::time::SECOND,
             step_rows: 65_536,
             snapshot_interval: 10 * crate::time::SECOND,
+            snapshot_portion: 4 << 20,
             queue: (1 << 20, 256 << 20),
         }
     }

@@ -109,6 +109,7 @@ impl Engine {
         let (sinks, queries): (Vec<Record>, Vec<Record>) =
             queries.into_iter().partition(|record| record.kind == Kind::Sink);
         self.recover_queries(queries)?;
+        self.start_queries()?;
         for query in self.registry.read().queries_in_order() {
             query.wake();
         }
@@ -138,16 +139,34 @@ impl Engine {
         Ok(())
     }
 
-    fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
-        let named = |error: Error| {
-            let context = format!("while opening {} \"{}\"", record.kind.noun(), record.name);
-            let message = format!("{}, {context}", error.message());
-            let renamed = Error::new(error.code(), message);
-            match error.detail() {
-                Some(detail) => renamed.with_detail(detail),
-                None => renamed,
+    /// Reads the states of all queries back, as many at a time as there are processors.
+    fn start_queries(&self) -> Result<()> {
+        let queries = Mutex::new(self.registry.read().queries_in_order().into_iter());
+        let failure = Mutex::new(None);
+        let work = || {
+            loop {
+                let Some(query) = queries.lock().next() else { return };
+                if let Err(error) = self.start_query(&query) {
+                    failure.lock().get_or_insert_with(|| {
+                        while_opening(error, Kind::Query, query.name())
+                    });
+                }
             }
         };
+        let others = std::thread::available_parallelism().map_or(0, |threads| threads.get() - 1);
+        std::thread::scope(|scope| {
+            for _ in 0..others {
+                let thread = std::thread::Builder::new().name("restore".into());
+                // Without it the queries are read one after the other, below.
+                drop(thread.spawn_scoped(scope, work));
+            }
+            work();
+        });
+        failure.into_inner().map_or(Ok(()), Err)
+    }
+
+    fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
+        let named = |error: Error| while_opening(error, record.kind, &record.name);
         match parse_statement(&record.sql).map_err(Error::from).map_err(named)? {
             Statement::CreateStream(create) => {
                 let definition = definition::stream(&create, &definition::NoRelations)?;
@@ -325,6 +344,16 @@ impl Engine {
     pub(super) fn planning<T>(&self, work: impl FnOnce(&Planning<'_>) -> T) -> T {
         let registry = self.registry.read();
         work(&Planning(&registry))
+    }
+}
+
+/// The error with what was being opened.
+fn while_opening(error: Error, kind: Kind, name: &str) -> Error {
+    let message = format!("{}, while opening {} \"{name}\"", error.message(), kind.noun());
+    let renamed = Error::new(error.code(), message);
+    match error.detail() {
+        Some(detail) => renamed.with_detail(detail),
+        None => renamed,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::catalog::definition::QueryOptions;
@@ -69,6 +69,8 @@ pub(super) struct QueryState {
     pub status: Mutex<Status>,
     pub figures: Figures,
     pub operators: Mutex<Vec<(&'static str, usize, RowCount)>>,
+    /// Rings when a replay has ended, or nothing runs any more.
+    pub replayed: Condvar,
     /// How far the inputs are processed and the results visible.
     pub processed: Mutex<Frontier>,
     /// Set when a query or sink above wants to see the watermark in the changelog.
@@ -118,6 +120,7 @@ impl QueryState {
                 ..Figures::default()
             },
             operators: Mutex::default(),
+            replayed: Condvar::new(),
             write_progress: AtomicBool::new(false),
             bell: Arc::new(Notify::new()),
             stepped: Arc::clone(&engine.stepped),
@@ -187,6 +190,7 @@ impl QueryState {
     pub(super) fn stop(&self, status: Status) {
         *self.status.lock() = status;
         *self.run.lock() = None;
+        self.replayed.notify_all();
         self.figures.state_bytes.store(0, Ordering::Relaxed);
         self.figures.next_tick.store(i64::MAX, Ordering::Relaxed);
         self.bell.notify_waiters();
@@ -211,6 +215,7 @@ impl QueryState {
         figures.next_tick.store(wanted_tick(run, &self.shape().plan), Ordering::Relaxed);
         *self.operators.lock() = run.graph.operators().collect();
         if !run.replaying() {
+            self.replayed.notify_all();
             *self.processed.lock() = run.frontier();
         }
     }
@@ -238,7 +243,9 @@ impl QueryState {
         if let Some(mut run) = self.run.try_lock()
             && let Some(run) = run.as_mut().filter(|_| self.is_running())
         {
-            self.snapshots.after_step(run, 0, self.counts(), self.late_log());
+            if self.snapshots.after_step(run, (0, 0), self.counts(), self.late_log()) {
+                self.wake();
+            }
         }
     }
 
@@ -255,6 +262,7 @@ impl QueryState {
             return Next::Wait;
         }
         let Some(run) = guard.as_mut() else { return Next::Wait };
+        let began = self.snapshots.now();
         run.write_progress = self.write_progress.load(Ordering::Relaxed);
         let report = match run.step() {
             Ok(report) => report,
@@ -276,8 +284,9 @@ impl QueryState {
         }
         self.reports.rejected_rows(&self.name, &report.rejected);
         self.record_step(run, &report);
-        self.snapshots.after_step(run, report.rows_in, self.counts(), self.late_log());
-        let again = report.progressed || has_more(run);
+        let work = (report.rows_in, self.snapshots.now().saturating_sub(began));
+        let saving = self.snapshots.after_step(run, work, self.counts(), self.late_log());
+        let again = report.progressed || has_more(run) || saving;
         drop(guard);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();

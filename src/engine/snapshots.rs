@@ -1,27 +1,31 @@
 //! Decides when a query writes a snapshot, and starts it from the newest one that fits.
 //!
-//! A snapshot is due when an interval has passed since the last one and rows have come. The interval
-//! is at least so long that taking snapshots costs a twentieth of the time, whatever the state's size.
-//! The state is copied between two steps; the file is written by a thread that all queries share.
-//! Queries also write one when they are paused and when the server stops.
+//! A snapshot is due when an interval has passed since the last one and rows have come, or sooner when
+//! replaying what came would take long. It waits at least so long that taking snapshots costs a
+//! twentieth of the time, whatever the state's size. The state is that of one moment between two
+//! steps, but it is copied in portions, one between two steps each
+//! ([`crate::operators::portions`]); the file is written by a thread that all queries share. Queries
+//! also write one when they are paused and when the server stops.
 //!
 //! Queries over streams that keep nothing on the disk have none, nor have those with an aggregate
 //! whose partial results do not survive a copy to the bit: they replay their log.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
 use crate::catalog::persist::Record;
 use crate::engine::state::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
 use crate::log::log::{Durability, Log};
 use crate::pipeline::build::build;
 use crate::pipeline::drive::QueryRun;
-use crate::pipeline::snapshot::{KEPT, Snapshot, SnapshotFiles};
+use crate::pipeline::graph::Section;
+use crate::pipeline::snapshot::{Draft, Head, KEPT, SnapshotFiles};
 use crate::planner::explain::explain;
 use crate::planner::physical::PhysicalPlan;
 use crate::time::Clock;
@@ -29,6 +33,16 @@ use crate::views::changelog::Frontier;
 
 /// How much more time than a snapshot takes passes before the next one.
 const COST_RATIO: i64 = 20;
+
+/// How long a replay may take: a query whose steps took longer than that since the last snapshot takes
+/// the next one sooner, microseconds.
+const REPLAY_MAX: i64 = crate::time::SECOND;
+
+/// How many times sooner.
+const SOONER: i64 = 10;
+
+/// Bytes that may wait for the disk before the operators write more.
+const WAITING_MAX: usize = 64 << 20;
 
 /// The directory of all snapshots.
 const DIRECTORY: &str = "snapshots";
@@ -64,7 +78,7 @@ impl Engine {
         Snapshots::new(
             SnapshotFiles::new(Arc::clone(&self.storage), directory),
             plan_text(plan, record),
-            self.settings.snapshot_interval,
+            (self.settings.snapshot_interval, self.settings.snapshot_portion),
             Arc::clone(&self.clock),
             Arc::clone(&self.snapshot_writer),
         )
@@ -118,20 +132,63 @@ pub(super) struct Snapshots {
     plan: Mutex<String>,
     /// Least time between two, microseconds; `i64::MAX`: there are none.
     interval: i64,
+    /// Bytes copied between two steps.
+    portion: usize,
     clock: Arc<dyn Clock>,
     writer: Arc<SnapshotWriter>,
     progress: Mutex<Progress>,
     /// The frontiers of those on the disk, oldest first.
     kept: Mutex<Vec<Frontier>>,
+    figures: Mutex<SnapshotFigures>,
+    /// Gives the query a turn.
+    waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// What snapshots of a query have cost.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SnapshotFigures {
+    /// How many were written since the start.
+    pub written: u64,
+    /// Bytes of the newest one.
+    pub bytes: u64,
+    /// The longest that a step ever waited for one, microseconds.
+    pub pause_max: i64,
+    /// What the newest one took, from its moment to the name on the disk, microseconds.
+    pub took: i64,
+    /// When the newest one was done.
+    pub at: i64,
+    /// What reading one back took at the start, microseconds.
+    pub restore: Option<i64>,
+    /// Why one could not be used at the start.
+    pub refused: Option<String>,
 }
 
 /// What the next snapshot waits for.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Progress {
     last: i64,
+    /// What the last one took of the machine's time, and the one under way so far.
     cost: i64,
+    spent: i64,
     rows_since: u64,
+    /// Time that steps took since the last one: so long a replay would take.
+    busy_since: i64,
+    /// The one that the operators are still writing.
+    saving: Option<Arc<Writing>>,
+    /// Whether one is not on the disk yet.
     writing: bool,
+}
+
+/// A snapshot on its way to the disk.
+struct Writing {
+    draft: Mutex<Option<Draft>>,
+    began: i64,
+    /// How far the inputs had been read.
+    frontier: Frontier,
+    /// Bytes that wait to be written.
+    waiting: AtomicUsize,
+    /// It failed, or is not wanted any more.
+    given_up: AtomicBool,
 }
 
 impl Snapshots {
@@ -139,7 +196,7 @@ impl Snapshots {
     pub(super) fn new(
         files: SnapshotFiles,
         plan: String,
-        interval: i64,
+        (interval, portion): (i64, usize),
         clock: Arc<dyn Clock>,
         writer: Arc<SnapshotWriter>,
     ) -> Snapshots {
@@ -148,11 +205,31 @@ impl Snapshots {
             files: Mutex::new(files),
             plan: Mutex::new(plan),
             interval,
+            portion,
             clock,
             writer,
             progress: Mutex::new(progress),
             kept: Mutex::default(),
+            figures: Mutex::default(),
+            waker: OnceLock::new(),
         }
+    }
+
+    /// Says how the query is given a turn.
+    pub(super) fn wake_by(&self, waker: impl Fn() + Send + Sync + 'static) {
+        if self.waker.set(Box::new(waker)).is_err() {
+            unreachable!("the waker is set once, when the query is opened");
+        }
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// What they have cost.
+    pub(super) fn figures(&self) -> SnapshotFigures {
+        self.figures.lock().clone()
     }
 
     /// Whether the query can have snapshots at all.
@@ -164,37 +241,212 @@ impl Snapshots {
             && run.inputs.iter().all(|input| on_disk(input.source.log().durability()))
     }
 
-    /// Notes a step of so many rows, and takes a snapshot when one is due.
+    /// Notes a step of so many rows that took so long, and takes a snapshot when one is due, or goes
+    /// on with the one under way. Whether it wants another turn for that.
     pub(super) fn after_step(
         self: &Arc<Snapshots>,
         run: &mut QueryRun,
-        rows: u64,
+        (rows, time): (u64, i64),
         counts: (u64, u64, u64),
         late: Option<Arc<Log>>,
-    ) {
-        {
+    ) -> bool {
+        let began = self.clock.now();
+        let saving = {
             let mut progress = self.progress.lock();
             progress.rows_since += rows;
-            let wait = self.interval.max(progress.cost.saturating_mul(COST_RATIO));
-            let due = progress.last.saturating_add(wait) <= self.clock.now();
+            progress.busy_since = progress.busy_since.saturating_add(time);
+            let due = self.is_due(&progress, began);
             let useful = progress.rows_since > 0 || self.would_free(run);
-            if !due || !useful || progress.writing || run.replaying() {
-                return;
+            match &progress.saving {
+                Some(writing) => Some(Arc::clone(writing)),
+                None if !due || !useful || progress.writing || run.replaying() => return false,
+                None => None,
             }
-        }
-        if !self.possible(run) {
-            return;
-        }
-        let Some(bytes) = self.copy(run, counts) else { return };
-        let (snapshots, frontier) = (Arc::clone(self), run.frontier());
-        self.progress.lock().writing = true;
-        self.writer.submit(Box::new(move || snapshots.write(&bytes, frontier, late.as_deref())));
+        };
+        let (saving, begun) = match saving {
+            Some(saving) => (saving, 0),
+            None if !self.possible(run) => return false,
+            None => match self.begin(run, counts) {
+                Some(begun) => begun,
+                None => return false,
+            },
+        };
+        let again = self.go_on(run, &saving, begun, late);
+        let pause = self.clock.now().saturating_sub(began);
+        self.progress.lock().spent += pause;
+        let mut figures = self.figures.lock();
+        figures.pause_max = figures.pause_max.max(pause);
+        again
+    }
+
+    /// Whether it is time: the interval has passed, or a replay would take too long; and the last one
+    /// cost no more than its share of the time since.
+    fn is_due(&self, progress: &Progress, now: i64) -> bool {
+        let wait = match progress.busy_since >= REPLAY_MAX {
+            true => self.interval / SOONER,
+            false => self.interval,
+        };
+        let wait = wait.max(progress.cost.saturating_mul(COST_RATIO));
+        progress.last.saturating_add(wait) <= now
     }
 
     /// Whether the older of two snapshots holds back input that the query has long read.
     fn would_free(&self, run: &QueryRun) -> bool {
         let kept = self.kept.lock();
         kept.len() == 1 || kept.first().is_some_and(|oldest| *oldest != run.frontier())
+    }
+
+    /// Begins a snapshot of this moment, and says how many bytes were copied; `None`, and said in the
+    /// log, if there can be none.
+    fn begin(
+        self: &Arc<Snapshots>,
+        run: &mut QueryRun,
+        counts: (u64, u64, u64),
+    ) -> Option<(Arc<Writing>, usize)> {
+        let now = self.clock.now();
+        let begun = run.snapshot(&self.plan.lock(), counts);
+        let mut progress = self.progress.lock();
+        (progress.last, progress.spent) = (now, 0);
+        (progress.rows_since, progress.busy_since) = (0, 0);
+        let begun = begun.map_err(|error| tracing::error!("no snapshot: {}", error.message()));
+        let (head, sections) = begun.ok()?;
+        let writing = Arc::new(Writing {
+            draft: Mutex::new(None),
+            began: now,
+            frontier: head.frontier.clone(),
+            waiting: AtomicUsize::new(0),
+            given_up: AtomicBool::new(false),
+        });
+        progress.saving = Some(Arc::clone(&writing));
+        progress.writing = true;
+        drop(progress);
+        self.submit(&writing, move |files, draft| {
+            *draft = Some(files.begin(&head)?);
+            Ok(())
+        });
+        let copied = sections.iter().map(|section| section.state.len()).sum();
+        sections.into_iter().for_each(|section| self.submit_section(&writing, section));
+        Some((writing, copied))
+    }
+
+    /// Copies a portion; whether it wants another turn.
+    fn go_on(
+        self: &Arc<Snapshots>,
+        run: &mut QueryRun,
+        writing: &Arc<Writing>,
+        begun: usize,
+        late: Option<Arc<Log>>,
+    ) -> bool {
+        let mut copied = begun;
+        while copied < self.portion {
+            if writing.given_up.load(Ordering::Acquire) {
+                run.graph.save_abandon();
+                self.progress.lock().saving = None;
+                return false;
+            }
+            if writing.waiting.load(Ordering::Acquire) > WAITING_MAX {
+                // The writer wakes the query when it has caught up.
+                return false;
+            }
+            match run.graph.save_more(self.portion) {
+                Ok(Some(section)) => {
+                    copied += section.state.len().max(1);
+                    self.submit_section(writing, section);
+                }
+                Ok(None) => {
+                    self.progress.lock().saving = None;
+                    self.submit_finish(writing, late);
+                    return false;
+                }
+                Err(error) => {
+                    tracing::error!("no snapshot: {error}");
+                    writing.given_up.store(true, Ordering::Release);
+                    self.progress.lock().writing = false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Lets the writer do something with the draft, unless the snapshot is given up.
+    fn submit(
+        self: &Arc<Snapshots>,
+        writing: &Arc<Writing>,
+        job: impl FnOnce(&SnapshotFiles, &mut Option<Draft>) -> std::io::Result<()> + Send + 'static,
+    ) {
+        let (snapshots, writing) = (Arc::clone(self), Arc::clone(writing));
+        self.writer.submit(Box::new(move || {
+            let files = snapshots.files.lock();
+            if writing.given_up.load(Ordering::Acquire) {
+                return;
+            }
+            let began = snapshots.clock.now();
+            if let Err(error) = job(&files, &mut writing.draft.lock()) {
+                tracing::warn!("snapshot cannot be written: {error}");
+                writing.given_up.store(true, Ordering::Release);
+                snapshots.progress.lock().writing = false;
+            }
+            snapshots.progress.lock().spent += snapshots.clock.now().saturating_sub(began);
+        }));
+    }
+
+    fn submit_section(self: &Arc<Snapshots>, writing: &Arc<Writing>, section: Section) {
+        let bytes = section.state.len();
+        let before = writing.waiting.fetch_add(bytes, Ordering::AcqRel);
+        debug_assert!(before <= usize::MAX - bytes);
+        let (state, snapshots) = (Arc::clone(writing), Arc::clone(self));
+        self.submit(writing, move |_, draft| {
+            let written = draft.as_mut().map_or(Ok(()), |draft| draft.section(&section));
+            let waited = state.waiting.fetch_sub(bytes, Ordering::AcqRel);
+            if waited > WAITING_MAX && waited - bytes <= WAITING_MAX {
+                snapshots.waker.get().into_iter().for_each(|wake| wake());
+            }
+            written
+        });
+    }
+
+    /// Lets the writer end the file. Rows that went to `late` before have to be durable: a query that
+    /// goes on from the snapshot does not meet them again.
+    fn submit_finish(
+        self: &Arc<Snapshots>,
+        writing: &Arc<Writing>,
+        late: Option<Arc<Log>>,
+    ) {
+        let (state, snapshots) = (Arc::clone(writing), Arc::clone(self));
+        self.submit(writing, move |files, draft| {
+            late.map_or(Ok(()), |log| log.sync()).map_err(std::io::Error::other)?;
+            if let Some(draft) = draft.take() {
+                let bytes = files.finish(draft)?;
+                snapshots.note_written(bytes, state.frontier.clone(), state.began);
+            }
+            Ok(())
+        });
+    }
+
+    fn note_written(&self, bytes: u64, frontier: Frontier, began: i64) {
+        {
+            let mut kept = self.kept.lock();
+            kept.push(frontier);
+            let extra = kept.len().saturating_sub(KEPT);
+            kept.drain(..extra);
+        }
+        let mut progress = self.progress.lock();
+        progress.cost = progress.spent;
+        progress.writing = false;
+        drop(progress);
+        let (mut figures, now) = (self.figures.lock(), self.clock.now());
+        figures.written += 1;
+        (figures.bytes, figures.at) = (bytes, now);
+        figures.took = now.saturating_sub(began);
+    }
+
+    /// Gives up the snapshot under way.
+    fn give_up(&self) {
+        let mut progress = self.progress.lock();
+        progress.writing = false;
+        if let Some(writing) = progress.saving.take() {
+            writing.given_up.store(true, Ordering::Release);
+        }
     }
 
     /// Takes a snapshot now, if anything came since the last one, and waits until it is written.
@@ -204,78 +456,80 @@ impl Snapshots {
         counts: (u64, u64, u64),
         late: Option<Arc<Log>>,
     ) {
-        let idle = self.progress.lock().rows_since == 0;
-        if idle || run.replaying() || !self.possible(run) {
+        let (idle, saving) = {
+            let progress = self.progress.lock();
+            (progress.rows_since == 0, progress.saving.is_some())
+        };
+        if (idle && !saving) || run.replaying() || !self.possible(run) {
             return;
         }
-        if let Some(bytes) = self.copy(run, counts) {
-            self.write(&bytes, run.frontier(), late.as_deref());
-        }
-    }
-
-    /// The bytes of a snapshot; `None`, and said in the log, if there can be none.
-    fn copy(&self, run: &mut QueryRun, counts: (u64, u64, u64)) -> Option<Vec<u8>> {
+        self.give_up();
         let began = self.clock.now();
-        let bytes = run
-            .snapshot(&self.plan.lock(), counts)
-            .and_then(|snapshot| snapshot.encode().map_err(Error::from));
+        let synced = late.map_or(Ok(()), |log| log.sync()).map_err(Error::from);
+        match synced.and_then(|()| self.write_all(run, counts)) {
+            Ok(bytes) => self.note_written(bytes, run.frontier(), began),
+            Err(error) => tracing::warn!("no snapshot: {}", error.message()),
+        }
         let mut progress = self.progress.lock();
         progress.last = self.clock.now();
-        progress.cost = progress.last.saturating_sub(began);
-        progress.rows_since = 0;
-        bytes.map_err(|error| tracing::error!("no snapshot: {}", error.message())).ok()
+        (progress.rows_since, progress.busy_since) = (0, 0);
     }
 
-    /// Writes a file. Rows that went to `late` before have to be durable: a query that goes on from the
-    /// snapshot does not meet them again.
-    fn write(&self, bytes: &[u8], frontier: Frontier, late: Option<&Log>) {
-        let synced = late.map_or(Ok(()), |log| log.sync().map_err(std::io::Error::other));
-        let written = synced.and_then(|()| self.files.lock().write(bytes));
-        match written {
-            Ok(()) => {
-                let mut kept = self.kept.lock();
-                kept.push(frontier);
-                let extra = kept.len().saturating_sub(KEPT);
-                kept.drain(..extra);
-            }
-            Err(error) => tracing::warn!("snapshot cannot be written: {error}"),
+    /// Writes a snapshot of this moment; gives its bytes.
+    fn write_all(&self, run: &mut QueryRun, counts: (u64, u64, u64)) -> Result<u64> {
+        let files = self.files.lock();
+        let (head, sections) = run.snapshot(&self.plan.lock(), counts)?;
+        let mut draft = files.begin(&head).map_err(|e| unwritable(&e))?;
+        for section in sections {
+            draft.section(&section).map_err(|e| unwritable(&e))?;
         }
-        self.progress.lock().writing = false;
+        while let Some(section) = run.graph.save_more(self.portion)? {
+            draft.section(&section).map_err(|e| unwritable(&e))?;
+        }
+        files.finish(draft).map_err(|e| unwritable(&e))
     }
 
-    /// Puts a new run into the state of the newest snapshot that fits; gives that snapshot. Those that
+    /// Puts a new run into the state of the newest snapshot that fits; gives what that says. Those that
     /// fit no more are removed.
-    pub(super) fn restore(
-        &self,
-        run: &mut QueryRun,
-        plan: &PhysicalPlan,
-    ) -> Result<Option<Snapshot>> {
+    pub(super) fn restore(&self, run: &mut QueryRun, plan: &PhysicalPlan) -> Result<Option<Head>> {
+        self.give_up();
         if !self.possible(run) {
             return Ok(None);
         }
+        let began = self.clock.now();
         let files = self.files.lock();
         let read = files.read().map_err(|e| unreadable(&e))?;
         let (mut found, mut kept) = (None, Vec::new());
         for (number, snapshot) in read {
             let restored = snapshot.map_err(Error::from).and_then(|snapshot| {
-                if snapshot.plan != *self.plan.lock() {
+                if snapshot.head.plan != *self.plan.lock() {
                     return Err(Error::new(
-                        crate::error::SqlState::SNAPSHOT_MISMATCH,
+                        SqlState::SNAPSHOT_MISMATCH,
                         "snapshot is of another plan",
                     ));
                 }
                 if found.is_none() {
                     run.restore(&snapshot)?;
+                    let mut figures = self.figures.lock();
+                    figures.bytes = snapshot.length();
+                    figures.restore = Some(self.clock.now().saturating_sub(began));
                 }
-                Ok(snapshot)
+                Ok(snapshot.head)
             });
             match restored {
-                Ok(snapshot) => {
-                    kept.insert(0, snapshot.frontier.clone());
-                    found.get_or_insert(snapshot);
+                Ok(head) => {
+                    kept.insert(0, head.frontier.clone());
+                    found.get_or_insert(head);
                 }
                 Err(error) => {
-                    tracing::warn!("snapshot {number} is left out: {}", error.message());
+                    let detail = error.detail().map_or(String::new(), |d| format!(": {d}"));
+                    let reason = format!(
+                        "{}: snapshot {number} is left out: {}{detail}",
+                        error.code(),
+                        error.message()
+                    );
+                    tracing::warn!("{reason}");
+                    self.figures.lock().refused.get_or_insert(reason);
                     files.remove(number).map_err(|e| unreadable(&e))?;
                     if found.is_none() {
                         // It may have been read in part.
@@ -302,6 +556,7 @@ impl Snapshots {
 
     /// Removes all files.
     pub(super) fn clear(&self) {
+        self.give_up();
         self.kept.lock().clear();
         if let Err(error) = self.files.lock().clear() {
             tracing::warn!("snapshots stay behind: {error}");
@@ -309,6 +564,10 @@ impl Snapshots {
     }
 }
 
+fn unwritable(error: &std::io::Error) -> Error {
+    Error::new(SqlState::IO, format!("snapshot cannot be written: {error}"))
+}
+
 fn unreadable(error: &std::io::Error) -> Error {
-    Error::new(crate::error::SqlState::IO, format!("snapshots cannot be read: {error}"))
+    Error::new(SqlState::IO, format!("snapshots cannot be read: {error}"))
 }

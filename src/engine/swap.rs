@@ -205,6 +205,7 @@ impl Engine {
         let old = query.record.lock().clone();
         record.paused = old.paused;
         let fresh = self.open_query(record, create.clone(), Some(()))?;
+        self.start_query(&fresh)?;
         let record = fresh.record.lock().clone();
         let ended = Error::new(
             SqlState::SNAPSHOT_MISMATCH,

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod operator;
 pub mod origin_buffer;
 pub mod partitions;
+pub mod portions;
 pub mod punctuation_window;
 pub mod row_buffer;
 pub mod row_clock;

@@ -42,6 +42,17 @@ pub trait Stored: Sized {
     fn store(&self, out: &mut StateWriter) -> Result<(), EvalError>;
     /// Reads what [`store`](Self::store) wrote.
     fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError>;
+    /// Writes values one behind the other.
+    fn store_all(values: &[Self], out: &mut StateWriter) -> Result<(), EvalError> {
+        values.iter().try_for_each(|value| value.store(out))
+    }
+    /// Reads as many values as there are places.
+    fn load_all(places: &mut [Self], from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        for place in places {
+            *place = Self::load(from)?;
+        }
+        Ok(())
+    }
 }
 
 impl StateWriter {
@@ -59,6 +70,11 @@ impl StateWriter {
     pub fn raw(&mut self, bytes: &[u8]) {
         self.length(bytes.len());
         self.bytes.extend(bytes);
+    }
+
+    /// Writes bytes whose number the reader knows.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Writes what `part` writes as a piece that a reader can tell from what follows it.
@@ -90,6 +106,25 @@ impl StateWriter {
             stream.write(&batch)?;
             Ok(stream.finish()?)
         })
+    }
+
+    /// How many bytes were written.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Writes what another writer holds.
+    pub fn append(&mut self, other: StateWriter) {
+        if self.bytes.is_empty() {
+            self.bytes = other.bytes;
+        } else {
+            self.bytes.extend_from_slice(&other.bytes);
+        }
     }
 
     /// All bytes written.
@@ -125,6 +160,11 @@ impl<'a> StateReader<'a> {
         usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| misfit("a length is wrong"))
     }
 
+    /// Reads so many bytes.
+    pub fn bytes(&mut self, length: usize) -> Result<&'a [u8], EvalError> {
+        self.take(length)
+    }
+
     /// Reads bytes that were written with their length.
     pub fn raw(&mut self) -> Result<&'a [u8], EvalError> {
         let length = self.length()?;
@@ -140,6 +180,11 @@ impl<'a> StateReader<'a> {
         let value = part(&mut piece)?;
         piece.end()?;
         Ok(value)
+    }
+
+    /// Whether everything is read.
+    pub fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// Checks that nothing is left.
@@ -178,6 +223,23 @@ macro_rules! stored_number {
             }
             fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
                 Ok(<$number>::from_le_bytes(from.array()?))
+            }
+            fn store_all(values: &[Self], out: &mut StateWriter) -> Result<(), EvalError> {
+                const WIDTH: usize = size_of::<$number>();
+                let at = out.bytes.len();
+                out.bytes.resize(at + values.len() * WIDTH, 0);
+                for (place, value) in out.bytes[at..].chunks_exact_mut(WIDTH).zip(values) {
+                    place.copy_from_slice(&value.to_le_bytes());
+                }
+                Ok(())
+            }
+            fn load_all(places: &mut [Self], from: &mut StateReader<'_>) -> Result<(), EvalError> {
+                const WIDTH: usize = size_of::<$number>();
+                let length = places.len().checked_mul(WIDTH).ok_or_else(|| misfit("it ends"))?;
+                for (place, bytes) in places.iter_mut().zip(from.take(length)?.chunks_exact(WIDTH)) {
+                    *place = <$number>::from_le_bytes(bytes.try_into().expect("as many bytes"));
+                }
+                Ok(())
             }
         }
     )*};

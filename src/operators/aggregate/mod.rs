@@ -49,11 +49,12 @@ use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::operators::expr;
 use crate::operators::filter_project::reject_rows;
 use crate::operators::keys::KeyDictionary;
-use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
+use crate::operators::operator::{Current, Emitter, EvalError, Operator, RejectedRow};
 use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::touched::{Touch, Touched};
 use crate::time::EventTime;
 
+mod current;
 mod persist;
 
 #[cfg(test)]
@@ -93,6 +94,10 @@ pub struct Aggregate {
     due: Option<i64>,
     /// Groups freed since the keys were compacted.
     freed: usize,
+    /// Rows of the output are final and forgotten: what groups show is not all of its sum.
+    has_forgotten: bool,
+    saving: Option<persist::Saving>,
+    restoring: Option<persist::Restoring>,
 }
 
 /// What is known of groups, apart from keys and aggregates.
@@ -142,6 +147,9 @@ impl Aggregate {
             rows_since: 0,
             due: None,
             freed: 0,
+            has_forgotten: false,
+            saving: None,
+            restoring: None,
             spec,
         };
         if aggregate.is_global() {
@@ -167,7 +175,10 @@ impl Aggregate {
 
     /// Makes room for the groups that have keys.
     fn resize(&mut self) {
-        let count = if self.is_global() { 1 } else { self.keys.len() };
+        self.resize_to(if self.is_global() { 1 } else { self.keys.len() });
+    }
+
+    fn resize_to(&mut self, count: usize) {
         self.groups.rows.resize(count, 0);
         self.groups.failing.resize(count, false);
         self.groups.touched.resize(count);
@@ -203,6 +214,7 @@ impl Aggregate {
             groups = ids.into_iter().map(|id| id as usize).collect();
             self.resize();
         }
+        self.save_early(groups.iter().copied())?;
         for (row, &group) in groups.iter().enumerate() {
             self.groups.rows[group] += change.weight(row);
             self.groups.touched.touch(group, &change.origin.relation, change.offset(row));
@@ -224,6 +236,7 @@ impl Aggregate {
         if touches.is_empty() {
             return Ok(());
         }
+        self.save_early(touches.iter().map(|touch| touch.group))?;
         let global = self.is_global();
         let live: Vec<usize> = touches
             .iter()
@@ -320,6 +333,7 @@ impl Aggregate {
             return Ok(());
         }
         self.freed = 0;
+        self.finish_saving()?;
         let used: Vec<usize> = (0..count)
             .filter(|group| {
                 self.groups.rows[*group] != 0
@@ -397,7 +411,10 @@ impl Operator for Aggregate {
         self.flush(Some(&complete), out)?;
         // The flush may have renumbered the groups.
         let complete = self.keys.matching(&patterns)?;
-        for group in (0..complete.len()).filter(|group| complete[*group]) {
+        let complete: Vec<usize> = (0..complete.len()).filter(|&group| complete[group]).collect();
+        self.save_early(complete.iter().copied())?;
+        self.has_forgotten |= !complete.is_empty();
+        for group in complete {
             self.forget(group);
             self.emission.forget(group);
         }
@@ -448,11 +465,32 @@ impl Operator for Aggregate {
     }
 
     fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        self.save_groups(out)
+        self.begin_saving(out)?;
+        self.go_on_saving(usize::MAX, out).map(|_| ())
+    }
+
+    fn save_begin(&mut self, out: &mut StateWriter) -> Result<bool, EvalError> {
+        self.begin_saving(out)
+    }
+
+    fn save_more(&mut self, bytes: usize, out: &mut StateWriter) -> Result<bool, EvalError> {
+        self.go_on_saving(bytes, out)
+    }
+
+    fn save_abandon(&mut self) {
+        self.saving = None;
     }
 
     fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        self.restore_groups(from)
+        self.restore_part(from)
+    }
+
+    fn current(&self) -> Result<Option<Current>, EvalError> {
+        self.current_rows()
+    }
+
+    fn restored(&mut self) -> Result<(), EvalError> {
+        self.end_restoring()
     }
 }
 

@@ -128,6 +128,11 @@ pub trait GroupedAggregate: Send {
     /// The partial results of all groups, in columns; the aggregate keeps them.
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError>;
 
+    /// Whether [`state_of`](Self::state_of) takes no more time than the groups asked for.
+    fn reads_groups(&self) -> bool {
+        false
+    }
+
     /// The partial results of some groups, in the order asked for.
     fn state_of(&mut self, groups: &[u32]) -> Result<Vec<ArrayRef>, EvalError> {
         gather(&self.state()?, groups)

@@ -30,6 +30,7 @@ use crate::data::sql_words::in_sql_words;
 use crate::error::SqlState;
 use crate::operators::expr;
 use crate::operators::operator::EvalError;
+use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter};
 
 /// One aggregate over all groups. Groups are dense indices.
@@ -52,10 +53,18 @@ pub trait Fold: Send {
     fn restores_exactly(&self) -> bool {
         true
     }
-    /// Writes the state of all groups.
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError>;
-    /// Reads what [`save`](Self::save) wrote, into a fold that has as many groups, all empty.
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError>;
+    /// Writes what belongs to no group.
+    fn save_head(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
+        Ok(())
+    }
+    /// Reads what [`save_head`](Self::save_head) wrote, into a new fold.
+    fn restore_head(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        Ok(())
+    }
+    /// Writes the state of some groups.
+    fn save(&mut self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError>;
+    /// Reads what [`save`](Self::save) wrote, into a fold that has the groups.
+    fn restore(&mut self, chosen: &Chosen, from: &mut StateReader<'_>) -> Result<(), EvalError>;
 }
 
 /// Rows on their way into a fold.

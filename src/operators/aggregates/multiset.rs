@@ -25,6 +25,7 @@ use super::extreme::column_of;
 use super::fold::{Evaluated, Fold, FoldRows, is_value};
 use crate::operators::expr::row_error;
 use crate::operators::operator::EvalError;
+use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter, Stored};
 
 /// What is asked of the multiset.
@@ -280,17 +281,27 @@ impl Fold for MultisetFold {
         self.groups.capacity() * size_of::<BTreeMap<Box<[u8]>, Instances>>() + self.entry_bytes
     }
 
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        out.put(&self.arrivals)?;
-        out.put(&self.groups)
+    fn save_head(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.arrivals)
     }
 
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+    fn restore_head(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
         self.arrivals = from.get()?;
-        self.groups = from.get()?;
-        let entries = || self.groups.iter().flatten();
-        self.entry_bytes = entries().map(|(key, i)| Self::entry_size(key, i)).sum();
-        self.owed = entries().filter(|(_, instances)| instances.count < 0).count();
+        Ok(())
+    }
+
+    fn save(&mut self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError> {
+        chosen.put(&self.groups, out)
+    }
+
+    fn restore(&mut self, chosen: &Chosen, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        let groups = chosen.to_vec();
+        groups.iter().for_each(|&group| self.clear(group));
+        chosen.get(&mut self.groups, from)?;
+        for (key, instances) in groups.iter().flat_map(|&group| &self.groups[group]) {
+            self.entry_bytes += Self::entry_size(key, instances);
+            self.owed += usize::from(instances.count < 0);
+        }
         Ok(())
     }
 }
