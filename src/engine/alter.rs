@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::persist::Kind;
 use crate::engine::StatementResult;
-use crate::engine::create::OnDisk;
+use crate::engine::create::{OnDisk, what_is_missing};
 use crate::engine::query::Status;
 use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
@@ -161,20 +161,8 @@ impl Engine {
         let disk =
             OnDisk { record: &record, changelog: &query.changelog, snapshots: &query.snapshots };
         let (run, counts) = self.run_of(&registry, &shape, &disk)?;
-        for (input, source) in run.inputs.iter().zip(query.sources()) {
-            let start = input.source.log().start();
-            if start.frame > input.position.frame {
-                return Err(Error::new(
-                    SqlState::OFFSET_NOT_RETAINED,
-                    format!(
-                        "continuous query \"{name}\" cannot resume: its input is no longer retained"
-                    ),
-                )
-                .with_detail(format!(
-                    "\"{source}\" is retained from offset {}, and the query needs it from {}.",
-                    start.offset, input.position.offset
-                )));
-            }
+        if let Some(error) = what_is_missing(&query, &run) {
+            return Err(error);
         }
         self.store.put(&record)?;
         *query.processed.lock() = run.frontier();

@@ -77,7 +77,10 @@ impl Engine {
         }
         let definition = self.planning(|lookup| definition::stream(create, lookup))?;
         let sql = print(&Statement::CreateStream(create.clone()));
-        let record = self.record(Kind::Stream, &create.name, sql)?;
+        let mut record = self.record(Kind::Stream, &create.name, sql)?;
+        // Reports of an earlier stream of that name are not this one's.
+        self.reports.write_shed()?;
+        record.start = self.reports.ends();
         let stream = self.open_stream(record.clone(), definition)?;
         self.store.put(&record)?;
         self.add_stream(stream);
@@ -186,15 +189,23 @@ impl Engine {
         Ok(query)
     }
 
-    /// Puts an opened query into the state of its newest snapshot, or at its start.
+    /// Puts an opened query into the state of its newest snapshot, or at its start. One that can be
+    /// put into neither has failed, and says what is missing.
     pub(super) fn start_query(&self, query: &QueryState) -> Result<()> {
         let registry = self.registry.read();
         let record = query.record.lock();
         let disk =
             OnDisk { record: &record, changelog: &query.changelog, snapshots: &query.snapshots };
         let (run, counts) = self.run_of(&registry, &query.shape(), &disk)?;
+        drop(record);
         query.recount(counts);
         *query.processed.lock() = run.frontier();
+        if query.is_running()
+            && let Some(error) = what_is_missing(query, &run)
+        {
+            query.fail(&error);
+            return Ok(());
+        }
         *query.run.lock() = Some(run);
         Ok(())
     }
@@ -291,6 +302,34 @@ impl Engine {
             late_rows: 0,
         })
     }
+}
+
+/// Why a query cannot go on from where its run stands: an input is no longer retained from there on.
+pub(super) fn what_is_missing(query: &QueryState, run: &QueryRun) -> Option<Error> {
+    let gaps: Vec<String> = run
+        .inputs
+        .iter()
+        .zip(query.sources())
+        .filter(|(input, _)| input.source.log().start().frame > input.position.frame)
+        .map(|(input, source)| {
+            let (needed, kept) = (input.position.offset, input.source.log().start().offset);
+            format!("It needs \"{source}\" from offset {needed} on, which is kept from {kept} on.")
+        })
+        .collect();
+    if gaps.is_empty() {
+        return None;
+    }
+    let refused = query.snapshots.figures().refused;
+    let (code, why) = match &refused {
+        Some(refused) => (SqlState::SNAPSHOT_MISMATCH, format!(" Of its state, {refused}.")),
+        None => (SqlState::OFFSET_NOT_RETAINED, String::new()),
+    };
+    let message = format!("continuous query \"{}\" cannot go on from its log", query.name());
+    Some(
+        Error::new(code, message)
+            .with_detail(gaps.join(" ") + &why)
+            .with_hint("REBUILD it from what is retained, or DROP it and create it again."),
+    )
 }
 
 /// The queries below write their watermarks from now on.

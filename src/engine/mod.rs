@@ -1,7 +1,7 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
-//! `query` (a query that runs), `snapshots` (its state on the disk), `standing` (its result without its changelog), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
+//! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` (its state on the disk), `standing` (its result without its changelog), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
 //! `timers`, `retention`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
 
@@ -19,6 +19,7 @@ mod late_rows;
 mod open;
 mod producers;
 mod query;
+mod recounts;
 mod registry;
 mod reports;
 mod retention;
@@ -88,7 +89,7 @@ impl EngineSettings {
             select_time: 60 * crate::time::SECOND,
             step_rows: 65_536,
             snapshot_interval: 10 * crate::time::SECOND,
-            snapshot_portion: 4 << 20,
+            snapshot_portion: 2 << 20,
             queue: (1 << 20, 256 << 20),
         }
     }

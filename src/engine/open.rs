@@ -12,6 +12,7 @@ use crate::data::punctuation::Punctuation;
 use crate::data::schema::with_hidden;
 use crate::engine::EngineSettings;
 use crate::engine::producers::Producers;
+use crate::engine::recounts::Recounts;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::reports::{Reports, read_punctuation};
 use crate::engine::select::SELECTS_MAX;
@@ -69,6 +70,7 @@ impl Engine {
             known: Mutex::default(),
         });
         reports.remember()?;
+        let recounts = Recounts::read(&reports.dead_letters, &reports.shed)?;
         let engine = Arc::new(Engine {
             scheduler: Scheduler::start(settings.query_threads),
             settings,
@@ -79,6 +81,7 @@ impl Engine {
             ddl: tokio::sync::Mutex::new(()),
             sequencer,
             reports,
+            recounts,
             snapshot_writer: Arc::new(SnapshotWriter::start()),
             producers: Producers::default(),
             stepped: Arc::new(Notify::new()),
@@ -244,6 +247,7 @@ impl Engine {
         let controls = log.summaries(wanted)?;
         let promises = stored_punctuations(&definition, &controls);
         self.producers.recall(record.id, &controls);
+        let (rejected, shed) = self.recounts.of(&definition.name, &record.start);
         // Time while nobody could send is no silence of the senders: idleness begins afresh.
         let last_arrival = if standing_at_open == i64::MIN { i64::MIN } else { self.clock.now() };
         Ok(Arc::new(StreamState {
@@ -256,8 +260,8 @@ impl Engine {
             punctuations: tokio::sync::RwLock::new(promises),
             last_arrival: AtomicI64::new(last_arrival),
             watermark: shown,
-            rows_rejected: std::sync::atomic::AtomicU64::new(0),
-            rows_shed: std::sync::atomic::AtomicU64::new(0),
+            rows_rejected: std::sync::atomic::AtomicU64::new(rejected),
+            rows_shed: std::sync::atomic::AtomicU64::new(shed),
             idle_base: Mutex::new(None),
         }))
     }

@@ -199,7 +199,9 @@ impl QueryState {
 
     pub(super) fn fail(&self, error: &Error) {
         tracing::error!(query = self.name, code = %error.code(), "query stopped: {}", error.message());
-        self.stop(Status::Failed { code: error.code(), message: error.message() });
+        let detail = error.detail().map_or(String::new(), |detail| format!(". {detail}"));
+        let message = format!("{}{detail}", error.message());
+        self.stop(Status::Failed { code: error.code(), message });
     }
 
     fn record_step(&self, run: &QueryRun, report: &StepReport) {
@@ -232,6 +234,9 @@ impl QueryState {
         self.figures.rows_in.store(rows_in, Ordering::Relaxed);
         self.figures.late_rows.store(late_rows, Ordering::Relaxed);
         self.figures.rejected_rows.store(rejected_rows, Ordering::Relaxed);
+        // Offsets count the rows that came out.
+        let rows_out = self.changelog.log().visible().offset;
+        self.figures.rows_out.store(rows_out, Ordering::Relaxed);
     }
 
     fn late_log(&self) -> Option<Arc<Log>> {

@@ -22,7 +22,7 @@ use crate::views::result_view::Standing;
 const GROUPS_MANY: usize = 10_000;
 
 /// How long to wait for the end of a replay.
-const REPLAY_WAIT: Duration = Duration::from_secs(10);
+const REPLAY_WAIT: Duration = Duration::from_secs(60);
 
 impl Standing for QueryState {
     fn standing(&self) -> Result<Option<(Vec<RecordBatch>, Position)>> {

@@ -12,6 +12,8 @@ pub mod emission;
 pub mod emit;
 pub mod expr;
 pub mod filter_project;
+#[cfg(test)]
+pub(crate) mod held;
 pub mod keys;
 pub mod operator;
 pub mod origin_buffer;

@@ -194,16 +194,22 @@ impl<'a> StateReader<'a> {
 
     /// Reads columns.
     pub fn columns(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
+        let columns = self.shared_columns()?;
+        if columns.len() < 2 {
+            return Ok(columns);
+        }
+        // Each gets values of its own, so that they can be freed, and counted, one by one.
+        let all = UInt32Array::from_iter_values(0..columns[0].len() as u32);
+        let own = compute::take_arrays(&columns, &all, None)?;
+        Ok(own.iter().map(compact).collect())
+    }
+
+    /// Reads columns that share their memory, for whoever does not keep them.
+    pub fn shared_columns(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
         let stream = StreamReader::try_new(Cursor::new(self.raw()?), None)?;
         let mut batches = stream.collect::<Result<Vec<_>, _>>()?;
         match (batches.pop(), batches.is_empty()) {
-            (Some(batch), true) => {
-                // All columns share the stream's buffer; each gets values of its own, so that they
-                // can be freed, and counted, one by one.
-                let all = UInt32Array::from_iter_values(0..batch.num_rows() as u32);
-                let own = compute::take_arrays(batch.columns(), &all, None)?;
-                Ok(own.iter().map(compact).collect())
-            }
+            (Some(batch), true) => Ok(batch.columns().to_vec()),
             _ => Err(misfit("columns are missing")),
         }
     }

@@ -26,6 +26,9 @@ use crate::views::difference::Difference;
 /// Rows read from a log at a time.
 const READ_ROWS: usize = 65_536;
 
+/// Bytes of rows after which the state's size is looked at within a step.
+const CHECK_BYTES: u64 = 4 << 20;
+
 /// Reads punctuations back from a frame's meta.
 pub type ReadPunctuation = Arc<dyn Fn(&str, &[u8]) -> Option<Punctuation> + Send + Sync>;
 
@@ -228,7 +231,7 @@ impl QueryRun {
         // Taken before the logs are looked at: whatever is below it can be seen.
         let complete = self.sequencer.complete_through();
         let single = self.inputs.len() == 1;
-        let mut taken = 0;
+        let (mut taken, mut unchecked) = (0, 0);
         while taken < self.step_rows {
             let mut next: Option<(u64, usize)> = None;
             for index in 0..self.inputs.len() {
@@ -249,6 +252,12 @@ impl QueryRun {
             self.process(index, &frame)?;
             self.inputs[index].position =
                 Position { frame: frame.index + 1, offset: frame.next_offset() };
+            // A step's rows may be large: what they leave behind is looked at on the way.
+            unchecked += frame.batch.as_ref().map_or(0, |batch| batch.get_array_memory_size());
+            if unchecked as u64 >= CHECK_BYTES.min(self.memory_limit / 8) {
+                unchecked = 0;
+                self.check_memory()?;
+            }
         }
         Ok(())
     }

@@ -250,11 +250,13 @@ impl SnapshotFiles {
 
     /// All snapshots, newest first, each with its number or why it cannot be used.
     pub fn read(&self) -> io::Result<Vec<(u64, Result<SnapshotFile, EvalError>)>> {
-        let mut snapshots = Vec::new();
-        for number in self.numbers()?.into_iter().rev() {
-            snapshots.push((number, SnapshotFile::open(self.storage.open(&self.path(number))?)?));
-        }
-        Ok(snapshots)
+        let numbers = self.numbers()?.into_iter().rev();
+        let open = |number| {
+            let file = self.storage.open(&self.path(number)).and_then(SnapshotFile::open);
+            let file = file.map_err(|error| misfit(&format!("it cannot be read: {error}")));
+            (number, file.and_then(|file| file))
+        };
+        Ok(numbers.map(open).collect())
     }
 
     /// Removes a snapshot for good.
@@ -466,7 +468,7 @@ mod tests {
     #[test]
     fn a_file_of_today_is_the_golden_one() {
         let hex: String = bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        expect_test::expect![[""]].assert_eq(&hex);
+        expect_test::expect!["57454952534e4150020000006309ce69ffffffff551d242e6c00000000000000fb94f16e0800000000000000536f75726365207301000000000000000500000000000000320000000000000001000000000000000200000000000000f9ffffffffffffff01000000000000000200000000000000030000000000000004000000000000000103000000000000000102030000000012021a8a02000000000000001018682b04050100000000000000000000000000000014977cb000000000b9b4dc7401000000000000002a669b3e06feffffffe73035ad08000000000000004ccb62050400000000000000"].assert_eq(&hex);
     }
 
     #[test]

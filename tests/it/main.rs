@@ -13,6 +13,7 @@ mod engine;
 mod fake;
 mod fuzz_bodies;
 mod hostile;
+mod memory;
 mod oracle;
 mod producers;
 mod queries;

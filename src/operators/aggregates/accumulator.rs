@@ -24,6 +24,7 @@ use crate::operators::aggregates::avg::Avg;
 use crate::operators::aggregates::count::Count;
 use crate::operators::aggregates::datafusion::Foreign;
 use crate::operators::aggregates::min_max;
+use crate::operators::aggregates::moments::MomentsFold;
 use crate::operators::aggregates::ordered::Ordered;
 use crate::operators::aggregates::retractable::Retractable;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
@@ -185,6 +186,9 @@ pub fn make(spec: &AggregateSpec) -> Result<Box<dyn GroupedAggregate>, EvalError
     if let Some(native) = native {
         return Ok(native);
     }
+    if let Some(moments) = MomentsFold::of(function) {
+        return Ok(Box::new(moments));
+    }
     if wants_sorted_input(function) {
         return Ok(Box::new(Ordered::new(Arc::clone(function))));
     }
@@ -227,8 +231,9 @@ pub fn is_exactly_mergeable(spec: &AggregateSpec) -> bool {
     }
 }
 
-/// Whether the function's partial results, merged into nothing, are the same to the bit. Those of
-/// variance and of quantile sketches are not: they are computed anew when they are merged.
+/// Whether the partial results of DataFusion's accumulator, merged into nothing, are the same to the
+/// bit. Those of variances over distinct values, of regressions and of quantile sketches are not: they are
+/// computed anew when they are merged.
 pub(super) fn restores_exactly(function: &AggregateFunctionExpr) -> bool {
     let name = function.fun().name();
     let computed =

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | count, sum and avg of integers, sum of decimals | a total | a total |
 //! | sum and avg of floats | a total in log order | an exact total ([`super::exact_sum`]) |
+//! | variances, covariances, correlation | central moments in log order | a multiset, folded afresh when read |
 //! | min, max | the best so far | a counted multiset |
 //! | any other | one DataFusion accumulator per group | a multiset, folded afresh when read |
 
@@ -24,6 +25,7 @@ use super::extreme::extreme_fold;
 use super::linear::{
     CountFold, DecimalTotal, ExactTotal, FloatTotal, IntegerTotal, Reading, SumFold,
 };
+use super::moments::MomentsFold;
 use super::multiset::{MultisetFold, Question};
 use super::spec::{AggregateSpec, NativeFunction};
 use crate::data::sql_words::in_sql_words;
@@ -218,6 +220,9 @@ fn general_fold(
     append_only: bool,
 ) -> Result<Box<dyn Fold>, EvalError> {
     let function = &spec.function;
+    if let Some(moments) = MomentsFold::of(function).filter(|_| append_only) {
+        return Ok(Box::new(moments));
+    }
     if append_only && !wants_sorted_input(spec) {
         return Ok(Box::new(BoxedFold::new(Arc::clone(function))));
     }

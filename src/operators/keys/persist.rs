@@ -3,10 +3,13 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute;
 
+use super::direct::DirectIndex;
 use super::{Index, KeyDictionary};
-use crate::operators::compact::compact;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, misfit};
+
+/// Fewer keys than this are joined at once.
+const JOINED_MAX: usize = 65_536;
 
 impl KeyDictionary {
     /// Writes all keys in the order of their numbers.
@@ -92,15 +95,26 @@ impl KeyDictionary {
             return Err(misfit("a key stands there twice"));
         }
         self.len += rows;
-        self.runs.push(keys.iter().map(compact).collect());
+        self.runs.push(keys);
         Ok(())
     }
 
-    /// Learns that all keys are there.
+    /// Learns that all keys are there. They stay in the runs in which they came until all are needed:
+    /// joining them takes longer than all the rest.
     pub fn restored(&mut self) -> Result<(), EvalError> {
-        if self.runs.len() > 1 {
-            self.join_runs(0)?;
+        if self.len < JOINED_MAX {
+            if self.runs.len() > 1 {
+                self.join_runs(0)?;
+            }
+            return self.straighten();
         }
-        self.straighten()
+        // Integers that seemed far apart in the first run may be close together all in all.
+        let ends = self.runs.iter().filter_map(|run| DirectIndex::ends_of(&run[0]));
+        let ends = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        if ends.is_some_and(|ends| DirectIndex::reaches(ends, self.len)) {
+            return self.straighten();
+        }
+        self.reviewed_at = self.reviewed_at.max(2 * self.len);
+        Ok(())
     }
 }

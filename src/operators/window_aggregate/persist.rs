@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute;
 
 use super::emitted::Emitted;
@@ -22,6 +22,7 @@ use super::numbering::{NONE, Numbering, OwnNumbers};
 use super::slice::{Partial, Slice};
 use super::{SliceKey, Window, WindowAggregate, WindowKey};
 use crate::operators::aggregates::accumulator::gather;
+use crate::operators::compact::compact;
 use crate::operators::operator::EvalError;
 use crate::operators::portions::{Chosen, Portions};
 use crate::operators::state::{StateReader, StateWriter, Stored, misfit};
@@ -407,7 +408,7 @@ impl Slice {
         i64::load_all(&mut rows, from)?;
         let groups = stated_of(&chosen, known.stated);
         let mut states =
-            aggregates.folded.iter().map(|_| from.columns()).collect::<Result<Vec<_>, _>>()?;
+            aggregates.folded.iter().map(|_| from.shared_columns()).collect::<Result<Vec<_>, _>>()?;
         if states.iter().any(|s| s.first().is_some_and(|column| column.len() != groups.len())) {
             return Err(misfit("a partial result is missing"));
         }
@@ -496,13 +497,21 @@ impl Slice {
             let joined = (0..columns).map(|column| {
                 let parts: Vec<&dyn Array> =
                     known.states.iter().map(|portion| portion[i][column].as_ref()).collect();
-                compute::concat(&parts)
+                match parts.as_slice() {
+                    // Joining copies; one part by itself still shares its memory with others.
+                    [one] => Ok(compact(&compute::take(one, &all_of(one.len()), None)?)),
+                    several => compute::concat(several),
+                }
             });
             states.push(joined.collect::<Result<Vec<ArrayRef>, _>>()?);
         }
         self.partial = Partial::Sealed(states);
         Ok(())
     }
+}
+
+fn all_of(rows: usize) -> UInt32Array {
+    UInt32Array::from_iter_values(0..rows as u32)
 }
 
 /// The groups that have partial results.
