@@ -12,9 +12,13 @@ test FILTER="":
 script +FILES:
     cargo run -- test {{FILES}}
 
-# kill -9 under load, so many times, and an audit after each.
-crash ROUNDS="100" SEED="1":
-    WEIR_CRASH_ROUNDS={{ROUNDS}} WEIR_CRASH_SEED={{SEED}} cargo test --test it crash::
+# kill -9 under load, so many times, and an audit after each. With PROFILE = "--release" as it is shipped.
+crash ROUNDS="100" SEED="1" PROFILE="":
+    WEIR_CRASH_ROUNDS={{ROUNDS}} WEIR_CRASH_SEED={{SEED}} cargo test {{PROFILE}} --features failpoints --test it crash:: -- --nocapture
+
+# Processes random logs again with other cuts, steps, threads and restarts: five runs a case.
+replay CASES="200" SEED="1":
+    WEIR_REPLAY_CASES={{CASES}} WEIR_REPLAY_SEED={{SEED}} cargo test --test it processed_again -- --nocapture
 
 # Writes what is into the expectations of `expect-test`; look at the diff before you commit it.
 accept FILTER="":

@@ -12,6 +12,7 @@ pub mod decode;
 pub mod encode;
 pub mod engine;
 pub mod error;
+pub mod fault;
 pub mod log;
 pub mod operators;
 pub mod pipeline;

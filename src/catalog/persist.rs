@@ -9,6 +9,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Report, SqlState};
+use crate::fault;
 use crate::sql::statement::ObjectKind;
 
 const OBJECTS: TableDefinition<u64, &[u8]> = TableDefinition::new("objects");
@@ -169,6 +170,14 @@ fn store(error: impl std::fmt::Display) -> CatalogError {
     CatalogError::Store(error.to_string())
 }
 
+fn commit(transaction: redb::WriteTransaction) -> Result<(), CatalogError> {
+    fault::at("catalog.commit", "");
+    fault::io("catalog.write", "").map_err(store)?;
+    transaction.commit().map_err(store)?;
+    fault::at("catalog.committed", "");
+    Ok(())
+}
+
 impl Store {
     /// Opens the catalog in `path`, creating it if it is missing.
     pub fn open(path: &Path) -> Result<Store, CatalogError> {
@@ -217,7 +226,7 @@ impl Store {
             meta.insert("next_id", id + 1).map_err(store)?;
             id
         };
-        transaction.commit().map_err(store)?;
+        commit(transaction)?;
         Ok(id)
     }
 
@@ -230,7 +239,7 @@ impl Store {
             .map_err(store)?
             .insert(record.id, bytes.as_slice())
             .map_err(store)?;
-        transaction.commit().map_err(store)
+        commit(transaction)
     }
 
     /// Writes some objects and removes others, all or none.
@@ -246,7 +255,7 @@ impl Store {
                 objects.insert(record.id, bytes.as_slice()).map_err(store)?;
             }
         }
-        transaction.commit().map_err(store)
+        commit(transaction)
     }
 
     /// Removes objects, all or none.
@@ -258,7 +267,7 @@ impl Store {
                 objects.remove(id).map_err(store)?;
             }
         }
-        transaction.commit().map_err(store)
+        commit(transaction)
     }
 }
 

@@ -14,10 +14,11 @@ use crate::engine::reports::read_punctuation;
 use crate::engine::snapshots::Snapshots;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
-use crate::log::frame::{FrameKind, Position};
+use crate::log::frame::Position;
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::pipeline::build::build;
 use crate::pipeline::drive::{Input, QueryRun};
+use crate::pipeline::recorded::Recorded;
 use crate::pipeline::schedule::Work;
 use crate::pipeline::source::{Readable, Source};
 use crate::planner::physical::{Node, PhysicalPlan, SourceSpec};
@@ -25,7 +26,7 @@ use crate::planner::plan_continuous;
 use crate::planner::relations::RelationKind;
 use crate::sql::print::{print, quote_name};
 use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
-use crate::views::changelog::{Changelog, EntryMeta, Kept, Layout};
+use crate::views::changelog::{Changelog, Kept, Layout};
 use crate::views::difference::Difference;
 
 /// Bytes of a changelog's newest entries that are kept in memory; there may be many changelogs.
@@ -247,7 +248,7 @@ impl Engine {
         let reached = snapshot.as_ref().map_or(0, |snapshot| snapshot.changelog.frame);
         changelog.note_signed(snapshot.as_ref().is_some_and(|snapshot| snapshot.signed));
         let given = record.base.as_ref().map_or(0, |base| base.frame + 1);
-        run.replay = recorded_entries(changelog, reached, given.max(reached))?;
+        run.replay = Recorded::entries(changelog, reached, given.max(reached))?;
         if let Some(base) = record.base.as_ref().filter(|_| reached < given) {
             let place = |&(frame, offset): &(u64, u64)| Position { frame, offset };
             run.warm_up = Some(base.frontier.iter().map(place).collect());
@@ -363,27 +364,6 @@ fn drop_word(kind: Kind) -> &'static str {
         Kind::Query => "CONTINUOUS QUERY",
         Kind::Sink => "SINK",
     }
-}
-
-/// Entries from a frame on that a replay has to regenerate, with their numbers of rows. The changelog
-/// learns of the signs of those from `unknown` on.
-fn recorded_entries(
-    changelog: &Changelog,
-    unknown: u64,
-    from: u64,
-) -> Result<VecDeque<(EntryMeta, u64)>> {
-    let mut entries = VecDeque::new();
-    let wanted = |kind| matches!(kind, FrameKind::Rows | FrameKind::Progress);
-    for entry in changelog.log().summaries_from(unknown, wanted)? {
-        changelog.note(&entry.meta);
-        if entry.at.frame < from {
-            continue;
-        }
-        let meta = EntryMeta::decode(&entry.meta)
-            .ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;
-        entries.push_back((meta, entry.rows));
-    }
-    Ok(entries)
 }
 
 /// Whether rows of a source come out one by one, so that each keeps its own arrival watermark.

@@ -16,6 +16,7 @@ use crate::engine::registry::{Registry, wrong_kind};
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::error::{Error, Result, SqlState};
+use crate::fault;
 use crate::log::frame::{Frame, Position};
 use crate::operators::operator::LateRow;
 use crate::pipeline::drive::{Input, StepReport};
@@ -88,6 +89,7 @@ impl LateRows {
             Decoded { batch, lines: Lines::From(1), rejected: vec![], punctuations: vec![] };
         let stopping = Arc::clone(&engine.stopping);
         let handle = StreamHandle { engine, stream: Arc::clone(&self.stream) };
+        fault::at("late_rows.append", &self.id);
         let id = self.id.clone();
         let producer = Producer { id, sequence: report.first_late, each_row: true };
         match handle.ingest_written(decoded, producer, PROTOCOL) {

@@ -22,6 +22,7 @@ use crate::engine::stream::StreamState;
 use crate::engine::system;
 use crate::engine::table::TableState;
 use crate::error::{Error, Result, SqlState};
+use crate::fault;
 use crate::log::append::{Admission, Appender, QueueLimits};
 use crate::log::frame::{FrameKind, NewFrame};
 use crate::log::headers::FrameSummary;
@@ -169,6 +170,7 @@ impl Engine {
     }
 
     fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
+        fault::at("open.object", &record.name);
         let named = |error: Error| while_opening(error, record.kind, &record.name);
         match parse_statement(&record.sql).map_err(Error::from).map_err(named)? {
             Statement::CreateStream(create) => {

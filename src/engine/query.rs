@@ -15,6 +15,7 @@ use crate::engine::snapshots::Snapshots;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::error::{Error, SqlState};
+use crate::fault;
 use crate::log::frame::Position;
 use crate::log::log::Log;
 use crate::pipeline::drive::{QueryRun, StepReport};
@@ -268,6 +269,7 @@ impl QueryState {
         }
         let Some(run) = guard.as_mut() else { return Next::Wait };
         let began = self.snapshots.now();
+        fault::at("query.step", &self.name);
         run.write_progress = self.write_progress.load(Ordering::Relaxed);
         let report = match run.step() {
             Ok(report) => report,

@@ -11,6 +11,7 @@ use crate::engine::query::QueryState;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::error::{Error, Result, SqlState};
+use crate::fault;
 use crate::log::frame::{NewFrame, Position};
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::log::retention::RetentionRequest;
@@ -107,12 +108,14 @@ impl Engine {
         let mut record = query.record.lock();
         let kept = self.kept_log(record.id, end.frame, changelog)?;
         write_result(changelog, end, &kept)?;
+        fault::at("retention.kept", &query.name);
         let before = record.kept.replace((end.frame, end.offset));
         if record.base.as_ref().is_none_or(|base| base.frame < end.frame - 1) {
             let frontier = meta.frontier.iter().map(|place| (place.frame, place.offset)).collect();
             record.base = Some(Base { frame: end.frame - 1, frontier });
         }
         self.store.put(&record)?;
+        fault::at("retention.recorded", &query.name);
         changelog.keep(Kept::new(end, kept));
         let id = record.id;
         drop(record);

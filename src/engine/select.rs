@@ -24,6 +24,7 @@ use crate::engine::registry::{Registry, Scanning};
 use crate::engine::state::Engine;
 use crate::engine::system;
 use crate::error::{Error, Result, SqlState};
+use crate::log::error::LogError;
 use crate::pipeline::source::full_rows;
 use crate::planner::bind;
 use crate::planner::error::tidy_message;
@@ -187,6 +188,11 @@ fn gone(info: &RelationInfo) -> Error {
 
 /// Finds the code of an error that came up while a statement ran.
 pub(super) fn execution_error(error: DataFusionError) -> Error {
+    if let DataFusionError::External(inner) = error.find_root()
+        && let Some(failed) = inner.downcast_ref::<LogError>()
+    {
+        return Error::from(failed.clone());
+    }
     if let DataFusionError::ResourcesExhausted(text) = error.find_root() {
         return Error::new(SqlState::OUT_OF_MEMORY, "statement needs more memory than it may use")
             .with_detail(tidy_message(text));

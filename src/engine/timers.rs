@@ -19,6 +19,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 const SNAPSHOT_ROUNDS: u64 = 10;
 /// Rounds of the timer between two looks at retention: five seconds.
 const RETENTION_ROUNDS: u64 = 50;
+/// The round of the first look: a server that does not live long lets go of something, too.
+const RETENTION_FIRST: u64 = 5;
 
 impl Engine {
     /// Writes the ticks that are due now, waits until they stand in the logs, and gives the number
@@ -75,7 +77,7 @@ impl Engine {
                 if rounds.is_multiple_of(SNAPSHOT_ROUNDS) {
                     engine.run_snapshots();
                 }
-                if rounds.is_multiple_of(RETENTION_ROUNDS)
+                if rounds % RETENTION_ROUNDS == RETENTION_FIRST
                     && let Err(error) = engine.run_retention()
                 {
                     tracing::warn!("retention: {}", error.message());

@@ -100,6 +100,8 @@ pub struct Log {
     pub(crate) open_files: OpenFiles,
     /// Held while segments are being removed.
     pub(crate) retaining: Mutex<()>,
+    /// Where readers stand who must not be overtaken by retention, each with its number.
+    pub(crate) pins: Mutex<std::collections::BTreeSet<(Position, u64)>>,
     listeners: RwLock<Listeners>,
     recovered: Recovered,
 }
@@ -170,6 +172,7 @@ impl Log {
             shared: RwLock::new(shared),
             open_files: OpenFiles::default(),
             retaining: Mutex::new(()),
+            pins: Mutex::default(),
             listeners: RwLock::default(),
             recovered,
         })

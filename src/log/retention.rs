@@ -4,7 +4,9 @@
 //! holes. The newest frame always stays: its owner learns the state of the stream from it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::fault;
 use crate::log::error::LogError;
 use crate::log::frame::Position;
 use crate::log::log::{Log, Shared};
@@ -44,7 +46,46 @@ impl RetentionRequest {
     }
 }
 
+/// Keeps everything that a log held at one moment, for as long as it lives: a SELECT sees all of it.
+#[derive(Debug)]
+pub struct Pin {
+    log: Arc<Log>,
+    pin: (Position, u64),
+    /// The end at that moment.
+    pub end: Position,
+}
+
+impl Pin {
+    /// Where the log began at that moment.
+    pub fn start(&self) -> Position {
+        self.pin.0
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.log.pins.lock().remove(&self.pin);
+    }
+}
+
 impl Log {
+    /// Keeps retention from what is there now until the pin is dropped.
+    pub fn pin(self: &Arc<Log>) -> Pin {
+        static PINS: AtomicU64 = AtomicU64::new(0);
+        // Under this lock nothing is removed.
+        let shared = self.shared.read();
+        let pin = (shared.start, PINS.fetch_add(1, Ordering::Relaxed));
+        self.pins.lock().insert(pin);
+        Pin { log: Arc::clone(self), pin, end: shared.visible }
+    }
+
+    /// The request with those who have pinned the log among the readers.
+    fn with_pins(&self, request: RetentionRequest) -> RetentionRequest {
+        let pinned = self.pins.lock().first().map(|(from, _)| *from);
+        let needed_from = request.needed_from.into_iter().chain(pinned).min();
+        RetentionRequest { needed_from, ..request }
+    }
+
     /// Bytes of the log: of its segments, or of the frames in memory where nothing is written.
     pub fn bytes(&self) -> u64 {
         bytes(&self.shared.read())
@@ -53,7 +94,7 @@ impl Log {
     /// Up to where [`Log::retain`] would remove frames now.
     pub fn removable(&self, request: RetentionRequest) -> Position {
         let shared = self.shared.read();
-        let count = expired_segments(&shared, request);
+        let count = expired_segments(&shared, self.with_pins(request));
         shared.segments.get(count).map_or(shared.start, |segment| segment.header.first)
     }
 
@@ -64,6 +105,7 @@ impl Log {
         let (removed, segments) = {
             let mut shared = self.shared.write();
             let (start, size) = (shared.start, bytes(&shared));
+            let request = self.with_pins(request);
             let segments = if shared.segments.is_empty() {
                 drop_frames(&mut shared, request);
                 Vec::new()
@@ -81,6 +123,7 @@ impl Log {
         for segment in &segments {
             self.open_files.forget(segment);
             segment.remove(&*self.storage)?;
+            fault::at("log.removed", &self.name);
         }
         if !segments.is_empty() {
             let synced = self.storage.sync_dir(&self.name);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::fault;
 use crate::log::error::LogError;
 use crate::log::frame::{Frame, Position};
 use crate::log::mark::{Mark, MarkFile};
@@ -70,9 +71,14 @@ impl DiskWriter {
     pub(crate) fn write(&mut self, group: &[u8], places: &[Place]) -> Result<(), LogError> {
         let start = self.segment.length();
         self.unsynced = true;
-        self.file
-            .write_at(group, start)
-            .map_err(|error| LogError::io("write", &self.segment.path, &error))?;
+        let path = &self.segment.path;
+        fault::after("log.torn", path, || {
+            drop(self.file.write_at(&group[..group.len() / 2], start))
+        });
+        fault::io("log.write", path)
+            .and_then(|()| self.file.write_at(group, start))
+            .map_err(|error| LogError::io("write", path, &error))?;
+        fault::at("log.written", path);
         for place in places {
             self.segment.note(*place);
         }
@@ -85,13 +91,18 @@ impl DiskWriter {
         if !self.unsynced {
             return Ok(());
         }
-        self.file.sync().map_err(|error| LogError::io("sync", &self.segment.path, &error))?;
+        let path = &self.segment.path;
+        fault::io("log.sync", path)
+            .and_then(|()| self.file.sync())
+            .map_err(|error| LogError::io("sync", path, &error))?;
+        fault::at("log.synced", path);
         self.mark.write(Mark {
             segment: self.segment.number(),
             position: self.segment.length(),
             next,
         })?;
         self.unsynced = false;
+        fault::at("log.marked", path);
         Ok(())
     }
 
@@ -111,8 +122,11 @@ impl DiskWriter {
             before: last,
             schema: self.segment.header.schema.clone(),
         };
+        fault::at("log.rotate.begun", directory);
         let (segment, file) = create_segment(storage, directory, header)?;
+        fault::at("log.rotate.created", directory);
         self.mark.write(Mark { segment: segment.number(), position: segment.length(), next })?;
+        fault::at("log.rotate.marked", directory);
         self.segment = segment;
         self.file = file;
         self.first_time = None;

@@ -18,6 +18,7 @@ use crate::log::sequence::Sequencer;
 use crate::operators::operator::{LateRow, RejectedRow};
 use crate::operators::row_clock;
 use crate::pipeline::graph::{Graph, StepOutput};
+use crate::pipeline::recorded::{Recorded, entry_rows};
 use crate::pipeline::source::Source;
 use crate::time::EventTime;
 use crate::views::changelog::{Changelog, EntryMeta, Frontier};
@@ -68,8 +69,8 @@ pub struct QueryRun {
     pub inputs: Vec<Input>,
     /// The answers.
     pub changelog: Arc<Changelog>,
-    /// Entries to regenerate before anything new is appended, each with its number of rows.
-    pub replay: VecDeque<(EntryMeta, u64)>,
+    /// Entries to regenerate before anything new is appended.
+    pub replay: VecDeque<Recorded>,
     /// The order over all logs.
     pub sequencer: Arc<Sequencer>,
     /// Whether entries must be on the disk before they are visible.
@@ -114,7 +115,7 @@ impl QueryRun {
             return self.warm_up_step(&until);
         }
         let mut report = StepReport::default();
-        let until = self.replay.front().map(|(meta, _)| meta.frontier.clone());
+        let until = self.replay.front().map(|recorded| recorded.meta.frontier.clone());
         if let Some(frontier) = &until
             && frontier.len() != self.inputs.len()
         {
@@ -313,13 +314,12 @@ impl QueryRun {
         report.first_late = self.late_rows;
         self.late_rows += report.late.len() as u64;
         report.rejected = rejected;
-        if let Some((recorded, recorded_rows)) = self.replay.pop_front() {
-            if rows != recorded_rows {
-                return Err(misfit(&format!(
-                    "an entry of {recorded_rows} rows came out with {rows}"
-                )));
+        if let Some(recorded) = self.replay.pop_front() {
+            let (log, before) = (&self.changelog, self.written_watermark);
+            if let Some(detail) = recorded.difference(log, &changes, before, &meta)? {
+                return Err(misfit(&detail));
             }
-            self.written_watermark = recorded.watermark;
+            self.written_watermark = recorded.meta.watermark;
             return Ok(());
         }
         let moved = self.write_progress && watermark > self.written_watermark;
@@ -353,14 +353,6 @@ fn counts(change: &Change) -> (u64, u64) {
         true => (retracted + weight.unsigned_abs(), inserted),
         false => (retracted, inserted + weight.unsigned_abs()),
     })
-}
-
-/// Rows that a change takes in the changelog, where every weight is +1 or −1.
-fn entry_rows(change: &Change) -> u64 {
-    match &change.weights {
-        None => change.batch.num_rows() as u64,
-        Some(weights) => weights.values().iter().map(|weight| weight.unsigned_abs()).sum(),
-    }
 }
 
 pub(super) fn misfit(detail: &str) -> Error {

@@ -7,6 +7,7 @@
 pub mod build;
 pub mod drive;
 pub mod graph;
+pub mod recorded;
 pub mod schedule;
 pub mod snapshot;
 pub mod source;

@@ -1,8 +1,8 @@
 //! Runs tasks that have work on a few threads, each task on one thread at a time.
 //!
 //! A task is woken when one of its inputs has moved. It runs step after step until it has nothing to
-//! do; between two steps others get their turn. A task that panics is told so and never run again: the
-//! others go on.
+//! do; between two steps others get their turn. A task that panics is told so and waits until it is woken
+//! again, which is its owner's choice: the others go on.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -142,9 +142,8 @@ impl Task {
         let next = match next {
             Ok(next) => next,
             Err(panic) => {
-                self.retire();
                 self.work.panicked(panic_text(panic.as_ref()));
-                return;
+                Next::Wait
             }
         };
         let idle = next == Next::Wait

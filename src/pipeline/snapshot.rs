@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use crate::error::Result as Outcome;
+use crate::fault;
 use crate::log::frame::Position;
 use crate::log::log::Log;
 use crate::log::storage::{Storage, StorageFile};
@@ -236,13 +237,19 @@ impl SnapshotFiles {
 
     /// Makes a snapshot durable under its own name, and removes those that are too many.
     pub fn finish(&self, mut draft: Draft) -> io::Result<u64> {
+        let numbers = self.numbers()?;
+        let path = self.path(numbers.last().map_or(0, |last| last + 1));
+        let half = draft.length / 2;
+        fault::after("snapshot.torn", &path, || drop(draft.file.set_len(half)));
+        fault::io("snapshot.write", &path)?;
         let state = draft.sections.to_le_bytes().to_vec();
         draft.section(&Section { node: END, state })?;
         draft.file.sync()?;
-        let numbers = self.numbers()?;
-        let path = self.path(numbers.last().map_or(0, |last| last + 1));
+        fault::at("snapshot.drafted", &path);
         self.storage.rename(&self.draft(), &path)?;
+        fault::at("snapshot.renamed", &path);
         self.storage.sync_dir(&self.directory)?;
+        fault::at("snapshot.written", &path);
         let extra = (numbers.len() + 1).saturating_sub(KEPT);
         numbers[..extra].iter().try_for_each(|number| self.storage.remove(&self.path(*number)))?;
         Ok(draft.length)

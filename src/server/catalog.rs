@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::error_response::{HttpResult, bytes_response, json_response};
+use super::extract::Name;
 use super::listen::App;
 use crate::encode::json::write_ndjson;
 use crate::error::{Error, Result, SqlState};
@@ -58,12 +59,12 @@ pub(crate) async fn tables(State(app): State<Arc<App>>) -> HttpResult {
 }
 
 /// `GET /v1/streams/{stream}`.
-pub(crate) async fn stream(State(app): State<Arc<App>>, Path(name): Path<String>) -> HttpResult {
+pub(crate) async fn stream(State(app): State<Arc<App>>, Name(name): Name) -> HttpResult {
     one(&app, "weir.streams", "stream", &name).await
 }
 
 /// `GET /v1/queries/{query}`.
-pub(crate) async fn query(State(app): State<Arc<App>>, Path(name): Path<String>) -> HttpResult {
+pub(crate) async fn query(State(app): State<Arc<App>>, Name(name): Name) -> HttpResult {
     one(&app, "weir.queries", "query", &name).await
 }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::{self, off_the_runtime};
 use super::error_response::{ErrorResponse, HttpResult, json_response};
+use super::extract::{Name, QueryString};
 use super::http::{ARROW_STREAM, content_type, media_type};
 use super::listen::App;
 use super::service::Intake;
@@ -29,8 +30,8 @@ pub(crate) struct Parameters {
 /// `POST /v1/streams/{stream}`.
 pub(crate) async fn rows(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    Query(parameters): Query<Parameters>,
+    Name(name): Name,
+    QueryString(parameters): QueryString<Parameters>,
     headers: HeaderMap,
     body: Body,
 ) -> HttpResult {

@@ -2,12 +2,13 @@
 //!
 //! In reading order: [`service`] (what the server needs of the engine), [`listen`] (sockets, start
 //! and stop), [`shutdown`], [`error_response`] (codes to statuses), [`http`] (the table of calls),
-//! [`body`] (request bodies with limits), [`sql`], [`catalog`], [`metrics`], [`ingest`] (rows by
+//! [`extract`] (what a request's head says), [`body`] (request bodies with limits), [`sql`], [`catalog`], [`metrics`], [`ingest`] (rows by
 //! HTTP), [`subscribe`] and [`frames`] (changes to clients), [`tcp`] with [`tcp_header`] and [`tcp_rows`].
 
 mod body;
 mod catalog;
 mod error_response;
+mod extract;
 mod frames;
 mod http;
 mod ingest;

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 
 use super::error_response::HttpResult;
+use super::extract::{Name, QueryString};
 use super::frames::{Content, Frame, Frames};
 use super::http::{Accepted, accepted};
 use super::listen::App;
@@ -38,15 +38,11 @@ pub(crate) struct Parameters {
 /// `GET /v1/queries/{query}/subscribe`.
 pub(crate) async fn subscribe(
     State(app): State<Arc<App>>,
-    Path(query): Path<String>,
-    parameters: std::result::Result<Query<Parameters>, QueryRejection>,
+    Name(query): Name,
+    QueryString(parameters): QueryString<Parameters>,
     headers: HeaderMap,
     upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> HttpResult {
-    let Query(parameters) = parameters.map_err(|rejection| {
-        Error::new(SqlState::INVALID_PARAMETER, "the query string cannot be read")
-            .with_detail(rejection.body_text())
-    })?;
     let as_json = parameters.as_json()?;
     match upgrade {
         Ok(upgrade) => {

@@ -16,6 +16,7 @@ use arrow::array::{Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 
 use crate::error::{Error, Result, SqlState};
+use crate::fault;
 use crate::sinks::sink::{Refused, SinkBatch, SinkError, SinkPlan, SinkTarget};
 use crate::sinks::status::{SinkHandle, SinkState};
 use crate::time::Clock;
@@ -219,8 +220,10 @@ impl SinkRunner {
                 refused = rows.len() as u64;
                 dead_letters(rows)
             };
+            fault::at("sink.commit", &self.plan.name);
             match self.target.commit(&batch, from, to, &mut refuse) {
                 Ok(written) => {
+                    fault::at("sink.committed", &self.plan.name);
                     self.handle.update(|status| {
                         status.state = SinkState::Running;
                         status.committed = Some(to);

@@ -22,6 +22,7 @@ use parking_lot::RwLock;
 
 use crate::data::change::{Change, Marks};
 use crate::error::{Error, Result, SqlState};
+use crate::fault;
 use crate::log::frame::{Frame, FrameKind, Frames, NewFrame, Position};
 use crate::log::log::{Appended, Log};
 
@@ -290,7 +291,10 @@ impl Changelog {
 
     /// Appends frames, durably if `sync`.
     pub fn append(&self, frames: Vec<NewFrame>, sync: bool) -> Result<Appended> {
-        Ok(self.log.append(frames, sync)?)
+        fault::at("changelog.append", self.log.name());
+        let appended = self.log.append(frames, sync)?;
+        fault::at("changelog.appended", self.log.name());
+        Ok(appended)
     }
 
     /// Reads frames from a position on.

@@ -15,6 +15,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{Frame, Position};
 use crate::log::log::Log;
+use crate::log::retention::Pin;
 
 /// Rows read from a log at a time.
 const READ_ROWS: usize = 65_536;
@@ -28,8 +29,8 @@ pub fn log_provider(
     schema: SchemaRef,
     rows: FrameRows,
 ) -> Result<Arc<dyn TableProvider>> {
-    let scan =
-        LogScan { log: Arc::clone(log), end: log.visible(), schema: Arc::clone(&schema), rows };
+    let pin = Arc::new(log.pin());
+    let scan = LogScan { log: Arc::clone(log), pin, schema: Arc::clone(&schema), rows };
     let table = StreamingTable::try_new(schema, vec![Arc::new(scan)]).map_err(internal)?;
     Ok(Arc::new(table))
 }
@@ -56,14 +57,15 @@ fn internal(error: DataFusionError) -> Error {
 
 struct LogScan {
     log: Arc<Log>,
-    end: Position,
+    /// What the statement sees: retention may wait for it.
+    pin: Arc<Pin>,
     schema: SchemaRef,
     rows: FrameRows,
 }
 
 impl std::fmt::Debug for LogScan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogScan").field("end", &self.end).finish_non_exhaustive()
+        f.debug_struct("LogScan").field("end", &self.pin.end).finish_non_exhaustive()
     }
 }
 
@@ -73,10 +75,12 @@ impl PartitionStream for LogScan {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (log, end, rows) = (Arc::clone(&self.log), self.end, Arc::clone(&self.rows));
-        let mut position = log.start();
+        let (log, pin, rows) =
+            (Arc::clone(&self.log), Arc::clone(&self.pin), Arc::clone(&self.rows));
+        let (mut position, end) = (pin.start(), pin.end);
         let mut ready: std::collections::VecDeque<RecordBatch> = Default::default();
         let next = move || -> Option<DataFusionResult<RecordBatch>> {
+            let _kept = &pin;
             loop {
                 if let Some(batch) = ready.pop_front() {
                     return Some(Ok(batch));

@@ -411,6 +411,7 @@ fn every_call_answers_errors_in_one_shape_with_the_status_that_fits() {
     let server = RealServer::start(directory.path());
     server.sql("CREATE STREAM s (n BIGINT); CREATE CONTINUOUS QUERY q AS SELECT n FROM s");
     let events = [("Accept", "text/event-stream")];
+    let numbered_by_x = [("Weir-Producer", "p"), ("Weir-Sequence", "x")];
     let cases: &[Case<'_>] = &[
         ("POST /v1/sql", &[], "SELEC 1", 400, "42601"),
         ("POST /v1/sql", &[], "SELECT nope FROM s", 400, "42703"),
@@ -424,15 +425,13 @@ fn every_call_answers_errors_in_one_shape_with_the_status_that_fits() {
         ("POST /v1/streams/nope", &[], "{}", 404, "42P01"),
         ("POST /v1/streams/q", &[], "{}", 0, ""),
         ("POST /v1/streams/s?ack=never", &[], "{}", 400, "22023"),
+        ("POST /v1/streams/s?ack=durable&ack=durable", &[], "{}", 400, "22023"),
+        ("POST /v1/streams/%ff", &[], "{}", 400, "08P01"),
+        ("GET /v1/queries/%ff", &[], "", 400, "08P01"),
+        ("GET /v1/queries/q/subscribe?from=now&from=now", &events, "", 400, "22023"),
         ("POST /v1/streams/s", &[("Content-Type", "image/png")], "{}", 415, "22023"),
         ("POST /v1/streams/s", &[("Weir-Producer", "p")], "{}", 400, "22023"),
-        (
-            "POST /v1/streams/s",
-            &[("Weir-Producer", "p"), ("Weir-Sequence", "x")],
-            "{}",
-            400,
-            "22023",
-        ),
+        ("POST /v1/streams/s", &numbered_by_x, "{}", 400, "22023"),
         ("GET /v1/streams/nope", &[], "", 404, "42P01"),
         ("GET /v1/queries/nope", &[], "", 404, "42P01"),
         ("GET /v1/queries/nope/subscribe", &events, "", 404, "42P01"),

@@ -15,6 +15,9 @@ mod fuzz_bodies;
 mod hostile;
 mod memory;
 mod oracle;
+#[path = "../pg/mod.rs"]
+#[expect(unreachable_pub, reason = "unit tests include the file as well")]
+mod pg;
 mod producers;
 mod queries;
 mod real_server;

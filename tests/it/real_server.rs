@@ -1,10 +1,12 @@
 //! Starts the real program over a directory and ends it within bounds of time.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Nothing that a test waits for takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,16 +35,29 @@ impl RealServer {
 
     /// Starts a server with more flags.
     pub(crate) fn start_with(directory: &Path, flags: &[&str]) -> RealServer {
+        RealServer::try_start(directory, flags, &[]).expect("the server says where it listens")
+    }
+
+    /// Starts a server with more flags and variables; none when it ends before it listens. What it tells
+    /// its operator goes to `server.log`, too.
+    pub(crate) fn try_start(
+        directory: &Path,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Option<RealServer> {
         let mut child = weir()
             .args(["serve", "--http", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--data-dir"])
             .arg(directory.join("data"))
             .args(flags)
+            .envs(variables.iter().copied())
             .current_dir(directory)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let (sender, ports) = mpsc::channel();
+        let mut kept = std::fs::OpenOptions::new();
+        let mut kept = kept.create(true).append(true).open(directory.join("server.log")).unwrap();
         // Goes on reading to the end, or the server would block on a full pipe.
         let reader = std::thread::Builder::new().spawn(move || {
             for line in log.lines().map_while(Result::ok) {
@@ -51,12 +66,32 @@ impl RealServer {
                     // Nobody waits for a port any more once the test has given up.
                     sender.send(port.unwrap()).unwrap_or_default();
                 }
+                // The directory may be gone, too.
+                writeln!(kept, "{line}").unwrap_or_default();
             }
         });
         drop(reader.unwrap());
-        let http = ports.recv_timeout(PATIENCE).expect("the server says where http listens");
-        let tcp = ports.recv_timeout(PATIENCE).expect("the server says where tcp listens");
-        RealServer { child, http, tcp }
+        let port = || ports.recv_timeout(PATIENCE).ok();
+        let found = port().zip(port());
+        let Some((http, tcp)) = found else {
+            drop(child.kill());
+            child.wait().unwrap();
+            return None;
+        };
+        Some(RealServer { child, http, tcp })
+    }
+
+    /// Waits until the process ends by itself, and kills it after `patience`; whether it did.
+    pub(crate) fn ends_within(mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if self.child.try_wait().unwrap().is_some() {
+                return true;
+            }
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        self.kill();
+        false
     }
 
     /// Sends SIGTERM and gives how the server ended; it has `within` to do so.
@@ -121,7 +156,6 @@ impl Drop for RealServer {
 
 /// Runs a program to its end, with this input.
 pub(crate) fn finish(command: &mut Command, input: &str) -> Output {
-    use std::io::Write;
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -195,6 +195,24 @@ fn retention_removes_expired_segments_that_no_reader_needs() {
 }
 
 #[test]
+fn what_a_log_held_when_it_was_pinned_stays_until_the_pin_is_dropped() {
+    for options in [small(), in_memory()] {
+        let log = Arc::new(open(&MemoryStorage::new(), options).unwrap());
+        for n in 0..60 {
+            log.append(vec![numbers(n, 1)], true).unwrap();
+        }
+        let everything = RetentionRequest { max_bytes: Some(0), ..Default::default() };
+        let (first, second) = (log.pin(), log.pin());
+        drop(first);
+        assert_eq!(log.retain(everything).unwrap().frames, 0);
+        assert_eq!(log.removable(everything), log.start());
+        assert_eq!((second.start(), second.end.frame), (Position::default(), 60));
+        drop(second);
+        assert!(log.retain(everything).unwrap().frames > 0);
+    }
+}
+
+#[test]
 fn a_memory_log_keeps_everything_until_retention_drops_it() {
     let log = open(&MemoryStorage::new(), LogOptions { tail_bytes: 0, ..in_memory() }).unwrap();
     for n in 0..50 {

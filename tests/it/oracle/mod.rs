@@ -8,6 +8,7 @@ mod case;
 mod drive;
 mod generate;
 mod naive;
+mod replay;
 mod rng;
 
 pub(crate) use rng::Rng;

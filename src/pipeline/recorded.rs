@@ -1,0 +1,85 @@
+//! Is an entry of the changelog that a replay regenerates, and compares the two.
+//!
+//! A replay trusts its operators and compares numbers of rows. Builds for debugging, and those with the
+//! feature `failpoints`, compare every byte: so each test that restarts a query shows that a replay is
+//! exact.
+
+use std::collections::VecDeque;
+
+use crate::data::change::Change;
+use crate::error::{Error, Result, SqlState};
+use crate::log::frame::{FrameKind, Position};
+use crate::views::changelog::{Changelog, EntryMeta};
+
+/// Whether contents are compared, too.
+const EXACT: bool = cfg!(any(debug_assertions, feature = "failpoints"));
+
+/// An entry that is in the changelog already.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// How far its inputs had been read.
+    pub meta: EntryMeta,
+    /// Its rows.
+    pub rows: u64,
+    at: Position,
+}
+
+impl Recorded {
+    /// Entries of a changelog from a frame on. The changelog learns of the signs of those from `unknown`
+    /// on.
+    ///
+    /// # Errors
+    /// XX001 for damage, 58030 where the disk fails.
+    pub fn entries(
+        changelog: &Changelog,
+        unknown: u64,
+        from: u64,
+    ) -> Result<VecDeque<Recorded>> {
+        let mut entries = VecDeque::new();
+        let wanted = |kind| matches!(kind, FrameKind::Rows | FrameKind::Progress);
+        for entry in changelog.log().summaries_from(unknown, wanted)? {
+            changelog.note(&entry.meta);
+            if entry.at.frame < from {
+                continue;
+            }
+            let meta = EntryMeta::decode(&entry.meta)
+                .ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;
+            entries.push_back(Recorded { meta, rows: entry.rows, at: entry.at });
+        }
+        Ok(entries)
+    }
+
+    /// In what the regenerated entry is another one.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(super) fn difference(
+        &self,
+        changelog: &Changelog,
+        changes: &[Change],
+        before: i64,
+        meta: &EntryMeta,
+    ) -> Result<Option<String>> {
+        let rows: u64 = changes.iter().map(entry_rows).sum();
+        if rows != self.rows {
+            return Ok(Some(format!("an entry of {} rows came out with {rows}", self.rows)));
+        }
+        if !EXACT || rows == 0 {
+            return Ok(None);
+        }
+        let again = changelog.frame(changes, before, meta)?;
+        let recorded = changelog.read(self.at, 1)?;
+        let same = recorded.first().is_some_and(|frame| {
+            frame.batch == again.batch && frame.meta == again.meta && frame.watermark == before
+        });
+        Ok((!same).then(|| format!("the entry at offset {} came out otherwise", self.at.offset)))
+    }
+}
+
+/// Rows that a change takes in the changelog, where every weight is +1 or −1.
+pub(super) fn entry_rows(change: &Change) -> u64 {
+    match &change.weights {
+        None => change.batch.num_rows() as u64,
+        Some(weights) => weights.values().iter().map(|weight| weight.unsigned_abs()).sum(),
+    }
+}
