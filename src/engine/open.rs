@@ -151,9 +151,9 @@ impl Engine {
             loop {
                 let Some(query) = queries.lock().next() else { return };
                 if let Err(error) = self.start_query(&query) {
-                    failure.lock().get_or_insert_with(|| {
-                        while_opening(error, Kind::Query, query.name())
-                    });
+                    failure
+                        .lock()
+                        .get_or_insert_with(|| while_opening(error, Kind::Query, query.name()));
                 }
             }
         };

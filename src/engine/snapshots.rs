@@ -407,11 +407,7 @@ impl Snapshots {
 
     /// Lets the writer end the file. Rows that went to `late` before have to be durable: a query that
     /// goes on from the snapshot does not meet them again.
-    fn submit_finish(
-        self: &Arc<Snapshots>,
-        writing: &Arc<Writing>,
-        late: Option<Arc<Log>>,
-    ) {
+    fn submit_finish(self: &Arc<Snapshots>, writing: &Arc<Writing>, late: Option<Arc<Log>>) {
         let (state, snapshots) = (Arc::clone(writing), Arc::clone(self));
         self.submit(writing, move |files, draft| {
             late.map_or(Ok(()), |log| log.sync()).map_err(std::io::Error::other)?;

@@ -252,7 +252,9 @@ fn snapshots(registry: &Registry) -> Vec<ArrayRef> {
         counts(rows.iter().map(|(_, figures)| Some(figures.bytes))),
         counts(rows.iter().map(|(_, figures)| positive(figures.pause_max))),
         counts(rows.iter().map(|(_, figures)| positive(figures.took))),
-        times(rows.iter().map(|(_, figures)| if figures.written > 0 { figures.at } else { i64::MIN })),
+        times(
+            rows.iter().map(|(_, figures)| if figures.written > 0 { figures.at } else { i64::MIN }),
+        ),
         counts(rows.iter().map(|(_, figures)| positive(figures.restore?))),
         texts(rows.iter().map(|(_, figures)| figures.refused.as_deref())),
     ]

@@ -1,5 +1,8 @@
 //! Counts what a thread holds of the heap, so that tests can compare it with what operators say they hold.
-#![expect(unsafe_code, reason = "an allocator is unsafe by its nature; this one hands everything on")]
+#![expect(
+    unsafe_code,
+    reason = "an allocator is unsafe by its nature; this one hands everything on"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

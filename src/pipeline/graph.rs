@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
-use crate::operators::operator::{Current, Emitter, EvalError, LateRow, Operator, Output, RejectedRow};
+use crate::operators::operator::{
+    Current, Emitter, EvalError, LateRow, Operator, Output, RejectedRow,
+};
 use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::time::EventTime;
 

@@ -30,11 +30,7 @@ impl Recorded {
     ///
     /// # Errors
     /// XX001 for damage, 58030 where the disk fails.
-    pub fn entries(
-        changelog: &Changelog,
-        unknown: u64,
-        from: u64,
-    ) -> Result<VecDeque<Recorded>> {
+    pub fn entries(changelog: &Changelog, unknown: u64, from: u64) -> Result<VecDeque<Recorded>> {
         let mut entries = VecDeque::new();
         let wanted = |kind| matches!(kind, FrameKind::Rows | FrameKind::Progress);
         for entry in changelog.log().summaries_from(unknown, wanted)? {

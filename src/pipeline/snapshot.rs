@@ -101,16 +101,7 @@ impl Head {
         let (counts, late_rows, signed) = from.get()?;
         let graph = from.raw()?.to_vec();
         from.end()?;
-        Ok(Head {
-            plan,
-            frontier,
-            changelog,
-            written_watermark,
-            counts,
-            late_rows,
-            signed,
-            graph,
-        })
+        Ok(Head { plan, frontier, changelog, written_watermark, counts, late_rows, signed, graph })
     }
 }
 
@@ -302,12 +293,12 @@ impl SnapshotFile {
     /// Opens a file and reads its first section, trusting no byte.
     fn open(file: Arc<dyn StorageFile>) -> io::Result<Result<SnapshotFile, EvalError>> {
         let header = file.read_at(0, HEADER_BYTES)?;
-        Ok(check_header(&header)
-            .and_then(|()| read_section(&*file, HEADER_BYTES as u64))
-            .and_then(|(section, begin)| match section.node {
+        Ok(check_header(&header).and_then(|()| read_section(&*file, HEADER_BYTES as u64)).and_then(
+            |(section, begin)| match section.node {
                 HEAD => Ok(SnapshotFile { head: Head::decode(&section.state)?, file, begin }),
                 _ => Err(misfit("the first section is not the head")),
-            }))
+            },
+        ))
     }
 
     /// Bytes of the file.

@@ -79,7 +79,8 @@ async fn figures_go_on_after_a_restart() {
     .await;
     let stream = engine.stream("s").unwrap();
     let mut decoder = weir::decode::decoder(weir::decode::Format::NdJson, stream.decode_spec());
-    let decoded = decoder.decode(b"{\"k\": \"x\"}\n{\"k\": 4, \"at\": \"2025-12-31T00:00:00\"}\n", 1);
+    let decoded =
+        decoder.decode(b"{\"k\": \"x\"}\n{\"k\": 4, \"at\": \"2025-12-31T00:00:00\"}\n", 1);
     let receipt = stream.ingest(decoded, None, IngestOrigin::default()).await.unwrap();
     assert_eq!((receipt.accepted, receipt.rejected), (1, 1));
     run(

@@ -219,7 +219,9 @@ async fn a_snapshot_taken_in_portions_is_the_state_of_one_moment() {
             let key = (i * 7 + round * 13) % 60;
             format!("({key}, 'text number {}', now())", key % 9)
         });
-        place.run(&format!("INSERT INTO s VALUES {}; FLUSH", rows.collect::<Vec<_>>().join(", "))).await;
+        place
+            .run(&format!("INSERT INTO s VALUES {}; FLUSH", rows.collect::<Vec<_>>().join(", ")))
+            .await;
         place.clock.advance(HOUR / 2);
         let crashed = tempfile::tempdir().unwrap();
         copy(directory.path(), crashed.path());

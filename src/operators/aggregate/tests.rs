@@ -466,8 +466,7 @@ fn what_it_says_it_holds_is_within_a_half_and_double() {
 #[test]
 fn a_snapshot_in_portions_holds_the_state_of_its_beginning() {
     for (append_only, keys) in [(true, vec![0]), (false, vec![3]), (false, vec![])] {
-        let new =
-            || operator(keys.clone(), all_aggregates(), EmitMode::Changes, append_only);
+        let new = || operator(keys.clone(), all_aggregates(), EmitMode::Changes, append_only);
         let (mut op, mut steps) = (new(), 0);
         let mut step = |op: &mut Aggregate| {
             steps += 1;

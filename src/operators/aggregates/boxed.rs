@@ -172,7 +172,8 @@ impl Fold for BoxedFold {
             return Err(misfit("the state of a group is missing"));
         }
         groups.iter().for_each(|&group| self.clear(group));
-        let groups = groups.into_iter().zip(present).filter_map(|(group, there)| there.then_some(group));
+        let groups =
+            groups.into_iter().zip(present).filter_map(|(group, there)| there.then_some(group));
         self.rebuild(&groups.collect::<Vec<_>>(), &from.columns()?)
     }
 }

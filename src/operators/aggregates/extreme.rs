@@ -101,7 +101,11 @@ impl<T: ArrowPrimitiveType> Fold for PrimitiveExtreme<T> {
         if best.len() != chosen.len() {
             return Err(misfit("an extreme is missing"));
         }
-        chosen.to_vec().into_iter().zip(best.iter()).for_each(|(group, value)| self.best[group] = value);
+        chosen
+            .to_vec()
+            .into_iter()
+            .zip(best.iter())
+            .for_each(|(group, value)| self.best[group] = value);
         Ok(())
     }
 }
@@ -160,8 +164,7 @@ impl Fold for RowExtreme {
     }
 
     fn bytes(&self) -> usize {
-        self.best.capacity() * size_of::<Option<Box<[u8]>>>()
-            + self.best_bytes
+        self.best.capacity() * size_of::<Option<Box<[u8]>>>() + self.best_bytes
     }
 
     fn save(&mut self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError> {

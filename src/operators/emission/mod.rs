@@ -175,7 +175,11 @@ impl Emission {
     }
 
     /// The rows that groups `from..to` show: the groups, and the columns of their results.
-    pub fn current(&self, from: usize, to: usize) -> Result<(Vec<usize>, Vec<ArrayRef>), EvalError> {
+    pub fn current(
+        &self,
+        from: usize,
+        to: usize,
+    ) -> Result<(Vec<usize>, Vec<ArrayRef>), EvalError> {
         let groups: Vec<usize> = (from..to).filter(|&group| self.shown.is_some(group)).collect();
         if self.key_count == self.schema.fields().len() {
             return Ok((groups, Vec::new()));

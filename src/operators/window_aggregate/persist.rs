@@ -336,9 +336,9 @@ impl Slice {
         chosen.put(&self.rows, out)?;
         let groups = stated_of(chosen, saving.stated);
         match &mut self.partial {
-            Partial::Open(all) => all.iter_mut().try_for_each(|aggregate| {
-                out.columns(&aggregate.state_of(&groups)?)
-            }),
+            Partial::Open(all) => {
+                all.iter_mut().try_for_each(|aggregate| out.columns(&aggregate.state_of(&groups)?))
+            }
             Partial::Sealed(states) => {
                 states.iter().try_for_each(|state| out.columns(&gather(state, &groups)?))
             }
@@ -407,8 +407,11 @@ impl Slice {
         let mut rows = vec![0_i64; chosen.len()];
         i64::load_all(&mut rows, from)?;
         let groups = stated_of(&chosen, known.stated);
-        let mut states =
-            aggregates.folded.iter().map(|_| from.shared_columns()).collect::<Result<Vec<_>, _>>()?;
+        let mut states = aggregates
+            .folded
+            .iter()
+            .map(|_| from.shared_columns())
+            .collect::<Result<Vec<_>, _>>()?;
         if states.iter().any(|s| s.first().is_some_and(|column| column.len() != groups.len())) {
             return Err(misfit("a partial result is missing"));
         }
@@ -440,8 +443,9 @@ impl Slice {
         }
         let mut groups = groups;
         if !is_early && !early.is_empty() {
-            let kept: Vec<u32> =
-                (0..groups.len() as u32).filter(|&at| fresh(groups[at as usize] as usize)).collect();
+            let kept: Vec<u32> = (0..groups.len() as u32)
+                .filter(|&at| fresh(groups[at as usize] as usize))
+                .collect();
             states = states.iter().map(|state| gather(state, &kept)).collect::<Result<_, _>>()?;
             groups = kept.iter().map(|&at| groups[at as usize]).collect();
         }
@@ -499,7 +503,7 @@ impl Slice {
                     known.states.iter().map(|portion| portion[i][column].as_ref()).collect();
                 match parts.as_slice() {
                     // Joining copies; one part by itself still shares its memory with others.
-                    [one] => Ok(compact(&compute::take(one, &all_of(one.len()), None)?)),
+                    [one] => Ok(compact(&compute::take(*one, &all_of(one.len()), None)?)),
                     several => compute::concat(several),
                 }
             });
