@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::catalog::persist::Kind;
 use crate::engine::StatementResult;
-use crate::engine::create::{OnDisk, what_is_missing};
 use crate::engine::query::Status;
 use crate::engine::registry::wrong_kind;
+use crate::engine::start::{OnDisk, what_is_missing};
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::sql::print::quote_name;

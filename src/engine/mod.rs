@@ -1,7 +1,7 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
-//! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` (its state on the disk), `standing` (its result without its changelog), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
+//! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
 //! `timers`, `retention`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
 
@@ -27,8 +27,10 @@ mod select;
 mod shed;
 mod sink_source;
 mod sinks;
+mod snapshot_writing;
 mod snapshots;
 mod standing;
+mod start;
 mod state;
 mod stream;
 mod swap;

@@ -16,7 +16,7 @@ use crate::engine::recounts::Recounts;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::reports::{Reports, read_punctuation};
 use crate::engine::select::SELECTS_MAX;
-use crate::engine::snapshots::SnapshotWriter;
+use crate::engine::snapshot_writing::SnapshotWriter;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::engine::system;
@@ -141,32 +141,6 @@ impl Engine {
             queries = waiting;
         }
         Ok(())
-    }
-
-    /// Reads the states of all queries back, as many at a time as there are processors.
-    fn start_queries(&self) -> Result<()> {
-        let queries = Mutex::new(self.registry.read().queries_in_order().into_iter());
-        let failure = Mutex::new(None);
-        let work = || {
-            loop {
-                let Some(query) = queries.lock().next() else { return };
-                if let Err(error) = self.start_query(&query) {
-                    failure
-                        .lock()
-                        .get_or_insert_with(|| while_opening(error, Kind::Query, query.name()));
-                }
-            }
-        };
-        let others = std::thread::available_parallelism().map_or(0, |threads| threads.get() - 1);
-        std::thread::scope(|scope| {
-            for _ in 0..others {
-                let thread = std::thread::Builder::new().name("restore".into());
-                // Without it the queries are read one after the other, below.
-                drop(thread.spawn_scoped(scope, work));
-            }
-            work();
-        });
-        failure.into_inner().map_or(Ok(()), Err)
     }
 
     fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
@@ -354,7 +328,7 @@ impl Engine {
 }
 
 /// The error with what was being opened.
-fn while_opening(error: Error, kind: Kind, name: &str) -> Error {
+pub(super) fn while_opening(error: Error, kind: Kind, name: &str) -> Error {
     let message = format!("{}, while opening {} \"{name}\"", error.message(), kind.noun());
     let renamed = Error::new(error.code(), message);
     match error.detail() {

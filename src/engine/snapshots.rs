@@ -10,22 +10,19 @@
 //! Queries over streams that keep nothing on the disk have none, nor have those with an aggregate
 //! whose partial results do not survive a copy to the bit: they replay their log.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
 use crate::catalog::persist::Record;
+use crate::engine::snapshot_writing::{SnapshotWriter, Writing};
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
 use crate::log::log::{Durability, Log};
 use crate::pipeline::build::build;
 use crate::pipeline::drive::QueryRun;
-use crate::pipeline::graph::Section;
-use crate::pipeline::snapshot::{Draft, Head, KEPT, SnapshotFiles};
+use crate::pipeline::snapshot::{Head, KEPT, SnapshotFiles};
 use crate::planner::explain::explain;
 use crate::planner::physical::PhysicalPlan;
 use crate::time::Clock;
@@ -41,16 +38,11 @@ const REPLAY_MAX: i64 = crate::time::SECOND;
 /// How many times sooner.
 const SOONER: i64 = 10;
 
-/// Bytes that may wait for the disk before the operators write more.
-const WAITING_MAX: usize = 64 << 20;
-
 /// The directory of all snapshots.
 const DIRECTORY: &str = "snapshots";
 
 /// How long a shutdown goes on taking snapshots, microseconds.
 const SHUTDOWN_SNAPSHOTS: i64 = 3 * crate::time::SECOND;
-
-type Job = Box<dyn FnOnce() + Send>;
 
 impl Engine {
     /// Takes the snapshots that are due of queries to which nothing comes any more: while rows come,
@@ -91,57 +83,23 @@ pub(super) fn plan_text(plan: &PhysicalPlan, record: &Record) -> String {
     format!("swaps {}\n{}", record.swaps, explain(plan).join("\n"))
 }
 
-/// The thread that writes snapshots.
-pub(super) struct SnapshotWriter {
-    jobs: Mutex<Option<Sender<Job>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl SnapshotWriter {
-    /// Starts the thread.
-    pub(super) fn start() -> SnapshotWriter {
-        let (jobs, incoming) = channel::<Job>();
-        let thread = std::thread::Builder::new()
-            .name("snapshots".into())
-            .spawn(move || incoming.into_iter().for_each(|job| job()))
-            .expect("the system gives us a thread");
-        SnapshotWriter { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) }
-    }
-
-    fn submit(&self, job: Job) {
-        if let Some(jobs) = &*self.jobs.lock() {
-            // The thread ends only after the sender is gone.
-            drop(jobs.send(job));
-        }
-    }
-
-    /// Finishes what was submitted and ends the thread.
-    pub(super) fn stop(&self) {
-        drop(self.jobs.lock().take());
-        if let Some(thread) = self.thread.lock().take() {
-            // A job that panicked was told of by the panic itself; there is nothing left to undo.
-            drop(thread.join());
-        }
-    }
-}
-
 /// The snapshots of one query.
 pub(super) struct Snapshots {
-    files: Mutex<SnapshotFiles>,
+    pub(super) files: Mutex<SnapshotFiles>,
     /// The plan in words; state of any other is refused.
-    plan: Mutex<String>,
+    pub(super) plan: Mutex<String>,
     /// Least time between two, microseconds; `i64::MAX`: there are none.
-    interval: i64,
+    pub(super) interval: i64,
     /// Bytes copied between two steps.
-    portion: usize,
-    clock: Arc<dyn Clock>,
-    writer: Arc<SnapshotWriter>,
-    progress: Mutex<Progress>,
+    pub(super) portion: usize,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) writer: Arc<SnapshotWriter>,
+    pub(super) progress: Mutex<Progress>,
     /// The frontiers of those on the disk, oldest first.
-    kept: Mutex<Vec<Frontier>>,
-    figures: Mutex<SnapshotFigures>,
+    pub(super) kept: Mutex<Vec<Frontier>>,
+    pub(super) figures: Mutex<SnapshotFigures>,
     /// Gives the query a turn.
-    waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    pub(super) waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// What snapshots of a query have cost.
@@ -165,30 +123,20 @@ pub(super) struct SnapshotFigures {
 
 /// What the next snapshot waits for.
 #[derive(Default)]
-struct Progress {
-    last: i64,
+pub(super) struct Progress {
+    pub(super) last: i64,
     /// What the last one took of the machine's time, and the one under way so far.
-    cost: i64,
-    spent: i64,
-    rows_since: u64,
+    pub(super) cost: i64,
+    pub(super) spent: i64,
+    pub(super) rows_since: u64,
     /// Time that steps took since the last one: so long a replay would take.
-    busy_since: i64,
+    pub(super) busy_since: i64,
     /// The one that the operators are still writing.
-    saving: Option<Arc<Writing>>,
+    pub(super) saving: Option<Arc<Writing>>,
+    /// The one begun last, until it is on the disk.
+    pub(super) begun: Option<Arc<Writing>>,
     /// Whether one is not on the disk yet.
-    writing: bool,
-}
-
-/// A snapshot on its way to the disk.
-struct Writing {
-    draft: Mutex<Option<Draft>>,
-    began: i64,
-    /// How far the inputs had been read.
-    frontier: Frontier,
-    /// Bytes that wait to be written.
-    waiting: AtomicUsize,
-    /// It failed, or is not wanted any more.
-    given_up: AtomicBool,
+    pub(super) writing: bool,
 }
 
 impl Snapshots {
@@ -233,7 +181,7 @@ impl Snapshots {
     }
 
     /// Whether the query can have snapshots at all.
-    fn possible(&self, run: &QueryRun) -> bool {
+    pub(super) fn possible(&self, run: &QueryRun) -> bool {
         let on_disk = |durability| durability != Durability::Memory;
         self.interval < i64::MAX
             && run.graph.restores_exactly()
@@ -294,195 +242,6 @@ impl Snapshots {
     fn would_free(&self, run: &QueryRun) -> bool {
         let kept = self.kept.lock();
         kept.len() == 1 || kept.first().is_some_and(|oldest| *oldest != run.frontier())
-    }
-
-    /// Begins a snapshot of this moment, and says how many bytes were copied; `None`, and said in the
-    /// log, if there can be none.
-    fn begin(
-        self: &Arc<Snapshots>,
-        run: &mut QueryRun,
-        counts: (u64, u64, u64),
-    ) -> Option<(Arc<Writing>, usize)> {
-        let now = self.clock.now();
-        let begun = run.snapshot(&self.plan.lock(), counts);
-        let mut progress = self.progress.lock();
-        (progress.last, progress.spent) = (now, 0);
-        (progress.rows_since, progress.busy_since) = (0, 0);
-        let begun = begun.map_err(|error| tracing::error!("no snapshot: {}", error.message()));
-        let (head, sections) = begun.ok()?;
-        let writing = Arc::new(Writing {
-            draft: Mutex::new(None),
-            began: now,
-            frontier: head.frontier.clone(),
-            waiting: AtomicUsize::new(0),
-            given_up: AtomicBool::new(false),
-        });
-        progress.saving = Some(Arc::clone(&writing));
-        progress.writing = true;
-        drop(progress);
-        self.submit(&writing, move |files, draft| {
-            *draft = Some(files.begin(&head)?);
-            Ok(())
-        });
-        let copied = sections.iter().map(|section| section.state.len()).sum();
-        sections.into_iter().for_each(|section| self.submit_section(&writing, section));
-        Some((writing, copied))
-    }
-
-    /// Copies a portion; whether it wants another turn.
-    fn go_on(
-        self: &Arc<Snapshots>,
-        run: &mut QueryRun,
-        writing: &Arc<Writing>,
-        begun: usize,
-        late: Option<Arc<Log>>,
-    ) -> bool {
-        let mut copied = begun;
-        while copied < self.portion {
-            if writing.given_up.load(Ordering::Acquire) {
-                run.graph.save_abandon();
-                self.progress.lock().saving = None;
-                return false;
-            }
-            if writing.waiting.load(Ordering::Acquire) > WAITING_MAX {
-                // The writer wakes the query when it has caught up.
-                return false;
-            }
-            match run.graph.save_more(self.portion) {
-                Ok(Some(section)) => {
-                    copied += section.state.len().max(1);
-                    self.submit_section(writing, section);
-                }
-                Ok(None) => {
-                    self.progress.lock().saving = None;
-                    self.submit_finish(writing, late);
-                    return false;
-                }
-                Err(error) => {
-                    tracing::error!("no snapshot: {error}");
-                    writing.given_up.store(true, Ordering::Release);
-                    self.progress.lock().writing = false;
-                }
-            }
-        }
-        true
-    }
-
-    /// Lets the writer do something with the draft, unless the snapshot is given up.
-    fn submit(
-        self: &Arc<Snapshots>,
-        writing: &Arc<Writing>,
-        job: impl FnOnce(&SnapshotFiles, &mut Option<Draft>) -> std::io::Result<()> + Send + 'static,
-    ) {
-        let (snapshots, writing) = (Arc::clone(self), Arc::clone(writing));
-        self.writer.submit(Box::new(move || {
-            let files = snapshots.files.lock();
-            if writing.given_up.load(Ordering::Acquire) {
-                return;
-            }
-            let began = snapshots.clock.now();
-            if let Err(error) = job(&files, &mut writing.draft.lock()) {
-                tracing::warn!("snapshot cannot be written: {error}");
-                writing.given_up.store(true, Ordering::Release);
-                snapshots.progress.lock().writing = false;
-            }
-            snapshots.progress.lock().spent += snapshots.clock.now().saturating_sub(began);
-        }));
-    }
-
-    fn submit_section(self: &Arc<Snapshots>, writing: &Arc<Writing>, section: Section) {
-        let bytes = section.state.len();
-        let before = writing.waiting.fetch_add(bytes, Ordering::AcqRel);
-        debug_assert!(before <= usize::MAX - bytes);
-        let (state, snapshots) = (Arc::clone(writing), Arc::clone(self));
-        self.submit(writing, move |_, draft| {
-            let written = draft.as_mut().map_or(Ok(()), |draft| draft.section(&section));
-            let waited = state.waiting.fetch_sub(bytes, Ordering::AcqRel);
-            if waited > WAITING_MAX && waited - bytes <= WAITING_MAX {
-                snapshots.waker.get().into_iter().for_each(|wake| wake());
-            }
-            written
-        });
-    }
-
-    /// Lets the writer end the file. Rows that went to `late` before have to be durable: a query that
-    /// goes on from the snapshot does not meet them again.
-    fn submit_finish(self: &Arc<Snapshots>, writing: &Arc<Writing>, late: Option<Arc<Log>>) {
-        let (state, snapshots) = (Arc::clone(writing), Arc::clone(self));
-        self.submit(writing, move |files, draft| {
-            late.map_or(Ok(()), |log| log.sync()).map_err(std::io::Error::other)?;
-            if let Some(draft) = draft.take() {
-                let bytes = files.finish(draft)?;
-                snapshots.note_written(bytes, state.frontier.clone(), state.began);
-            }
-            Ok(())
-        });
-    }
-
-    fn note_written(&self, bytes: u64, frontier: Frontier, began: i64) {
-        {
-            let mut kept = self.kept.lock();
-            kept.push(frontier);
-            let extra = kept.len().saturating_sub(KEPT);
-            kept.drain(..extra);
-        }
-        let mut progress = self.progress.lock();
-        progress.cost = progress.spent;
-        progress.writing = false;
-        drop(progress);
-        let (mut figures, now) = (self.figures.lock(), self.clock.now());
-        figures.written += 1;
-        (figures.bytes, figures.at) = (bytes, now);
-        figures.took = now.saturating_sub(began);
-    }
-
-    /// Gives up the snapshot under way.
-    fn give_up(&self) {
-        let mut progress = self.progress.lock();
-        progress.writing = false;
-        if let Some(writing) = progress.saving.take() {
-            writing.given_up.store(true, Ordering::Release);
-        }
-    }
-
-    /// Takes a snapshot now, if anything came since the last one, and waits until it is written.
-    pub(super) fn take_last(
-        &self,
-        run: &mut QueryRun,
-        counts: (u64, u64, u64),
-        late: Option<Arc<Log>>,
-    ) {
-        let (idle, saving) = {
-            let progress = self.progress.lock();
-            (progress.rows_since == 0, progress.saving.is_some())
-        };
-        if (idle && !saving) || run.replaying() || !self.possible(run) {
-            return;
-        }
-        self.give_up();
-        let began = self.clock.now();
-        let synced = late.map_or(Ok(()), |log| log.sync()).map_err(Error::from);
-        match synced.and_then(|()| self.write_all(run, counts)) {
-            Ok(bytes) => self.note_written(bytes, run.frontier(), began),
-            Err(error) => tracing::warn!("no snapshot: {}", error.message()),
-        }
-        let mut progress = self.progress.lock();
-        progress.last = self.clock.now();
-        (progress.rows_since, progress.busy_since) = (0, 0);
-    }
-
-    /// Writes a snapshot of this moment; gives its bytes.
-    fn write_all(&self, run: &mut QueryRun, counts: (u64, u64, u64)) -> Result<u64> {
-        let files = self.files.lock();
-        let (head, sections) = run.snapshot(&self.plan.lock(), counts)?;
-        let mut draft = files.begin(&head).map_err(|e| unwritable(&e))?;
-        for section in sections {
-            draft.section(&section).map_err(|e| unwritable(&e))?;
-        }
-        while let Some(section) = run.graph.save_more(self.portion)? {
-            draft.section(&section).map_err(|e| unwritable(&e))?;
-        }
-        files.finish(draft).map_err(|e| unwritable(&e))
     }
 
     /// Puts a new run into the state of the newest snapshot that fits; gives what that says. Those that
@@ -558,10 +317,6 @@ impl Snapshots {
             tracing::warn!("snapshots stay behind: {error}");
         }
     }
-}
-
-fn unwritable(error: &std::io::Error) -> Error {
-    Error::new(SqlState::IO, format!("snapshot cannot be written: {error}"))
 }
 
 fn unreadable(error: &std::io::Error) -> Error {

@@ -12,7 +12,7 @@ use crate::engine::producers::Producers;
 use crate::engine::recounts::Recounts;
 use crate::engine::registry::Registry;
 use crate::engine::reports::Reports;
-use crate::engine::snapshots::SnapshotWriter;
+use crate::engine::snapshot_writing::SnapshotWriter;
 use crate::log::sequence::Sequencer;
 use crate::log::storage::Storage;
 use crate::pipeline::schedule::Scheduler;

@@ -25,6 +25,7 @@ pub mod row_clock;
 pub mod row_keys;
 pub mod session_aggregate;
 pub mod state;
+mod stored;
 pub mod touched;
 pub mod union;
 pub mod unnest;

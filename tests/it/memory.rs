@@ -44,25 +44,25 @@ async fn a_query_at_its_memory_limit_stops_alone_and_goes_on_with_a_higher_one()
                  SELECT k, min(t) AS least FROM s GROUP BY k"
         )
     };
-    run(&engine, &least("2 MB")).await;
+    run(&engine, &least("1 MB")).await;
     run(&engine, "CREATE CONTINUOUS QUERY n AS SELECT count(*) AS n FROM s").await;
     run(&engine, &rows(0, 500)).await;
     let status = "SELECT status, error FROM weir.queries WHERE name = 'least'";
     assert_eq!(run(&engine, status).await, "{\"status\":\"running\",\"error\":null}\n");
     // One request that is larger than the limit by itself.
-    run(&engine, &rows(500, 4_000)).await;
+    run(&engine, &rows(500, 2_000)).await;
     let failed = run(&engine, status).await;
     assert!(failed.contains("failed") && failed.contains("53200"), "{failed}");
     let held = "SELECT state_bytes FROM weir.queries WHERE name = 'least'";
     assert_eq!(run(&engine, held).await, "{\"state_bytes\":0}\n");
-    run(&engine, &rows(4_000, 4_010)).await;
-    assert_eq!(run(&engine, "SELECT n FROM n").await, "{\"n\":4010}\n");
+    run(&engine, &rows(2_000, 2_010)).await;
+    assert_eq!(run(&engine, "SELECT n FROM n").await, "{\"n\":2010}\n");
     assert!(engine.execute("RESUME least; FLUSH").await.error.is_none());
     assert!(run(&engine, status).await.contains("53200"), "the limit is as low as before");
     run(&engine, &least("1 GB")).await;
     run(&engine, "FLUSH").await;
     let all = run(&engine, "SELECT count(*) AS n, count(DISTINCT least) AS d FROM least").await;
-    assert_eq!(all, "{\"n\":4010,\"d\":4010}\n");
+    assert_eq!(all, "{\"n\":2010,\"d\":2010}\n");
     engine.shutdown().await;
 }
 

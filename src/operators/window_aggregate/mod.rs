@@ -67,6 +67,7 @@ mod input;
 mod numbering;
 mod output;
 mod persist;
+mod persist_slice;
 mod results;
 mod slice;
 mod sorter;

@@ -12,7 +12,7 @@ use arrow::array::ArrayRef;
 
 use super::input::{Aggregates, Input, RowSet};
 use super::numbering::{NONE, Numbering, OwnNumbers};
-use super::persist::SliceSaving;
+use super::persist_slice::SliceSaving;
 use super::results::Results;
 use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows, gather};
 use crate::operators::keys::KeyDictionary;

@@ -1,0 +1,264 @@
+//! Brings snapshots of queries to the disk: portion by portion, on a thread that all queries share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use crate::engine::snapshots::Snapshots;
+use crate::error::{Error, Result, SqlState};
+use crate::log::log::Log;
+use crate::pipeline::drive::QueryRun;
+use crate::pipeline::graph::Section;
+use crate::pipeline::snapshot::{Draft, KEPT, SnapshotFiles};
+use crate::views::changelog::Frontier;
+
+/// Bytes that may wait for the disk before the operators write more.
+const WAITING_MAX: usize = 64 << 20;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The thread that writes snapshots.
+pub(super) struct SnapshotWriter {
+    jobs: Mutex<Option<Sender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SnapshotWriter {
+    /// Starts the thread.
+    pub(super) fn start() -> SnapshotWriter {
+        let (jobs, incoming) = channel::<Job>();
+        let thread = std::thread::Builder::new()
+            .name("snapshots".into())
+            .spawn(move || incoming.into_iter().for_each(|job| job()))
+            .expect("the system gives us a thread");
+        SnapshotWriter { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) }
+    }
+
+    fn submit(&self, job: Job) {
+        if let Some(jobs) = &*self.jobs.lock() {
+            // The thread ends only after the sender is gone.
+            drop(jobs.send(job));
+        }
+    }
+
+    /// Finishes what was submitted and ends the thread.
+    pub(super) fn stop(&self) {
+        drop(self.jobs.lock().take());
+        if let Some(thread) = self.thread.lock().take() {
+            // A job that panicked was told of by the panic itself; there is nothing left to undo.
+            drop(thread.join());
+        }
+    }
+}
+
+/// A snapshot on its way to the disk.
+pub(super) struct Writing {
+    draft: Mutex<Option<Draft>>,
+    began: i64,
+    /// How far the inputs had been read.
+    frontier: Frontier,
+    /// Bytes that wait to be written.
+    waiting: AtomicUsize,
+    /// It failed, or is not wanted any more.
+    given_up: AtomicBool,
+}
+
+impl Snapshots {
+    /// Begins a snapshot of this moment, and says how many bytes were copied; `None`, and said in the
+    /// log, if there can be none.
+    pub(super) fn begin(
+        self: &Arc<Snapshots>,
+        run: &mut QueryRun,
+        counts: (u64, u64, u64),
+    ) -> Option<(Arc<Writing>, usize)> {
+        let now = self.clock.now();
+        let begun = run.snapshot(&self.plan.lock(), counts);
+        let mut progress = self.progress.lock();
+        (progress.last, progress.spent) = (now, 0);
+        (progress.rows_since, progress.busy_since) = (0, 0);
+        let begun = begun.map_err(|error| tracing::error!("no snapshot: {}", error.message()));
+        let (head, sections) = begun.ok()?;
+        let writing = Arc::new(Writing {
+            draft: Mutex::new(None),
+            began: now,
+            frontier: head.frontier.clone(),
+            waiting: AtomicUsize::new(0),
+            given_up: AtomicBool::new(false),
+        });
+        progress.saving = Some(Arc::clone(&writing));
+        progress.begun = Some(Arc::clone(&writing));
+        progress.writing = true;
+        drop(progress);
+        self.submit(&writing, move |files, draft| {
+            *draft = Some(files.begin(&head)?);
+            Ok(())
+        });
+        let copied = sections.iter().map(|section| section.state.len()).sum();
+        sections.into_iter().for_each(|section| self.submit_section(&writing, section));
+        Some((writing, copied))
+    }
+
+    /// Copies a portion; whether it wants another turn.
+    pub(super) fn go_on(
+        self: &Arc<Snapshots>,
+        run: &mut QueryRun,
+        writing: &Arc<Writing>,
+        begun: usize,
+        late: Option<Arc<Log>>,
+    ) -> bool {
+        let mut copied = begun;
+        while copied < self.portion {
+            if writing.given_up.load(Ordering::Acquire) {
+                run.graph.save_abandon();
+                self.progress.lock().saving = None;
+                return false;
+            }
+            if writing.waiting.load(Ordering::Acquire) > WAITING_MAX {
+                // The writer wakes the query when it has caught up.
+                return false;
+            }
+            match run.graph.save_more(self.portion) {
+                Ok(Some(section)) => {
+                    copied += section.state.len().max(1);
+                    self.submit_section(writing, section);
+                }
+                Ok(None) => {
+                    self.progress.lock().saving = None;
+                    self.submit_finish(writing, late);
+                    return false;
+                }
+                Err(error) => {
+                    tracing::error!("no snapshot: {error}");
+                    writing.given_up.store(true, Ordering::Release);
+                    self.progress.lock().writing = false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Lets the writer do something with the draft, unless the snapshot is given up.
+    fn submit(
+        self: &Arc<Snapshots>,
+        writing: &Arc<Writing>,
+        job: impl FnOnce(&SnapshotFiles, &mut Option<Draft>) -> std::io::Result<()> + Send + 'static,
+    ) {
+        let (snapshots, writing) = (Arc::clone(self), Arc::clone(writing));
+        self.writer.submit(Box::new(move || {
+            let files = snapshots.files.lock();
+            if writing.given_up.load(Ordering::Acquire) {
+                return;
+            }
+            let began = snapshots.clock.now();
+            if let Err(error) = job(&files, &mut writing.draft.lock()) {
+                tracing::warn!("snapshot cannot be written: {error}");
+                writing.given_up.store(true, Ordering::Release);
+                snapshots.progress.lock().writing = false;
+            }
+            snapshots.progress.lock().spent += snapshots.clock.now().saturating_sub(began);
+        }));
+    }
+
+    fn submit_section(self: &Arc<Snapshots>, writing: &Arc<Writing>, section: Section) {
+        let bytes = section.state.len();
+        let before = writing.waiting.fetch_add(bytes, Ordering::AcqRel);
+        debug_assert!(before <= usize::MAX - bytes);
+        let (state, snapshots) = (Arc::clone(writing), Arc::clone(self));
+        self.submit(writing, move |_, draft| {
+            let written = draft.as_mut().map_or(Ok(()), |draft| draft.section(&section));
+            let waited = state.waiting.fetch_sub(bytes, Ordering::AcqRel);
+            if waited > WAITING_MAX && waited - bytes <= WAITING_MAX {
+                snapshots.waker.get().into_iter().for_each(|wake| wake());
+            }
+            written
+        });
+    }
+
+    /// Lets the writer end the file. Rows that went to `late` before have to be durable: a query that
+    /// goes on from the snapshot does not meet them again.
+    fn submit_finish(self: &Arc<Snapshots>, writing: &Arc<Writing>, late: Option<Arc<Log>>) {
+        let (state, snapshots) = (Arc::clone(writing), Arc::clone(self));
+        self.submit(writing, move |files, draft| {
+            late.map_or(Ok(()), |log| log.sync()).map_err(std::io::Error::other)?;
+            if let Some(draft) = draft.take() {
+                let bytes = files.finish(draft)?;
+                snapshots.note_written(bytes, state.frontier.clone(), state.began);
+            }
+            Ok(())
+        });
+    }
+
+    fn note_written(&self, bytes: u64, frontier: Frontier, began: i64) {
+        {
+            let mut kept = self.kept.lock();
+            kept.push(frontier);
+            let extra = kept.len().saturating_sub(KEPT);
+            kept.drain(..extra);
+        }
+        let mut progress = self.progress.lock();
+        progress.cost = progress.spent;
+        (progress.writing, progress.begun) = (false, None);
+        drop(progress);
+        let (mut figures, now) = (self.figures.lock(), self.clock.now());
+        figures.written += 1;
+        (figures.bytes, figures.at) = (bytes, now);
+        figures.took = now.saturating_sub(began);
+    }
+
+    /// Gives up the snapshot under way.
+    pub(super) fn give_up(&self) {
+        let mut progress = self.progress.lock();
+        (progress.writing, progress.saving) = (false, None);
+        // Also where only the writer is behind: it must not bring back what is cleared.
+        if let Some(writing) = progress.begun.take() {
+            writing.given_up.store(true, Ordering::Release);
+        }
+    }
+
+    /// Takes a snapshot now, if anything came since the last one, and waits until it is written.
+    pub(super) fn take_last(
+        &self,
+        run: &mut QueryRun,
+        counts: (u64, u64, u64),
+        late: Option<Arc<Log>>,
+    ) {
+        let (idle, saving) = {
+            let progress = self.progress.lock();
+            (progress.rows_since == 0, progress.saving.is_some())
+        };
+        if (idle && !saving) || run.replaying() || !self.possible(run) {
+            return;
+        }
+        self.give_up();
+        let began = self.clock.now();
+        let synced = late.map_or(Ok(()), |log| log.sync()).map_err(Error::from);
+        match synced.and_then(|()| self.write_all(run, counts)) {
+            Ok(bytes) => self.note_written(bytes, run.frontier(), began),
+            Err(error) => tracing::warn!("no snapshot: {}", error.message()),
+        }
+        let mut progress = self.progress.lock();
+        progress.last = self.clock.now();
+        (progress.rows_since, progress.busy_since) = (0, 0);
+    }
+
+    /// Writes a snapshot of this moment; gives its bytes.
+    fn write_all(&self, run: &mut QueryRun, counts: (u64, u64, u64)) -> Result<u64> {
+        let files = self.files.lock();
+        let (head, sections) = run.snapshot(&self.plan.lock(), counts)?;
+        let mut draft = files.begin(&head).map_err(|e| unwritable(&e))?;
+        for section in sections {
+            draft.section(&section).map_err(|e| unwritable(&e))?;
+        }
+        while let Some(section) = run.graph.save_more(self.portion)? {
+            draft.section(&section).map_err(|e| unwritable(&e))?;
+        }
+        files.finish(draft).map_err(|e| unwritable(&e))
+    }
+}
+
+fn unwritable(error: &std::io::Error) -> Error {
+    Error::new(SqlState::IO, format!("snapshot cannot be written: {error}"))
+}
