@@ -248,10 +248,9 @@ impl QueryState {
     pub(super) fn snapshot_if_due(&self) {
         if let Some(mut run) = self.run.try_lock()
             && let Some(run) = run.as_mut().filter(|_| self.is_running())
+            && self.snapshots.after_step(run, (0, 0), self.counts(), self.late_log())
         {
-            if self.snapshots.after_step(run, (0, 0), self.counts(), self.late_log()) {
-                self.wake();
-            }
+            self.wake();
         }
     }
 
