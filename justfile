@@ -20,6 +20,14 @@ crash ROUNDS="100" SEED="1" PROFILE="":
 replay CASES="200" SEED="1":
     WEIR_REPLAY_CASES={{CASES}} WEIR_REPLAY_SEED={{SEED}} cargo test --test it processed_again -- --nocapture
 
+# Simulated lives by seed, COUNT of them from SEED on: whole engines on a simulated disk. See docs/simulation.md.
+sim SEED COUNT="1":
+    WEIR_SIM_SEED={{SEED}} WEIR_SIM_COUNT={{COUNT}} cargo test --release --test it sim::whatever -- --nocapture
+
+# A script that is ended, or fails, at each of its calls of the simulated disk.
+points EVERY="1":
+    WEIR_SIM_EVERY={{EVERY}} cargo test --release --test it sim::points -- --nocapture
+
 # Writes what is into the expectations of `expect-test`; look at the diff before you commit it.
 accept FILTER="":
     UPDATE_EXPECT=1 cargo test {{FILTER}}

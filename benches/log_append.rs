@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::Int64Type;
+use weir::crew::Crew;
 use weir::log::append::{Admission, QueueLimits};
 use weir::log::frame::NewFrame;
 use weir::log::sequence::Sequencer;
@@ -88,7 +89,8 @@ fn open(
 fn append(log: &Arc<Log>, batch: &RecordBatch, batches: usize) -> Duration {
     let limits = QueueLimits { rows: 256 << 10, bytes: 64 << 20 };
     let admit = Box::new(|_: &mut NewFrame| Admission::Append);
-    let appender = Appender::start(Arc::clone(log), "append", limits, admit).expect("a thread");
+    let appender = Appender::start(&Crew::Threads, Arc::clone(log), "append", limits, admit)
+        .expect("a thread");
     let start = Instant::now();
     let (sender, acknowledged) = mpsc::channel();
     std::thread::scope(|scope| {

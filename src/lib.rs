@@ -1,12 +1,13 @@
 //! Weir: continuous SQL queries over streams, in one binary.
 //!
 //! In a datum's way: [`server`] takes it in, [`decode`] makes columns of it, [`log`] keeps it,
-//! [`pipeline`] pushes it through [`operators`], [`views`] hold the answers, [`sinks`] carry them on.
+//! [`pipeline`] pushes it through [`operators`] (which count with [`sketches`]), [`views`] hold the answers, [`sinks`] carry them on.
 //! In a statement's way: [`sql`] parses, [`planner`] plans, [`catalog`] remembers, [`engine`] runs.
 
 pub mod catalog;
 pub mod client;
 pub mod config;
+pub mod crew;
 pub mod data;
 pub mod decode;
 pub mod encode;
@@ -20,6 +21,7 @@ pub mod planner;
 pub mod script;
 pub mod server;
 pub mod sinks;
+pub mod sketches;
 pub mod sql;
 pub mod time;
 pub mod views;

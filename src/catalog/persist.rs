@@ -1,35 +1,59 @@
 //! Keeps the catalog durable: one record per object, each with the statement that made it.
 //!
 //! The statements are the definitions: at startup they are parsed and planned again, so the plan of
-//! a query always fits the program that runs it. redb makes each change atomic and durable.
+//! a query always fits the program that runs it.
+//!
+//! The catalog is a log like any other: each frame is a change, synced before anybody acts on it, and
+//! what holds is the sum of all. When the log has become much longer than that, a frame with all records
+//! stands for what came before, which goes.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use arrow::datatypes::Schema;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Report, SqlState};
 use crate::fault;
+use crate::log::error::LogError;
+use crate::log::frame::{FrameKind, NewFrame, Position};
+use crate::log::log::{Log, LogOptions};
+use crate::log::retention::RetentionRequest;
+use crate::log::sequence::Sequencer;
+use crate::log::storage::Storage;
 use crate::sql::statement::ObjectKind;
+use crate::time::VirtualClock;
 
-const OBJECTS: TableDefinition<u64, &[u8]> = TableDefinition::new("objects");
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The catalog's directory.
+const DIRECTORY: &str = "catalog";
+/// The file that was the catalog in format 1.
+const OLD_FILE: &str = "catalog.redb";
+/// There once an engine has run: then there was a catalog.
+const TRACES: &str = "system/dead_letters";
+/// Bytes of a segment of the log.
+const SEGMENT_BYTES: u64 = 256 << 10;
+/// Below this the log is never shortened.
+const SHORT_BYTES: u64 = 1 << 20;
 
 /// Why the catalog cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// The store failed.
-    #[error("catalog cannot be read or written: {0}")]
-    Store(String),
-    /// A record is damaged or of another version.
+    /// Its log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A change is damaged or of another version.
     #[error("catalog record {id} is damaged")]
     Damaged {
-        /// The object.
+        /// The frame.
         id: u64,
         /// What does not fit.
         detail: String,
     },
+    /// The catalog is gone, and what it named is not.
+    #[error("catalog is missing")]
+    Missing,
     /// The catalog is of another version of the program.
     #[error("catalog has format {found}, and this program reads format {FORMAT}")]
     Format {
@@ -41,15 +65,27 @@ pub enum CatalogError {
 impl Report for CatalogError {
     fn code(&self) -> SqlState {
         match self {
-            CatalogError::Store(_) => SqlState::IO,
-            CatalogError::Damaged { .. } => SqlState::CORRUPT,
+            CatalogError::Log(error) => error.code(),
+            CatalogError::Damaged { .. } | CatalogError::Missing => SqlState::CORRUPT,
             CatalogError::Format { .. } => SqlState::NOT_SUPPORTED,
         }
     }
     fn detail(&self) -> Option<String> {
         match self {
+            CatalogError::Log(error) => error.detail(),
             CatalogError::Damaged { detail, .. } => Some(detail.clone()),
-            CatalogError::Store(_) | CatalogError::Format { .. } => None,
+            CatalogError::Missing => {
+                Some("The directory holds logs whose streams and queries nothing names.".into())
+            }
+            CatalogError::Format { .. } => None,
+        }
+    }
+    fn hint(&self) -> Option<String> {
+        match self {
+            CatalogError::Log(error) => error.hint(),
+            CatalogError::Damaged { .. } | CatalogError::Missing | CatalogError::Format { .. } => {
+                None
+            }
         }
     }
 }
@@ -160,138 +196,261 @@ impl Kind {
     }
 }
 
+/// One change of the catalog, as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct Change {
+    format: u64,
+    /// The next number, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_id: Option<u64>,
+    /// Everything before is forgotten.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    whole: bool,
+    /// Objects that go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<u64>,
+    /// Objects that are written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    written: Vec<(u64, Record)>,
+}
+
+impl Default for Change {
+    fn default() -> Change {
+        Change { format: FORMAT, next_id: None, whole: false, removed: vec![], written: vec![] }
+    }
+}
+
 /// The durable catalog.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    log: Log,
+    known: Mutex<Known>,
 }
 
-fn store(error: impl std::fmt::Display) -> CatalogError {
-    CatalogError::Store(error.to_string())
+/// What the changes come to.
+#[derive(Debug, Default)]
+struct Known {
+    records: BTreeMap<u64, Record>,
+    /// The last number given, 0 if none was.
+    last_id: u64,
+    /// Bytes of the log that a frame with all records would take, about.
+    whole_bytes: u64,
 }
 
-fn commit(transaction: redb::WriteTransaction) -> Result<(), CatalogError> {
-    fault::at("catalog.commit", "");
-    fault::io("catalog.write", "").map_err(store)?;
-    transaction.commit().map_err(store)?;
-    fault::at("catalog.committed", "");
-    Ok(())
+impl Known {
+    fn apply(&mut self, change: Change) {
+        if change.whole {
+            self.records.clear();
+        }
+        if let Some(next) = change.next_id {
+            self.last_id = next - 1;
+        }
+        for id in change.removed {
+            self.records.remove(&id);
+        }
+        for (id, record) in change.written {
+            self.records.insert(id, Record { id, ..record });
+        }
+    }
+
+    fn whole(&self) -> Change {
+        let written = self.records.iter().map(|(id, record)| (*id, record.clone())).collect();
+        let next_id = Some(self.last_id + 1);
+        Change { next_id, whole: true, written, ..Change::default() }
+    }
 }
 
 impl Store {
-    /// Opens the catalog in `path`, creating it if it is missing.
-    pub fn open(path: &Path) -> Result<Store, CatalogError> {
-        const CACHE_BYTES: usize = 1 << 20;
-        let database =
-            Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(store)?;
-        let transaction = database.begin_write().map_err(store)?;
-        {
-            transaction.open_table(OBJECTS).map_err(store)?;
-            let mut meta = transaction.open_table(META).map_err(store)?;
-            let found = meta.get("format").map_err(store)?.map(|value| value.value());
-            match found {
-                None => {
-                    meta.insert("format", FORMAT).map_err(store)?;
+    /// Opens the catalog, creating it if nothing was ever kept here.
+    ///
+    /// # Errors
+    /// XX001 for damage, 0A000 for another format, the log's.
+    pub fn open(storage: &Arc<dyn Storage>) -> Result<Store, CatalogError> {
+        let names = |directory: &str| {
+            let listed = storage.list(directory);
+            listed.map_err(|error| LogError::io("open", directory, &error))
+        };
+        if names("")?.iter().any(|name| name == OLD_FILE) {
+            return Err(CatalogError::Format { found: 1 });
+        }
+        if names(DIRECTORY)?.is_empty() && !names(TRACES)?.is_empty() {
+            return Err(CatalogError::Missing);
+        }
+        // The order of its changes says nothing of other logs, and nobody asks for their times.
+        let sequencer = Arc::new(Sequencer::new(Arc::new(VirtualClock::new(0)), 0, 0));
+        let options =
+            LogOptions { segment_bytes: SEGMENT_BYTES, tail_bytes: 0, ..LogOptions::default() };
+        let schema = Arc::new(Schema::empty());
+        let log = Log::open(Arc::clone(storage), DIRECTORY, schema, options, sequencer)?;
+        let mut known = Known::default();
+        let mut position = log.start();
+        while position < log.visible() {
+            for frame in log.read(position, 1)? {
+                let damaged = |detail: String| CatalogError::Damaged { id: frame.index, detail };
+                let change: Change = serde_json::from_slice(&frame.meta)
+                    .map_err(|error| damaged(error.to_string()))?;
+                if change.format != FORMAT {
+                    return Err(CatalogError::Format { found: change.format });
                 }
-                Some(FORMAT) => {}
-                Some(found) => return Err(CatalogError::Format { found }),
+                known.apply(change);
+                position = Position { frame: frame.index + 1, offset: 0 };
             }
         }
-        transaction.commit().map_err(store)?;
-        Ok(Store { database })
+        known.whole_bytes = bytes(&known.whole()).len() as u64;
+        Ok(Store { log, known: Mutex::new(known) })
     }
 
     /// All objects in the order of their creation.
-    pub fn load(&self) -> Result<Vec<Record>, CatalogError> {
-        let transaction = self.database.begin_read().map_err(store)?;
-        let objects = transaction.open_table(OBJECTS).map_err(store)?;
-        let mut records = Vec::new();
-        for entry in objects.iter().map_err(store)? {
-            let (id, value) = entry.map_err(store)?;
-            let id = id.value();
-            let mut record: Record = serde_json::from_slice(value.value())
-                .map_err(|e| CatalogError::Damaged { id, detail: e.to_string() })?;
-            record.id = id;
-            records.push(record);
-        }
-        Ok(records)
+    pub fn load(&self) -> Vec<Record> {
+        self.known.lock().records.values().cloned().collect()
     }
 
     /// An id that no object ever had.
+    ///
+    /// # Errors
+    /// The log's.
     pub fn next_id(&self) -> Result<u64, CatalogError> {
-        let transaction = self.database.begin_write().map_err(store)?;
-        let id = {
-            let mut meta = transaction.open_table(META).map_err(store)?;
-            let id = meta.get("next_id").map_err(store)?.map_or(1, |value| value.value());
-            meta.insert("next_id", id + 1).map_err(store)?;
-            id
-        };
-        commit(transaction)?;
+        let mut known = self.known.lock();
+        let id = known.last_id + 1;
+        self.change(&mut known, Change { next_id: Some(id + 1), ..Change::default() })?;
         Ok(id)
     }
 
     /// Writes an object, new or changed.
+    ///
+    /// # Errors
+    /// The log's.
     pub fn put(&self, record: &Record) -> Result<(), CatalogError> {
-        let bytes = serde_json::to_vec(record).map_err(store)?;
-        let transaction = self.database.begin_write().map_err(store)?;
-        transaction
-            .open_table(OBJECTS)
-            .map_err(store)?
-            .insert(record.id, bytes.as_slice())
-            .map_err(store)?;
-        commit(transaction)
+        self.exchange(std::slice::from_ref(record), &[])
     }
 
     /// Writes some objects and removes others, all or none.
+    ///
+    /// # Errors
+    /// The log's.
     pub fn exchange(&self, written: &[Record], removed: &[u64]) -> Result<(), CatalogError> {
-        let transaction = self.database.begin_write().map_err(store)?;
-        {
-            let mut objects = transaction.open_table(OBJECTS).map_err(store)?;
-            for id in removed {
-                objects.remove(id).map_err(store)?;
-            }
-            for record in written {
-                let bytes = serde_json::to_vec(record).map_err(store)?;
-                objects.insert(record.id, bytes.as_slice()).map_err(store)?;
-            }
-        }
-        commit(transaction)
+        let written = written.iter().map(|record| (record.id, record.clone())).collect();
+        let change = Change { written, removed: removed.to_vec(), ..Change::default() };
+        self.change(&mut self.known.lock(), change)
     }
 
     /// Removes objects, all or none.
+    ///
+    /// # Errors
+    /// The log's.
     pub fn remove(&self, ids: &[u64]) -> Result<(), CatalogError> {
-        let transaction = self.database.begin_write().map_err(store)?;
-        {
-            let mut objects = transaction.open_table(OBJECTS).map_err(store)?;
-            for id in ids {
-                objects.remove(id).map_err(store)?;
-            }
-        }
-        commit(transaction)
+        self.exchange(&[], ids)
     }
+
+    fn change(&self, known: &mut Known, change: Change) -> Result<(), CatalogError> {
+        self.append(&change)?;
+        known.apply(change);
+        if self.log.bytes() > SHORT_BYTES.max(8 * known.whole_bytes) {
+            self.shorten(known);
+        }
+        Ok(())
+    }
+
+    fn append(&self, change: &Change) -> Result<Position, CatalogError> {
+        fault::at("catalog.commit", "");
+        let frame = NewFrame::control(FrameKind::Progress, i64::MIN, bytes(change));
+        let place = self.log.append(vec![frame], true)?.first;
+        fault::at("catalog.committed", "");
+        Ok(place)
+    }
+
+    /// Lets a frame with all records stand for the frames before it.
+    fn shorten(&self, known: &mut Known) {
+        let whole = known.whole();
+        known.whole_bytes = bytes(&whole).len() as u64;
+        let shortened = self.append(&whole).and_then(|place| {
+            let request = RetentionRequest {
+                older_than_ingest_time: Some(i64::MAX),
+                needed_from: Some(place),
+                ..RetentionRequest::default()
+            };
+            Ok(self.log.retain(request)?)
+        });
+        if let Err(error) = shortened {
+            // The change that led here is durable; the next one will tell of the failure.
+            tracing::warn!("catalog stays long: {error}");
+        }
+    }
+}
+
+fn bytes(change: &Change) -> Vec<u8> {
+    serde_json::to_vec(change).expect("records have texts and numbers only")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::storage::MemoryStorage;
 
     fn record(id: u64, name: &str) -> Record {
         Record::new(id, Kind::Stream, name, format!("CREATE STREAM {name} (a BIGINT)"))
     }
 
+    fn open(storage: &MemoryStorage) -> Result<Store, CatalogError> {
+        Store::open(&(Arc::new(storage.clone()) as Arc<dyn Storage>))
+    }
+
     #[test]
     fn what_was_put_is_there_after_reopening() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("catalog.redb");
-        let first = Store::open(&path).unwrap();
+        let storage = MemoryStorage::new();
+        let first = open(&storage).unwrap();
         let (a, b) = (first.next_id().unwrap(), first.next_id().unwrap());
         assert!(b > a);
         first.put(&record(a, "clicks")).unwrap();
         first.put(&record(b, "bids")).unwrap();
         first.remove(&[a]).unwrap();
         drop(first);
-        let second = Store::open(&path).unwrap();
-        assert_eq!(second.load().unwrap(), vec![record(b, "bids")]);
+        let second = open(&storage.crash(1)).unwrap();
+        assert_eq!(second.load(), vec![record(b, "bids")]);
         assert!(second.next_id().unwrap() > b);
+    }
+
+    #[test]
+    fn a_catalog_that_changes_for_ever_stays_short_and_whole() {
+        let storage = MemoryStorage::new();
+        let store = open(&storage).unwrap();
+        let ids: Vec<u64> = (0..20).map(|_| store.next_id().unwrap()).collect();
+        ids.iter().for_each(|id| store.put(&record(*id, "s")).unwrap());
+        let text = "x".repeat(2_000);
+        for n in 0..2_000 {
+            store.put(&Record { swaps: n, ..record(7, &text) }).unwrap();
+            assert!(store.log.bytes() < 2 * SHORT_BYTES, "after {n} changes");
+        }
+        let expected = store.load();
+        assert_eq!(expected.len(), 20);
+        drop(store);
+        let store = open(&storage.crash(5)).unwrap();
+        assert!(store.log.start().frame > 0);
+        assert_eq!(store.load(), expected);
+        assert_eq!(store.next_id().unwrap(), 21);
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_damage_and_a_missing_catalog_too() {
+        let storage = MemoryStorage::new();
+        let store = open(&storage).unwrap();
+        for _ in 0..3 {
+            let id = store.next_id().unwrap();
+            store.put(&record(id, "clicks")).unwrap();
+        }
+        drop(store);
+        let path = storage.paths().into_iter().find(|path| !path.ends_with("mark")).unwrap();
+        for position in 0..storage.contents(&path).unwrap().len() {
+            let damaged = storage.kill();
+            damaged.flip(&path, position, (position % 8) as u8);
+            let error = open(&damaged).err().unwrap_or_else(|| panic!("byte {position}"));
+            assert_eq!(error.code(), SqlState::CORRUPT, "{error}");
+        }
+        let gone = MemoryStorage::new();
+        gone.put("system/dead_letters/mark", vec![]);
+        assert!(matches!(open(&gone), Err(CatalogError::Missing)));
+        let old = MemoryStorage::new();
+        old.put("catalog.redb", vec![]);
+        assert!(matches!(open(&old), Err(CatalogError::Format { found: 1 })));
     }
 }

@@ -1,10 +1,11 @@
 //! Drops, pauses and resumes what exists.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::catalog::persist::Kind;
 use crate::engine::StatementResult;
-use crate::engine::query::Status;
+use crate::engine::query::{QueryState, Status};
 use crate::engine::registry::wrong_kind;
 use crate::engine::start::{OnDisk, what_is_missing};
 use crate::engine::state::Engine;
@@ -151,11 +152,33 @@ impl Engine {
             return Ok(done);
         }
         let query = self.query_state(name)?;
-        if query.is_running() {
-            return Ok(done);
+        if !query.is_running() {
+            self.run_again(&query)?;
         }
+        Ok(done)
+    }
+
+    /// Lets queries go on that wait or have stopped because the disk was full, if it is so no more.
+    pub fn run_stopped(&self) {
+        let Ok(_no_statement) = self.ddl.try_lock() else { return };
+        let stopped = |query: &Arc<QueryState>| {
+            matches!(&*query.status.lock(), Status::Failed { code: SqlState::DISK_FULL, .. })
+        };
+        let queries = self.registry.read().queries_in_order();
+        let stalled = |query: &&Arc<QueryState>| query.figures.stalled.load(Ordering::Relaxed);
+        queries.iter().filter(stalled).for_each(|query| query.wake());
+        for query in queries.iter().filter(|query| stopped(query)) {
+            if let Err(error) = self.run_again(query) {
+                tracing::warn!(query = query.name, "still stopped: {}", error.message());
+            }
+        }
+    }
+
+    /// Starts a query that is paused or has failed.
+    fn run_again(&self, query: &Arc<QueryState>) -> Result<()> {
+        let name = query.name();
         let registry = self.registry.read();
-        let mut record = query.record.lock();
+        let mut record = query.record.lock().clone();
         record.paused = false;
         let shape = query.shape();
         let disk =
@@ -165,12 +188,13 @@ impl Engine {
             return Err(error);
         }
         self.store.put(&record)?;
+        *query.record.lock() = record;
         *query.processed.lock() = run.frontier();
         *query.run.lock() = Some(run);
         *query.status.lock() = Status::Running;
         query.recount(counts);
         query.wake();
-        Ok(done)
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::catalog::options::Options;
+use crate::crew::Crew;
 use crate::decode::{DecodeSpec, DecodeSpecRef, Decoded, Format, Limits, decoder};
 use crate::engine::ingest::IngestOrigin;
 use crate::engine::state::Engine;
@@ -26,7 +27,7 @@ impl Engine {
             return self.copy_into_table(target, format, data).await;
         }
         let stream = self.stream(target)?;
-        let decoded = decode(format, stream.decode_spec(), data).await?;
+        let decoded = decode(&self.crew, format, stream.decode_spec(), data).await?;
         let refused = |line: u64, code: SqlState, message: &str| {
             Err(Error::new(code, message.to_string()).with_detail(format!(
                 "Line {line}. Stream \"{target}\" has on_error = 'reject', so nothing is stored."
@@ -56,7 +57,7 @@ impl Engine {
             reject_unknown_fields: true,
             limits: Limits::default(),
         });
-        let decoded = decode(format, spec, data).await?;
+        let decoded = decode(&self.crew, format, spec, data).await?;
         if let Some(row) = decoded.rejected.into_iter().next() {
             return Err(Error::new(row.code, row.message)
                 .with_detail(format!("Line {}. Nothing of the COPY is stored.", row.line)));
@@ -75,12 +76,11 @@ impl Engine {
 }
 
 /// The work of a large text is no work for the threads of a runtime.
-async fn decode(format: Format, spec: DecodeSpecRef, data: &str) -> Result<Decoded> {
+async fn decode(crew: &Crew, format: Format, spec: DecodeSpecRef, data: &str) -> Result<Decoded> {
     let data = data.to_string();
     let work = move || decoder(format, spec).decode(data.as_bytes(), 1);
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Error::new(SqlState::INTERNAL, "rows broke the decoder"))
+    let decoded = crew.apart(work).await;
+    decoded.map_err(|_| Error::new(SqlState::INTERNAL, "rows broke the decoder"))
 }
 
 /// `FORMAT csv | json` and, for CSV, `HEADER`.

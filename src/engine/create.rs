@@ -7,6 +7,8 @@ use crate::catalog::definition::{self, QueryStart};
 use crate::catalog::persist::{Kind, Record};
 use crate::engine::StatementResult;
 use crate::engine::late_rows::LateRows;
+use crate::engine::lost_rows::first_orphan;
+use crate::engine::open::log_options;
 use crate::engine::query::{QueryState, Shape};
 use crate::engine::registry::Registry;
 use crate::engine::state::Engine;
@@ -147,16 +149,26 @@ impl Engine {
             (record.base, record.kept) = (None, None);
         }
         let retention = shape.options.retention;
-        let defaults = LogOptions::default();
+        let defaults = log_options(&self.settings);
         let segment_micros =
             retention.map_or(defaults.segment_micros, |all| defaults.segment_micros.min(all / 4));
-        let log = Log::open(
-            Arc::clone(&self.storage),
-            &format!("queries/{}", record.id),
-            layout.log_schema(&plan.schema),
-            LogOptions { durability, tail_bytes: TAIL_BYTES, segment_micros, ..defaults },
-            Arc::clone(&self.sequencer),
-        )?;
+        let options = LogOptions { durability, tail_bytes: TAIL_BYTES, segment_micros, ..defaults };
+        let open = || {
+            Log::open(
+                Arc::clone(&self.storage),
+                &format!("queries/{}", record.id),
+                layout.log_schema(&plan.schema),
+                options,
+                Arc::clone(&self.sequencer),
+            )
+        };
+        let mut log = open()?;
+        let given = record.base.as_ref().map_or(0, |base| base.frame + 1);
+        if let Some(frame) = first_orphan(&registry, plan, &log, given)? {
+            tracing::warn!(query = record.name, "rows were lost: its changelog is cut at {frame}");
+            log.cut(frame)?;
+            log = open()?;
+        }
         let changelog = Arc::new(Changelog::new(Arc::new(log), Arc::clone(&plan.schema), layout));
         if let Some((frame, offset)) = record.kept {
             let log = self.kept_log(record.id, frame, &changelog)?;
@@ -167,7 +179,7 @@ impl Engine {
         let query = Arc::new(QueryState::new(record, shape, changelog, snapshots, self));
         let standing = Arc::downgrade(&query);
         query.view.ask(standing);
-        let task = self.scheduler.task(Arc::clone(&query) as Arc<dyn Work>);
+        let task = self.scheduler.task(&(Arc::clone(&query) as Arc<dyn Work>));
         let waker = Arc::downgrade(&task);
         query.snapshots.wake_by(move || waker.upgrade().into_iter().for_each(|task| task.wake()));
         if query.task.set(task).is_err() {
@@ -293,7 +305,7 @@ pub(super) fn durability_of(registry: &Registry, plan: &PhysicalPlan) -> Durabil
     highest
 }
 
-fn each_source(plan: &PhysicalPlan, visit: &mut impl FnMut(&SourceSpec)) {
+pub(super) fn each_source(plan: &PhysicalPlan, visit: &mut impl FnMut(&SourceSpec)) {
     if let Node::Source(source) = &plan.node {
         visit(source);
     }

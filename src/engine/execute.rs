@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::catalog::persist::Kind;
+use crate::crew::Lost;
 use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
 use crate::engine::{Execution, StatementResult};
@@ -116,12 +117,14 @@ impl Engine {
             Statement::Rebuild(name) => engine.rebuild(&name),
             _ => unreachable!("run sends no other statement here"),
         };
-        match tokio::task::spawn_blocking(work).await {
+        match self.crew.apart(work).await {
             Ok(result) => result,
-            Err(join) if join.is_panic() => {
+            Err(Lost::Broken) => {
                 Err(Error::new(SqlState::INTERNAL, "statement broke while it was executed"))
             }
-            Err(_) => Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")),
+            Err(Lost::Stopped) => {
+                Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down"))
+            }
         }
     }
 

@@ -42,7 +42,7 @@ impl Engine {
             if log.visible().frame < log.appended() {
                 let log = Arc::clone(&log);
                 // A log that cannot be synced gives up what is not visible.
-                drop(tokio::task::spawn_blocking(move || log.sync()).await);
+                drop(self.crew.apart(move || log.sync()).await);
             }
             ends.push(log.visible().frame);
         }
@@ -80,6 +80,9 @@ impl Engine {
                 if self.stopping.load(Ordering::Relaxed) {
                     return Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down"));
                 }
+                if query.figures.stalled.load(Ordering::Relaxed) {
+                    return Err(full(query.name()));
+                }
                 query.wake();
                 let again = std::time::Duration::from_millis(200);
                 // Either way the figures are looked at again.
@@ -91,4 +94,10 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn full(query: &str) -> Error {
+    let message = format!("continuous query \"{query}\" waits for room on the disk");
+    Error::new(SqlState::DISK_FULL, message)
+        .with_hint("Make room: the query goes on by itself within seconds.")
 }

@@ -118,7 +118,7 @@ impl StreamHandle {
                     let _turn = turn;
                     stream.store_once(&known, producer, decoded, ack).await
                 };
-                tokio::spawn(work).await.map_err(|_| {
+                self.engine.crew.to_its_end(work).await.map_err(|_| {
                     Error::new(SqlState::SHUTTING_DOWN, "request was not stored to its end")
                 })??
             }
@@ -142,7 +142,7 @@ impl StreamHandle {
             let _turn = known.turn.lock().await;
             self.store_once(&known, producer, decoded, AckLevel::Written).await
         };
-        futures::executor::block_on(stored).map(drop)
+        self.engine.crew.block_on(stored).map(drop)
     }
 
     /// The sequence that a producer of rows sends next; a new one begins where it says.
@@ -198,7 +198,7 @@ impl StreamHandle {
     async fn keep(&self, ack: AckLevel) -> Result<()> {
         let log = Arc::clone(&self.stream.log);
         if ack >= AckLevel::Durable && log.visible().frame < log.appended() {
-            let synced = tokio::task::spawn_blocking(move || log.sync()).await;
+            let synced = self.engine.crew.apart(move || log.sync()).await;
             synced
                 .map_err(|_| Error::new(SqlState::SHUTTING_DOWN, "server is shutting down"))??;
         }

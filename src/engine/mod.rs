@@ -1,14 +1,15 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
-//! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`,
+//! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss),
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
-//! `timers`, `retention`, `flush`, `sinks`, `explain`, `open` (startup and recovery).
+//! `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
 
 mod alter;
 mod assign;
 mod copy;
 mod create;
+mod data_dir;
 mod exact_numbers;
 mod execute;
 mod explain;
@@ -16,6 +17,7 @@ mod flush;
 mod ingest;
 mod insert;
 mod late_rows;
+mod lost_rows;
 mod open;
 mod producers;
 mod query;
@@ -40,11 +42,16 @@ mod table;
 mod timers;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use crate::crew::Crew;
 use crate::error::{Error, SqlState};
+use crate::log::log::LogOptions;
+use crate::log::storage::Storage;
+use crate::time::Clock;
 pub use crate::views::subscription::{
     Hello, OnSlow, SubscribeRequest, Subscription, SubscriptionFrame,
 };
@@ -74,6 +81,8 @@ pub struct EngineSettings {
     pub snapshot_interval: i64,
     /// Bytes of state that are copied between two steps while a snapshot is under way.
     pub snapshot_portion: usize,
+    /// Bytes of a segment of a log, about; a new one is begun then.
+    pub segment_bytes: u64,
     /// Rows and bytes that may wait for a stream's writer.
     pub queue: (u64, usize),
 }
@@ -92,9 +101,22 @@ impl EngineSettings {
             step_rows: 65_536,
             snapshot_interval: 10 * crate::time::SECOND,
             snapshot_portion: 2 << 20,
+            segment_bytes: LogOptions::default().segment_bytes,
             queue: (1 << 20, 256 << 20),
         }
     }
+}
+
+/// What an engine stands on. A server has a disk, the machine's clock and threads; a simulation has
+/// its own of each.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Where everything is kept.
+    pub storage: Arc<dyn Storage>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Who works.
+    pub crew: Crew,
 }
 
 /// When an append is acknowledged.

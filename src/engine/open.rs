@@ -8,9 +8,10 @@ use tokio::sync::Notify;
 
 use crate::catalog::definition;
 use crate::catalog::persist::{Kind, Record, Store};
+use crate::crew::Crew;
 use crate::data::punctuation::Punctuation;
 use crate::data::schema::with_hidden;
-use crate::engine::EngineSettings;
+use crate::engine::data_dir::{io, lock};
 use crate::engine::producers::Producers;
 use crate::engine::recounts::Recounts;
 use crate::engine::registry::{Planning, Registry};
@@ -21,6 +22,7 @@ use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::engine::system;
 use crate::engine::table::TableState;
+use crate::engine::{EngineSettings, Surroundings};
 use crate::error::{Error, Result, SqlState};
 use crate::fault;
 use crate::log::append::{Admission, Appender, QueueLimits};
@@ -28,7 +30,7 @@ use crate::log::frame::{FrameKind, NewFrame};
 use crate::log::headers::FrameSummary;
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::log::sequence::Sequencer;
-use crate::log::storage::{DiskStorage, Storage};
+use crate::log::storage::DiskStorage;
 use crate::pipeline::schedule::Scheduler;
 use crate::pipeline::source::watermark_after;
 use crate::sql::parse::parse_statement;
@@ -38,19 +40,31 @@ use crate::views::changelog::{Changelog, Layout};
 use crate::views::result_view::ResultView;
 
 impl Engine {
-    /// Opens an engine: locks the directory, recovers every log, starts every query.
+    /// Opens an engine over its directory: locks it, recovers every log, starts every query.
     ///
     /// # Errors
     /// 55006 when another server has the directory, XX001 for damage, 58030 for input and output.
     pub fn open(settings: EngineSettings, clock: Arc<dyn Clock>) -> Result<Arc<Engine>> {
         std::fs::create_dir_all(&settings.data_dir).map_err(|e| io(&settings, &e))?;
         let lock = lock(&settings)?;
-        let storage: Arc<dyn Storage> = Arc::new(DiskStorage::new(&settings.data_dir));
-        let store = Store::open(&settings.data_dir.join("catalog.redb"))?;
+        let storage = Arc::new(DiskStorage::new(&settings.data_dir));
+        let surroundings = Surroundings { storage, clock, crew: Crew::Threads };
+        let engine = Engine::open_in(settings, surroundings)?;
+        *engine.lock.lock() = Some(lock);
+        Ok(engine)
+    }
+
+    /// As [`Engine::open`], with a disk, a clock and workers of the caller's, and without a lock.
+    ///
+    /// # Errors
+    /// Those of [`Engine::open`] but for the lock.
+    pub fn open_in(settings: EngineSettings, surroundings: Surroundings) -> Result<Arc<Engine>> {
+        let Surroundings { storage, clock, crew } = surroundings;
+        let store = Store::open(&storage)?;
         let sequencer = Arc::new(Sequencer::new(Arc::clone(&clock), 0, 0));
         let report_log = |name: &str, directory: &str| -> Result<Arc<Log>> {
             let schema = system::schema_of(name).expect("it is a system relation");
-            let options = LogOptions { durability: Durability::Written, ..LogOptions::default() };
+            let options = LogOptions { durability: Durability::Written, ..log_options(&settings) };
             let opened = Log::open(
                 Arc::clone(&storage),
                 directory,
@@ -73,9 +87,11 @@ impl Engine {
         reports.remember()?;
         let recounts = Recounts::read(&reports.dead_letters, &reports.shed)?;
         let engine = Arc::new(Engine {
-            scheduler: Scheduler::start(settings.query_threads),
+            scheduler: Scheduler::start(&crew, settings.query_threads),
+            snapshot_writer: Arc::new(SnapshotWriter::start(&crew)),
             settings,
             clock,
+            crew,
             storage,
             store,
             registry: RwLock::new(Registry::default()),
@@ -83,19 +99,18 @@ impl Engine {
             sequencer,
             reports,
             recounts,
-            snapshot_writer: Arc::new(SnapshotWriter::start()),
             producers: Producers::default(),
             stepped: Arc::new(Notify::new()),
             select_places: Arc::new(tokio::sync::Semaphore::new(SELECTS_MAX)),
             stopping: Arc::new(AtomicBool::new(false)),
             timer: Mutex::new(None),
-            lock: Mutex::new(Some(lock)),
+            lock: Mutex::new(None),
         });
         engine.recover()?;
-        // So that the first statement does not wait for it.
-        let warm_up = std::thread::Builder::new().name("warm-up".into());
-        drop(warm_up.spawn(crate::planner::warm_up));
         if engine.settings.timers {
+            // So that the first statement does not wait for it.
+            let warm_up = std::thread::Builder::new().name("warm-up".into());
+            drop(warm_up.spawn(crate::planner::warm_up));
             engine.start_timer();
         }
         Ok(engine)
@@ -104,7 +119,7 @@ impl Engine {
     /// Brings back every object of the catalog, logs first: the sequence must be known to all of
     /// them before a query writes.
     fn recover(self: &Arc<Engine>) -> Result<()> {
-        let records = self.store.load()?;
+        let records = self.store.load();
         let (queries, logs): (Vec<Record>, Vec<Record>) =
             records.into_iter().partition(|record| matches!(record.kind, Kind::Query | Kind::Sink));
         for record in logs {
@@ -182,7 +197,7 @@ impl Engine {
             Arc::clone(&self.storage),
             &format!("streams/{}", record.id),
             Arc::clone(&definition.schema),
-            stream_log_options(&definition),
+            stream_log_options(&definition, log_options(&self.settings)),
             Arc::clone(&self.sequencer),
         )?;
         let log = Arc::new(log);
@@ -217,7 +232,8 @@ impl Engine {
         let name = format!("log-{}", definition.name);
         let (rows, bytes) = self.settings.queue;
         let limits = QueueLimits { rows, bytes };
-        let appender = Appender::start(Arc::clone(&log), &name, limits, Box::new(prepare))
+        let log_of = Arc::clone(&log);
+        let appender = Appender::start(&self.crew, log_of, &name, limits, Box::new(prepare))
             .map_err(|e| io(&self.settings, &e))?;
         let wanted = |kind| matches!(kind, FrameKind::Punctuation | FrameKind::Progress);
         let controls = log.summaries(wanted)?;
@@ -283,7 +299,7 @@ impl Engine {
             Arc::clone(&self.storage),
             &format!("tables/{}", record.id),
             layout.log_schema(&definition.schema),
-            LogOptions { durability: Durability::Durable, ..LogOptions::default() },
+            LogOptions { durability: Durability::Durable, ..log_options(&self.settings) },
             Arc::clone(&self.sequencer),
         )?;
         let log = Arc::new(log);
@@ -315,9 +331,23 @@ impl Engine {
         }
         self.scheduler.stop();
         self.take_last_snapshots();
+        self.sync_everything();
         // Whoever still holds the engine, a SELECT that ends, say, writes nothing any more.
         drop(self.lock.lock().take());
         self.select_places.close();
+    }
+
+    /// What was only written survives power loss, too, after an orderly end.
+    fn sync_everything(&self) {
+        let registry = self.registry.read();
+        let streams = registry.streams.values().map(|stream| &stream.log);
+        let queries = registry.queries.values().map(|query| query.changelog.log());
+        let reports = [&self.reports.dead_letters, &self.reports.late_rows, &self.reports.shed];
+        for log in streams.chain(queries).chain(reports) {
+            if let Err(error) = log.sync() {
+                tracing::warn!("after the last rows: {error}");
+            }
+        }
     }
 
     /// The planner's view of what exists, for the duration of `work`.
@@ -337,9 +367,16 @@ pub(super) fn while_opening(error: Error, kind: Kind, name: &str) -> Error {
     }
 }
 
+/// How logs are kept unless their objects say otherwise.
+pub(super) fn log_options(settings: &EngineSettings) -> LogOptions {
+    LogOptions { segment_bytes: settings.segment_bytes, ..LogOptions::default() }
+}
+
 /// Only whole segments are removed, so one holds no more than a small part of what is retained.
-fn stream_log_options(definition: &definition::StreamDefinition) -> LogOptions {
-    let defaults = LogOptions::default();
+fn stream_log_options(
+    definition: &definition::StreamDefinition,
+    defaults: LogOptions,
+) -> LogOptions {
     let bytes = definition.retention_bytes.map_or(u64::MAX, |bytes| (bytes / 8).max(16 << 10));
     let micros = (definition.retention / 8).max(crate::time::SECOND);
     LogOptions {
@@ -366,30 +403,4 @@ fn stored_watermark(log: &Log, watermark: &definition::Watermark) -> Result<i64>
         Some(batch) => watermark_after(batch, watermark, last.watermark),
         None => Ok(last.watermark),
     }
-}
-
-fn lock(settings: &EngineSettings) -> Result<std::fs::File> {
-    let path = settings.data_dir.join("lock");
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(|e| io(settings, &e))?;
-    file.try_lock().map_err(|_| {
-        Error::new(
-            SqlState::OBJECT_IN_USE,
-            format!(
-                "data directory \"{}\" is in use by another server",
-                settings.data_dir.display()
-            ),
-        )
-        .with_hint("Stop the other server, or give this one a --data-dir of its own.")
-    })?;
-    Ok(file)
-}
-
-fn io(settings: &EngineSettings, error: &std::io::Error) -> Error {
-    let directory = settings.data_dir.display();
-    Error::new(SqlState::IO, format!("data directory \"{directory}\" cannot be used: {error}"))
 }

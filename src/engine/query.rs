@@ -54,6 +54,8 @@ pub(super) struct Figures {
     pub steps: AtomicU64,
     /// `i64::MIN` while there is none.
     pub watermark: AtomicI64,
+    /// An answer waits for room on the disk.
+    pub stalled: AtomicBool,
     /// Processing time at which it wants a tick; `i64::MAX`: never.
     pub next_tick: AtomicI64,
 }
@@ -193,6 +195,7 @@ impl QueryState {
         *self.run.lock() = None;
         self.replayed.notify_all();
         self.figures.state_bytes.store(0, Ordering::Relaxed);
+        self.figures.stalled.store(false, Ordering::Relaxed);
         self.figures.next_tick.store(i64::MAX, Ordering::Relaxed);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();
@@ -217,8 +220,11 @@ impl QueryState {
         figures.watermark.store(run.graph.output_watermark().0, Ordering::Relaxed);
         figures.next_tick.store(wanted_tick(run, &self.shape().plan), Ordering::Relaxed);
         *self.operators.lock() = run.graph.operators().collect();
+        figures.stalled.store(run.stalled(), Ordering::Relaxed);
         if !run.replaying() {
             self.replayed.notify_all();
+        }
+        if !run.replaying() && !run.stalled() {
             *self.processed.lock() = run.frontier();
         }
     }
@@ -292,7 +298,7 @@ impl QueryState {
         self.record_step(run, &report);
         let work = (report.rows_in, self.snapshots.now().saturating_sub(began));
         let saving = self.snapshots.after_step(run, work, self.counts(), self.late_log());
-        let again = report.progressed || has_more(run) || saving;
+        let again = !run.stalled() && (report.progressed || has_more(run) || saving);
         drop(guard);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();

@@ -47,7 +47,7 @@ impl Engine {
                 let (written, answer) = std::sync::mpsc::channel();
                 // Whoever waits may be gone already when the engine stops.
                 stream.appender.submit(carried, move |appended| drop(written.send(appended)));
-                if let Ok(appended) = answer.recv() {
+                if let Some(appended) = self.crew.receive(&answer) {
                     self.producers.moved(&appended?);
                 }
             }
@@ -100,7 +100,10 @@ impl Engine {
             stream.log.sync()?;
         }
         // A step must not come between: the replay has to know each entry behind the place.
-        let _held = query.run.lock();
+        let held = query.run.lock();
+        if let Some(run) = &*held {
+            run.make_durable()?;
+        }
         let last = log.read(Position { frame: end.frame - 1, offset: end.offset }, 1)?;
         let meta = last.first().and_then(|frame| EntryMeta::decode(&frame.meta));
         let meta =

@@ -106,18 +106,15 @@ impl Engine {
         let _stopped = StopOnDrop(stop.clone());
         let work = adhoc::answer(functions::once_state(), plan, limits, Arc::new(Windows), stop);
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("select".into())
-            .stack_size(SELECT_STACK_BYTES)
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let answer = runtime
-                    .map_err(|error| DataFusionError::External(Box::new(error)))
-                    .and_then(|runtime| runtime.block_on(work));
-                drop(place);
-                // Nobody waits any more for an answer that was cancelled.
-                drop(sender.send(answer));
-            });
+        let thread = self.crew.once("select", SELECT_STACK_BYTES, move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let answer = runtime
+                .map_err(|error| DataFusionError::External(Box::new(error)))
+                .and_then(|runtime| runtime.block_on(work));
+            drop(place);
+            // Nobody waits any more for an answer that was cancelled.
+            drop(sender.send(answer));
+        });
         if let Err(error) = thread {
             let message = "the system has no thread for the statement";
             return Err(Error::new(SqlState::OUT_OF_MEMORY, message).with_detail(error.to_string()));

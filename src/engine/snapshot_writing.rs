@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use parking_lot::Mutex;
 
+use crate::crew::{Crew, Hired, Turn, Worker};
 use crate::engine::snapshots::Snapshots;
 use crate::error::{Error, Result, SqlState};
 use crate::log::log::Log;
@@ -20,37 +20,56 @@ const WAITING_MAX: usize = 64 << 20;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The thread that writes snapshots.
+/// The worker that writes snapshots.
 pub(super) struct SnapshotWriter {
     jobs: Mutex<Option<Sender<Job>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Hired>>,
+}
+
+/// What is to be written, in order.
+struct Jobs(Receiver<Job>);
+
+impl Worker for Jobs {
+    fn turn(&mut self, may_sleep: bool) -> Turn {
+        let job = match may_sleep {
+            true => self.0.recv().map_err(|_| Turn::Ended),
+            false => self.0.try_recv().map_err(|none| match none {
+                TryRecvError::Empty => Turn::Idle,
+                TryRecvError::Disconnected => Turn::Ended,
+            }),
+        };
+        match job {
+            Ok(job) => {
+                job();
+                Turn::Done
+            }
+            Err(turn) => turn,
+        }
+    }
 }
 
 impl SnapshotWriter {
-    /// Starts the thread.
-    pub(super) fn start() -> SnapshotWriter {
+    /// Takes the worker on.
+    pub(super) fn start(crew: &Crew) -> SnapshotWriter {
         let (jobs, incoming) = channel::<Job>();
-        let thread = std::thread::Builder::new()
-            .name("snapshots".into())
-            .spawn(move || incoming.into_iter().for_each(|job| job()))
+        let writer = crew
+            .start("snapshots", Box::new(Jobs(incoming)))
             .expect("the system gives us a thread");
-        SnapshotWriter { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) }
+        SnapshotWriter { jobs: Mutex::new(Some(jobs)), writer: Mutex::new(Some(writer)) }
     }
 
     fn submit(&self, job: Job) {
         if let Some(jobs) = &*self.jobs.lock() {
-            // The thread ends only after the sender is gone.
+            // The writer ends only after the sender is gone.
             drop(jobs.send(job));
         }
     }
 
-    /// Finishes what was submitted and ends the thread.
+    /// Finishes what was submitted and ends the worker.
     pub(super) fn stop(&self) {
         drop(self.jobs.lock().take());
-        if let Some(thread) = self.thread.lock().take() {
-            // A job that panicked was told of by the panic itself; there is nothing left to undo.
-            drop(thread.join());
-        }
+        let writer = self.writer.lock().take();
+        writer.into_iter().for_each(Hired::join);
     }
 }
 
@@ -60,6 +79,8 @@ pub(super) struct Writing {
     began: i64,
     /// How far the inputs had been read.
     frontier: Frontier,
+    /// The logs that have to be durable before it is.
+    logs: Vec<Arc<Log>>,
     /// Bytes that wait to be written.
     waiting: AtomicUsize,
     /// It failed, or is not wanted any more.
@@ -73,6 +94,7 @@ impl Snapshots {
         self: &Arc<Snapshots>,
         run: &mut QueryRun,
         counts: (u64, u64, u64),
+        late: Option<Arc<Log>>,
     ) -> Option<(Arc<Writing>, usize)> {
         let now = self.clock.now();
         let begun = run.snapshot(&self.plan.lock(), counts);
@@ -85,6 +107,7 @@ impl Snapshots {
             draft: Mutex::new(None),
             began: now,
             frontier: head.frontier.clone(),
+            logs: spoken_of(run, late),
             waiting: AtomicUsize::new(0),
             given_up: AtomicBool::new(false),
         });
@@ -107,7 +130,6 @@ impl Snapshots {
         run: &mut QueryRun,
         writing: &Arc<Writing>,
         begun: usize,
-        late: Option<Arc<Log>>,
     ) -> bool {
         let mut copied = begun;
         while copied < self.portion {
@@ -127,7 +149,7 @@ impl Snapshots {
                 }
                 Ok(None) => {
                     self.progress.lock().saving = None;
-                    self.submit_finish(writing, late);
+                    self.submit_finish(writing);
                     return false;
                 }
                 Err(error) => {
@@ -177,12 +199,12 @@ impl Snapshots {
         });
     }
 
-    /// Lets the writer end the file. Rows that went to `late` before have to be durable: a query that
-    /// goes on from the snapshot does not meet them again.
-    fn submit_finish(self: &Arc<Snapshots>, writing: &Arc<Writing>, late: Option<Arc<Log>>) {
+    /// Lets the writer end the file, once the logs are durable of which it speaks.
+    fn submit_finish(self: &Arc<Snapshots>, writing: &Arc<Writing>) {
         let (state, snapshots) = (Arc::clone(writing), Arc::clone(self));
         self.submit(writing, move |files, draft| {
-            late.map_or(Ok(()), |log| log.sync()).map_err(std::io::Error::other)?;
+            let synced = state.logs.iter().try_for_each(|log| log.sync());
+            synced.map_err(std::io::Error::other)?;
             if let Some(draft) = draft.take() {
                 let bytes = files.finish(draft)?;
                 snapshots.note_written(bytes, state.frontier.clone(), state.began);
@@ -229,12 +251,13 @@ impl Snapshots {
             let progress = self.progress.lock();
             (progress.rows_since == 0, progress.saving.is_some())
         };
-        if (idle && !saving) || run.replaying() || !self.possible(run) {
+        if (idle && !saving) || !run.settled() || !self.possible(run) {
             return;
         }
         self.give_up();
         let began = self.clock.now();
-        let synced = late.map_or(Ok(()), |log| log.sync()).map_err(Error::from);
+        let logs = spoken_of(run, late);
+        let synced = logs.iter().try_for_each(|log| log.sync()).map_err(Error::from);
         match synced.and_then(|()| self.write_all(run, counts)) {
             Ok(bytes) => self.note_written(bytes, run.frontier(), began),
             Err(error) => tracing::warn!("no snapshot: {}", error.message()),
@@ -261,4 +284,11 @@ impl Snapshots {
 
 fn unwritable(error: &std::io::Error) -> Error {
     Error::new(SqlState::IO, format!("snapshot cannot be written: {error}"))
+}
+
+/// The logs that have to be durable before a snapshot is: its frontier lies in the inputs and in the
+/// changelog, and rows that went to `late` do not come again.
+fn spoken_of(run: &QueryRun, late: Option<Arc<Log>>) -> Vec<Arc<Log>> {
+    let inputs = run.inputs.iter().map(|input| Arc::clone(input.source.log()));
+    inputs.chain([Arc::clone(run.changelog.log())]).chain(late).collect()
 }

@@ -4,7 +4,7 @@
 //! replaying what came would take long. It waits at least so long that taking snapshots costs a
 //! twentieth of the time, whatever the state's size. The state is that of one moment between two
 //! steps, but it is copied in portions, one between two steps each
-//! ([`crate::operators::portions`]); the file is written by a thread that all queries share. Queries
+//! ([`crate::operators::portions`]); the file is written by a worker that all queries share. Queries
 //! also write one when they are paused and when the server stops.
 //!
 //! Queries over streams that keep nothing on the disk have none, nor have those with an aggregate
@@ -47,7 +47,7 @@ const SHUTDOWN_SNAPSHOTS: i64 = 3 * crate::time::SECOND;
 impl Engine {
     /// Takes the snapshots that are due of queries to which nothing comes any more: while rows come,
     /// steps see to it. What a snapshot holds, retention and overload may remove.
-    pub(super) fn run_snapshots(&self) {
+    pub fn run_snapshots(&self) {
         let queries: Vec<_> = self.registry.read().queries.values().map(Arc::clone).collect();
         queries.iter().for_each(|query| query.snapshot_if_due());
     }
@@ -207,19 +207,19 @@ impl Snapshots {
             let useful = progress.rows_since > 0 || self.would_free(run);
             match &progress.saving {
                 Some(writing) => Some(Arc::clone(writing)),
-                None if !due || !useful || progress.writing || run.replaying() => return false,
+                None if !due || !useful || progress.writing || !run.settled() => return false,
                 None => None,
             }
         };
         let (saving, begun) = match saving {
             Some(saving) => (saving, 0),
             None if !self.possible(run) => return false,
-            None => match self.begin(run, counts) {
+            None => match self.begin(run, counts, late) {
                 Some(begun) => begun,
                 None => return false,
             },
         };
-        let again = self.go_on(run, &saving, begun, late);
+        let again = self.go_on(run, &saving, begun);
         let pause = self.clock.now().saturating_sub(began);
         self.progress.lock().spent += pause;
         let mut figures = self.figures.lock();

@@ -146,6 +146,7 @@ impl Engine {
             warm_up: None,
             swap: None,
             late_rows: 0,
+            unwritten: None,
         })
     }
 }

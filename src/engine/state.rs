@@ -7,6 +7,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::catalog::persist::Store;
+use crate::crew::Crew;
 use crate::engine::EngineSettings;
 use crate::engine::producers::Producers;
 use crate::engine::recounts::Recounts;
@@ -22,6 +23,7 @@ use crate::time::Clock;
 pub struct Engine {
     pub(super) settings: EngineSettings,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) crew: Crew,
     pub(super) storage: Arc<dyn Storage>,
     /// The durable catalog.
     pub(super) store: Store,

@@ -145,6 +145,8 @@ impl Engine {
         let change = difference.finish(query.name(), run.written_watermark)?;
         self.registry.read().check_swap(query, &shape, change.as_ref(), late)?;
 
+        // The catalog is going to speak of them.
+        run.make_durable()?;
         let position = |place: &Position| (place.frame, place.offset);
         let frontier = run.frontier().iter().map(position).collect();
         record.base = Some(Base { frame: changelog.log().visible().frame, frontier });

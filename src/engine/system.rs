@@ -189,6 +189,9 @@ fn queries(registry: &Registry) -> Vec<ArrayRef> {
         let holds = query.figures.state_bytes.load(Ordering::Relaxed) > 0;
         let time = query.info().event_times.into_iter().next();
         let idle = lag(registry, query) == 0 && query.is_running();
+        if query.figures.stalled.load(Ordering::Relaxed) {
+            return Some("disk");
+        }
         (holds && idle && time.is_some()).then_some("watermark")
     };
     vec![

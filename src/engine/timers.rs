@@ -55,7 +55,7 @@ impl Engine {
             stream.appender.submit(vec![tick], move |appended| drop(written.send(appended)));
         }
         drop(written);
-        for appended in answers {
+        while let Some(appended) = self.crew.receive(&answers) {
             appended?;
         }
         Ok(streams.len())
@@ -81,6 +81,9 @@ impl Engine {
                     && let Err(error) = engine.run_retention()
                 {
                     tracing::warn!("retention: {}", error.message());
+                }
+                if rounds.is_multiple_of(RETENTION_ROUNDS) {
+                    engine.run_stopped();
                 }
             }
         });

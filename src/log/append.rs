@@ -1,7 +1,7 @@
 //! Gathers the requests of many clients into groups, so that one sync acknowledges all of them.
 //!
 //! ```text
-//!   submit ──┐                      ┌───────────── one thread per stream ─────────────┐
+//!   submit ──┐                      ┌───────────── one writer per stream ─────────────┐
 //!   submit ──┼─▶ bounded queue ───▶ │ take all ─▶ prepare each ─▶ append, sync ─▶ reply │
 //!   submit ──┘   (rows, bytes)      └────────────────────────────────────────────────┘
 //! ```
@@ -11,11 +11,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, oneshot};
 
+use crate::crew::{Crew, Hired, Turn, Worker};
 use crate::log::error::LogError;
 use crate::log::frame::NewFrame;
 use crate::log::group::{EncodedFrame, as_one_request, shares};
@@ -61,11 +61,12 @@ impl<R> fmt::Debug for WouldBlock<R> {
 #[derive(Debug)]
 pub struct Appender {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Hired>>,
 }
 
 struct Shared {
     log: Arc<Log>,
+    crew: Crew,
     queue: Mutex<Queue>,
     /// There is work, or the end has come.
     work: Condvar,
@@ -77,8 +78,9 @@ struct Shared {
 }
 
 impl Appender {
-    /// Starts the thread that appends to `log`; `name` is the thread's.
+    /// Takes on the worker that appends to `log`; `name` is the worker's.
     pub fn start(
+        crew: &Crew,
         log: Arc<Log>,
         name: &str,
         limits: QueueLimits,
@@ -86,17 +88,16 @@ impl Appender {
     ) -> std::io::Result<Appender> {
         let shared = Arc::new(Shared {
             log,
+            crew: crew.clone(),
             queue: Mutex::new(Queue::new(limits)),
             work: Condvar::new(),
             room: Condvar::new(),
             room_for_tasks: Notify::new(),
             turn: tokio::sync::Mutex::new(()),
         });
-        let closing = Closing(Arc::clone(&shared));
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || closing.0.run(prepare))?;
-        Ok(Appender { shared, thread: Mutex::new(Some(thread)) })
+        let writer = Writer { closing: Closing(Arc::clone(&shared)), prepare };
+        let writer = crew.start(name, Box::new(writer))?;
+        Ok(Appender { shared, writer: Mutex::new(Some(writer)) })
     }
 
     /// The log.
@@ -119,7 +120,7 @@ impl Appender {
         let Some(request) = self.shared.request(frames, Box::new(reply)) else { return };
         let mut queue = self.shared.queue.lock();
         while queue.is_full() {
-            self.shared.room.wait(&mut queue);
+            self.shared.crew.wait(&self.shared.room, &mut queue);
         }
         self.shared.push(queue, request);
     }
@@ -179,13 +180,12 @@ impl Appender {
         self.shared.room_for_tasks.notify_waiters();
     }
 
-    /// Appends what is queued, refuses what comes later, and ends the thread.
+    /// Appends what is queued, refuses what comes later, and ends the writer.
     pub fn shut_down(&self) {
         self.shared.close();
-        if let Some(thread) = self.thread.lock().take() {
-            // A panic on that thread has been reported; every request has its reply.
-            drop(thread.join());
-        }
+        let writer = self.writer.lock().take();
+        // However it ended, every request has its reply.
+        writer.into_iter().for_each(Hired::join);
     }
 }
 
@@ -201,7 +201,26 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// Refuses what is left when the thread ends, in whatever way.
+/// Appends what others submit.
+struct Writer {
+    closing: Closing,
+    prepare: Prepare,
+}
+
+impl Worker for Writer {
+    fn turn(&mut self, may_sleep: bool) -> Turn {
+        let shared = &self.closing.0;
+        match shared.next_group(may_sleep) {
+            Ok(group) => {
+                shared.append_group(group, &mut self.prepare);
+                Turn::Done
+            }
+            Err(turn) => turn,
+        }
+    }
+}
+
+/// Refuses what is left when the writer ends, in whatever way.
 struct Closing(Arc<Shared>);
 
 impl Drop for Closing {
@@ -268,26 +287,21 @@ impl Shared {
         LogError::Closed { log: self.log.name().to_owned() }
     }
 
-    fn run(&self, mut prepare: Prepare) {
-        while let Some(group) = self.next_group() {
-            self.append_group(group, &mut prepare);
-        }
-    }
-
-    /// Waits for work; `None` once the queue is closed and empty.
-    fn next_group(&self) -> Option<Vec<Request>> {
+    /// The next requests; without any, how the writer's turn ends.
+    fn next_group(&self, may_sleep: bool) -> Result<Vec<Request>, Turn> {
         let mut queue = self.queue.lock();
         while queue.is_empty() {
-            if queue.closed {
-                return None;
+            match (queue.closed, may_sleep) {
+                (true, _) => return Err(Turn::Ended),
+                (false, true) => self.work.wait(&mut queue),
+                (false, false) => return Err(Turn::Idle),
             }
-            self.work.wait(&mut queue);
         }
         let group = queue.take(GROUP_BYTES);
         drop(queue);
         self.room.notify_all();
         self.room_for_tasks.notify_waiters();
-        Some(group)
+        Ok(group)
     }
 
     fn append_group(&self, group: Vec<Request>, prepare: &mut Prepare) {

@@ -116,6 +116,13 @@ impl LogError {
         LogError::Io { action, path, kind: error.kind(), reason }
     }
 
+    /// Whether the disk had no room for what was to be written: nothing that was there before is in doubt.
+    /// A sync that finds no room says nothing of the kind.
+    pub(crate) fn found_no_room(&self) -> bool {
+        matches!(self, LogError::Io { action, .. } if *action != "sync")
+            && self.code() == SqlState::DISK_FULL
+    }
+
     pub(crate) fn corrupt(path: &str, position: u64, reason: impl Into<String>) -> LogError {
         LogError::Corrupt { path: path.to_owned(), position, reason: reason.into() }
     }

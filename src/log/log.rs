@@ -15,6 +15,7 @@
 //! 4. After a failed write or sync nothing is appended, acknowledged or retried until the log is
 //!    opened again: the kernel may have dropped the bytes and called the pages clean, so a second
 //!    sync that succeeds says nothing about them.
+//! 5. A write for which the disk has no room is cut off again and not acknowledged; the log goes on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use crate::log::segment::{Last, Segment};
 use crate::log::sequence::Sequencer;
 use crate::log::storage::Storage;
 use crate::log::tail::Tail;
-use crate::log::writer::{OpenSequence, Pending, Writer};
+use crate::log::writer::{DiskWriter, OpenSequence, Pending, Writer};
 
 /// What must have happened to a frame before anybody sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub struct Log {
     options: LogOptions,
     pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) encoder: Encoder,
-    writer: Mutex<Writer>,
+    pub(crate) writer: Mutex<Writer>,
     /// Index behind the last appended frame, visible or not.
     appended: AtomicU64,
     pub(crate) shared: RwLock<Shared>,
@@ -269,8 +270,18 @@ impl Log {
         let (appended, more) = {
             let mut writer = self.writer.lock();
             self.check(&writer)?;
-            let first = writer.next;
-            let written = self.write(&mut writer, frames, sync);
+            let (first, last, pending) = (writer.next, writer.last, writer.pending.len());
+            let mut written = self.write(&mut writer, frames, sync);
+            if written.as_ref().is_err_and(LogError::found_no_room) {
+                match writer.disk.as_ref().map_or(Ok(()), DiskWriter::cut_back) {
+                    Ok(()) => {
+                        (writer.next, writer.last) = (first, last);
+                        writer.pending.truncate(pending);
+                        return written.map(|frames| Appended { first, next: first, frames });
+                    }
+                    Err(error) => written = Err(error),
+                }
+            }
             let frames = self.settle(&mut writer, written)?;
             self.appended.store(writer.next.frame, Ordering::Release);
             let visible = match self.options.durability {

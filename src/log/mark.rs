@@ -80,8 +80,17 @@ impl MarkFile {
     pub(crate) fn write(&mut self, mark: Mark) -> Result<(), LogError> {
         self.generation += 1;
         let slot = (self.generation % 2) * SLOT_DISTANCE;
+        let mut bytes = to_bytes(self.generation, mark).to_vec();
+        let at = match self.generation {
+            // The first one takes the room of both slots, so that later ones need none.
+            1 => {
+                bytes.splice(0..0, std::iter::repeat_n(0, SLOT_DISTANCE as usize));
+                0
+            }
+            _ => slot,
+        };
         self.file
-            .write_at(&to_bytes(self.generation, mark), slot)
+            .write_at(&bytes, at)
             .map_err(|error| LogError::io("write", &self.path, &error))?;
         self.file.sync().map_err(|error| LogError::io("sync", &self.path, &error))
     }

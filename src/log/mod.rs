@@ -3,10 +3,11 @@
 //! In reading order: [`storage`] (the disk as a trait), [`frame`] (what is stored), [`payload`]
 //! (rows as bytes), `segment` and `mark` (files), [`sequence`] (one order over all logs), [`log`]
 //! (one log: append, sync), [`read`], [`append`] (group commit), [`recover`] (after a crash),
-//! [`retention`]. The bytes of all files are drawn in `docs/file_formats.md`.
+//! [`retention`], `cut`. The bytes of all files are drawn in `docs/file_formats.md`.
 
 pub mod append;
 mod compact;
+mod cut;
 pub mod error;
 pub mod frame;
 mod frame_bytes;

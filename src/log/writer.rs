@@ -86,6 +86,12 @@ impl DiskWriter {
         Ok(())
     }
 
+    /// Cuts off what a write left that found no room.
+    pub(crate) fn cut_back(&self) -> Result<(), LogError> {
+        let cut = self.file.set_len(self.segment.length());
+        cut.map_err(|error| LogError::io("cut", &self.segment.path, &error))
+    }
+
     /// Makes all that was written durable, then the mark behind it.
     pub(crate) fn sync(&mut self, next: Position) -> Result<(), LogError> {
         if !self.unsynced {

@@ -53,7 +53,6 @@ pub(crate) fn check<T>(what: &str, make: impl FnOnce() -> T, says: impl Fn(&T) -
     );
 }
 
-#[expect(clippy::print_stdout, reason = "figures for whoever asks with --nocapture")]
 fn println_if_asked(what: &str, really: f64, said: f64) {
     println!("{what}: holds {really}, says {said}, ratio {:.2}", said / really);
 }

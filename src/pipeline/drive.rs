@@ -10,10 +10,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::error::{Error, Result, SqlState};
-use crate::log::frame::{Frame, FrameKind, Position};
+use crate::log::frame::{Frame, FrameKind, NewFrame, Position};
+use crate::log::log::Durability;
 use crate::log::sequence::Sequencer;
 use crate::operators::operator::{LateRow, RejectedRow};
 use crate::operators::row_clock;
@@ -92,6 +92,16 @@ pub struct QueryRun {
     pub swap: Option<Difference>,
     /// Rows dropped as too late, since the query began.
     pub late_rows: u64,
+    /// The entry of the last step, while the disk has no room for it.
+    pub unwritten: Option<Unwritten>,
+}
+
+/// An entry that waits for room on the disk; no other step is taken before it is written.
+#[derive(Debug)]
+pub struct Unwritten {
+    frame: NewFrame,
+    watermark: i64,
+    rows: u64,
 }
 
 impl QueryRun {
@@ -115,6 +125,10 @@ impl QueryRun {
             return self.warm_up_step(&until);
         }
         let mut report = StepReport::default();
+        if self.stalled() {
+            self.write_entry(&mut report)?;
+            return Ok(report);
+        }
         let until = self.replay.front().map(|recorded| recorded.meta.frontier.clone());
         if let Some(frontier) = &until
             && frontier.len() != self.inputs.len()
@@ -134,12 +148,32 @@ impl QueryRun {
         Ok(report)
     }
 
-    fn is_at(&self, frontier: &[Position]) -> bool {
+    /// Syncs the inputs, and the changelog too, before something durable speaks of them.
+    ///
+    /// # Errors
+    /// The logs'.
+    pub fn make_durable(&self) -> Result<()> {
+        self.sync_inputs()?;
+        Ok(self.changelog.log().sync()?)
+    }
+
+    /// No entry becomes durable before the rows below its frontier are.
+    pub(super) fn sync_inputs(&self) -> Result<()> {
+        for input in &self.inputs {
+            let log = input.source.log();
+            if log.durability() == Durability::Written {
+                log.sync()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_at(&self, frontier: &[Position]) -> bool {
         let places = self.inputs.iter().zip(frontier);
         places.into_iter().all(|(input, target)| input.position.frame >= target.frame)
     }
 
-    fn check_memory(&self) -> Result<()> {
+    pub(super) fn check_memory(&self) -> Result<()> {
         if self.graph.state_bytes() as u64 > self.memory_limit {
             return Err(Error::new(
                 SqlState::OUT_OF_MEMORY,
@@ -153,82 +187,46 @@ impl QueryRun {
         Ok(())
     }
 
-    /// A step whose answers are given already; the last one may have to write the swap.
-    fn warm_up_step(&mut self, until: &[Position]) -> Result<StepReport> {
-        if until.len() != self.inputs.len() {
-            return Err(misfit("the number of inputs is another one"));
+    /// Whether the changelog holds all that the state stands for.
+    pub fn settled(&self) -> bool {
+        !self.replaying() && !self.stalled()
+    }
+
+    /// Whether an entry waits for room on the disk.
+    pub fn stalled(&self) -> bool {
+        self.unwritten.is_some()
+    }
+
+    /// Whether the changelog found no room, and is as it was.
+    fn is_full(&self, error: &Error) -> bool {
+        error.code() == SqlState::DISK_FULL && self.changelog.log().failure().is_none()
+    }
+
+    /// Writes the entry that waits, if there is one. Where the disk has no room it goes on waiting.
+    fn write_entry(&mut self, report: &mut StepReport) -> Result<()> {
+        let Some(entry) = self.unwritten.take() else { return Ok(()) };
+        if self.sync {
+            self.sync_inputs()?;
         }
-        let mut swap = self.swap.take();
-        let progressed = self.rehearse(Some(until), |change| match &mut swap {
-            Some(difference) => difference.add(&change.batch, change.weights.as_ref(), 1),
-            None => Ok(()),
-        })?;
-        self.swap = swap;
-        if self.is_at(until) {
-            self.warm_up = None;
-            if let Some(mut difference) = self.swap.take() {
-                let start = difference.subtract_kept(&self.changelog)?;
-                difference.subtract(&self.changelog, start, usize::MAX)?;
-                self.written_watermark = self.last_watermark()?;
-                let change = difference.finish("", self.written_watermark)?;
-                self.append_swap(change)?;
-            } else if self.replay.is_empty() {
-                self.written_watermark = self.last_watermark()?;
+        match self.changelog.append(vec![entry.frame.clone()], self.sync) {
+            Err(error) if self.is_full(&error) => {
+                self.unwritten = Some(entry);
+                return Ok(());
             }
-        } else if !progressed {
-            return Err(misfit("an input ends before the changelog does"));
-        }
-        Ok(StepReport { progressed: true, ..StepReport::default() })
-    }
-
-    /// Takes a step and hands what came out to `each` instead of writing it; whether there were rows.
-    ///
-    /// # Errors
-    /// As [`QueryRun::step`], and those of `each`.
-    pub fn rehearse(
-        &mut self,
-        until: Option<&[Position]>,
-        mut each: impl FnMut(&Change) -> Result<()>,
-    ) -> Result<bool> {
-        let mut report = StepReport::default();
-        self.take_frames(until, &mut report)?;
-        let output = self.graph.step_end()?;
-        self.late_rows += distinct(output.late).len() as u64;
-        output.changes.iter().try_for_each(&mut each)?;
-        self.check_memory()?;
-        Ok(report.progressed)
-    }
-
-    /// The watermark that the changelog's newest frame left.
-    fn last_watermark(&self) -> Result<i64> {
-        let last = self.changelog.log().last_frame()?;
-        let meta = last.and_then(|frame| EntryMeta::decode(&frame.meta));
-        Ok(meta.map_or(i64::MIN, |meta| meta.watermark))
-    }
-
-    /// Writes a change, or a mark that there is none, as the entry of a swap. Gives the numbers of
-    /// retracted and inserted rows.
-    ///
-    /// # Errors
-    /// The log's.
-    pub fn append_swap(&mut self, change: Option<Change>) -> Result<(u64, u64)> {
-        let watermark = self.graph.output_watermark().0.max(self.written_watermark);
-        let meta = EntryMeta { watermark, frontier: self.frontier() };
-        let (frame, counts) = match &change {
-            None => (Changelog::progress(&meta), (0, 0)),
-            Some(change) => {
-                let changes = std::slice::from_ref(change);
-                let frame = self.changelog.frame(changes, self.written_watermark, &meta)?;
-                (frame, counts(change))
-            }
+            appended => appended?,
         };
-        self.changelog.append(vec![frame], self.sync)?;
-        self.written_watermark = watermark;
-        Ok(counts)
+        self.written_watermark = entry.watermark;
+        report.rows_out = entry.rows;
+        report.progressed = true;
+        Ok(())
     }
 
     /// Processes up to a step's worth of frames in the order of their sequence.
-    fn take_frames(&mut self, until: Option<&[Position]>, report: &mut StepReport) -> Result<()> {
+    pub(super) fn take_frames(
+        &mut self,
+        until: Option<&[Position]>,
+        report: &mut StepReport,
+    ) -> Result<()> {
         // Taken before the logs are looked at: whatever is below it can be seen.
         let complete = self.sequencer.complete_through();
         let single = self.inputs.len() == 1;
@@ -330,29 +328,17 @@ impl QueryRun {
         } else {
             return Ok(());
         };
-        self.changelog.append(vec![frame], self.sync)?;
-        self.written_watermark = watermark;
-        report.rows_out = rows;
-        report.progressed = true;
-        Ok(())
+        self.unwritten = Some(Unwritten { frame, watermark, rows });
+        self.write_entry(report)
     }
 }
 
 /// Each late row once, also where several operators drop it. They all do so when its frame comes, so
 /// that the order says nothing of how steps were cut.
-fn distinct(mut late: Vec<LateRow>) -> Vec<LateRow> {
+pub(super) fn distinct(mut late: Vec<LateRow>) -> Vec<LateRow> {
     let mut seen = hashbrown::HashSet::new();
     late.retain(|row| seen.insert((Arc::clone(&row.relation), row.offset)));
     late
-}
-
-/// The numbers of retracted and inserted rows.
-fn counts(change: &Change) -> (u64, u64) {
-    let weights = change.weights.iter().flat_map(|weights| weights.values().iter().copied());
-    weights.fold((0, 0), |(retracted, inserted), weight| match weight < 0 {
-        true => (retracted + weight.unsigned_abs(), inserted),
-        false => (retracted, inserted + weight.unsigned_abs()),
-    })
 }
 
 pub(super) fn misfit(detail: &str) -> Error {

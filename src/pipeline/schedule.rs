@@ -1,4 +1,4 @@
-//! Runs tasks that have work on a few threads, each task on one thread at a time.
+//! Runs tasks that have work by a few workers, each task by one worker at a time.
 //!
 //! A task is woken when one of its inputs has moved. It runs step after step until it has nothing to
 //! do; between two steps others get their turn. A task that panics is told so and waits until it is woken
@@ -7,11 +7,12 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Condvar, Mutex};
+
+use crate::crew::{Crew, Hired, Turn, Worker};
 
 /// What a task wants after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +37,9 @@ const RUNNING: u8 = 2;
 const RUNNING_AND_WOKEN: u8 = 3;
 const DEAD: u8 = 4;
 
-/// A task: its work, and whether it is queued.
+/// A task: its work, and whether it is queued. Who owns the work may own the task, too.
 pub struct Task {
-    work: Arc<dyn Work>,
+    work: Weak<dyn Work>,
     state: AtomicU8,
     shared: Arc<Shared>,
 }
@@ -53,44 +54,41 @@ struct Queue {
     stopping: bool,
 }
 
-/// The threads.
+/// The workers.
 pub struct Scheduler {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    runners: Mutex<Vec<Hired>>,
 }
 
+/// Runs tasks, one a turn.
+struct Runner(Arc<Shared>);
+
 impl Scheduler {
-    /// Starts `threads` threads.
-    pub fn start(threads: usize) -> Scheduler {
+    /// Takes on `runners` workers.
+    pub fn start(crew: &Crew, runners: usize) -> Scheduler {
         let queue = Queue { tasks: VecDeque::new(), stopping: false };
         let shared = Arc::new(Shared { queue: Mutex::new(queue), ready: Condvar::new() });
-        let spawn = |number: usize| {
-            let shared = Arc::clone(&shared);
-            std::thread::Builder::new()
-                .name(format!("query-{number}"))
-                .spawn(move || run(&shared))
+        let hire = |number: usize| {
+            let runner = Runner(Arc::clone(&shared));
+            crew.start(&format!("query-{number}"), Box::new(runner))
                 .expect("the system gives us a thread")
         };
-        let threads = (0..threads).map(spawn).collect();
-        Scheduler { shared, threads: Mutex::new(threads) }
+        let runners = (0..runners).map(hire).collect();
+        Scheduler { shared, runners: Mutex::new(runners) }
     }
 
-    /// Makes a task; it runs when it is woken.
-    pub fn task(&self, work: Arc<dyn Work>) -> Arc<Task> {
+    /// Makes a task; it runs when it is woken, as long as its work is there.
+    pub fn task(&self, work: &Arc<dyn Work>) -> Arc<Task> {
+        let work = Arc::downgrade(work);
         Arc::new(Task { work, state: AtomicU8::new(IDLE), shared: Arc::clone(&self.shared) })
     }
 
-    /// Ends the threads after the turns they are in.
+    /// Ends the workers after the turns they are in.
     pub fn stop(&self) {
         self.shared.queue.lock().stopping = true;
         self.shared.ready.notify_all();
-        let threads = std::mem::take(&mut *self.threads.lock());
-        let me = std::thread::current().id();
-        for thread in threads.into_iter().filter(|thread| thread.thread().id() != me) {
-            // A worker catches the panics of its tasks, so it ends by returning.
-            let ended: Result<(), Box<dyn Any + Send>> = thread.join();
-            debug_assert!(ended.is_ok());
-        }
+        let runners = std::mem::take(&mut *self.runners.lock());
+        runners.into_iter().for_each(Hired::join);
     }
 }
 
@@ -138,11 +136,12 @@ impl Task {
         {
             return;
         }
-        let next = catch_unwind(AssertUnwindSafe(|| self.work.turn()));
+        let Some(work) = self.work.upgrade() else { return };
+        let next = catch_unwind(AssertUnwindSafe(|| work.turn()));
         let next = match next {
             Ok(next) => next,
             Err(panic) => {
-                self.work.panicked(panic_text(panic.as_ref()));
+                work.panicked(panic_text(panic.as_ref()));
                 Next::Wait
             }
         };
@@ -158,21 +157,25 @@ impl Task {
     }
 }
 
-fn run(shared: &Shared) {
-    loop {
+impl Worker for Runner {
+    fn turn(&mut self, may_sleep: bool) -> Turn {
         let task = {
-            let mut queue = shared.queue.lock();
+            let mut queue = self.0.queue.lock();
             loop {
                 if queue.stopping {
-                    return;
+                    return Turn::Ended;
                 }
                 if let Some(task) = queue.tasks.pop_front() {
                     break task;
                 }
-                shared.ready.wait(&mut queue);
+                if !may_sleep {
+                    return Turn::Idle;
+                }
+                self.0.ready.wait(&mut queue);
             }
         };
         task.turn();
+        Turn::Done
     }
 }
 
@@ -217,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_task_runs_until_it_waits_and_a_panic_ends_only_that_task() {
-        let scheduler = Scheduler::start(2);
+        let scheduler = Scheduler::start(&Crew::Threads, 2);
         let work = Arc::new(Countdown {
             left: AtomicUsize::new(10),
             failure: Mutex::new(None),
@@ -231,7 +234,7 @@ mod tests {
             }
             *done = false;
         };
-        let task = scheduler.task(Arc::clone(&work) as Arc<dyn Work>);
+        let task = scheduler.task(&(Arc::clone(&work) as Arc<dyn Work>));
         task.wake();
         wait();
         assert_eq!(work.left.load(Ordering::SeqCst), 2);

@@ -29,6 +29,16 @@ pub enum Readable {
     Changelog(Arc<Changelog>),
 }
 
+impl Readable {
+    /// The log itself.
+    pub fn log(&self) -> &Arc<Log> {
+        match self {
+            Readable::Stream(_, log) => log,
+            Readable::Changelog(changelog) => changelog.log(),
+        }
+    }
+}
+
 /// Makes changes of frames for one source of a plan.
 #[derive(Debug)]
 pub struct Source {
@@ -84,10 +94,7 @@ impl Source {
 
     /// The log.
     pub fn log(&self) -> &Arc<Log> {
-        match &self.readable {
-            Readable::Stream(_, log) => log,
-            Readable::Changelog(changelog) => changelog.log(),
-        }
+        self.readable.log()
     }
 
     /// The relation's name.

@@ -28,9 +28,11 @@ use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::expansion;
 use crate::planner::functions;
 use crate::planner::grouping_sets;
+use crate::planner::heavy_hitters_call;
 use crate::planner::hidden::exclude_hidden;
 use crate::planner::lateral;
 use crate::planner::literal_casts::keep_constants;
+use crate::planner::mining_call::MiningPlanner;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
 use crate::planner::window_call::WindowPlanner;
@@ -55,12 +57,15 @@ pub fn bind(
     lateral::normalize(&mut query);
     exclude_hidden(&mut query, lookup);
     keep_constants(&mut query);
-    let context = Context { lookup, purpose, relation_planners: vec![Arc::new(WindowPlanner)] };
+    let relation_planners: Vec<Arc<dyn RelationPlanner>> =
+        vec![Arc::new(WindowPlanner), Arc::new(MiningPlanner)];
+    let context = Context { lookup, purpose, relation_planners };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
     planner
         .sql_statement_to_plan(SqlStatement::Query(Box::new(query)))
         .and_then(lateral::inline)
+        .and_then(heavy_hitters_call::read_aggregates)
         .map_err(from_datafusion)
 }
 

@@ -25,6 +25,7 @@ use crate::operators::row_clock;
 use crate::planner::amended::amended;
 use crate::planner::checked::CheckedArithmetic;
 use crate::planner::error::PlanError;
+use crate::planner::heavy_hitters_call;
 use crate::planner::postgres_functions;
 use crate::planner::wide_sum::wide_sum;
 
@@ -46,6 +47,7 @@ pub fn state() -> &'static SessionState {
         if let Some(functions) = builder.aggregate_functions() {
             functions.retain(|function| function.name() != "sum");
             functions.push(wide_sum());
+            functions.push(heavy_hitters_call::aggregate());
         }
         if let Some(planners) = builder.expr_planners() {
             planners.insert(0, Arc::new(Extract));

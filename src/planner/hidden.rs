@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::data::schema::{INGEST_TIME, LATE, OFFSET};
+use crate::planner::mining_call::is_mining;
 use crate::planner::relations::{RelationKind, RelationLookup};
 
 /// Rewrites every wildcard of the query that would show hidden columns.
@@ -107,7 +108,9 @@ impl Rewriter<'_> {
     fn exposes(&self, factor: &TableFactor) -> bool {
         match factor {
             TableFactor::Table { name, args: None, .. } => self.is_stream(name),
-            TableFactor::Table { args: Some(args), .. } => self.call_exposes(&args.args),
+            TableFactor::Table { name, args: Some(args), .. } => {
+                !makes_columns(name) && self.call_exposes(&args.args)
+            }
             TableFactor::TableFunction { expr: Expr::Function(call), .. } => {
                 self.function_exposes(call)
             }
@@ -117,6 +120,9 @@ impl Rewriter<'_> {
 
     fn function_exposes(&self, call: &datafusion::sql::sqlparser::ast::Function) -> bool {
         use datafusion::sql::sqlparser::ast::FunctionArguments;
+        if makes_columns(&call.name) {
+            return false;
+        }
         match &call.args {
             FunctionArguments::List(list) => self.call_exposes(&list.args),
             FunctionArguments::None | FunctionArguments::Subquery(_) => false,
@@ -147,6 +153,11 @@ impl Rewriter<'_> {
         !self.shadowed.contains(&name)
             && self.lookup.relation(&name).is_some_and(|info| info.kind == RelationKind::Stream)
     }
+}
+
+/// Whether a function in FROM has columns of its own only. A window function has its input's, too.
+fn makes_columns(function: &ObjectName) -> bool {
+    matches!(function.0.as_slice(), [part] if part.as_ident().is_some_and(|ident| is_mining(&fold(ident))))
 }
 
 /// The name under which the relation's columns are qualified.

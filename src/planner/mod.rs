@@ -1,7 +1,7 @@
 //! Turns a query into a plan of operators, and explains it.
 //!
 //! In reading order: [`relations`] (what is known of a relation), [`bind`] (SQL to a logical plan,
-//! with [`hidden`], [`lateral`], [`repeated_names`], [`functions`], [`window_call`] and [`window_node`]), `translate` and `windowed` (logical plan to
+//! with [`hidden`], [`lateral`], [`repeated_names`], [`functions`], [`window_call`], [`mining_call`] and [`window_node`]), `translate` and `windowed` (logical plan to
 //! [`physical`] plan: watermarks, append-only, keys, bounded state), [`emit_clause`], [`explain`].
 
 mod amended;
@@ -16,13 +16,17 @@ pub mod explain;
 pub mod functions;
 mod grouping;
 mod grouping_sets;
+mod heavy_hitters_call;
 mod hidden;
 mod lateral;
 mod literal_casts;
 mod lower_aggregate;
+mod mining_call;
+mod mining_facts;
 mod nested_windows;
 pub mod physical;
 mod postgres_functions;
+mod relation_call;
 pub mod relations;
 pub mod repeated_names;
 mod translate;

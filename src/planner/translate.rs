@@ -23,6 +23,7 @@ use crate::operators::filter_project::FilterProjectSpec;
 use crate::operators::unnest::{ListUnnest, UnnestSpec};
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::functions;
+use crate::planner::mining_facts;
 use crate::planner::physical::{
     EventTimeColumn, Facts, Node, PhysicalPlan, SourceSpec, StateBound, WindowRole,
 };
@@ -292,7 +293,9 @@ impl Translator {
             .map(|column| (!exploded.contains(column)).then_some(*column))
             .collect();
         let mut facts = input.facts.project(&sources);
-        facts.unique_keys.clear();
+        let columns: Vec<usize> = unnest.list_type_columns.iter().map(|(c, _)| *c).collect();
+        let (structs, from) = (&unnest.struct_type_columns, &unnest.dependency_indices);
+        facts.unique_keys = mining_facts::unnested_keys(&input, &columns, structs, from);
         let lists = unnest.list_type_columns.iter();
         let spec = UnnestSpec {
             lists: lists

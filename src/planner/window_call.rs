@@ -13,16 +13,14 @@ use datafusion::logical_expr::planner::{
 };
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
-    TableFactor, TableFunctionArgs, Value,
-};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, TableFactor, Value};
 
 use crate::data::schema::INGEST_TIME;
 use crate::error::SqlState;
 use crate::planner::constants;
 use crate::planner::error::PlanError;
 use crate::planner::nested_windows::set_aside;
+use crate::planner::relation_call::{Call, Parameters, function_call};
 use crate::planner::window_node::{WindowKind, WindowNode};
 use crate::windows::spec::{
     CountWindow, Include, PunctuationWindow, SessionWindow, Span, TimeWindow, TimeWindowKind,
@@ -34,9 +32,6 @@ pub const EVENT_TIME_MARK: &str = "weir.event_time";
 
 /// Years that a window by the calendar may span.
 const CALENDAR_YEARS_MAX: i64 = 10_000;
-
-/// Names that are reserved for the mining functions, which are refused for now.
-const MINING: [&str; 4] = ["heavy_hitters", "frequent_itemsets", "association_rules", "trend"];
 
 /// Windows that one row may lie in.
 const WINDOWS_PER_ROW_MAX: i64 = 100_000;
@@ -51,32 +46,22 @@ impl RelationPlanner for WindowPlanner {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> PlannerResult<RelationPlanning> {
-        let (name, arguments, alias) = match relation {
-            TableFactor::Table { ref name, args: Some(ref args), ref alias, .. } => {
-                (function_name(name), args.args.clone(), alias.clone())
-            }
-            TableFactor::TableFunction { expr: SqlExpr::Function(ref call), ref alias } => {
-                (function_name(&call.name), arguments_of(call), alias.clone())
-            }
-            other => return Ok(RelationPlanning::Original(Box::new(other))),
+        let Some((name, arguments, alias)) = function_call(&relation) else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let Some(parameters) = parameters(&name) else {
-            if MINING.contains(&name.as_str()) {
-                let hint = "Count with GROUP BY over a window, and keep the groups with HAVING.";
-                return Err(PlanError::unsupported(name.to_uppercase(), hint).into());
-            }
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let call = Call::bind(&name, parameters, arguments)?;
         let input = context.plan(call.relation()?)?;
-        let node = call.plan(input, context)?;
+        let node = plan(&call, input, context)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
 }
 
 /// Parameter names of a window function in positional order; those behind `;` have names only.
-fn parameters(function: &str) -> Option<(&'static [&'static str], &'static [&'static str])> {
+fn parameters(function: &str) -> Option<Parameters> {
     Some(match function {
         "tumble" => (&["relation", "time", "size"], &["offset", "timezone"]),
         "hop" => (&["relation", "time", "slide", "size"], &["offset", "timezone"]),
@@ -104,138 +89,22 @@ fn parameters(function: &str) -> Option<(&'static [&'static str], &'static [&'st
     })
 }
 
-/// Other names that Flink and DataFusion users write for the same parameter.
-fn canonical(name: &str) -> &str {
-    match name {
-        "data" | "table" | "input" => "relation",
-        "timecol" | "at" | "time_column" => "time",
-        "partition_by" => "partition",
-        "order_by" => "order",
-        other => other,
-    }
-}
-
-/// A call with each argument under its parameter's name.
-struct Call {
-    function: String,
-    arguments: Vec<(String, SqlExpr)>,
-}
-
-impl Call {
-    fn bind(
-        function: &str,
-        (positional, named): (&[&str], &[&str]),
-        arguments: Vec<FunctionArg>,
-    ) -> Result<Call, PlanError> {
-        let upper = function.to_uppercase();
-        let mut bound: Vec<(String, SqlExpr)> = Vec::new();
-        for (index, argument) in arguments.into_iter().enumerate() {
-            let (name, value) = match argument {
-                FunctionArg::Unnamed(value) => {
-                    let name = positional.get(index).ok_or_else(|| {
-                        misuse(
-                            format!("too many positional arguments for {upper}"),
-                            positional,
-                            named,
-                        )
-                    })?;
-                    ((*name).to_string(), value)
-                }
-                FunctionArg::Named { name, arg, .. } => (fold(&name), arg),
-                FunctionArg::ExprNamed { name: SqlExpr::Identifier(name), arg, .. } => {
-                    (fold(&name), arg)
-                }
-                FunctionArg::ExprNamed { name, .. } => {
-                    let message = format!("argument name {name} of {upper} is not a name");
-                    return Err(misuse(message, positional, named));
-                }
-            };
-            let name = canonical(&name).to_string();
-            if !positional.contains(&name.as_str()) && !named.contains(&name.as_str()) {
-                let message = format!("{upper} has no argument \"{name}\"");
-                return Err(misuse(message, positional, named));
-            }
-            if bound.iter().any(|(other, _)| *other == name) {
-                let message = format!("argument \"{name}\" of {upper} is given twice");
-                return Err(misuse(message, positional, named));
-            }
-            let FunctionArgExpr::Expr(value) = value else {
-                let message = format!("argument \"{name}\" of {upper} is not an expression");
-                return Err(misuse(message, positional, named));
-            };
-            bound.push((name, value));
-        }
-        Ok(Call { function: upper, arguments: bound })
-    }
-
-    fn argument(&self, name: &str) -> Option<&SqlExpr> {
-        self.arguments.iter().find(|(other, _)| other == name).map(|(_, value)| value)
-    }
-
-    fn required(&self, name: &str) -> Result<&SqlExpr, PlanError> {
-        self.argument(name).ok_or_else(|| {
-            let (positional, named) = parameters(&self.function.to_lowercase()).unwrap_or_default();
-            misuse(format!("{} needs argument \"{name}\"", self.function), positional, named)
-        })
-    }
-
-    /// The first argument as a relation: a name, a subquery, or another window function.
-    fn relation(&self) -> Result<TableFactor, PlanError> {
-        let table = |name: ObjectName, args: Option<Vec<FunctionArg>>| TableFactor::Table {
-            name,
-            alias: None,
-            args: args.map(|args| TableFunctionArgs { args, settings: None }),
-            with_hints: vec![],
-            version: None,
-            with_ordinality: false,
-            partitions: vec![],
-            json_path: None,
-            sample: None,
-            index_hints: vec![],
-        };
-        match self.required("relation")? {
-            SqlExpr::Identifier(name) => Ok(table(ObjectName::from(vec![name.clone()]), None)),
-            SqlExpr::CompoundIdentifier(names) => Ok(table(ObjectName::from(names.clone()), None)),
-            SqlExpr::Subquery(query) => Ok(TableFactor::Derived {
-                lateral: false,
-                subquery: query.clone(),
-                alias: None,
-                sample: None,
-            }),
-            SqlExpr::Nested(inner) if matches!(**inner, SqlExpr::Subquery(_)) => {
-                let SqlExpr::Subquery(query) = &**inner else { unreachable!("just matched") };
-                Ok(TableFactor::Derived {
-                    lateral: false,
-                    subquery: query.clone(),
-                    alias: None,
-                    sample: None,
-                })
-            }
-            SqlExpr::Function(call) => Ok(table(call.name.clone(), Some(arguments_of(call)))),
-            other => Err(PlanError::window(
-                SqlState::WINDOWING,
-                format!("first argument of {} must be a relation, not {other}", self.function),
-            )),
-        }
-    }
-
-    fn plan(
-        &self,
-        input: LogicalPlan,
-        context: &mut dyn RelationPlannerContext,
-    ) -> PlannerResult<WindowNode> {
-        let schema = Arc::clone(input.schema());
-        let mut reader = Reader { call: self, schema: &schema, context };
-        let kind = reader.kind()?;
-        let time = reader.time()?;
-        let partition = reader.partition()?;
-        let start = reader.predicate("start")?;
-        let end = reader.predicate("end")?;
-        let (input, renamed) = set_aside(input, kind.columns())?;
-        let rename = |expr: Option<Expr>| expr.map(&renamed).transpose();
-        let partition = partition.into_iter().map(&renamed).collect::<PlannerResult<_>>()?;
-        WindowNode::new(input, kind, rename(time)?, partition, (rename(start)?, rename(end)?))
-    }
+fn plan(
+    call: &Call,
+    input: LogicalPlan,
+    context: &mut dyn RelationPlannerContext,
+) -> PlannerResult<WindowNode> {
+    let schema = Arc::clone(input.schema());
+    let mut reader = Reader { call, schema: &schema, context };
+    let kind = reader.kind()?;
+    let time = reader.time()?;
+    let partition = reader.partition()?;
+    let start = reader.predicate("start")?;
+    let end = reader.predicate("end")?;
+    let (input, renamed) = set_aside(input, kind.columns())?;
+    let rename = |expr: Option<Expr>| expr.map(&renamed).transpose();
+    let partition = partition.into_iter().map(&renamed).collect::<PlannerResult<_>>()?;
+    WindowNode::new(input, kind, rename(time)?, partition, (rename(start)?, rename(end)?))
 }
 
 /// Reads the arguments of one call against the input's columns.
@@ -454,12 +323,7 @@ impl Reader<'_> {
     }
 
     fn partition(&mut self) -> PlannerResult<Vec<Expr>> {
-        let Some(argument) = self.call.argument("partition").cloned() else { return Ok(vec![]) };
-        let items = match argument {
-            SqlExpr::Tuple(items) => items,
-            SqlExpr::Nested(inner) => vec![*inner],
-            single => vec![single],
-        };
+        let items = self.call.list("partition");
         items.into_iter().map(|item| self.column(item, "partition")).collect()
     }
 
@@ -487,11 +351,7 @@ impl Reader<'_> {
     }
 
     fn literal(&mut self, name: &str) -> PlannerResult<Option<ScalarValue>> {
-        let Some(argument) = self.call.argument(name).cloned() else { return Ok(None) };
-        // `SLIDE => m` and the like may be written bare; a column cannot be a constant.
-        let expr = self.context.sql_to_expr(argument, &DFSchema::empty())?;
-        let value = constants::fold(expr)?;
-        Ok(Some(value.ok_or_else(|| self.bad(name, "a constant"))?))
+        self.call.literal(name, self.context)
     }
 
     fn span(&mut self, name: &str) -> PlannerResult<Span> {
@@ -529,12 +389,7 @@ impl Reader<'_> {
     }
 
     fn choice<'c>(&mut self, name: &str, choices: &[&'c str]) -> PlannerResult<&'c str> {
-        let Some(value) = self.literal(name)? else { return Ok(choices[0]) };
-        let text = constants::text(&value).unwrap_or_default().to_lowercase();
-        let found = choices.iter().find(|choice| **choice == text);
-        Ok(found
-            .copied()
-            .ok_or_else(|| self.bad(name, &format!("one of {}", choices.join(", "))))?)
+        self.call.choice(name, choices, self.context)
     }
 
     fn flag(&mut self, name: &str) -> PlannerResult<bool> {
@@ -549,39 +404,10 @@ impl Reader<'_> {
     }
 
     fn bad(&self, name: &str, wanted: &str) -> PlanError {
-        let message = format!("argument \"{name}\" of {} must be {wanted}", self.call.function);
-        PlanError::window(SqlState::INVALID_PARAMETER, message)
+        self.call.bad(name, wanted)
     }
 
     fn missing(&self, name: &str) -> PlanError {
-        self.call.required(name).err().unwrap_or_else(|| self.bad(name, "given"))
-    }
-}
-
-fn misuse(message: String, positional: &[&str], named: &[&str]) -> PlanError {
-    let mut names: Vec<String> = positional.iter().map(|name| (*name).to_string()).collect();
-    names.extend(named.iter().map(|name| format!("{} => …", name.to_uppercase())));
-    PlanError::Window {
-        code: SqlState::WINDOWING,
-        message,
-        hint: Some(format!("Arguments are ({}).", names.join(", "))),
-    }
-}
-
-fn function_name(name: &ObjectName) -> String {
-    match name.0.as_slice() {
-        [part] => part.as_ident().map(|ident| ident.value.to_lowercase()).unwrap_or_default(),
-        _ => String::new(),
-    }
-}
-
-fn fold(ident: &Ident) -> String {
-    ident.value.to_lowercase()
-}
-
-fn arguments_of(call: &Function) -> Vec<FunctionArg> {
-    match &call.args {
-        FunctionArguments::List(list) => list.args.clone(),
-        FunctionArguments::None | FunctionArguments::Subquery(_) => vec![],
+        self.call.missing(name)
     }
 }

@@ -24,6 +24,7 @@ use crate::operators::window_assign::WindowAssignSpec;
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::grouping::{COMPUTED, Grouping, Input, Part};
 use crate::planner::lower_aggregate::lower_aggregate;
+use crate::planner::mining_facts::{self, with_summaries};
 use crate::planner::physical::{
     EventTimeColumn, Facts, Node, PhysicalPlan, StateBound, WindowRole,
 };
@@ -311,6 +312,7 @@ impl Translator {
             .iter()
             .map(|expr| lower_aggregate(self, expr, &names, &wide))
             .collect::<Result<Vec<_>, _>>()?;
+        mining_facts::check_input(&built.plan, &aggregates)?;
         let pending = built.pending.take();
         let input = Input { built, grouping, aggregates, outermost, wide, pairs };
         match pending {
@@ -434,6 +436,7 @@ impl Translator {
         let watermarked =
             pending.time.is_some_and(|time| input.built.plan.facts.delay_of(time).is_some());
         let state = window_state(&pending, &emit, watermarked);
+        let state = with_summaries(state, &input.aggregates, true);
         let content = Content::Groups {
             keys: input.grouping.keys.clone(),
             aggregates: input.aggregates.clone(),
@@ -508,6 +511,7 @@ impl Translator {
             )),
             None => StateBound::Unbounded("no watermark closes the windows".into()),
         };
+        let state = with_summaries(state, &input.aggregates, true);
         let spec = WindowAggregateSpec {
             window: WindowSource::Assigned { start, end },
             time_column: None,
@@ -569,6 +573,7 @@ impl Translator {
         } else {
             StateBound::Unbounded("a group is kept for every key that was ever seen".into())
         };
+        let state = with_summaries(state, &input.aggregates, false);
         let spec = AggregateOpSpec {
             keys: input.grouping.keys.clone(),
             aggregates: input.aggregates.clone(),

@@ -210,6 +210,11 @@ async fn every_example_of_the_dialect_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_example_of_mining_works() {
+    check("docs/mining.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_example_of_the_ways_through_the_house_works() {
     check("docs/life_of_a_row.md").await;
     check("docs/life_of_a_query.md").await;

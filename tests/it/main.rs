@@ -25,6 +25,7 @@ mod recordings;
 mod scripts;
 mod server;
 mod shell;
+mod sim;
 mod snapshots;
 mod tidy;
 mod upkeep;

@@ -32,6 +32,11 @@ fn windows() {
 }
 
 #[test]
+fn mining() {
+    check("mining");
+}
+
+#[test]
 fn lateness() {
     check("lateness");
 }

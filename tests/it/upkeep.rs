@@ -7,6 +7,7 @@ use weir::encode::json::write_ndjson;
 use weir::engine::{
     Engine, EngineSettings, Execution, IngestOrigin, Producer, SubscribeRequest, SubscriptionFrame,
 };
+use weir::log::storage::{DiskStorage, Storage};
 use weir::sql::statement::SubscribeFrom;
 use weir::time::{Clock, VirtualClock};
 
@@ -171,8 +172,9 @@ async fn a_swap_that_a_crash_left_half_done_is_finished() {
     engine.shutdown().await;
     drop(engine);
     // What the catalog holds when the plan is swapped and the entry is not written yet.
-    let store = Store::open(&directory.path().join("catalog.redb")).unwrap();
-    let mut record = store.load().unwrap().into_iter().find(|r| r.kind == Kind::Query).unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(DiskStorage::new(directory.path()));
+    let store = Store::open(&storage).unwrap();
+    let mut record = store.load().into_iter().find(|r| r.kind == Kind::Query).unwrap();
     record.sql = record.sql.replace("sum(v)", "max(v)");
     record.base = Some(Base { frame: 2, frontier: vec![(2, 3)] });
     record.layout = Some((true, false));

@@ -10,7 +10,7 @@ mod disk;
 mod simulated;
 
 pub use disk::DiskStorage;
-pub use simulated::MemoryStorage;
+pub use simulated::{Fault, MemoryStorage};
 
 /// An open file.
 pub trait StorageFile: Send + Sync + Debug {

@@ -3,12 +3,13 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::crew::Crew;
 use crate::log::append::{Admission, Appender, Prepare, QueueLimits};
 
 const LIMITS: QueueLimits = QueueLimits { rows: 1_000, bytes: 1 << 20 };
 
 fn appender(log: Log, limits: QueueLimits, prepare: Prepare) -> Appender {
-    Appender::start(Arc::new(log), "append s", limits, prepare).unwrap()
+    Appender::start(&Crew::Threads, Arc::new(log), "append s", limits, prepare).unwrap()
 }
 
 fn admit() -> Prepare {

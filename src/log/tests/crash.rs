@@ -211,8 +211,29 @@ fn a_failed_write_at_any_point_also_while_sealing_loses_nothing() {
 }
 
 #[test]
-fn a_full_disk_is_told_as_such() {
-    check_failure(|storage| storage.set_capacity(Some(2_500)), SqlState::DISK_FULL, false);
+fn a_full_disk_is_told_as_such_and_forgotten_when_there_is_room_again() {
+    for capacity in (5_000..12_000).step_by(37) {
+        let storage = MemoryStorage::new();
+        let log = open(&storage, small()).unwrap();
+        storage.set_capacity(Some(capacity));
+        let mut sent = 0;
+        let error = loop {
+            // Some are written only, and synced later.
+            match log.append(vec![numbers(sent, 1)], sent % 3 == 0) {
+                Ok(_) => sent += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.code(), SqlState::DISK_FULL, "{error}");
+        assert!(log.append(vec![numbers(sent, 1)], true).is_err() && log.failure().is_none());
+        storage.set_capacity(None);
+        log.append(vec![numbers(sent, 1)], true).unwrap();
+        for storage in [storage.crash(capacity), storage.kill()] {
+            let again = open(&storage, small()).unwrap();
+            assert_eq!(all_values(&again), (0..=sent).collect::<Vec<_>>());
+        }
+        assert_eq!(all_values(&log), (0..=sent).collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::operators::aggregates::avg::Avg;
 use crate::operators::aggregates::count::Count;
 use crate::operators::aggregates::datafusion::Foreign;
 use crate::operators::aggregates::min_max;
+use crate::operators::aggregates::mining::{MiningAggregate, miner_of};
 use crate::operators::aggregates::moments::MomentsFold;
 use crate::operators::aggregates::ordered::Ordered;
 use crate::operators::aggregates::retractable::Retractable;
@@ -189,6 +190,9 @@ pub fn make(spec: &AggregateSpec) -> Result<Box<dyn GroupedAggregate>, EvalError
     if let Some(moments) = MomentsFold::of(function) {
         return Ok(Box::new(moments));
     }
+    if let Some(miner) = miner_of(function) {
+        return Ok(Box::new(MiningAggregate::new(Arc::clone(miner))?));
+    }
     if wants_sorted_input(function) {
         return Ok(Box::new(Ordered::new(Arc::clone(function))));
     }
@@ -211,7 +215,9 @@ pub fn is_order_sensitive(spec: &AggregateSpec) -> bool {
         function.fun().name(),
         "array_agg" | "string_agg" | "first_value" | "last_value" | "nth_value" | "any_value"
     );
-    by_name || (!function.order_bys().is_empty() && !is_ordered_set(function))
+    by_name
+        || miner_of(function).is_some()
+        || (!function.order_bys().is_empty() && !is_ordered_set(function))
 }
 
 /// Whether partial results add up to exactly the result over all rows, however they were cut.

@@ -25,6 +25,7 @@ use super::extreme::extreme_fold;
 use super::linear::{
     CountFold, DecimalTotal, ExactTotal, FloatTotal, IntegerTotal, Reading, SumFold,
 };
+use super::mining::{MiningFold, miner_of};
 use super::moments::MomentsFold;
 use super::multiset::{MultisetFold, Question};
 use super::spec::{AggregateSpec, NativeFunction};
@@ -222,6 +223,9 @@ fn general_fold(
     let function = &spec.function;
     if let Some(moments) = MomentsFold::of(function).filter(|_| append_only) {
         return Ok(Box::new(moments));
+    }
+    if append_only && let Some(miner) = miner_of(function) {
+        return Ok(Box::new(MiningFold::new(miner)?));
     }
     if append_only && !wants_sorted_input(spec) {
         return Ok(Box::new(BoxedFold::new(Arc::clone(function))));

@@ -8,6 +8,8 @@
 //! For groups without a window, which live on and are read again and again, also after rows were
 //! taken back: [`fold`] holds the contract and the factory; [`linear`], [`extreme`], [`multiset`] and
 //! [`boxed`] implement it.
+//!
+//! For both, [`mining`]: summaries that answer which items are frequent.
 
 pub mod accumulator;
 mod avg;
@@ -19,6 +21,7 @@ pub mod extreme;
 pub mod fold;
 pub mod linear;
 mod min_max;
+pub mod mining;
 mod moments;
 pub mod multiset;
 pub mod one_shot;

@@ -7,6 +7,8 @@ use arrow::datatypes::FieldRef;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
+use crate::operators::aggregates::mining::miner_of;
+
 /// One aggregate of a GROUP BY.
 #[derive(Clone)]
 pub struct AggregateSpec {
@@ -46,6 +48,9 @@ impl fmt::Debug for AggregateSpec {
 
 impl fmt::Display for AggregateSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.function.name())
+        match miner_of(&self.function) {
+            Some(miner) => write!(f, "{}({})", miner.name(), miner.describe()),
+            None => f.write_str(self.function.name()),
+        }
     }
 }

@@ -9,7 +9,7 @@ mod drive;
 mod generate;
 mod naive;
 mod replay;
-mod rng;
+pub(crate) mod rng;
 
 pub(crate) use rng::Rng;
 

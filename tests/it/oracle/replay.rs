@@ -22,7 +22,7 @@ use weir::catalog::persist::{Kind, Store};
 use weir::decode::{Format, decoder};
 use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings, IngestOrigin, OnSlow, SubscribeRequest};
-use weir::log::storage::DiskStorage;
+use weir::log::storage::{DiskStorage, Storage};
 use weir::log::{Log, LogOptions, sequence::Sequencer};
 use weir::sql::statement::SubscribeFrom;
 use weir::time::VirtualClock;
@@ -323,7 +323,8 @@ impl Again<'_> {
             hellos.push(subscription.hello().clone());
         }
         self.close().await;
-        let records = Store::open(&directory.join("catalog.redb")).unwrap().load().unwrap();
+        let disk: Arc<dyn Storage> = Arc::new(DiskStorage::new(directory));
+        let records = Store::open(&disk).unwrap().load();
         let mut answers = Vec::new();
         for (asked, hello) in self.asked.iter().zip(hellos) {
             let record = records.iter().find(|r| r.kind == Kind::Query && r.name == asked.name);

@@ -1,0 +1,77 @@
+//! Counts every item: as large as there are items, and right.
+
+use super::bytes;
+use super::items::Items;
+use super::table::Table;
+
+/// A running count.
+#[derive(Debug, Default, Clone)]
+pub struct ExactCounting<I> {
+    total: u64,
+    table: Table<I>,
+    counts: Vec<u64>,
+}
+
+impl<I: Items> ExactCounting<I> {
+    /// Counts an item `weight` times at once.
+    #[inline]
+    pub fn add(&mut self, item: Option<I::Value<'_>>, weight: u64) {
+        match self.table.find(item) {
+            Some(entry) => self.counts[entry] = self.counts[entry].saturating_add(weight),
+            None => {
+                self.table.insert(item);
+                self.counts.push(weight);
+            }
+        }
+        self.total = self.total.saturating_add(weight);
+    }
+
+    /// Adds what another counted over other rows.
+    pub fn merge(&mut self, other: &ExactCounting<I>) {
+        let total = self.total.saturating_add(other.total);
+        for entry in 0..other.counts.len() {
+            self.add(other.table.get(entry), other.counts[entry]);
+        }
+        self.total = total;
+    }
+
+    /// Rows counted, or their weight.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Number of items.
+    pub fn entries(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// The item of an entry.
+    pub fn item(&self, entry: usize) -> Option<I::Value<'_>> {
+        self.table.get(entry)
+    }
+
+    /// How often it came.
+    pub fn count(&self, entry: usize) -> u64 {
+        self.counts[entry]
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        self.table.size() + 8 * self.counts.capacity()
+    }
+
+    /// Writes it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        bytes::put(out, self.total);
+        self.table.write(out);
+        self.counts.iter().for_each(|&number| bytes::put(out, number));
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    pub fn read(from: &mut &[u8]) -> Option<ExactCounting<I>> {
+        let total = bytes::take(from)?;
+        let table = Table::read(from)?;
+        let counts = bytes::take_all(from, table.len())?;
+        Some(ExactCounting { total, table, counts })
+    }
+}

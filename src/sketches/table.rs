@@ -1,0 +1,180 @@
+//! Finds items by their hash: their numbers in a power of two of places, the next free one taken.
+//!
+//! Items that a summary lets go leave in one sweep, which numbers the others anew and fills the places
+//! afresh; so no place is ever marked as deleted.
+
+use super::items::Items;
+
+/// Fewer items than this are looked through one by one.
+const FEW: usize = 8;
+
+/// Items that can be found.
+#[derive(Debug, Default, Clone)]
+pub struct Table<I> {
+    items: I,
+    /// Number of an item plus one; 0 is free. Empty where the items are few. Never more than half
+    /// full, so a search ends.
+    places: Vec<u32>,
+}
+
+impl<I: Items> Table<I> {
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The item with a number.
+    pub fn get(&self, number: usize) -> Option<I::Value<'_>> {
+        self.items.get(number)
+    }
+
+    /// The number of an item, if it is there.
+    #[inline]
+    pub fn find(&self, item: Option<I::Value<'_>>) -> Option<usize> {
+        if self.places.is_empty() {
+            return (0..self.items.len()).find(|&number| self.items.is(number, item));
+        }
+        let mask = self.places.len() - 1;
+        let mut place = (I::hash(item) >> 20) as usize & mask;
+        loop {
+            match self.places[place] {
+                0 => return None,
+                found if self.items.is(found as usize - 1, item) => {
+                    return Some(found as usize - 1);
+                }
+                _ => place = (place + 1) & mask,
+            }
+        }
+    }
+
+    /// Adds an item that is not there; gives its number.
+    pub fn insert(&mut self, item: Option<I::Value<'_>>) -> usize {
+        let number = self.items.len();
+        assert!(number < u32::MAX as usize - 1, "a summary holds fewer than 2^32 items");
+        self.items.push(item);
+        if number >= FEW && 2 * (number + 1) > self.places.len() {
+            self.spread((4 * (number + 1)).next_power_of_two());
+        } else if !self.places.is_empty() {
+            place(&mut self.places, I::hash(item), number);
+        }
+        number
+    }
+
+    /// Fills `length` places afresh.
+    fn spread(&mut self, length: usize) {
+        self.places.clear();
+        self.places.resize(length, 0);
+        for number in 0..self.items.len() {
+            place(&mut self.places, I::hash(self.items.get(number)), number);
+        }
+    }
+
+    /// Keeps the items with these numbers, which ascend.
+    pub fn keep(&mut self, numbers: &[u32]) {
+        if numbers.len() == self.items.len() {
+            return;
+        }
+        self.items.keep(numbers);
+        if !self.places.is_empty() {
+            self.spread(self.places.len());
+        }
+    }
+
+    /// Gives back memory that is not needed.
+    pub fn shrink(&mut self) {
+        let length = match self.items.len() {
+            0..=FEW => 0,
+            items => (2 * items + 2).next_power_of_two(),
+        };
+        if length < self.places.len() {
+            self.places = Vec::new();
+            if length > 0 {
+                self.spread(length);
+            }
+        }
+    }
+
+    /// Numbers of all items, in the order of the items.
+    pub fn in_order(&self) -> Vec<u32> {
+        let mut numbers: Vec<u32> = (0..self.len() as u32).collect();
+        numbers.sort_unstable_by(|&a, &b| I::order(self.get(a as usize), self.get(b as usize)));
+        numbers
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        self.items.size() + 4 * self.places.capacity()
+    }
+
+    /// Writes all items in the order of their numbers.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        self.items.write(out);
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    pub fn read(from: &mut &[u8]) -> Option<Table<I>> {
+        let items = I::read(from)?;
+        let mut table = Table { items, places: Vec::new() };
+        if table.items.len() > FEW {
+            table.spread((2 * table.items.len() + 2).next_power_of_two());
+        }
+        Some(table)
+    }
+}
+
+#[inline]
+fn place(places: &mut [u32], hash: u64, number: usize) {
+    let mask = places.len() - 1;
+    let mut place = (hash >> 20) as usize & mask;
+    while places[place] != 0 {
+        place = (place + 1) & mask;
+    }
+    places[place] = number as u32 + 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sketches::items::{Numbers, Texts};
+
+    fn check<I: Items>(all: &[Option<I::Value<'_>>]) {
+        let mut table = Table::<I>::default();
+        for (number, item) in all.iter().enumerate() {
+            assert_eq!(table.find(*item), None);
+            assert_eq!(table.insert(*item), number);
+            for (earlier, item) in all[..=number].iter().enumerate().rev().take(20) {
+                assert_eq!(table.find(*item), Some(earlier));
+            }
+        }
+        let kept: Vec<u32> = (0..all.len() as u32).filter(|number| number % 3 == 1).collect();
+        table.keep(&kept);
+        table.shrink();
+        let mut bytes = Vec::new();
+        table.write(&mut bytes);
+        let read = Table::<I>::read(&mut bytes.as_slice()).unwrap();
+        for (number, item) in all.iter().enumerate() {
+            let wanted = kept.binary_search(&(number as u32)).ok();
+            assert_eq!(table.find(*item), wanted);
+            assert_eq!(read.find(*item), wanted);
+        }
+        for cut in 0..bytes.len() {
+            assert!(Table::<I>::read(&mut &bytes[..cut]).is_none());
+        }
+    }
+
+    #[test]
+    fn items_are_found_until_they_are_let_go() {
+        let numbers: Vec<Option<u64>> = (0..100).map(Some).chain([None, Some(u64::MAX)]).collect();
+        check::<Numbers>(&numbers);
+        check::<Numbers>(&[None, Some(0)]);
+        let texts: Vec<String> = (0..200).map(|i| "x".repeat(i)).collect();
+        let texts: Vec<Option<&[u8]>> =
+            [None].into_iter().chain(texts.iter().map(|text| Some(text.as_bytes()))).collect();
+        check::<Texts>(&texts);
+    }
+}

@@ -1,0 +1,119 @@
+//! Turns bits over in what a run left, and fills the disk up: damage is named and never answered from, a
+//! full disk hinders nobody who reads, and is forgotten when there is room again.
+
+use std::collections::BTreeMap;
+
+use weir::error::SqlState;
+use weir::log::storage::MemoryStorage;
+
+use super::audit::{Ending, audit_of};
+use super::plan::{OBJECTS, QueryPlan, create, query};
+use super::points::{SCRIPTED, SETUP, Script};
+use super::setting;
+use super::world::World;
+use crate::oracle::rng::Rng;
+
+/// What there is to ask.
+const ASKED: [&str; 6] = ["clicks", "bids", "users", "tens", "total", "members"];
+
+/// The answers, sorted; each may be an error instead.
+fn answers(world: &World) -> BTreeMap<&'static str, Result<Vec<String>, SqlState>> {
+    // A query that meets damage stops, and the others go on.
+    world.sql("FLUSH").unwrap_or_else(|error| panic!("FLUSH: {error}"));
+    let ask = |name: &'static str| {
+        let rows = world.sql(&format!("SELECT * FROM {name}"));
+        let lines = rows.map(|rows| {
+            let mut lines: Vec<String> = rows.iter().map(ToString::to_string).collect();
+            lines.sort();
+            lines
+        });
+        (name, lines.map_err(|error| error.code()))
+    };
+    ASKED.into_iter().map(ask).collect()
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_named_and_never_answered_from() {
+    let (disk, mut script) = (MemoryStorage::new(), Script::new());
+    script.go_on(&disk).unwrap();
+    let left = disk.kill();
+    let expected = answers(&World::open(&left.kill(), &script.clock, 1, SETUP).unwrap());
+    let files: Vec<(String, usize)> = left
+        .paths()
+        .into_iter()
+        .map(|path| (path.clone(), left.contents(&path).unwrap().len()))
+        .filter(|(_, length)| *length > 0)
+        .collect();
+    let mut rng = Rng::new(setting("WEIR_SIM_SEED", 1));
+    let (mut refused, mut stopped, mut whole) = (0, 0, 0);
+    for _ in 0..setting("WEIR_SIM_FLIPS", 40) {
+        let (path, length) = rng.pick(&files);
+        let (position, bit) = (rng.index(length), rng.index(8) as u8);
+        let disk = left.kill();
+        disk.flip(&path, position, bit);
+        let place = format!("bit {bit} of byte {position} of {length} of {path}");
+        match World::open(&disk, &script.clock, 1, SETUP) {
+            Err(error) => {
+                assert_eq!(error.code(), SqlState::CORRUPT, "{place}: {error}");
+                refused += 1;
+            }
+            Ok(world) => {
+                let found = answers(&world);
+                let damaged = found.values().any(|answer| answer == &Err(SqlState::CORRUPT));
+                for (name, answer) in &found {
+                    let right = answer == &expected[name] || answer == &Err(SqlState::CORRUPT);
+                    assert!(right, "{place}: {name} answers {answer:?}, not {:?}", expected[name]);
+                }
+                if damaged { stopped += 1 } else { whole += 1 }
+            }
+        }
+    }
+    println!("{refused} refused to open, {stopped} refused to answer, {whole} did no harm");
+    assert!(refused + stopped > 0);
+}
+
+#[test]
+fn a_full_disk_hinders_no_reader_and_is_forgotten_when_there_is_room() {
+    for seed in 0..setting("WEIR_SIM_COUNT", 3) {
+        let (disk, mut script) = (MemoryStorage::new(), Script::new());
+        let world = World::open(&disk, &script.clock, seed, SETUP).unwrap();
+        OBJECTS.iter().for_each(|object| drop(world.sql(object).unwrap()));
+        for name in SCRIPTED {
+            world.sql(&create(name, query(name).sql)).unwrap();
+        }
+        script.send(&world, "clicks", 8, None);
+        script.send(&world, "bids", 8, None);
+        disk.set_capacity(Some(disk.used() + Rng::new(seed).index(9_000) as u64));
+        let mut tries = 0;
+        while script.model.requests.last().is_some_and(|request| request.acked.is_some()) {
+            script.clock.advance(1_000_000);
+            script.send(&world, ["clicks", "bids"][tries % 2], 6, None);
+            tries += 1;
+            assert!(tries < 500, "the disk never was full");
+        }
+        let error = world.sql("INSERT INTO users VALUES (1, 1), (2, 2)").err();
+        assert!(error.is_none_or(|error| error.code() == SqlState::DISK_FULL));
+        // Reading, following and looking around go on.
+        for name in ASKED {
+            world.sql(&format!("SELECT * FROM {name}")).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+        SCRIPTED.iter().for_each(|name| drop(world.follow(name, 0).unwrap()));
+        assert_eq!(world.sql("SHOW QUERIES").unwrap().len(), SCRIPTED.len());
+        let error = world.sql("PAUSE total").and_then(|_| world.sql("RESUME total")).err();
+        assert!(error.is_none_or(|error| error.code() == SqlState::DISK_FULL));
+        disk.set_capacity(None);
+        world.sql("RESUME total").unwrap();
+        world.engine.run_stopped();
+        script.send(&world, "clicks", 3, None);
+        script.send(&world, "bids", 3, None);
+        assert!(script.model.requests.iter().rev().take(2).all(|request| request.acked.is_some()));
+        let users = world.sql("SELECT id, c FROM users").unwrap();
+        let number = |row: &serde_json::Value, column: &str| row[column].as_i64().unwrap();
+        let users = users.iter().map(|row| (number(row, "id"), number(row, "c"))).collect();
+        script.model.tables = [users].into();
+        let there: Vec<&QueryPlan> = SCRIPTED.iter().map(|name| query(name)).collect();
+        audit_of(&world, &mut script.model, Ending::Kill, &there, false);
+        drop(world);
+        script.check(&disk.crash(seed), Ending::PowerLoss);
+    }
+}

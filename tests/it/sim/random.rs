@@ -1,0 +1,333 @@
+//! Runs an engine through a life that a seed decides: clients, clock, faults, crashes, restarts.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use weir::engine::{AckLevel, Producer};
+use weir::log::storage::{Fault, MemoryStorage};
+use weir::time::VirtualClock;
+
+use super::audit::{Ending, audit};
+use super::model::{Ask, BEGIN, Model, Request, Row, SECOND};
+use super::plan::{CHANGING, OBJECTS, QUERIES, create};
+use super::world::{Asked, Setup, World};
+use crate::oracle::rng::Rng;
+
+/// Which clients there are: two send rows without and one with a producer, one changes the table, one
+/// the queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Client {
+    Rows,
+    Producer,
+    Table,
+    Admin,
+}
+
+const CLIENTS: [Client; 5] =
+    [Client::Rows, Client::Rows, Client::Producer, Client::Table, Client::Admin];
+
+/// What a life was like.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub trace: u64,
+    pub calls: u64,
+    pub turns: u64,
+    pub acks: u64,
+    pub unanswered: u64,
+    pub restarts: u64,
+    pub faults: u64,
+}
+
+struct Simulation {
+    rng: Rng,
+    clock: Arc<VirtualClock>,
+    disk: MemoryStorage,
+    setup: Setup,
+    model: Model,
+    waiting: Vec<Option<(Ask, Asked)>>,
+    next_id: i64,
+    next_sequence: u64,
+    life: Life,
+}
+
+/// Lives one life.
+pub(crate) fn live(seed: u64) -> Life {
+    let mut rng = Rng::new(seed);
+    let setup = Setup {
+        snapshot_interval: rng.pick(&[0, 0, SECOND, 5 * SECOND, i64::MAX]),
+        step_rows: rng.pick(&[1, 3, 65_536]),
+        segment_bytes: rng.pick(&[2_000, 6_000, 64 << 20]),
+    };
+    let mut simulation = Simulation {
+        rng,
+        clock: Arc::new(VirtualClock::new(BEGIN)),
+        disk: MemoryStorage::new(),
+        setup,
+        model: Model::new(),
+        waiting: CLIENTS.iter().map(|_| None).collect(),
+        next_id: 0,
+        next_sequence: 1,
+        life: Life { trace: 0, calls: 0, turns: 0, acks: 0, unanswered: 0, restarts: 0, faults: 0 },
+    };
+    simulation.run();
+    simulation.life
+}
+
+impl Simulation {
+    fn run(&mut self) {
+        let mut world = self.open(Ending::Kill);
+        for statement in OBJECTS {
+            world.sql(statement).unwrap();
+        }
+        for plan in QUERIES {
+            world.sql(&create(plan.name, plan.sql)).unwrap();
+        }
+        let rounds = self.rng.between(1, 5);
+        for round in 0..rounds {
+            self.plan_faults();
+            self.work(&world);
+            let ending = self.end(world);
+            world = self.open(ending);
+            audit(&world, &mut self.model, ending, round + 1 == rounds);
+        }
+        self.note(&world);
+        self.life.acks = self.model.acks;
+        self.life.unanswered = self.model.unanswered;
+    }
+
+    /// Opens the engine; it may be interrupted by another crash.
+    fn open(&mut self, ending: Ending) -> World {
+        loop {
+            if self.rng.one_in(6) {
+                let calls = self.rng.between(1, 40) as u64;
+                self.disk.fail_call(calls, Fault::End);
+            }
+            let seed = self.rng.next();
+            match World::open(&self.disk, &self.clock, seed, self.setup) {
+                Ok(world) if !world.disk.has_ended() => {
+                    // The disk of the last life counted its calls from 0 as this one does.
+                    world.disk.forget_faults();
+                    return world;
+                }
+                Err(error) if !self.disk.has_ended() => panic!("it does not open: {error}"),
+                Ok(_) | Err(_) => {
+                    self.life.restarts += 1;
+                    self.disk = match ending {
+                        Ending::PowerLoss => self.disk.crash(self.rng.next()),
+                        Ending::Kill | Ending::Shutdown => self.disk.kill(),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Some runs meet a fault, some end at a call in the middle of something.
+    fn plan_faults(&mut self) {
+        let now = self.disk.calls();
+        let at = now + self.rng.between(1, 400) as u64;
+        match self.rng.index(7) {
+            6 => {
+                self.disk.fail_read(self.rng.between(1, 30) as u64);
+                self.life.faults += 1;
+            }
+            0 => {
+                let fault = self.rng.pick(&[Fault::Error, Fault::NoSpace, Fault::Short]);
+                self.disk.fail_call(at, fault);
+                self.life.faults += 1;
+            }
+            1..=3 => self.disk.fail_call(at, Fault::End),
+            _ => {}
+        }
+    }
+
+    fn work(&mut self, world: &World) {
+        for _ in 0..self.rng.between(50, 500) {
+            if self.disk.has_ended() {
+                return;
+            }
+            match self.rng.index(100) {
+                0..=44 => drop(world.hands.turn()),
+                45..=64 => self.poll(world),
+                65..=86 => self.ask(world),
+                87..=91 => self.clock.advance(self.rng.between(1, 3_000) * 1_000),
+                // They may meet a fault that is not theirs to tell of.
+                92..=94 => drop(world.timers()),
+                95..=96 => self.observe(world),
+                97 => world.snapshots(),
+                98 => world.engine.run_stopped(),
+                _ => drop(world.retention()),
+            }
+        }
+        if self.rng.one_in(2) {
+            self.finish(world);
+        }
+    }
+
+    /// Lets every client get its answer: nobody waits for ever.
+    fn finish(&mut self, world: &World) {
+        let mut idle = 0;
+        while self.waiting.iter().any(Option::is_some) && !self.disk.has_ended() {
+            idle = if world.hands.turn() { 0 } else { idle + 1 };
+            let before = self.waiting.iter().flatten().count();
+            (0..CLIENTS.len()).for_each(|client| self.poll_one(world, client));
+            if self.waiting.iter().flatten().count() < before {
+                idle = 0;
+            }
+            let waiting: Vec<_> = self.waiting.iter().flatten().map(|(ask, _)| ask).collect();
+            assert!(idle < 3, "they wait for ever: {waiting:?}");
+        }
+    }
+
+    fn end(&mut self, world: World) -> Ending {
+        self.note(&world);
+        let mut ending = self.rng.pick(&[Ending::Kill, Ending::PowerLoss, Ending::PowerLoss]);
+        if !self.disk.has_ended() && self.rng.one_in(4) {
+            ending = Ending::Shutdown;
+            world.wait(world.engine.shutdown());
+            (0..CLIENTS.len()).for_each(|client| self.poll_one(&world, client));
+        }
+        world.disk.end();
+        for (ask, asked) in self.waiting.iter_mut().filter_map(Option::take) {
+            drop(asked);
+            self.model.answered(&ask, None);
+        }
+        drop(world);
+        self.life.restarts += 1;
+        self.disk = match ending {
+            Ending::Kill => self.disk.kill(),
+            // After an orderly end even that costs nothing.
+            Ending::Shutdown | Ending::PowerLoss => self.disk.crash(self.rng.next()),
+        };
+        ending
+    }
+
+    fn note(&mut self, world: &World) {
+        self.life.trace = self.life.trace.rotate_left(9) ^ self.disk.trace();
+        self.life.calls += self.disk.calls();
+        self.life.turns += world.hands.turns();
+    }
+
+    fn poll(&mut self, world: &World) {
+        let client = self.rng.index(CLIENTS.len());
+        self.poll_one(world, client);
+    }
+
+    fn poll_one(&mut self, world: &World, client: usize) {
+        let Some((ask, asked)) = &mut self.waiting[client] else { return };
+        if let Poll::Ready(answer) = world.poll(asked) {
+            self.model.answered(ask, Some(answer));
+            self.waiting[client] = None;
+        }
+    }
+
+    /// A client that waits for nothing asks for something.
+    fn ask(&mut self, world: &World) {
+        let client = self.rng.index(CLIENTS.len());
+        if self.waiting[client].is_some() {
+            return;
+        }
+        let asked = match CLIENTS[client] {
+            Client::Rows => {
+                let stream = self.rng.pick(&["clicks", "clicks", "bids", "pulse"]);
+                let number = self.request(stream, None);
+                self.send(world, number)
+            }
+            Client::Producer => {
+                let number = match self.model.unanswered_of("p") {
+                    Some(number) => number,
+                    None => {
+                        self.next_sequence += 1;
+                        self.request("bids", Some(("p", self.next_sequence)))
+                    }
+                };
+                self.send(world, number)
+            }
+            Client::Table => self.change_table(world),
+            Client::Admin => self.administer(world),
+        };
+        self.waiting[client] = Some(asked);
+    }
+
+    fn request(&mut self, stream: &'static str, producer: Option<(&'static str, u64)>) -> usize {
+        let now = weir::time::Clock::now(&*self.clock);
+        let rows = (0..self.rng.between(1, 6)).map(|_| {
+            self.next_id += 1;
+            let at = now - self.rng.between(0, 25) * self.rng.between(0, 1_000) * 1_000;
+            Row {
+                id: self.next_id,
+                k: self.rng.between(0, 4),
+                v: self.rng.between(-3, 12),
+                at: (!self.rng.one_in(20)).then_some(at),
+            }
+        });
+        let rows = rows.collect();
+        let ack = self.rng.pick(&[None, None, Some(AckLevel::Processed)]);
+        self.model.requests.push(Request { stream, rows, ack, producer, acked: None });
+        self.model.requests.len() - 1
+    }
+
+    fn send(&mut self, world: &World, number: usize) -> (Ask, Asked) {
+        let request = &self.model.requests[number];
+        let producer = request.producer.map(|(id, sequence)| Producer {
+            id: id.to_string(),
+            sequence,
+            each_row: false,
+        });
+        let asked = world.ask_rows(request.stream, &request.text(), request.ack, producer);
+        (Ask::Rows(number), asked)
+    }
+
+    fn change_table(&mut self, world: &World) -> (Ask, Asked) {
+        let known: Vec<i64> =
+            self.model.tables.first().map_or(vec![], |table| table.keys().copied().collect());
+        let c = self.rng.between(0, 5);
+        if known.is_empty() || self.rng.one_in(2) {
+            self.next_id += 1;
+            let id = self.next_id;
+            let text = format!("INSERT INTO users VALUES ({id}, {c})");
+            return (Ask::Insert(id, c), world.ask_sql(text));
+        }
+        let id = self.rng.pick(&known);
+        if self.rng.one_in(2) {
+            let text = format!("UPDATE users SET c = {c} WHERE id = {id}");
+            return (Ask::Update(id, c), world.ask_sql(text));
+        }
+        (Ask::Delete(id), world.ask_sql(format!("DELETE FROM users WHERE id = {id}")))
+    }
+
+    fn administer(&mut self, world: &World) -> (Ask, Asked) {
+        let name = self.rng.pick(&["d0", "d1"]);
+        // The last one reads what goes when nobody needs it: neither made anew nor paused.
+        let fixed = QUERIES[self.rng.index(QUERIES.len() - 1)].name;
+        match self.rng.index(8) {
+            0..=2 => {
+                let number = self.rng.index(CHANGING.len());
+                let sql = CHANGING[number].sql;
+                let text = format!("CREATE OR REPLACE CONTINUOUS QUERY {name} AS {sql}");
+                (Ask::Replace(name, number), world.ask_sql(text))
+            }
+            3 => {
+                let text = format!("DROP CONTINUOUS QUERY IF EXISTS {name}");
+                (Ask::Drop(name), world.ask_sql(text))
+            }
+            4 => (Ask::Pause(fixed), world.ask_sql(format!("PAUSE {fixed}"))),
+            5 => (Ask::Resume(fixed), world.ask_sql(format!("RESUME {fixed}"))),
+            6 => {
+                let text = format!("REBUILD CONTINUOUS QUERY {fixed}");
+                (Ask::Other, world.ask_sql(text))
+            }
+            _ => (Ask::Other, world.ask_sql("FLUSH".into())),
+        }
+    }
+
+    /// A subscriber looks at what is new.
+    fn observe(&mut self, world: &World) {
+        let name = QUERIES[self.rng.index(QUERIES.len())].name;
+        let seen = self.model.seen.entry(name.to_string()).or_default();
+        // Of a query that has failed there is nothing to see.
+        if let Ok(new) = world.follow(name, seen.len() as u64) {
+            assert_eq!(new.gap_to, None, "{name}");
+            seen.extend(new.changes);
+        }
+    }
+}
