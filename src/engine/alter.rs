@@ -176,7 +176,6 @@ impl Engine {
 
     /// Starts a query that is paused or has failed.
     fn run_again(&self, query: &Arc<QueryState>) -> Result<()> {
-        let name = query.name();
         let registry = self.registry.read();
         let mut record = query.record.lock().clone();
         record.paused = false;
@@ -184,7 +183,7 @@ impl Engine {
         let disk =
             OnDisk { record: &record, changelog: &query.changelog, snapshots: &query.snapshots };
         let (run, counts) = self.run_of(&registry, &shape, &disk)?;
-        if let Some(error) = what_is_missing(&query, &run) {
+        if let Some(error) = what_is_missing(query, &run) {
             return Err(error);
         }
         self.store.put(&record)?;

@@ -21,6 +21,7 @@ mod lost_rows;
 mod open;
 mod producers;
 mod query;
+mod query_progress;
 mod recounts;
 mod registry;
 mod reports;

@@ -18,6 +18,7 @@ use crate::engine::registry::{Planning, Registry};
 use crate::engine::reports::{Reports, read_punctuation};
 use crate::engine::select::SELECTS_MAX;
 use crate::engine::snapshot_writing::SnapshotWriter;
+use crate::engine::start::while_opening;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::engine::system;
@@ -354,16 +355,6 @@ impl Engine {
     pub(super) fn planning<T>(&self, work: impl FnOnce(&Planning<'_>) -> T) -> T {
         let registry = self.registry.read();
         work(&Planning(&registry))
-    }
-}
-
-/// The error with what was being opened.
-pub(super) fn while_opening(error: Error, kind: Kind, name: &str) -> Error {
-    let message = format!("{}, while opening {} \"{name}\"", error.message(), kind.noun());
-    let renamed = Error::new(error.code(), message);
-    match error.detail() {
-        Some(detail) => renamed.with_detail(detail),
-        None => renamed,
     }
 }
 

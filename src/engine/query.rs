@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::catalog::definition::QueryOptions;
 use crate::catalog::persist::Record;
+use crate::crew::Crew;
 use crate::engine::late_rows::LateRows;
 use crate::engine::reports::Reports;
 use crate::engine::snapshots::Snapshots;
@@ -26,7 +27,6 @@ use crate::planner::relations::{RelationInfo, RelationKind};
 use crate::time::SECOND;
 use crate::views::changelog::{Changelog, Frontier};
 use crate::views::result_view::ResultView;
-use crate::views::subscription::Progress;
 
 /// Whether a query runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub(super) struct QueryState {
     pub operators: Mutex<Vec<(&'static str, usize, RowCount)>>,
     /// Rings when a replay has ended, or nothing runs any more.
     pub replayed: Condvar,
+    /// Who runs it.
+    pub crew: Crew,
     /// How far the inputs are processed and the results visible.
     pub processed: Mutex<Frontier>,
     /// Set when a query or sink above wants to see the watermark in the changelog.
@@ -124,6 +126,7 @@ impl QueryState {
             },
             operators: Mutex::default(),
             replayed: Condvar::new(),
+            crew: engine.crew.clone(),
             write_progress: AtomicBool::new(false),
             bell: Arc::new(Notify::new()),
             stepped: Arc::clone(&engine.stepped),
@@ -350,47 +353,6 @@ impl Work for QueryState {
     fn panicked(&self, reason: String) {
         let error = Error::new(SqlState::INTERNAL, format!("query broke: {reason}"));
         self.fail(&error);
-    }
-}
-
-impl Progress for QueryState {
-    fn watermark(&self) -> i64 {
-        self.figures.watermark.load(Ordering::Relaxed)
-    }
-
-    fn show_watermark(&self, watermark: i64) -> serde_json::Value {
-        if watermark == i64::MIN {
-            return serde_json::Value::Null;
-        }
-        if self.shape().logical_time {
-            return watermark.into();
-        }
-        match chrono::DateTime::from_timestamp_micros(watermark) {
-            Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into(),
-            // The end of time: everything is closed.
-            None => "infinity".into(),
-        }
-    }
-
-    fn ended(&self) -> Option<Error> {
-        match &*self.status.lock() {
-            Status::Running | Status::Paused => None,
-            Status::Failed { code, message } => Some(Error::new(*code, message.clone())),
-            Status::Replaced => Some(
-                Error::new(
-                    SqlState::SNAPSHOT_MISMATCH,
-                    format!(
-                        "continuous query \"{}\" was replaced and has other columns",
-                        self.name
-                    ),
-                )
-                .with_hint("Subscribe again."),
-            ),
-            Status::Dropped => Some(Error::new(
-                SqlState::UNDEFINED_RELATION,
-                format!("continuous query \"{}\" was dropped", self.name),
-            )),
-        }
     }
 }
 

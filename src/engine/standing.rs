@@ -5,7 +5,6 @@
 //! what they said when it was emitted, unless they ask for the time.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 
@@ -21,9 +20,6 @@ use crate::views::result_view::Standing;
 /// Groups from which on it is worth it.
 const GROUPS_MANY: usize = 10_000;
 
-/// How long to wait for the end of a replay.
-const REPLAY_WAIT: Duration = Duration::from_secs(60);
-
 impl Standing for QueryState {
     fn standing(&self) -> Result<Option<(Vec<RecordBatch>, Position)>> {
         let (above, current, position) = {
@@ -32,9 +28,10 @@ impl Standing for QueryState {
             let Some(above) = above_groups(&self.shape().plan) else { return Ok(None) };
             while guard.as_ref().is_some_and(|run| run.replaying()) {
                 // Until then the groups are behind the changelog.
-                if self.replayed.wait_for(&mut guard, REPLAY_WAIT).timed_out() {
+                if !self.is_running() {
                     return Ok(None);
                 }
+                self.crew.wait(&self.replayed, &mut guard);
             }
             let Some(run) = guard.as_ref() else { return Ok(None) };
             if self.changelog.log().visible().offset < GROUPS_MANY as u64 {

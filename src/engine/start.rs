@@ -7,7 +7,6 @@ use parking_lot::Mutex;
 
 use crate::catalog::persist::{Kind, Record};
 use crate::engine::create::readable;
-use crate::engine::open::while_opening;
 use crate::engine::query::{QueryState, Shape};
 use crate::engine::registry::Registry;
 use crate::engine::reports::read_punctuation;
@@ -177,4 +176,14 @@ pub(super) fn what_is_missing(query: &QueryState, run: &QueryRun) -> Option<Erro
             .with_detail(gaps.join(" ") + &why)
             .with_hint("REBUILD it from what is retained, or DROP it and create it again."),
     )
+}
+
+/// The error with what was being opened.
+pub(super) fn while_opening(error: Error, kind: Kind, name: &str) -> Error {
+    let message = format!("{}, while opening {} \"{name}\"", error.message(), kind.noun());
+    let renamed = Error::new(error.code(), message);
+    match error.detail() {
+        Some(detail) => renamed.with_detail(detail),
+        None => renamed,
+    }
 }

@@ -45,6 +45,15 @@ impl Recorded {
         Ok(entries)
     }
 
+    /// The watermark that the entries before this one left.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(super) fn watermark_before(&self, changelog: &Changelog) -> Result<i64> {
+        let recorded = changelog.read(self.at, 1)?;
+        Ok(recorded.first().map_or(i64::MIN, |frame| frame.watermark))
+    }
+
     /// In what the regenerated entry is another one.
     ///
     /// # Errors
