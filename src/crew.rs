@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 
+use futures::future::BoxFuture;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// How a turn ended.
@@ -87,24 +88,30 @@ impl Crew {
     }
 
     /// Runs work that may take long or wait for the disk, off the threads of the runtime.
-    pub async fn apart<T: Send + 'static>(
+    pub fn apart<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Lost> {
+    ) -> BoxFuture<'static, Result<T, Lost>> {
         match self {
-            Crew::Threads => tokio::task::spawn_blocking(work).await.map_err(lost),
-            Crew::ByHand(_) => Ok(work()),
+            Crew::Threads => {
+                let begun = tokio::task::spawn_blocking(work);
+                Box::pin(async { begun.await.map_err(lost) })
+            }
+            Crew::ByHand(_) => Box::pin(async { Ok(work()) }),
         }
     }
 
     /// Runs a future to its end, also when the caller gives up waiting for it.
-    pub async fn to_its_end<T: Send + 'static>(
+    pub fn to_its_end<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, Lost> {
+    ) -> BoxFuture<'static, Result<T, Lost>> {
         match self {
-            Crew::Threads => tokio::spawn(work).await.map_err(lost),
-            Crew::ByHand(_) => Ok(work.await),
+            Crew::Threads => {
+                let begun = tokio::spawn(work);
+                Box::pin(async { begun.await.map_err(lost) })
+            }
+            Crew::ByHand(_) => Box::pin(async { Ok(work.await) }),
         }
     }
 

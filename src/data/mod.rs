@@ -1,5 +1,6 @@
 //! The nouns that every layer shares: columns and their types, changes, punctuations.
 
+pub mod byte_size;
 pub mod change;
 pub mod punctuation;
 pub mod schema;

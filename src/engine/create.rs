@@ -15,6 +15,7 @@ use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
 use crate::log::log::{Durability, Log, LogOptions};
+use crate::operators::over::OverOrder;
 use crate::pipeline::schedule::Work;
 use crate::pipeline::source::Readable;
 use crate::planner::physical::{Node, PhysicalPlan, SourceSpec};
@@ -252,12 +253,18 @@ fn passes_rows_through(plan: &PhysicalPlan) -> bool {
         Node::FilterProject(_) | Node::Unnest(_) | Node::Union | Node::Delay(_) => {
             plan.inputs.iter().any(passes_rows_through)
         }
+        Node::Over(spec) if spec.order == OverOrder::Log => {
+            plan.inputs.iter().any(passes_rows_through)
+        }
         Node::WindowAssign(_)
         | Node::WindowAggregate(_)
         | Node::SessionAggregate(_)
         | Node::CountWindow(_)
         | Node::PunctuationWindow(_)
-        | Node::Aggregate(_) => false,
+        | Node::Aggregate(_)
+        | Node::Over(_)
+        | Node::OverChanges(_)
+        | Node::Ranking(_) => false,
     }
 }
 

@@ -57,7 +57,8 @@ impl Engine {
                 return execution;
             }
             let data = sql.get(parsed.data).unwrap_or_default();
-            match self.run(parsed.statement, data).await {
+            // In a box, because whoever waits for a text of statements would hold it.
+            match Box::pin(self.run(parsed.statement, data)).await {
                 Ok(result) => execution.results.push(result),
                 Err(error) => {
                     execution.error = Some(located(error));

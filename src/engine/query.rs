@@ -186,6 +186,11 @@ impl QueryState {
         *self.status.lock() == Status::Running
     }
 
+    /// Whether it will read on: also after a failure, for it starts again with the server, or sooner.
+    pub(super) fn needs_input(&self) -> bool {
+        matches!(&*self.status.lock(), Status::Running | Status::Failed { .. })
+    }
+
     pub(super) fn wake(&self) {
         if let Some(task) = self.task.get() {
             task.wake();

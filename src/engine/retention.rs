@@ -62,11 +62,11 @@ impl Engine {
         Ok(trimmed)
     }
 
-    /// The earliest position of a stream or changelog that a running query would start again from.
+    /// The earliest position of a stream or changelog that a query would start again from, unless it is paused.
     pub(super) fn needed_from(&self, stream: &str) -> Option<Position> {
         let registry = self.registry.read();
-        let running = registry.queries.values().filter(|query| query.is_running());
-        running
+        let readers = registry.queries.values().filter(|query| query.needs_input());
+        readers
             .flat_map(|query| {
                 let snapshots = query.snapshots.needed_from();
                 let starts = snapshots.unwrap_or_else(|| query.start());

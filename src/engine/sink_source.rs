@@ -9,7 +9,8 @@ use crate::decode::Rejected;
 use crate::engine::query::QueryState;
 use crate::engine::reports::Reports;
 use crate::error::{Error, Result, SqlState};
-use crate::sinks::run::{ChangelogChunk, ChangelogSource};
+use crate::sinks::chunk::ChangelogChunk;
+use crate::sinks::run::ChangelogSource;
 use crate::sinks::sink::Refused;
 use crate::views::changelog::Changelog;
 

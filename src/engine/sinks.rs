@@ -1,5 +1,6 @@
 //! Starts, pauses and drops sinks.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -254,7 +255,7 @@ impl Engine {
             let given: Vec<OptionItem> = given.cloned().collect();
             let parsed = options::parse(&create.into, &given, &schema, &[], true)?;
             let id = record.sink_id.clone().unwrap_or_default();
-            parsed.open().forget(&parsed.plan(&id, &create.name, "", schema))?;
+            parsed.open(&self.sink_marks()).forget(&parsed.plan(&id, &create.name, "", schema))?;
             Ok(())
         };
         if let Err(error) = forget() {
@@ -302,12 +303,18 @@ impl Engine {
         let letters = dead_letters(Arc::clone(&self.reports), create.from.clone());
         let runner = SinkRunner::new(
             plan,
-            parsed.open(),
+            parsed.open(&self.sink_marks()),
             Box::new(reader),
             Box::new(letters),
             Arc::clone(&self.clock),
-        );
+        )
+        .with_settings(parsed.settings());
         Running::start(runner, bell)
+    }
+
+    /// The folder for marks of sinks whose targets cannot hold one.
+    fn sink_marks(&self) -> PathBuf {
+        self.settings.data_dir.join("sinks")
     }
 
     /// FLUSH SINK: waits until the sink has committed what its query has answered so far.

@@ -92,10 +92,12 @@ impl Engine {
         let reached = snapshot.as_ref().map_or(0, |snapshot| snapshot.changelog.frame);
         changelog.note_signed(snapshot.as_ref().is_some_and(|snapshot| snapshot.signed));
         let given = record.base.as_ref().map_or(0, |base| base.frame + 1);
-        run.replay = Recorded::entries(changelog, reached, given.max(reached))?;
+        let (replay, before) = Recorded::entries(changelog, reached, given.max(reached))?;
+        run.replay = replay;
         if let Some(base) = record.base.as_ref().filter(|_| reached < given) {
             let place = |&(frame, offset): &(u64, u64)| Position { frame, offset };
             run.warm_up = Some(base.frontier.iter().map(place).collect());
+            run.written_watermark = before;
             if changelog.log().visible().frame < given {
                 run.swap = Some(Difference::new(changelog.schema())?);
             }

@@ -154,7 +154,8 @@ fn time_matters(plan: &PhysicalPlan) -> bool {
             | Node::Union
             | Node::Delay(_)
             | Node::Aggregate(_)
-    );
+    ) || matches!(&plan.node, Node::Ranking(spec) if spec.close.is_none())
+        || matches!(&plan.node, Node::OverChanges(spec) if spec.close.is_none());
     !timeless || plan.inputs.iter().any(time_matters)
 }
 

@@ -117,7 +117,7 @@ impl LogError {
     }
 
     /// Whether the disk had no room for what was to be written: nothing that was there before is in doubt.
-    /// A sync that finds no room says nothing of the kind.
+    /// A sync, of a file or of the mark, that finds no room says nothing of the kind.
     pub(crate) fn found_no_room(&self) -> bool {
         matches!(self, LogError::Io { action, .. } if *action != "sync")
             && self.code() == SqlState::DISK_FULL

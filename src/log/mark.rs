@@ -91,7 +91,8 @@ impl MarkFile {
         };
         self.file
             .write_at(&bytes, at)
-            .map_err(|error| LogError::io("write", &self.path, &error))?;
+            // What it is to cover is written already: this is part of making that durable.
+            .map_err(|error| LogError::io("sync", &self.path, &error))?;
         self.file.sync().map_err(|error| LogError::io("sync", &self.path, &error))
     }
 }

@@ -220,6 +220,9 @@ pub enum EvalError {
         /// The result type.
         data_type: String,
     },
+    /// A group's result is larger than a result may be.
+    #[error("{0}")]
+    TooLarge(String),
     /// An invariant does not hold.
     #[error("{0}")]
     Broken(String),
@@ -228,10 +231,18 @@ pub enum EvalError {
     Misfit(String),
 }
 
+impl EvalError {
+    /// Whether only the result of one group is at fault, which is then left out.
+    pub fn is_of_one_group(&self) -> bool {
+        matches!(self, EvalError::Overflow { .. } | EvalError::TooLarge(_))
+    }
+}
+
 impl Report for EvalError {
     fn code(&self) -> SqlState {
         match self {
             EvalError::Overflow { .. } => SqlState::NUMERIC_RANGE,
+            EvalError::TooLarge(_) => SqlState::PROGRAM_LIMIT,
             EvalError::Misfit(_) => SqlState::SNAPSHOT_MISMATCH,
             EvalError::DataFusion(_) | EvalError::Arrow(_) | EvalError::Broken(_) => {
                 SqlState::INTERNAL

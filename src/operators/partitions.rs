@@ -180,6 +180,7 @@ impl<T: Default> Partitions<T> {
         if self.slots.is_empty() {
             // Nobody holds a slot: all numbers are free, and so is their room.
             (self.entries, self.free) = (Vec::new(), Vec::new());
+            self.slots = HashMap::new();
         }
         entry
     }

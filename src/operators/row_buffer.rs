@@ -58,6 +58,11 @@ impl RowBuffer {
         RowBuffer { schema, chunks: VecDeque::new(), next: 0, bytes: 0 }
     }
 
+    /// The columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// Writes the rows that are held.
     pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
         let held: Vec<u64> = self

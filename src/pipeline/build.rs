@@ -7,7 +7,10 @@ use crate::operators::count_window::{CountWindow, CountWindowSpec};
 use crate::operators::delay::Delay;
 use crate::operators::filter_project::FilterProject;
 use crate::operators::operator::{EvalError, Operator};
+use crate::operators::over::Over;
+use crate::operators::over_changes::OverChanges;
 use crate::operators::punctuation_window::{PunctuationWindow, PunctuationWindowSpec};
+use crate::operators::ranking::Ranking;
 use crate::operators::session_aggregate::{SessionAggregate, SessionAggregateSpec};
 use crate::operators::union::Union;
 use crate::operators::unnest::Unnest;
@@ -53,6 +56,9 @@ fn add(
             Box::new(PunctuationWindow::new(PunctuationWindowSpec::clone(spec))?)
         }
         Node::Aggregate(spec) => Box::new(Aggregate::new(Arc::clone(spec))?),
+        Node::Ranking(spec) => Box::new(Ranking::new(Arc::clone(spec))?),
+        Node::OverChanges(spec) => Box::new(OverChanges::new(Arc::clone(spec))?),
+        Node::Over(spec) => Box::new(Over::new(Arc::clone(spec))?),
     };
     let node = graph.add(operator, parent);
     for (port, input) in plan.inputs.iter().enumerate() {

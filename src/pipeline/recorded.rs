@@ -25,33 +25,29 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Entries of a changelog from a frame on. The changelog learns of the signs of those from `unknown`
-    /// on.
+    /// Entries of a changelog from a frame on, and the watermark of the last one before. The changelog
+    /// learns of the signs of those from `unknown` on; those before are not read.
     ///
     /// # Errors
     /// XX001 for damage, 58030 where the disk fails.
-    pub fn entries(changelog: &Changelog, unknown: u64, from: u64) -> Result<VecDeque<Recorded>> {
-        let mut entries = VecDeque::new();
+    pub fn entries(
+        changelog: &Changelog,
+        unknown: u64,
+        from: u64,
+    ) -> Result<(VecDeque<Recorded>, i64)> {
+        let (mut entries, mut before) = (VecDeque::new(), i64::MIN);
         let wanted = |kind| matches!(kind, FrameKind::Rows | FrameKind::Progress);
         for entry in changelog.log().summaries_from(unknown, wanted)? {
             changelog.note(&entry.meta);
-            if entry.at.frame < from {
-                continue;
-            }
             let meta = EntryMeta::decode(&entry.meta)
                 .ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;
+            if entry.at.frame < from {
+                before = meta.watermark;
+                continue;
+            }
             entries.push_back(Recorded { meta, rows: entry.rows, at: entry.at });
         }
-        Ok(entries)
-    }
-
-    /// The watermark that the entries before this one left.
-    ///
-    /// # Errors
-    /// The log's.
-    pub(super) fn watermark_before(&self, changelog: &Changelog) -> Result<i64> {
-        let recorded = changelog.read(self.at, 1)?;
-        Ok(recorded.first().map_or(i64::MIN, |frame| frame.watermark))
+        Ok((entries, before))
     }
 
     /// In what the regenerated entry is another one.

@@ -26,11 +26,6 @@ impl QueryRun {
                 self.written_watermark = self.last_watermark()?;
                 let change = difference.finish("", self.written_watermark)?;
                 self.append_swap(change)?;
-            } else {
-                self.written_watermark = match self.replay.front() {
-                    None => self.last_watermark()?,
-                    Some(next) => next.watermark_before(&self.changelog)?,
-                };
             }
         } else if !progressed {
             return Err(misfit("an input ends before the changelog does"));

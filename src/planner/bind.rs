@@ -35,6 +35,7 @@ use crate::planner::literal_casts::keep_constants;
 use crate::planner::mining_call::MiningPlanner;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
+use crate::planner::set_operations;
 use crate::planner::window_call::WindowPlanner;
 
 /// What the plan is for.
@@ -65,6 +66,7 @@ pub fn bind(
     planner
         .sql_statement_to_plan(SqlStatement::Query(Box::new(query)))
         .and_then(lateral::inline)
+        .and_then(set_operations::rewrite)
         .and_then(heavy_hitters_call::read_aggregates)
         .map_err(from_datafusion)
 }

@@ -6,7 +6,10 @@ use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::operators::window_aggregate::WindowSource;
 use crate::operators::window_answer::{Content, WindowAnswer};
+use crate::planner::over_changes;
+use crate::planner::over_facts;
 use crate::planner::physical::{Node, PhysicalPlan, StateBound};
+use crate::planner::ranking;
 use crate::windows::spec::{Span, TimeWindow, TimeWindowKind};
 
 /// The operator's name in EXPLAIN, metrics and `weir.operators`.
@@ -23,6 +26,9 @@ pub fn node_name(node: &Node) -> &'static str {
         Node::CountWindow(_) => "CountWindow",
         Node::PunctuationWindow(_) => "PunctuationWindow",
         Node::Aggregate(_) => "Aggregate",
+        Node::Over(_) => "Over",
+        Node::OverChanges(_) => "OverChanges",
+        Node::Ranking(_) => "Ranking",
     }
 }
 
@@ -120,6 +126,9 @@ fn describe(plan: &PhysicalPlan) -> String {
         Node::Aggregate(spec) => {
             grouped(plan, "no window", &spec.keys, &spec.aggregates, &spec.emit)
         }
+        Node::Over(spec) => over_facts::describe(plan, spec),
+        Node::OverChanges(spec) => over_changes::describe(plan, spec),
+        Node::Ranking(spec) => ranking::describe(plan, spec),
     }
 }
 
@@ -213,7 +222,7 @@ fn window_text(window: &TimeWindow, timed: bool) -> String {
 }
 
 /// Microseconds in the largest unit that fits.
-fn duration(micros: i64) -> String {
+pub(super) fn duration(micros: i64) -> String {
     for (unit, width) in [
         ("d", 86_400_000_000),
         ("h", 3_600_000_000),

@@ -21,6 +21,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::prelude::SessionConfig;
 
 use crate::error::SqlState;
+use crate::operators::aggregates::bounds;
 use crate::operators::row_clock;
 use crate::planner::amended::amended;
 use crate::planner::checked::CheckedArithmetic;
@@ -47,6 +48,7 @@ pub fn state() -> &'static SessionState {
         if let Some(functions) = builder.aggregate_functions() {
             functions.retain(|function| function.name() != "sum");
             functions.push(wide_sum());
+            functions.extend(bounds::functions());
             functions.push(heavy_hitters_call::aggregate());
         }
         if let Some(planners) = builder.expr_planners() {

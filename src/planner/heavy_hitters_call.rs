@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::compute;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, Result, exec_datafusion_err, not_impl_err};
+use datafusion::common::{Column, DFSchema, Result, exec_datafusion_err, not_impl_err};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::AccumulatorArgs;
@@ -24,10 +24,12 @@ use crate::operators::aggregates::mining::heavy_hitters::{Form, HeavyHitters};
 use crate::operators::aggregates::mining::{Miner, MiningFunction};
 use crate::planner::constants;
 use crate::planner::error::PlanError;
-use crate::planner::mining_call::{Mining, comparable, expression, expressions, mine};
+use crate::planner::mining_call::{Mining, comparable, expression, expressions, mine, window_of};
 use crate::planner::relation_call::{Call, Parameters};
+use crate::planner::window_node::{WindowKind, window_time_type};
 use crate::sketches::fraction::Fraction;
 use crate::sketches::heavy_hitters::{Algorithm, Mode, Question};
+use crate::windows::spec::{TimeWindow, TimeWindowKind};
 
 /// Arguments of HEAVY_HITTERS.
 pub(super) const PARAMETERS: Parameters = (
@@ -75,13 +77,32 @@ pub(super) fn plan(call: &Call, context: &mut dyn RelationPlannerContext) -> Res
     let place = place.map(|at| Expr::Column(Column::from(schema.qualified_field(at))));
     let placed = place.is_some();
     arguments.extend(place);
-    let miner = HeavyHitters { question, item: types, weighted, placed, form: Form::Relation };
+    let slices = if is_sampled { None } else { overlapping(&input, &schema)? };
+    let (slices, time) = slices.unzip();
+    arguments.extend(time);
+    let form = Form::Relation;
+    let miner = HeavyHitters { question, item: types, weighted, placed, slices, form };
     let mut columns: Vec<String> = items.into_iter().map(|item| item.name).collect();
     columns.extend(
         ["count_lower", "count_estimate", "count_upper", "guaranteed", "group_rows"]
             .map(String::from),
     );
     mine(input, Mining { miner: Arc::new(miner), arguments, by, columns })
+}
+
+/// Windows that share rows, and the time by which rows fall into their slices.
+fn overlapping(input: &LogicalPlan, schema: &DFSchema) -> Result<Option<(TimeWindow, Expr)>> {
+    let Some(node) = window_of(input) else { return Ok(None) };
+    let (WindowKind::Time(window), Some(time)) = (&node.kind, &node.time) else { return Ok(None) };
+    let overlap =
+        matches!(window.kind, TimeWindowKind::Hop { .. } | TimeWindowKind::Cumulate { .. });
+    if !overlap {
+        return Ok(None);
+    }
+    let data_type = time.get_type(schema)?;
+    let wanted = window_time_type(&data_type);
+    let time = if data_type == wanted { time.clone() } else { cast(time.clone(), wanted) };
+    Ok(Some((window.clone(), time)))
 }
 
 fn question(call: &Call, context: &mut dyn RelationPlannerContext) -> Result<Question> {
@@ -114,7 +135,7 @@ fn question(call: &Call, context: &mut dyn RelationPlannerContext) -> Result<Que
 }
 
 /// A constant number of at least 0, exactly as it is written.
-fn fraction(
+pub(super) fn fraction(
     call: &Call,
     name: &str,
     context: &mut dyn RelationPlannerContext,
@@ -135,7 +156,7 @@ fn read_fraction(value: &ScalarValue) -> Option<Fraction> {
 }
 
 /// Support and error with its default; 1 >= SUPPORT > ERROR > 0.
-fn checked_fractions(
+pub(super) fn checked_fractions(
     function: &str,
     support: Fraction,
     error: Option<Fraction>,
@@ -239,7 +260,7 @@ impl AggregateUDFImpl for Unread {
 
 fn of_aggregate(question: Question, item: DataType) -> HeavyHitters {
     let (item, form) = (vec![item], Form::Aggregate);
-    HeavyHitters { question, item, weighted: false, placed: false, form }
+    HeavyHitters { question, item, weighted: false, placed: false, slices: None, form }
 }
 
 /// Reads the calls of the aggregate in a plan.
@@ -266,10 +287,7 @@ fn is_unread(call: &AggregateFunction) -> bool {
     (call.func.inner().as_ref() as &dyn Any).is::<Unread>()
 }
 
-fn read_call(
-    mut call: AggregateFunction,
-    schema: &datafusion::common::DFSchema,
-) -> Result<AggregateFunction> {
+fn read_call(mut call: AggregateFunction, schema: &DFSchema) -> Result<AggregateFunction> {
     let function = "heavy_hitters()";
     if call.params.distinct || !call.params.order_by.is_empty() {
         let hint = "Select the rows first, in a subquery.";

@@ -8,6 +8,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use datafusion::physical_expr::expressions::Literal;
 
+use crate::error::SqlState;
+use crate::operators::aggregates::bounds;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::translate::Translator;
@@ -28,6 +30,11 @@ pub(super) fn lower_aggregate(
     )
     .build()
     .map_err(from_datafusion)?;
+    bounds::check(&lowered.aggregate).map_err(|message| PlanError::Refused {
+        code: SqlState::INVALID_PARAMETER,
+        message,
+        hint: None,
+    })?;
     let native = native_function(&lowered.aggregate, schema);
     Ok(AggregateSpec {
         output: lowered.aggregate.field(),

@@ -24,7 +24,9 @@ use crate::error::SqlState;
 use crate::operators::aggregates::mining::{Miner, MiningFunction};
 use crate::planner::error::PlanError;
 use crate::planner::heavy_hitters_call;
+use crate::planner::itemsets_call;
 use crate::planner::relation_call::{Call, Parameters, function_call};
+use crate::planner::trend_call;
 use crate::planner::window_node::{WindowKind, WindowNode};
 
 /// The column that holds a group's answers until they are unnested.
@@ -38,18 +40,28 @@ struct Function {
 }
 
 /// Those that there are.
-const FUNCTIONS: [Function; 1] = [Function {
-    name: "heavy_hitters",
-    parameters: heavy_hitters_call::PARAMETERS,
-    plan: heavy_hitters_call::plan,
-}];
-
-/// Names that are reserved for functions that are refused for now.
-const RESERVED: [&str; 3] = ["frequent_itemsets", "association_rules", "trend"];
+const FUNCTIONS: [Function; 4] = [
+    Function {
+        name: "heavy_hitters",
+        parameters: heavy_hitters_call::PARAMETERS,
+        plan: heavy_hitters_call::plan,
+    },
+    Function {
+        name: "frequent_itemsets",
+        parameters: itemsets_call::SETS,
+        plan: itemsets_call::plan,
+    },
+    Function {
+        name: "association_rules",
+        parameters: itemsets_call::RULES,
+        plan: itemsets_call::plan,
+    },
+    Function { name: "trend", parameters: trend_call::PARAMETERS, plan: trend_call::plan },
+];
 
 /// Whether a function in FROM is a mining function.
 pub(super) fn is_mining(name: &str) -> bool {
-    RESERVED.contains(&name) || FUNCTIONS.iter().any(|function| function.name == name)
+    FUNCTIONS.iter().any(|function| function.name == name)
 }
 
 /// Turns calls of mining functions in FROM into plans.
@@ -65,10 +77,6 @@ impl RelationPlanner for MiningPlanner {
         let Some((name, arguments, alias)) = function_call(&relation) else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
-        if RESERVED.contains(&name.as_str()) {
-            let hint = "Count with GROUP BY over a window, and keep the groups with HAVING.";
-            return Err(PlanError::unsupported(name.to_uppercase(), hint).into());
-        }
         let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
@@ -171,7 +179,7 @@ pub(super) fn mine(input: LogicalPlan, mining: Mining) -> PlannerResult<LogicalP
 }
 
 /// The window that the input is, if it is one.
-fn window_of(input: &LogicalPlan) -> Option<&WindowNode> {
+pub(super) fn window_of(input: &LogicalPlan) -> Option<&WindowNode> {
     let LogicalPlan::Extension(extension) = input else { return None };
     extension.node.as_any().downcast_ref::<WindowNode>()
 }

@@ -9,6 +9,7 @@ pub mod bind;
 mod bounded;
 pub mod checked;
 pub mod constants;
+mod distinct_on;
 pub mod emit_clause;
 pub mod error;
 mod expansion;
@@ -18,18 +19,27 @@ mod grouping;
 mod grouping_sets;
 mod heavy_hitters_call;
 mod hidden;
+mod itemsets_call;
 mod lateral;
 mod literal_casts;
 mod lower_aggregate;
 mod mining_call;
 mod mining_facts;
 mod nested_windows;
+mod over;
+mod over_calls;
+mod over_changes;
+mod over_facts;
+mod over_layers;
 pub mod physical;
 mod postgres_functions;
+mod ranking;
 mod relation_call;
 pub mod relations;
 pub mod repeated_names;
+mod set_operations;
 mod translate;
+mod trend_call;
 mod wide_sum;
 pub mod window_call;
 mod window_facts;
@@ -37,8 +47,6 @@ pub mod window_node;
 mod window_rows;
 mod windowed;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{Distinct, LogicalPlan};
 use datafusion::sql::sqlparser::ast::Query;
 
 use crate::planner::bind::Purpose;
@@ -67,7 +75,7 @@ pub fn plan_continuous(
     bind::on_large_stack(|| {
         let request = emit_clause::resolve(emit, lookup)?;
         let logical = bind::bind(query, lookup, Purpose::Continuous)?;
-        refuse_distinct_on(&logical)?;
+        let logical = distinct_on::rewrite(logical).map_err(from_datafusion)?;
         let logical = bind::optimize(logical)?;
         let plan = translate::translate(&logical, request)?;
         check_names(&plan)?;
@@ -76,22 +84,6 @@ pub fn plan_continuous(
         }
         Ok(plan)
     })
-}
-
-/// Refused before the optimiser sees it: its rule for DISTINCT ON wants a registry of functions, which
-/// there is none of here, and panics.
-fn refuse_distinct_on(plan: &LogicalPlan) -> Result<(), PlanError> {
-    let mut found = false;
-    let visited = plan.apply_with_subqueries(|node| {
-        found |= matches!(node, LogicalPlan::Distinct(Distinct::On(_)));
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    });
-    visited.map_err(from_datafusion)?;
-    if found {
-        let hint = "Group by the columns, and take first_value of the others.";
-        return Err(PlanError::unsupported("DISTINCT ON", hint));
-    }
-    Ok(())
 }
 
 /// Columns of an answer are named, and each name once.

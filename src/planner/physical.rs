@@ -10,7 +10,10 @@ use arrow::datatypes::{Field, SchemaRef};
 use crate::operators::aggregate::AggregateOpSpec;
 use crate::operators::count_window::CountWindowSpec;
 use crate::operators::filter_project::FilterProjectSpec;
+use crate::operators::over::OverSpec;
+use crate::operators::over_changes::OverChangesSpec;
 use crate::operators::punctuation_window::PunctuationWindowSpec;
+use crate::operators::ranking::RankingSpec;
 use crate::operators::session_aggregate::SessionAggregateSpec;
 use crate::operators::unnest::UnnestSpec;
 use crate::operators::window_aggregate::WindowAggregateSpec;
@@ -208,6 +211,12 @@ pub enum Node {
     PunctuationWindow(Arc<PunctuationWindowSpec>),
     /// Groups without a window.
     Aggregate(Arc<AggregateOpSpec>),
+    /// Answers OVER by event time or log order.
+    Over(Arc<OverSpec>),
+    /// Answers OVER in any order by answering touched partitions anew.
+    OverChanges(Arc<OverChangesSpec>),
+    /// Keeps the first rows of groups in an order.
+    Ranking(Arc<RankingSpec>),
 }
 
 /// A relation at the bottom of a plan.

@@ -27,7 +27,9 @@ use crate::planner::mining_facts;
 use crate::planner::physical::{
     EventTimeColumn, Facts, Node, PhysicalPlan, SourceSpec, StateBound, WindowRole,
 };
+use crate::planner::ranking;
 use crate::planner::relations::{RelationKind, RelationSource};
+use crate::planner::trend_call::is_later;
 use crate::planner::window_node::{WindowColumn, WindowKind, WindowNode};
 use crate::planner::window_rows::moved;
 
@@ -138,6 +140,9 @@ impl Translator {
                 let built = self.build(&aggregate.input, false)?;
                 self.aggregate(built, aggregate, outermost)
             }
+            LogicalPlan::Window(window) => self.over(window, outermost),
+            LogicalPlan::Limit(limit) => self.limit(limit, outermost),
+            LogicalPlan::Sort(sort) => self.sort(sort, outermost),
             LogicalPlan::Union(union) => self.union(union, outermost),
             LogicalPlan::Unnest(unnest) => {
                 let built = self.build(&unnest.input, outermost)?;
@@ -223,6 +228,7 @@ impl Translator {
         }
         let pending =
             built.pending.take().map(|pending| keep_pending(pending, &built.plan, &mut outputs));
+        ranking::forget_number(&mut built.plan, &outputs);
         let plan = self.filter_project(built.plan, None, Some(outputs))?;
         Ok(Built { plan, schema: Arc::clone(schema), slots, pending })
     }
@@ -233,7 +239,9 @@ impl Translator {
         let mut beside = Vec::new();
         for conjunct in conjuncts {
             let Some(pending) = &built.pending else {
-                below.push(conjunct);
+                if !ranking::absorb(&mut built, conjunct) {
+                    below.push(conjunct);
+                }
                 continue;
             };
             let columns = columns_of(conjunct);
@@ -414,7 +422,12 @@ impl Translator {
         };
         let schema = projected_schema(&outputs, &input.schema)?;
         let sources: Vec<Option<usize>> = outputs.iter().map(|(e, _)| source_column(e)).collect();
-        let facts = input.facts.project(&sources);
+        let mut facts = input.facts.project(&sources);
+        let later = |(column, (expr, _)): (usize, &(Arc<dyn PhysicalExpr>, String))| {
+            let earlier = source_column(is_later(expr)?)?;
+            Some(EventTimeColumn { column, delay: input.facts.delay_of(earlier)? })
+        };
+        facts.event_times.extend(outputs.iter().enumerate().filter_map(later));
         let spec = FilterProjectSpec {
             filter,
             projection: Some(outputs),
@@ -603,20 +616,12 @@ fn refuse_volatile(expr: &Expr) -> Result<(), PlanError> {
 fn unsupported(plan: &LogicalPlan) -> PlanError {
     let (what, hint) = match plan {
         LogicalPlan::Join(_) => ("JOIN", "Join when you ask: SELECT … FROM query JOIN table …."),
-        LogicalPlan::Sort(_) => ("ORDER BY", "Order when you ask: SELECT … FROM query ORDER BY …."),
-        LogicalPlan::Limit(_) => {
-            ("LIMIT", "Limit when you ask: SELECT … FROM query ORDER BY … LIMIT n.")
-        }
-        LogicalPlan::Window(_) => ("OVER", "Group by a window function in FROM instead."),
         LogicalPlan::Subquery(_) => {
             ("a subquery in an expression", "Compute it in a query of its own.")
         }
         LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", "Ask it with SELECT."),
         LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
             ("a query without a stream, table or query in FROM", "Ask it with SELECT.")
-        }
-        LogicalPlan::Distinct(_) => {
-            ("DISTINCT ON", "Group by the columns, and take first_value of the others.")
         }
         other => return PlanError::unsupported(other.display().to_string(), "Ask it with SELECT."),
     };

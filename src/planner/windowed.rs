@@ -102,7 +102,11 @@ impl Translator {
     }
 
     /// A span of logical time is an integer, any other an interval.
-    fn check_lateness_unit(&self, built: &Built, column: usize) -> Result<(), PlanError> {
+    pub(super) fn check_lateness_unit(
+        &self,
+        built: &Built,
+        column: usize,
+    ) -> Result<(), PlanError> {
         let is_logical = type_of(&built.plan, column).is_integer();
         if self.emit.allowed_lateness == 0 || self.emit.lateness_is_logical == is_logical {
             return Ok(());
@@ -136,7 +140,7 @@ impl Translator {
     }
 
     /// Adds computed columns behind the others; a cast time column keeps its watermark.
-    fn append_columns(
+    pub(super) fn append_columns(
         &self,
         input: PhysicalPlan,
         added: Vec<(Arc<dyn PhysicalExpr>, String)>,
@@ -721,7 +725,7 @@ fn wide_names(built: &Built, pairs: Option<&Pairs>) -> Result<(DFSchema, SchemaR
 }
 
 /// Holds the watermark back, so that a window over a delayed column closes only when it is complete.
-fn delayed(input: PhysicalPlan, delay: i64) -> PhysicalPlan {
+pub(super) fn delayed(input: PhysicalPlan, delay: i64) -> PhysicalPlan {
     let mut facts = input.facts.clone();
     for time in &mut facts.event_times {
         time.delay = (time.delay - delay).max(0);

@@ -77,7 +77,7 @@ pub trait Feed: Send {
 impl Service for Arc<Engine> {
     fn execute<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let execution = Engine::execute(self, sql).await;
+            let execution = Box::pin(Engine::execute(self, sql)).await;
             Outcome {
                 results: execution.results,
                 error: execution.error,

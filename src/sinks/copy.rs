@@ -16,6 +16,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::sinks::net_effect::{Item, Operation};
+use crate::sinks::progress;
 use crate::sinks::sink::{SinkBatch, SinkMode, SinkPlan};
 use crate::sinks::text::{self, Era, PointForm};
 use crate::sinks::values::{self, Column, Value};
@@ -122,6 +123,16 @@ impl Encoder<'_> {
             match column.value(item.row) {
                 _ if delete && !self.plan.key.contains(&index) => self.out.push_str("\\N"),
                 Value::Null => self.out.push_str("\\N"),
+                Value::Text(text) | Value::Json(text) => push_escaped(&mut self.out, text)?,
+                // Digits and signs, which nothing has to be done about.
+                value @ (Value::Boolean(_)
+                | Value::Integer(_)
+                | Value::Float(..)
+                | Value::Decimal(..)
+                | Value::Date(_)
+                | Value::Timestamp(_)
+                | Value::TimestampTz(_)
+                | Value::Time(_)) => push_text(&mut self.out, &value),
                 value => {
                     self.scratch.clear();
                     push_text(&mut self.scratch, &value);
@@ -130,8 +141,10 @@ impl Encoder<'_> {
             }
         }
         if let Operation::Log(sign) = item.operation {
-            let offset = self.batch.offset(item.row);
-            self.out.push_str(&format!("\t{offset}\t{sign}"));
+            self.out.push('\t');
+            text::push_integer(&mut self.out, progress::signed(self.batch.offset(item.row)));
+            self.out.push('\t');
+            text::push_integer(&mut self.out, sign.into());
         }
         Ok(())
     }
@@ -144,7 +157,7 @@ fn push_text(out: &mut String, value: &Value<'_>) {
     match value {
         Value::Null => {}
         Value::Boolean(value) => out.push(if *value { 't' } else { 'f' }),
-        Value::Integer(value) => out.push_str(&value.to_string()),
+        Value::Integer(value) => text::push_integer(out, *value),
         Value::Float(value, single) => text::push_float(out, *value, *single),
         Value::Decimal(value, scale) => text::push_decimal(out, *value, *scale),
         Value::Text(value) | Value::Json(value) => out.push_str(value),
@@ -198,7 +211,8 @@ fn push_array(out: &mut String, items: &Column, range: Range<usize>) {
 /// A field with COPY's escapes. A backslash is always doubled, so no field is `\N` or `\.`.
 fn push_escaped(out: &mut String, field: &str) -> Result<(), Unfit> {
     let mut rest = field;
-    while let Some(at) = rest.find(['\\', '\n', '\r', '\t', '\0']) {
+    let special = |byte| matches!(byte, b'\\' | b'\n' | b'\r' | b'\t' | 0);
+    while let Some(at) = rest.bytes().position(special) {
         out.push_str(&rest[..at]);
         out.push_str(match rest.as_bytes()[at] {
             b'\\' => "\\\\",
@@ -267,6 +281,7 @@ mod tests {
             mode,
             key,
             adopt: false,
+            add_columns: false,
         };
         let columns = Column::of_batch(&batch);
         let items: Vec<Item> = (0..batch.num_rows()).map(|row| Item { row, operation }).collect();

@@ -87,14 +87,16 @@ fn upserted(batch: &SinkBatch, key: &[usize]) -> Result<Vec<Item>, ArrowError> {
     let columns = batch.batch.columns();
     let key_columns: Vec<ArrayRef> = key.iter().map(|&i| ArrayRef::clone(&columns[i])).collect();
     let keys = encode(&key_columns)?;
-    let rows = encode(columns)?;
     let mut order: Vec<usize> =
         (0..batch.batch.num_rows()).filter(|&row| batch.weight(row) != 0).collect();
-    order.sort_by(|&a, &b| keys.row(a).cmp(&keys.row(b)).then(a.cmp(&b)));
+    order.sort_unstable_by(|&a, &b| keys.row(a).cmp(&keys.row(b)).then(a.cmp(&b)));
+    // Rows are compared with each other only where a key has several.
+    let several = order.windows(2).any(|pair| keys.row(pair[0]) == keys.row(pair[1]));
+    let rows = several.then(|| encode(columns)).transpose()?;
 
     let (mut deletes, mut puts) = (Vec::new(), Vec::new());
     for group in order.chunk_by(|&a, &b| keys.row(a) == keys.row(b)) {
-        match settle(batch, &rows, group) {
+        match settle(batch, rows.as_ref(), group) {
             Some(item) if item.operation == Operation::Delete => deletes.push(item),
             Some(item) => puts.push(item),
             None => {}
@@ -105,11 +107,12 @@ fn upserted(batch: &SinkBatch, key: &[usize]) -> Result<Vec<Item>, ArrowError> {
 }
 
 /// What is left of the changes of one key, which `group` lists in changelog order.
-fn settle(batch: &SinkBatch, rows: &Rows, group: &[usize]) -> Option<Item> {
+fn settle(batch: &SinkBatch, rows: Option<&Rows>, group: &[usize]) -> Option<Item> {
     if let [row] = *group {
         let operation = if batch.weight(row) > 0 { Operation::Put } else { Operation::Delete };
         return Some(Item { row, operation });
     }
+    let rows = rows.expect("a key has several rows, so that they are encoded");
     let mut weights: HashMap<&[u8], i64> = HashMap::with_capacity(group.len());
     for &row in group {
         *weights.entry(rows.row(row).data()).or_default() += batch.weight(row);
@@ -153,6 +156,7 @@ mod tests {
             mode,
             key: if mode == SinkMode::Upsert { vec![0] } else { vec![] },
             adopt: false,
+            add_columns: false,
         }
     }
 

@@ -33,6 +33,9 @@ pub enum OptionError {
     /// Append, but rows may be retracted.
     #[error("sink mode \"append\" needs an append-only query")]
     NotAppendOnly,
+    /// Upsert into something that holds no rows to replace.
+    #[error("sink mode \"upsert\" needs a table")]
+    NoUpsert,
     /// Upsert, but the columns do not identify a row.
     #[error("sink key \"{key}\" is not a unique key of the query")]
     NotUnique {
@@ -65,7 +68,7 @@ pub enum OptionError {
 impl Report for OptionError {
     fn code(&self) -> SqlState {
         match self {
-            OptionError::Kind(_) => SqlState::NOT_SUPPORTED,
+            OptionError::Kind(_) | OptionError::NoUpsert => SqlState::NOT_SUPPORTED,
             OptionError::NotAppendOnly => SqlState::APPEND_ONLY_REQUIRED,
             OptionError::KeyColumn(_) => SqlState::UNDEFINED_COLUMN,
             OptionError::Column { code, .. } => *code,
@@ -87,6 +90,9 @@ impl Report for OptionError {
             OptionError::NotAppendOnly => {
                 Some("The query retracts rows that it has put out before.".into())
             }
+            OptionError::NoUpsert => {
+                Some("What is in a file or was sent cannot be replaced.".into())
+            }
             OptionError::NoKey => Some(
                 "The query may put out several equal rows, so no columns identify one of them."
                     .into(),
@@ -97,9 +103,12 @@ impl Report for OptionError {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            OptionError::Kind(_) => "Use INTO POSTGRES or INTO SQLITE.".into(),
+            OptionError::Kind(_) => "Use INTO POSTGRES, SQLITE, MYSQL, FILE or WEBHOOK.".into(),
             OptionError::Unknown { known, .. } => format!("The options are {known}."),
             OptionError::Missing(name) => format!("Add {name} = '…' to WITH."),
+            OptionError::NoUpsert => {
+                "Use mode = 'changelog': weir_op says what is inserted and what retracted.".into()
+            }
             OptionError::NotAppendOnly => {
                 "Use mode = 'upsert' or mode = 'changelog', or EMIT ON CLOSE in the query.".into()
             }

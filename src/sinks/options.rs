@@ -1,48 +1,21 @@
 //! Reads INTO … WITH (…) of CREATE SINK, and judges it against what the planner knows of the query.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::SqlState;
 use crate::sinks::ddl::{self, TableName};
+use crate::sinks::file_format::{FileFormat, in_parquet};
+use crate::sinks::given::{Given, bad};
 use crate::sinks::option_error::OptionError;
-use crate::sinks::postgres::PostgresTarget;
 use crate::sinks::progress::PROGRESS;
+use crate::sinks::run::SinkSettings;
 use crate::sinks::sink::{SinkMode, SinkPlan, SinkTarget};
-use crate::sinks::sqlite::SqliteTarget;
+use crate::sinks::target_options::{Kind, TargetOptions};
 use crate::sinks::values::canonical_type;
-use crate::sql::statement::{OptionItem, OptionValue};
-
-/// Bytes of a name in PostgreSQL; longer ones would be cut in silence.
-const POSTGRES_NAME_BYTES: usize = 63;
-
-/// Where the rows go.
-#[derive(Clone, PartialEq)]
-pub enum TargetOptions {
-    /// A SQLite file.
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A PostgreSQL database.
-    Postgres {
-        /// `postgres://…`; may hold a password.
-        url: String,
-    },
-}
-
-/// Leaves the URL out: it may hold a password.
-impl fmt::Debug for TargetOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TargetOptions::Sqlite { path } => write!(f, "Sqlite({})", path.display()),
-            TargetOptions::Postgres { .. } => f.write_str("Postgres(…)"),
-        }
-    }
-}
+use crate::sql::statement::OptionItem;
 
 /// The options of a sink.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +30,8 @@ pub struct SinkOptions {
     pub key: Vec<usize>,
     /// Whether a table with another sink's progress may be taken over.
     pub adopt: bool,
+    /// Whether columns that an existing table lacks are added to it.
+    pub add_columns: bool,
 }
 
 impl SinkOptions {
@@ -72,26 +47,20 @@ impl SinkOptions {
             mode: self.mode,
             key: self.key.clone(),
             adopt: self.adopt,
+            add_columns: self.add_columns,
         }
     }
 
-    /// A target that is not connected yet.
-    pub fn open(&self) -> Box<dyn SinkTarget> {
-        match &self.target {
-            TargetOptions::Sqlite { path } => Box::new(SqliteTarget::new(path.clone())),
-            TargetOptions::Postgres { url } => Box::new(PostgresTarget::new(url.clone())),
-        }
+    /// A target that is not connected yet. `marks` is the server's own folder for the marks of
+    /// targets that cannot hold one.
+    pub fn open(&self, marks: &Path) -> Box<dyn SinkTarget> {
+        self.target.open(marks)
     }
-}
 
-/// The options as they were written, each at most once.
-#[derive(Default)]
-struct Written {
-    location: Option<String>,
-    table: Option<String>,
-    mode: Option<String>,
-    key: Option<String>,
-    adopt: bool,
+    /// When a transaction is committed.
+    pub fn settings(&self) -> SinkSettings {
+        self.target.settings()
+    }
 }
 
 /// Reads the options of CREATE SINK … INTO `into`. `unique_keys` are the sets of columns that
@@ -103,107 +72,53 @@ pub fn parse(
     unique_keys: &[Vec<usize>],
     append_only: bool,
 ) -> Result<SinkOptions, OptionError> {
-    let postgres = match into.to_ascii_uppercase().as_str() {
-        "POSTGRES" | "POSTGRESQL" => true,
-        "SQLITE" => false,
-        other => return Err(OptionError::Kind(other.into())),
+    let kind = Kind::parse(into)?;
+    let given = Given::new(options, kind.known())?;
+    let target = TargetOptions::read(kind, &given)?;
+    let table = match kind.has_table() {
+        true => table(kind, &given.required("table")?)?,
+        // Only messages name it.
+        false => TableName::plain(&given.text("path")?.unwrap_or_default()),
     };
-    let location = if postgres { "url" } else { "path" };
-    let written = collect(options, location)?;
-    let target = target(postgres, written.location.ok_or(OptionError::Missing(location))?)?;
-    let table = table(postgres, &written.table.ok_or(OptionError::Missing("table"))?)?;
-    let mode = match written.mode.as_deref().map(str::to_ascii_lowercase).as_deref() {
-        Some("append") if !append_only => return Err(OptionError::NotAppendOnly),
-        Some("append") => SinkMode::Append,
-        Some("upsert") => SinkMode::Upsert,
-        Some("changelog") => SinkMode::Changelog,
-        Some(_) => {
-            let detail = "It is one of 'append', 'upsert' and 'changelog'.".into();
-            return Err(OptionError::Value { name: "mode", detail });
-        }
-        // A key makes sense for upsert only, so naming one asks for it.
-        None if append_only && written.key.is_none() => SinkMode::Append,
-        None => SinkMode::Upsert,
-    };
-    let key = match (mode, written.key) {
+    let mode = mode(kind, &given, append_only)?;
+    let key = match (mode, given.text("key")?) {
         (SinkMode::Upsert, wanted) => key(schema, unique_keys, wanted.as_deref())?,
         (_, None) => Vec::new(),
-        (_, Some(_)) => {
-            let detail = "Only mode = 'upsert' has a key.".into();
-            return Err(OptionError::Value { name: "key", detail });
-        }
+        (_, Some(_)) => return Err(bad("key", "Only mode = 'upsert' has a key.")),
     };
-    check_columns(schema, postgres, mode)?;
-    Ok(SinkOptions { target, table, mode, key, adopt: written.adopt })
+    check_columns(schema, kind, mode)?;
+    if let TargetOptions::File { format: FileFormat::Parquet, .. } = target {
+        check_parquet(schema)?;
+    }
+    let (adopt, add_columns) = (given.boolean("adopt")?, given.boolean("add_columns")?);
+    Ok(SinkOptions { target, table, mode, key, adopt, add_columns })
 }
 
-fn collect(options: &[OptionItem], location: &'static str) -> Result<Written, OptionError> {
-    let mut written = Written::default();
-    let mut seen = BTreeSet::new();
-    for option in options {
-        if !seen.insert(option.name.as_str()) {
-            return Err(OptionError::Repeated(option.name.clone()));
+fn mode(kind: Kind, given: &Given<'_>, append_only: bool) -> Result<SinkMode, OptionError> {
+    let written = given.text("mode")?.map(|mode| mode.to_ascii_lowercase());
+    Ok(match written.as_deref() {
+        Some("append") if !append_only => return Err(OptionError::NotAppendOnly),
+        Some("append") => SinkMode::Append,
+        Some("upsert") if !kind.has_table() => return Err(OptionError::NoUpsert),
+        Some("upsert") => SinkMode::Upsert,
+        Some("changelog") => SinkMode::Changelog,
+        Some(_) if !kind.has_table() => {
+            return Err(bad("mode", "It is one of 'append' and 'changelog'."));
         }
-        match option.name.as_str() {
-            name if name == location => written.location = Some(text(location, &option.value)?),
-            "table" => written.table = Some(text("table", &option.value)?),
-            "mode" => written.mode = Some(text("mode", &option.value)?),
-            "key" => written.key = Some(text("key", &option.value)?),
-            "adopt" => written.adopt = boolean("adopt", &option.value)?,
-            other => {
-                return Err(OptionError::Unknown {
-                    name: other.into(),
-                    known: format!("{location}, table, mode, key, adopt"),
-                });
-            }
+        Some(_) => {
+            return Err(bad("mode", "It is one of 'append', 'upsert' and 'changelog'."));
         }
-    }
-    Ok(written)
-}
-
-fn text(name: &'static str, value: &OptionValue) -> Result<String, OptionError> {
-    match value {
-        OptionValue::Text(text) if text.contains('\0') => {
-            Err(OptionError::Value { name, detail: "It holds a NUL character.".into() })
-        }
-        OptionValue::Text(text) if !text.trim().is_empty() => Ok(text.clone()),
-        OptionValue::Text(_) => Err(OptionError::Value { name, detail: "It is empty.".into() }),
-        OptionValue::Number(_) | OptionValue::Boolean(_) => {
-            Err(OptionError::Value { name, detail: "It must be a text in quotes.".into() })
-        }
-    }
-}
-
-fn boolean(name: &'static str, value: &OptionValue) -> Result<bool, OptionError> {
-    match value {
-        OptionValue::Boolean(value) => Ok(*value),
-        OptionValue::Text(text) if text.eq_ignore_ascii_case("true") => Ok(true),
-        OptionValue::Text(text) if text.eq_ignore_ascii_case("false") => Ok(false),
-        OptionValue::Text(_) | OptionValue::Number(_) => {
-            Err(OptionError::Value { name, detail: "It is true or false.".into() })
-        }
-    }
-}
-
-fn target(postgres: bool, location: String) -> Result<TargetOptions, OptionError> {
-    if postgres {
-        // The parser's own message never holds the URL, which may hold a password.
-        if let Err(error) = location.parse::<tokio_postgres::Config>() {
-            return Err(OptionError::Value { name: "url", detail: format!("{error}.") });
-        }
-        return Ok(TargetOptions::Postgres { url: location });
-    }
-    if location == ":memory:" {
-        let detail = "A database in memory would not outlive the server.".into();
-        return Err(OptionError::Value { name: "path", detail });
-    }
-    Ok(TargetOptions::Sqlite { path: PathBuf::from(location) })
+        // A key makes sense for upsert only, so naming one asks for it.
+        None if append_only && given.text("key")?.is_none() => SinkMode::Append,
+        None if !kind.has_table() => SinkMode::Changelog,
+        None => SinkMode::Upsert,
+    })
 }
 
 /// Reads `table`, `schema.table`, `"Odd Name"`. As in PostgreSQL a plain name without quotes is
 /// folded to lower case; any other text without quotes is taken as it stands.
-fn table(postgres: bool, written: &str) -> Result<TableName, OptionError> {
-    let bad = |detail: &str| OptionError::Value { name: "table", detail: detail.into() };
+fn table(kind: Kind, written: &str) -> Result<TableName, OptionError> {
+    let bad = |detail: &str| bad("table", detail);
     let parts = ddl::split_names(written, '.')
         .ok_or_else(|| bad("It is not a name, or schema.name, with quotes that end."))?;
     let mut parts: Vec<String> = parts
@@ -213,15 +128,15 @@ fn table(postgres: bool, written: &str) -> Result<TableName, OptionError> {
             if name.quoted || !plain { name.text } else { name.text.to_ascii_lowercase() }
         })
         .collect();
-    if postgres && parts.iter().any(|part| part.len() > POSTGRES_NAME_BYTES) {
-        return Err(bad("PostgreSQL's names have at most 63 bytes."));
+    if let Some(detail) = parts.iter().find_map(|part| name_too_long(kind, part)) {
+        return Err(bad(detail));
     }
     let name = parts.pop().expect("a list of names is never empty");
     let schema = parts.pop();
     if !parts.is_empty() {
         return Err(bad("It has more than two parts."));
     }
-    if !postgres && schema.as_deref().is_some_and(|schema| schema != "main") {
+    if kind == Kind::Sqlite && schema.as_deref().is_some_and(|schema| schema != "main") {
         return Err(bad(
             "A SQLite file has the schema main only; put a name with a dot in quotes.",
         ));
@@ -230,6 +145,17 @@ fn table(postgres: bool, written: &str) -> Result<TableName, OptionError> {
         return Err(bad("That table keeps the progress of sinks."));
     }
     Ok(TableName { schema, name })
+}
+
+/// What is wrong with a name's length: longer ones would be cut in silence, or refused.
+fn name_too_long(kind: Kind, name: &str) -> Option<&'static str> {
+    match kind {
+        Kind::Postgres if name.len() > 63 => Some("PostgreSQL's names have at most 63 bytes."),
+        Kind::Mysql if name.chars().count() > 64 => {
+            Some("MySQL's names have at most 64 characters.")
+        }
+        _ => None,
+    }
 }
 
 /// The columns of the key. Any columns that include a unique key are one too; a query with one row
@@ -273,7 +199,7 @@ fn key(
     Ok(key)
 }
 
-fn check_columns(schema: &Schema, postgres: bool, mode: SinkMode) -> Result<(), OptionError> {
+fn check_columns(schema: &Schema, kind: Kind, mode: SinkMode) -> Result<(), OptionError> {
     if schema.fields().is_empty() {
         return Err(OptionError::NoColumns);
     }
@@ -285,12 +211,16 @@ fn check_columns(schema: &Schema, postgres: bool, mode: SinkMode) -> Result<(), 
         if name.is_empty() || name.contains('\0') {
             return bad(SqlState::INVALID_PARAMETER, "Its name is empty or holds NUL.".into());
         }
-        if postgres && name.len() > POSTGRES_NAME_BYTES {
-            let detail = "PostgreSQL's names have at most 63 bytes.".into();
-            return bad(SqlState::PROGRAM_LIMIT, detail);
+        if let Some(detail) = name_too_long(kind, name) {
+            return bad(SqlState::PROGRAM_LIMIT, detail.into());
         }
-        // SQLite takes names that differ in case only for the same one.
-        if !seen.insert(if postgres { name.clone() } else { name.to_ascii_lowercase() }) {
+        if kind == Kind::Mysql && (name.ends_with(' ') || name.chars().any(|c| c > '\u{FFFF}')) {
+            let detail = "MySQL's names end in no blank and hold no character above U+FFFF.";
+            return bad(SqlState::NOT_SUPPORTED, detail.into());
+        }
+        // SQLite and MySQL take names that differ in case only for the same one.
+        let folds = matches!(kind, Kind::Sqlite | Kind::Mysql);
+        if !seen.insert(if folds { name.to_ascii_lowercase() } else { name.clone() }) {
             return bad(SqlState::DUPLICATE_COLUMN, "The query has the name twice.".into());
         }
         let added = [ddl::CHANGE_OFFSET, ddl::CHANGE_OPERATION];
@@ -304,6 +234,18 @@ fn check_columns(schema: &Schema, postgres: bool, mode: SinkMode) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Parquet has no nested intervals.
+fn check_parquet(schema: &Schema) -> Result<(), OptionError> {
+    match schema.fields().iter().find(|field| in_parquet(field).is_none()) {
+        None => Ok(()),
+        Some(field) => Err(OptionError::Column {
+            column: field.name().clone(),
+            code: SqlState::NOT_SUPPORTED,
+            detail: format!("Parquet cannot hold its type {}.", field.data_type()),
+        }),
+    }
 }
 
 #[cfg(test)]

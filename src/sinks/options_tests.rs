@@ -7,6 +7,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::error::{Error, Report};
+use crate::sql::statement::OptionValue;
 
 fn schema() -> Schema {
     Schema::new(vec![
@@ -106,12 +107,106 @@ fn append_needs_an_append_only_query() {
 
 #[test]
 fn targets_that_are_not_there_are_refused() {
-    for kind in ["MYSQL", "FILE", "WEBHOOK", "kafka"] {
-        let error = parse(kind, &[], &schema(), &[], true).unwrap_err();
-        assert_eq!(error, OptionError::Kind(kind.to_uppercase()));
-        assert_eq!(error.code(), SqlState::NOT_SUPPORTED);
-        assert_eq!(error.hint().unwrap(), "Use INTO POSTGRES or INTO SQLITE.");
+    let error = parse("kafka", &[], &schema(), &[], true).unwrap_err();
+    assert_eq!(error, OptionError::Kind("KAFKA".into()));
+    assert_eq!(error.code(), SqlState::NOT_SUPPORTED);
+    assert_eq!(error.hint().unwrap(), "Use INTO POSTGRES, SQLITE, MYSQL, FILE or WEBHOOK.");
+}
+
+fn any(
+    kind: &str,
+    written: &[(&str, &str)],
+    append_only: bool,
+) -> Result<SinkOptions, OptionError> {
+    parse(kind, &options(written), &schema(), &[vec![0]], append_only)
+}
+
+#[test]
+fn files_and_webhooks_append_or_log_and_never_replace() {
+    let path = ("path", "out");
+    check(
+        any("FILE", &[path], true),
+        expect!["File(out Ndjson 1000000 67108864 60s) Append out key [] adopt false"],
+    );
+    let rolled = [
+        path,
+        ("format", "PARQUET"),
+        ("roll_rows", "10"),
+        ("roll_bytes", "1 kB"),
+        ("roll_time", "2 s"),
+    ];
+    check(
+        any("file", &rolled, false),
+        expect!["File(out Parquet 10 1024 2s) Changelog out key [] adopt false"],
+    );
+    let url = ("url", "https://h/x");
+    check(any("WEBHOOK", &[url], true), expect!["Webhook(… 500) Append  key [] adopt false"]);
+    check(
+        any("WEBHOOK", &[url, ("mode", "upsert")], true),
+        expect![[r#"
+            ERROR 0A000: sink mode "upsert" needs a table
+            DETAIL: What is in a file or was sent cannot be replaced.
+            HINT: Use mode = 'changelog': weir_op says what is inserted and what retracted."#]],
+    );
+    let refused = |kind: &str, written: &[(&str, &str)]| {
+        let error = any(kind, written, true).unwrap_err();
+        assert_eq!(error.code(), SqlState::INVALID_PARAMETER, "{written:?}");
+        error.to_string()
+    };
+    for (name, value) in [
+        ("format", "orc"),
+        ("roll_rows", "0"),
+        ("roll_bytes", "many"),
+        ("roll_time", "-1 s"),
+        ("mode", "x"),
+    ] {
+        assert_eq!(
+            refused("FILE", &[path, (name, value)]),
+            format!("sink option \"{name}\" has a bad value")
+        );
     }
+    assert_eq!(refused("FILE", &[path, ("key", "n")]), "unknown sink option \"key\"");
+    assert_eq!(refused("FILE", &[]), "sink option \"path\" is missing");
+    for bad in ["", "ftp://h/x", "h/x", "https://", "/x"] {
+        assert_eq!(refused("WEBHOOK", &[("url", bad)]), "sink option \"url\" has a bad value");
+    }
+    let authorization = [url, ("authorization", "Bearer\r\nX: y")];
+    assert_eq!(refused("WEBHOOK", &authorization), "sink option \"authorization\" has a bad value");
+}
+
+#[test]
+fn parquet_refuses_what_it_cannot_hold() {
+    let interval = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
+    let list = DataType::List(Arc::new(Field::new("item", interval.clone(), true)));
+    let parsed = |data_type: DataType| {
+        let schema = Schema::new(vec![Field::new("x", data_type, true)]);
+        let written = options(&[("path", "out"), ("format", "parquet")]);
+        parse("FILE", &written, &schema, &[], true)
+    };
+    assert!(parsed(interval).is_ok());
+    assert_eq!(parsed(list).unwrap_err().code(), SqlState::NOT_SUPPORTED);
+}
+
+#[test]
+fn mysql_has_a_url_and_its_own_lengths_of_names() {
+    let given = |url: &str, table: &str| any("MYSQL", &[("url", url), ("table", table)], false);
+    check(given("mysql://u:secret@h/d", "T"), expect!["Mysql(…) Upsert t key [0] adopt false"]);
+    let error = given("mysql://u:secret@h", "t").unwrap_err();
+    assert_eq!(error.code(), SqlState::INVALID_PARAMETER);
+    assert!(!Error::from(error).to_string().contains("secret"));
+    assert!(given("mysql://h/d", &"t".repeat(64)).is_ok());
+    assert_eq!(
+        given("mysql://h/d", &"t".repeat(65)).unwrap_err().code(),
+        SqlState::INVALID_PARAMETER
+    );
+    let column = |name: &str| {
+        let schema = Schema::new(vec![Field::new(name, DataType::Int64, true)]);
+        let written = options(&[("url", "mysql://h/d"), ("table", "t")]);
+        parse("MYSQL", &written, &schema, &[], true).map(|_| ()).map_err(|error| error.code())
+    };
+    assert_eq!(column("price in €"), Ok(()));
+    assert_eq!(column("\u{1F4A7}"), Err(SqlState::NOT_SUPPORTED));
+    assert_eq!(column("blank "), Err(SqlState::NOT_SUPPORTED));
 }
 
 #[test]

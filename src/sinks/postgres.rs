@@ -2,8 +2,8 @@
 //!
 //! # Method
 //! One transaction: move the mark (which locks it against every other writer), COPY the rows, in
-//! upsert mode into a temporary stage and from there DELETE … USING and INSERT … ON CONFLICT, COMMIT.
-//! If a row is refused the transaction runs again with the batch halved under savepoints until the
+//! upsert mode into a temporary stage and from there DELETE … USING and MERGE, COMMIT. If a row is refused,
+//! or another writer was in the way, the transaction runs again with INSERT … ON CONFLICT, halved under savepoints until the
 //! refused rows are alone: k of n cost about 2·k·log n statements, none costs nothing extra.
 //!
 //! # A lost reply
@@ -12,16 +12,18 @@
 //! `from` (it did not count: write) or at `to` with the own fence (it counted: done).
 //!
 //! # Not here
-//! TLS: an URL that asks for it is refused. Text of values: copy.rs. Tables: postgres_table.rs.
+//! Text of values: copy.rs. Tables: postgres_table.rs.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use futures::SinkExt;
 use tokio::runtime::Runtime;
 
 use crate::sinks::copy::{self, Lines};
+use crate::sinks::failure::Failure;
 use crate::sinks::net_effect::{Item, Operation, net_effect};
-use crate::sinks::postgres_session::{Failure, Session, connect, judge};
+use crate::sinks::postgres_session::{Session, connect, judge};
 use crate::sinks::postgres_table::{self, Statements};
 use crate::sinks::progress;
 use crate::sinks::sink::{Refuse, Refused, SinkBatch, SinkError, SinkMode, SinkPlan, SinkTarget};
@@ -33,6 +35,7 @@ const COPY_CHUNK: usize = 1 << 18;
 /// A table in a PostgreSQL database. Blocks: use it on a thread of its own, not on an async one.
 pub struct PostgresTarget {
     url: String,
+    tls_ca: Option<PathBuf>,
     runtime: Option<Runtime>,
     session: Option<Session>,
     claim: Option<Claim>,
@@ -47,8 +50,8 @@ struct Claim {
 
 impl PostgresTarget {
     /// A target that connects at [`SinkTarget::prepare`].
-    pub fn new(url: String) -> PostgresTarget {
-        PostgresTarget { url, runtime: None, session: None, claim: None }
+    pub fn new(url: String, tls_ca: Option<PathBuf>) -> PostgresTarget {
+        PostgresTarget { url, tls_ca, runtime: None, session: None, claim: None }
     }
 
     /// The runtime that drives the connection, taken out so that futures may borrow the rest.
@@ -63,7 +66,7 @@ impl PostgresTarget {
 
     async fn prepare_async(&mut self, plan: &SinkPlan) -> Result<u64, Failure> {
         let failed = |error| judge(&plan.name, &error);
-        let client = connect(&self.url, &plan.name).await?;
+        let client = connect(&self.url, self.tls_ca.as_deref(), &plan.name).await?;
         client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed)?;
         let claimed = match postgres_table::prepare(&client, plan).await {
             Ok(claimed) => claimed,
@@ -87,7 +90,7 @@ impl PostgresTarget {
     }
 
     async fn forget_async(&mut self, plan: &SinkPlan) -> Result<(), Failure> {
-        let client = connect(&self.url, &plan.name).await?;
+        let client = connect(&self.url, self.tls_ca.as_deref(), &plan.name).await?;
         postgres_table::forget(&client, plan).await
     }
 
@@ -102,7 +105,7 @@ impl PostgresTarget {
         let session = match self.session.take() {
             Some(session) if !session.client.is_closed() => session,
             _ => {
-                let client = connect(&self.url, &claim.plan.name).await?;
+                let client = connect(&self.url, self.tls_ca.as_deref(), &claim.plan.name).await?;
                 Session::open(client, &claim.plan, &claim.statements).await?
             }
         };
@@ -161,6 +164,15 @@ impl SinkTarget for PostgresTarget {
     }
 }
 
+/// How rows are put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// Other writers of the same keys can make it fail.
+    Fast,
+    /// Only a row that is at fault makes it fail.
+    Careful,
+}
+
 /// One transaction's work.
 struct Job<'a> {
     claim: &'a Claim,
@@ -212,7 +224,7 @@ impl<'a> Job<'a> {
         let mut refused: Vec<Refused> = self.lines.unfit.iter().map(nul).collect();
         match bisect {
             true => self.bisect(&mut refused).await?,
-            false => self.apply(0..self.lines.items.len()).await?,
+            false => self.apply(0..self.lines.items.len(), Pace::Fast).await?,
         }
         if !refused.is_empty() {
             refuse(&refused).map_err(SinkError::Record)?;
@@ -240,7 +252,7 @@ impl<'a> Job<'a> {
     }
 
     /// Applies some lines.
-    async fn apply(&self, lines: Range<usize>) -> Result<(), Failure> {
+    async fn apply(&self, lines: Range<usize>, pace: Pace) -> Result<(), Failure> {
         self.send(lines).await?;
         let Some(upsert) = &self.claim.statements.upsert else { return Ok(()) };
         if self.lines.deletes {
@@ -249,7 +261,10 @@ impl<'a> Job<'a> {
         if self.lines.null_keys {
             self.run(&upsert.delete_null_keys).await?;
         }
-        self.run(&upsert.insert).await
+        match &upsert.merge {
+            Some(merge) if pace == Pace::Fast => self.run(merge).await,
+            _ => self.run(&upsert.insert).await,
+        }
     }
 
     async fn send(&self, lines: Range<usize>) -> Result<(), Failure> {
@@ -287,7 +302,7 @@ impl<'a> Job<'a> {
             return Ok(Ok(()));
         }
         self.run("SAVEPOINT weir_bisect").await?;
-        match self.apply(lines).await {
+        match self.apply(lines, Pace::Careful).await {
             Ok(()) => {
                 if let Some(upsert) = &self.claim.statements.upsert {
                     self.run(&upsert.clear_stage).await?;

@@ -1,11 +1,16 @@
 //! Opens connections to PostgreSQL for sinks, and judges what its errors mean.
 
 use std::error::Error as _;
+use std::path::Path;
 use std::time::Duration;
 
-use tokio_postgres::{Client, Config, NoTls, Statement};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config, Connection, NoTls, Statement};
 
+use crate::sinks::failure::Failure;
 use crate::sinks::postgres_table::Statements;
+use crate::sinks::postgres_tls::MakeTls;
 use crate::sinks::sink::{SinkError, SinkPlan};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,30 +30,6 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     /// Moves the mark.
     pub(crate) advance: Statement,
-}
-
-/// Why a statement failed.
-pub(crate) enum Failure {
-    /// A row is at fault: code and reason.
-    Row(String, String),
-    /// Something else.
-    Sink(SinkError),
-}
-
-impl From<SinkError> for Failure {
-    fn from(error: SinkError) -> Failure {
-        Failure::Sink(error)
-    }
-}
-
-impl Failure {
-    /// The error when no row can be at fault.
-    pub(crate) fn into_error(self, sink: &str) -> SinkError {
-        match self {
-            Failure::Row(code, message) => SinkError::Target { sink: sink.into(), code, message },
-            Failure::Sink(error) => error,
-        }
-    }
 }
 
 /// Whether a row, the connection or a statement is at fault.
@@ -79,7 +60,11 @@ pub(crate) fn judge(sink: &str, error: &tokio_postgres::Error) -> Failure {
 }
 
 /// Connects and sets the session up.
-pub(crate) async fn connect(url: &str, sink: &str) -> Result<Client, Failure> {
+pub(crate) async fn connect(
+    url: &str,
+    tls_ca: Option<&Path>,
+    sink: &str,
+) -> Result<Client, Failure> {
     let failed = |error| judge(sink, &error);
     let mut config: Config = url.parse().map_err(failed)?;
     if config.get_connect_timeout().is_none() {
@@ -89,14 +74,33 @@ pub(crate) async fn connect(url: &str, sink: &str) -> Result<Client, Failure> {
         config.application_name("weir");
     }
     config.tcp_user_timeout(SILENCE_TIMEOUT).keepalives_idle(SILENCE_TIMEOUT / 2);
-    let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+    // Without a word about TLS there is none, so that nobody thinks that a certificate was checked.
+    let client = if config.get_ssl_mode() == SslMode::Require {
+        let tls = MakeTls::new(tls_ca)
+            .map_err(|cause| SinkError::Unavailable { sink: sink.into(), cause })?;
+        let (client, connection) = config.connect(tls).await.map_err(failed)?;
+        drive(connection);
+        client
+    } else {
+        let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+        drive(connection);
+        client
+    };
+    client.batch_execute(SESSION).await.map_err(failed)?;
+    Ok(client)
+}
+
+/// Lets a connection work in the background until it ends.
+fn drive<S, T>(connection: Connection<S, T>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection of a sink ended");
         }
     });
-    client.batch_execute(SESSION).await.map_err(failed)?;
-    Ok(client)
 }
 
 impl Session {

@@ -4,6 +4,8 @@
 //! grows with every claim; a writer moves the mark only while the fence is its own. `changelog` says
 //! what the offset counts, so that another sink can tell whether it may continue from there.
 
+use arrow::datatypes::Field;
+
 use crate::error::SqlState;
 use crate::sinks::sink::{SinkError, SinkPlan};
 
@@ -71,6 +73,21 @@ pub(crate) fn adopted_offset(
     Ok(same.map(|(.., offset)| *offset).max().unwrap_or(0))
 }
 
+/// Of the columns that a table lacks: those that the sink may add, and those that it misses. Only
+/// columns of the query are added, and none of the key, which rows that are there would have no value of.
+pub(crate) fn added_columns(plan: &SinkPlan, lacking: Vec<String>) -> (Vec<Field>, Vec<String>) {
+    let (mut added, mut missing) = (Vec::new(), Vec::new());
+    for name in lacking {
+        match plan.schema.index_of(&name) {
+            Ok(index) if plan.add_columns && !plan.key.contains(&index) => {
+                added.push(plan.schema.field(index).clone());
+            }
+            _ => missing.push(name),
+        }
+    }
+    (added, missing)
+}
+
 /// Judges an existing table by the columns it lacks and those that no row of ours could fill.
 pub(crate) fn check_names(
     plan: &SinkPlan,
@@ -81,7 +98,12 @@ pub(crate) fn check_names(
         code,
         message: format!("table \"{}\" does not fit sink \"{}\"", plan.table, plan.name),
         detail,
-        hint: "Change the table, or name one that does not exist: it is created.".into(),
+        hint: match plan.add_columns {
+            true => "Change the table, or name one that does not exist: it is created.".into(),
+            false => "Change the table, let the sink do it with add_columns = true, or name one \
+                      that does not exist: it is created."
+                .into(),
+        },
     };
     if !missing.is_empty() {
         let detail = format!("It lacks the columns {}.", missing.join(", "));

@@ -12,11 +12,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arrow::array::{Int64Array, RecordBatch};
-use arrow::compute::concat_batches;
-
 use crate::error::{Error, Result, SqlState};
 use crate::fault;
+use crate::sinks::chunk::{self, ChangelogChunk};
 use crate::sinks::sink::{Refused, SinkBatch, SinkError, SinkPlan, SinkTarget};
 use crate::sinks::status::{SinkHandle, SinkState};
 use crate::time::Clock;
@@ -27,20 +25,6 @@ const DELAY_FIRST: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(30);
 /// How long the source is waited for before the stop flag is looked at again.
 const IDLE_WAIT: Duration = Duration::from_millis(250);
-
-/// Rows of a changelog.
-#[derive(Debug, Clone)]
-pub struct ChangelogChunk {
-    /// Offset of the first row.
-    pub first_offset: u64,
-    /// The rows; may be none.
-    pub batch: RecordBatch,
-    /// Per row +n or −n; `None`: every row is +1.
-    pub weights: Option<Int64Array>,
-    /// The offset to read next. Greater than the last row's plus one when the rows are a snapshot
-    /// that stands for everything before it.
-    pub next_offset: u64,
-}
 
 /// A changelog as a sink reads it.
 pub trait ChangelogSource: Send {
@@ -58,17 +42,23 @@ pub trait ChangelogSource: Send {
 pub type DeadLetters = Box<dyn FnMut(&[Refused]) -> Result<()> + Send>;
 
 /// When a transaction is committed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SinkSettings {
     /// As soon as so many rows have come.
     pub batch_rows: usize,
+    /// As soon as the rows take about so much memory.
+    pub batch_bytes: u64,
     /// So long after the first row of the batch was read.
     pub linger: Duration,
 }
 
 impl Default for SinkSettings {
     fn default() -> SinkSettings {
-        SinkSettings { batch_rows: 50_000, linger: Duration::from_millis(20) }
+        SinkSettings {
+            batch_rows: 50_000,
+            batch_bytes: 64 << 20,
+            linger: Duration::from_millis(20),
+        }
     }
 }
 
@@ -173,22 +163,29 @@ impl SinkRunner {
 
     /// One transaction's rows from `from` on; `None`: there are none yet.
     fn gather(&mut self, from: u64) -> Result<Option<ChangelogChunk>> {
-        let wanted = self.settings.batch_rows;
+        // What was begun before a crash is done again with the same rows.
+        let promised = self.target.promised().filter(|&end| from < end);
+        let wanted = match promised {
+            Some(end) => usize::try_from(end - from).unwrap_or(usize::MAX),
+            None => self.settings.batch_rows,
+        };
         let Some(first) = self.source.read(from, wanted)? else {
             self.source.wait(from, IDLE_WAIT);
             return Ok(None);
         };
         assert!(from < first.next_offset, "a source that has rows moves on");
-        let mut rows = first.batch.num_rows();
+        let (mut rows, mut bytes) = (first.batch.num_rows(), first.bytes());
         let mut next = first.next_offset;
         let mut chunks = Vec::from([first]);
         let deadline = self.clock.now().saturating_add(micros(self.settings.linger));
+        let room = |bytes| promised.is_some() || bytes < self.settings.batch_bytes;
         // A snapshot's rows have no offsets in a row with what follows, so it stays alone.
-        while rows < wanted && chunks.iter().all(contiguous) {
+        while rows < wanted && room(bytes) && chunks.iter().all(ChangelogChunk::is_contiguous) {
             match self.source.read(next, wanted - rows)? {
-                Some(chunk) if contiguous(&chunk) => {
+                Some(chunk) if chunk.is_contiguous() => {
                     assert!(next < chunk.next_offset, "a source that has rows moves on");
                     rows += chunk.batch.num_rows();
+                    bytes += chunk.bytes();
                     next = chunk.next_offset;
                     chunks.push(chunk);
                 }
@@ -200,11 +197,15 @@ impl SinkRunner {
                     else {
                         break;
                     };
-                    self.source.wait(next, Duration::from_micros(left));
+                    self.source.wait(next, Duration::from_micros(left).min(IDLE_WAIT));
                 }
             }
         }
-        join(chunks).map(Some)
+        let chunk = chunk::join(chunks)?;
+        Ok(Some(match promised {
+            Some(end) => chunk.until(end),
+            None => chunk,
+        }))
     }
 
     fn commit(&mut self, from: u64, chunk: ChangelogChunk) -> ControlFlow<Option<Error>, u64> {
@@ -259,32 +260,6 @@ fn delay(attempt: u32) -> Duration {
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn contiguous(chunk: &ChangelogChunk) -> bool {
-    chunk.first_offset + chunk.batch.num_rows() as u64 == chunk.next_offset
-}
-
-/// One chunk of several that follow each other.
-fn join(mut chunks: Vec<ChangelogChunk>) -> Result<ChangelogChunk> {
-    if chunks.len() == 1 {
-        return Ok(chunks.remove(0));
-    }
-    let (first, last) = (&chunks[0], &chunks[chunks.len() - 1]);
-    let batch = concat_batches(&first.batch.schema(), chunks.iter().map(|chunk| &chunk.batch))
-        .map_err(|error| {
-            let message = "chunks of one changelog have different columns";
-            Error::new(SqlState::INTERNAL, message).with_detail(error.to_string())
-        })?;
-    let weights = chunks.iter().any(|chunk| chunk.weights.is_some()).then(|| {
-        let of_chunk = |chunk: &ChangelogChunk| match &chunk.weights {
-            Some(weights) => weights.values().to_vec(),
-            None => vec![1; chunk.batch.num_rows()],
-        };
-        Int64Array::from(chunks.iter().flat_map(of_chunk).collect::<Vec<i64>>())
-    });
-    let (first_offset, next_offset) = (first.first_offset, last.next_offset);
-    Ok(ChangelogChunk { first_offset, batch, weights, next_offset })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 
 use parking_lot::Mutex;
@@ -23,6 +23,7 @@ fn plan() -> SinkPlan {
         mode: SinkMode::Changelog,
         key: vec![],
         adopt: false,
+        add_columns: false,
     }
 }
 
@@ -155,7 +156,11 @@ fn run_with_flush(chunks: Vec<ChangelogChunk>, failures: Vec<SinkError>, flush: 
         waits: Log::default(),
     });
     let mut runner = SinkRunner::new(plan(), Box::new(target), unused, dead_letters, clock)
-        .with_settings(SinkSettings { batch_rows: 6, linger: Duration::from_millis(20) });
+        .with_settings(SinkSettings {
+            batch_rows: 6,
+            linger: Duration::from_millis(20),
+            ..SinkSettings::default()
+        });
     let handle = runner.handle();
     assert!(!handle.wait_committed(flush, Duration::ZERO).unwrap());
     runner.source = Box::new(Source { stop: Some(handle.clone()), ..source });

@@ -50,6 +50,8 @@ pub struct SinkPlan {
     pub key: Vec<usize>,
     /// Whether a table that carries another sink's progress may be taken over.
     pub adopt: bool,
+    /// Whether columns that an existing table lacks are added to it.
+    pub add_columns: bool,
 }
 
 /// Changelog rows of one transaction.
@@ -105,6 +107,12 @@ pub trait SinkTarget: Send {
         to: u64,
         refuse: Refuse<'_>,
     ) -> Result<u64, SinkError>;
+
+    /// Where the next commit must end: an earlier run had promised the receiver a range from the mark
+    /// to here, and may have delivered it. `None`: anywhere.
+    fn promised(&self) -> Option<u64> {
+        None
+    }
 
     /// Takes the mark of a sink that is dropped out of the target. The table stays.
     fn forget(&mut self, plan: &SinkPlan) -> Result<(), SinkError>;

@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Statement, p
 
 use crate::error::SqlState;
 use crate::sinks::ddl::{self, quote};
+use crate::sinks::failure::Failure;
 use crate::sinks::net_effect::{Item, Operation, net_effect};
 use crate::sinks::progress::{self, PROGRESS};
 use crate::sinks::sink::{Refuse, Refused, SinkBatch, SinkError, SinkMode, SinkPlan, SinkTarget};
@@ -38,14 +39,6 @@ struct Claim {
     insert: String,
     update: String,
     delete: String,
-}
-
-/// Why a statement failed.
-enum Failure {
-    /// The row is at fault: code and reason.
-    Row(String, String),
-    /// Something else.
-    Sink(SinkError),
 }
 
 impl SqliteTarget {

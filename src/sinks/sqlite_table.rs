@@ -34,8 +34,15 @@ pub(crate) fn create_or_check(connection: &Connection, plan: &SinkPlan) -> Resul
         return connection.execute_batch(&create).map_err(lost);
     }
     let lacks = |name: &String| !found.iter().any(|column| column.eq_ignore_ascii_case(name));
-    let missing: Vec<String> = wanted.into_iter().filter(lacks).collect();
-    progress::check_names(plan, &missing, &unfillable)
+    let lacking: Vec<String> = wanted.into_iter().filter(lacks).collect();
+    let (added, missing) = progress::added_columns(plan, lacking);
+    progress::check_names(plan, &missing, &unfillable)?;
+    for field in added {
+        let (name, kind) = (ddl::quote(field.name()), ddl::column_type(Flavour::Sqlite, &field));
+        let alter = format!("ALTER TABLE {} ADD COLUMN {name} {kind}", plan.table.sql());
+        connection.execute_batch(&alter).map_err(lost)?;
+    }
+    Ok(())
 }
 
 /// Claims the plan's mark, after other sinks' marks on the table are judged: offset and fence.

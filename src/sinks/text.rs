@@ -110,6 +110,13 @@ pub fn push_interval_iso(out: &mut String, months: i32, days: i32, nanos: i64) {
     out.push('S');
 }
 
+/// An integer.
+pub fn push_integer(out: &mut String, value: i64) {
+    let mut digits = [0; 24];
+    let written = lexical_core::write(value, &mut digits);
+    out.push_str(std::str::from_utf8(written).expect("digits are ASCII"));
+}
+
 /// A decimal with exactly `scale` digits behind the point.
 pub fn push_decimal(out: &mut String, value: i128, scale: i8) {
     if scale <= 0 {

@@ -5,23 +5,26 @@ use super::items::Items;
 use super::table::Table;
 
 /// A running count.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct ExactCounting<I> {
     total: u64,
     table: Table<I>,
     counts: Vec<u64>,
 }
 
+impl<I: Items> Default for ExactCounting<I> {
+    fn default() -> ExactCounting<I> {
+        ExactCounting { total: 0, table: Table::default(), counts: Vec::new() }
+    }
+}
+
 impl<I: Items> ExactCounting<I> {
     /// Counts an item `weight` times at once.
     #[inline]
     pub fn add(&mut self, item: Option<I::Value<'_>>, weight: u64) {
-        match self.table.find(item) {
-            Some(entry) => self.counts[entry] = self.counts[entry].saturating_add(weight),
-            None => {
-                self.table.insert(item);
-                self.counts.push(weight);
-            }
+        match self.table.find_or_insert(item) {
+            (_, true) => self.counts.push(weight),
+            (entry, false) => self.counts[entry] = self.counts[entry].saturating_add(weight),
         }
         self.total = self.total.saturating_add(weight);
     }

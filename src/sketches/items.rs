@@ -18,9 +18,8 @@ pub trait Items: Default + Clone + Send + Sync {
     type Value<'a>: Copy
     where
         Self: 'a;
-    /// The hash of an item. It differs from process to process, so that nobody can choose items
-    /// that collide, and never shows.
-    fn hash(item: Option<Self::Value<'_>>) -> u64;
+    /// The hash of an item under a [`secret`].
+    fn hash(item: Option<Self::Value<'_>>, secret: u64) -> u64;
     /// Which of two items comes first; NULL comes last.
     fn order(left: Option<Self::Value<'_>>, right: Option<Self::Value<'_>>) -> Ordering;
     /// Number of items.
@@ -45,8 +44,9 @@ pub trait Items: Default + Clone + Send + Sync {
     fn read(from: &mut &[u8]) -> Option<Self>;
 }
 
-/// A number that nobody outside the process knows.
-fn secret() -> u64 {
+/// A number that nobody outside the process knows, so that nobody can choose items that collide. It never
+/// shows.
+pub fn secret() -> u64 {
     static SECRET: OnceLock<u64> = OnceLock::new();
     *SECRET.get_or_init(|| RandomState::new().build_hasher().finish() | 1)
 }
@@ -68,9 +68,9 @@ impl Items for Numbers {
     type Value<'a> = u64;
 
     #[inline]
-    fn hash(item: Option<u64>) -> u64 {
+    fn hash(item: Option<u64>, secret: u64) -> u64 {
         match item {
-            Some(value) => fold(value ^ secret(), 0x9e37_79b9_7f4a_7c15),
+            Some(value) => fold(value ^ secret, 0x9e37_79b9_7f4a_7c15),
             None => 0x1234_5678_9abc_def0,
         }
     }
@@ -167,9 +167,9 @@ impl Items for Texts {
     type Value<'a> = &'a [u8];
 
     #[inline]
-    fn hash(item: Option<&[u8]>) -> u64 {
+    fn hash(item: Option<&[u8]>, secret: u64) -> u64 {
         let Some(text) = item else { return 0x1234_5678_9abc_def0 };
-        let mut hash = secret() ^ text.len() as u64;
+        let mut hash = secret ^ text.len() as u64;
         let mut words = text.chunks_exact(8);
         for word in words.by_ref() {
             let word = u64::from_le_bytes(word.try_into().expect("eight bytes each"));

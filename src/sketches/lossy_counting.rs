@@ -49,20 +49,17 @@ impl<I: Items> LossyCounting<I> {
     /// Counts an item `weight` times at once.
     #[inline]
     pub fn add(&mut self, item: Option<I::Value<'_>>, weight: u64) {
-        match self.table.find(item) {
-            Some(entry) => self.counts[entry] = self.counts[entry].saturating_add(weight),
-            None => self.enter(item, weight),
+        match self.table.find_or_insert(item) {
+            (_, true) => {
+                self.counts.push(weight);
+                self.deltas.push(self.buckets);
+            }
+            (entry, false) => self.counts[entry] = self.counts[entry].saturating_add(weight),
         }
         self.total = self.total.saturating_add(weight);
         if self.total >= self.bucket_end {
             self.end_buckets();
         }
-    }
-
-    fn enter(&mut self, item: Option<I::Value<'_>>, weight: u64) {
-        self.table.insert(item);
-        self.counts.push(weight);
-        self.deltas.push(self.buckets);
     }
 
     #[cold]
@@ -112,14 +109,13 @@ impl<I: Items> LossyCounting<I> {
         for entry in 0..other.counts.len() {
             let item = other.table.get(entry);
             let (count, delta) = (other.counts[entry], other.deltas[entry]);
-            match self.table.find(item) {
-                Some(own) => {
+            match self.table.find_or_insert(item) {
+                (own, false) => {
                     self.counts[own] = self.counts[own].saturating_add(count);
                     self.deltas[own] += delta;
                     seen[own] = true;
                 }
-                None => {
-                    self.table.insert(item);
+                (_, true) => {
                     self.counts.push(count);
                     self.deltas.push(delta + self.buckets);
                 }

@@ -3,15 +3,23 @@
 //! In reading order: [`fraction`] (support and error, exactly), [`items`] and [`table`] (the items that a
 //! summary holds, in the order in which they came), [`lossy_counting`], [`sticky_sampling`],
 //! [`space_saving`] and [`exact_counting`], and [`heavy_hitters`], which asks any of them the same
-//! question. Nothing here knows columns, time or SQL. No order of hashing ever shows.
+//! question. Which go together: [`itemsets`] and [`rules`]; which rise: [`trend`]. How many different
+//! ones there are: [`distinct`] on [`hash`]; and their [`quantile`]s. Nothing here knows columns, time or SQL. No order of hashing ever shows.
 
 pub mod bytes;
 pub mod coins;
+pub mod distinct;
 pub mod exact_counting;
 pub mod fraction;
+pub mod hash;
 pub mod heavy_hitters;
 pub mod items;
+pub mod itemsets;
 pub mod lossy_counting;
+pub mod quantile;
+pub mod rules;
 pub mod space_saving;
 pub mod sticky_sampling;
 pub mod table;
+pub mod trend;
+mod trie;

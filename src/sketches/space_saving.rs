@@ -45,19 +45,16 @@ impl<I: Items> SpaceSaving<I> {
     /// Counts an item `weight` times at once.
     #[inline]
     pub fn add(&mut self, item: Option<I::Value<'_>>, weight: u64) {
-        match self.table.find(item) {
-            Some(entry) => self.counts[entry] = self.counts[entry].saturating_add(weight),
-            None => self.enter(item, weight),
+        match self.table.find_or_insert(item) {
+            (_, true) => {
+                self.counts.push(weight);
+                if self.counts.len() > self.counters {
+                    self.sweep();
+                }
+            }
+            (entry, false) => self.counts[entry] = self.counts[entry].saturating_add(weight),
         }
         self.total = self.total.saturating_add(weight);
-    }
-
-    fn enter(&mut self, item: Option<I::Value<'_>>, weight: u64) {
-        self.table.insert(item);
-        self.counts.push(weight);
-        if self.counts.len() > self.counters {
-            self.sweep();
-        }
     }
 
     /// Takes the median from all counters.

@@ -60,7 +60,7 @@ impl<I: Items> StickySampling<I> {
         match self.table.find(item) {
             Some(entry) => self.counts[entry] += 1,
             None if coins::at(self.seed, place) & (self.rate - 1) == 0 => {
-                self.table.insert(item);
+                self.table.find_or_insert(item);
                 self.counts.push(1);
             }
             None => {}

@@ -3,18 +3,31 @@
 //! Items that a summary lets go leave in one sweep, which numbers the others anew and fills the places
 //! afresh; so no place is ever marked as deleted.
 
-use super::items::Items;
+use super::items::{Items, secret};
 
 /// Fewer items than this are looked through one by one.
 const FEW: usize = 8;
 
 /// Items that can be found.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Table<I> {
     items: I,
+    secret: u64,
     /// Number of an item plus one; 0 is free. Empty where the items are few. Never more than half
     /// full, so a search ends.
     places: Vec<u32>,
+}
+
+impl<I: Items> Default for Table<I> {
+    fn default() -> Table<I> {
+        Table { items: I::default(), secret: secret(), places: Vec::new() }
+    }
+}
+
+/// Where an item is, or where it would be.
+enum Found {
+    Item(usize),
+    Free(usize),
 }
 
 impl<I: Items> Table<I> {
@@ -34,33 +47,49 @@ impl<I: Items> Table<I> {
     }
 
     /// The number of an item, if it is there.
-    #[inline]
     pub fn find(&self, item: Option<I::Value<'_>>) -> Option<usize> {
+        match self.search(item) {
+            Found::Item(number) => Some(number),
+            Found::Free(_) => None,
+        }
+    }
+
+    #[inline]
+    fn search(&self, item: Option<I::Value<'_>>) -> Found {
         if self.places.is_empty() {
-            return (0..self.items.len()).find(|&number| self.items.is(number, item));
+            let found = (0..self.items.len()).find(|&number| self.items.is(number, item));
+            return found.map_or(Found::Free(0), Found::Item);
         }
         let mask = self.places.len() - 1;
-        let mut place = (I::hash(item) >> 20) as usize & mask;
+        let mut place = (I::hash(item, self.secret) >> 20) as usize & mask;
         loop {
             match self.places[place] {
-                0 => return None,
+                0 => return Found::Free(place),
                 found if self.items.is(found as usize - 1, item) => {
-                    return Some(found as usize - 1);
+                    return Found::Item(found as usize - 1);
                 }
                 _ => place = (place + 1) & mask,
             }
         }
     }
 
-    /// Adds an item that is not there; gives its number.
-    pub fn insert(&mut self, item: Option<I::Value<'_>>) -> usize {
+    /// The number of an item, and whether it was added just now.
+    #[inline]
+    pub fn find_or_insert(&mut self, item: Option<I::Value<'_>>) -> (usize, bool) {
+        match self.search(item) {
+            Found::Item(number) => (number, false),
+            Found::Free(place) => (self.insert(item, place), true),
+        }
+    }
+
+    fn insert(&mut self, item: Option<I::Value<'_>>, place: usize) -> usize {
         let number = self.items.len();
         assert!(number < u32::MAX as usize - 1, "a summary holds fewer than 2^32 items");
         self.items.push(item);
         if number >= FEW && 2 * (number + 1) > self.places.len() {
             self.spread((4 * (number + 1)).next_power_of_two());
-        } else if !self.places.is_empty() {
-            place(&mut self.places, I::hash(item), number);
+        } else if let Some(free) = self.places.get_mut(place) {
+            *free = number as u32 + 1;
         }
         number
     }
@@ -70,7 +99,7 @@ impl<I: Items> Table<I> {
         self.places.clear();
         self.places.resize(length, 0);
         for number in 0..self.items.len() {
-            place(&mut self.places, I::hash(self.items.get(number)), number);
+            place(&mut self.places, I::hash(self.items.get(number), self.secret), number);
         }
     }
 
@@ -119,7 +148,7 @@ impl<I: Items> Table<I> {
     /// Reads what [`write`](Self::write) wrote.
     pub fn read(from: &mut &[u8]) -> Option<Table<I>> {
         let items = I::read(from)?;
-        let mut table = Table { items, places: Vec::new() };
+        let mut table = Table { items, ..Table::default() };
         if table.items.len() > FEW {
             table.spread((2 * table.items.len() + 2).next_power_of_two());
         }
@@ -146,7 +175,7 @@ mod tests {
         let mut table = Table::<I>::default();
         for (number, item) in all.iter().enumerate() {
             assert_eq!(table.find(*item), None);
-            assert_eq!(table.insert(*item), number);
+            assert_eq!(table.find_or_insert(*item), (number, true));
             for (earlier, item) in all[..=number].iter().enumerate().rev().take(20) {
                 assert_eq!(table.find(*item), Some(earlier));
             }

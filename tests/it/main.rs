@@ -11,6 +11,7 @@ mod docs;
 mod edges;
 mod engine;
 mod fake;
+mod feeds;
 mod fuzz_bodies;
 mod hostile;
 mod memory;

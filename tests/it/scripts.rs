@@ -32,6 +32,11 @@ fn windows() {
 }
 
 #[test]
+fn over() {
+    check("over");
+}
+
+#[test]
 fn mining() {
     check("mining");
 }

@@ -242,7 +242,7 @@ impl Show<'_> {
     async fn execute(&self, sql: &str) -> Result<Answer> {
         let path = self.place.join(DATABASE).display().to_string().replace('\'', "''");
         let sql = sql.replace(&format!("'{DATABASE}'"), &format!("'{path}'"));
-        let execution = self.engine.execute(&sql).await;
+        let execution = Box::pin(self.engine.execute(&sql)).await;
         match execution.error {
             Some(error) => Err(error),
             None => Ok(execution.results.last().map(Answer::of).unwrap_or_default()),

@@ -215,7 +215,12 @@ impl Aggregate {
             self.resize();
         }
         self.save_early(groups.iter().copied())?;
-        for (row, &group) in groups.iter().enumerate() {
+        // Of one group the last row is all that is remembered.
+        let each = if self.is_global() { rows.saturating_sub(1) } else { 0 };
+        if each > 0 {
+            self.groups.rows[0] += (0..each).map(|row| change.weight(row)).sum::<i64>();
+        }
+        for (row, &group) in groups.iter().enumerate().skip(each) {
             self.groups.rows[group] += change.weight(row);
             self.groups.touched.touch(group, &change.origin.relation, change.offset(row));
         }

@@ -21,6 +21,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use crate::operators::aggregates::avg::Avg;
+use crate::operators::aggregates::bounds::is_bounds;
 use crate::operators::aggregates::count::Count;
 use crate::operators::aggregates::datafusion::Foreign;
 use crate::operators::aggregates::min_max;
@@ -160,7 +161,7 @@ pub trait GroupedAggregate: Send {
         true
     }
 
-    /// Whether reading may fail with [`EvalError::Overflow`], which changes nothing.
+    /// Whether reading may fail for a group alone, which changes nothing.
     fn can_overflow(&self) -> bool {
         false
     }
@@ -233,6 +234,7 @@ pub fn is_exactly_mergeable(spec: &AggregateSpec) -> bool {
         "count" | "min" | "max" | "bit_and" | "bit_or" | "bit_xor" | "bool_and" | "bool_or"
         | "approx_distinct" => true,
         "sum" => exact_type,
+        name if is_bounds(name) => true,
         _ => false,
     }
 }

@@ -9,10 +9,12 @@
 //! taken back: [`fold`] holds the contract and the factory; [`linear`], [`extreme`], [`multiset`] and
 //! [`boxed`] implement it.
 //!
-//! For both, [`mining`]: summaries that answer which items are frequent.
+//! For both, [`mining`]: summaries that answer which items are frequent; and [`bounds`]: functions of
+//! DataFusion's kind, distinct counts and quantiles with their bounds.
 
 pub mod accumulator;
 mod avg;
+pub mod bounds;
 pub mod boxed;
 mod count;
 mod datafusion;

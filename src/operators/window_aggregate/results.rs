@@ -29,7 +29,7 @@ impl Slice {
     ) -> Result<Results, EvalError> {
         match self.columns(aggregates, groups, last) {
             Ok(columns) => Ok(Results { ids, columns, failed: None }),
-            Err(EvalError::Overflow { .. }) => self.read_one_by_one(aggregates, &ids, groups),
+            Err(error) if error.is_of_one_group() => self.read_one_by_one(aggregates, &ids, groups),
             Err(error) => Err(error),
         }
     }
@@ -76,7 +76,7 @@ impl Slice {
                     kept_ids.push(id);
                     kept.push(group);
                 }
-                Err(error @ EvalError::Overflow { .. }) => {
+                Err(error) if error.is_of_one_group() => {
                     let (_, count) = failed.get_or_insert((error, 0));
                     *count += 1;
                 }

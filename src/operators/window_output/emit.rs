@@ -109,7 +109,7 @@ impl WindowOutput {
         let all = groups.groups.len();
         let (kept, values) = match evaluate_rows(aggregates, &input, &groups.group_of, all) {
             Ok(values) => ((0..all).collect(), values),
-            Err(EvalError::Overflow { .. }) => {
+            Err(error) if error.is_of_one_group() => {
                 self.evaluate_each(aggregates, &input, &groups, out)?
             }
             Err(error) => return Err(error),
@@ -164,7 +164,7 @@ impl WindowOutput {
                     kept.push(group);
                     results.push(values);
                 }
-                Err(error @ EvalError::Overflow { .. }) => out.reject(RejectedRow {
+                Err(error) if error.is_of_one_group() => out.reject(RejectedRow {
                     relation: Arc::clone(&self.relation),
                     offset: self.first_offset,
                     code: error.code(),

@@ -1,5 +1,6 @@
 //! Databases for tests, and changes written as text.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringViewArray};
@@ -7,8 +8,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use rusqlite::types::ValueRef;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
-use super::pg;
+use super::{mariadb, pg};
 use crate::sinks::ddl::TableName;
+use crate::sinks::mysql::MysqlTarget;
+use crate::sinks::mysql_url::MysqlUrl;
+use crate::sinks::mysql_wire::Connection;
 use crate::sinks::postgres::PostgresTarget;
 use crate::sinks::sink::{Refused, SinkBatch, SinkError, SinkMode, SinkPlan, SinkTarget};
 use crate::sinks::sqlite::SqliteTarget;
@@ -19,6 +23,15 @@ pub(super) trait Database {
     fn target(&self) -> Box<dyn SinkTarget>;
     /// Runs statements; answers the rows of the last SELECT, fields joined by `|`, NULL as `∅`.
     fn sql(&self, sql: &str) -> Vec<String>;
+    /// The widest character that a column's name may have.
+    fn wide(&self) -> char {
+        '\u{1F4A7}'
+    }
+    /// Takes away what sinks left.
+    fn clear(&self) {
+        self.sql("DROP TABLE IF EXISTS t");
+        self.sql("DROP TABLE IF EXISTS weir_progress");
+    }
 }
 
 /// A SQLite file in a temporary directory.
@@ -66,6 +79,8 @@ impl Database for Sqlite {
 /// A schema in a PostgreSQL database.
 pub(super) struct Postgres {
     pub(super) url: String,
+    /// The server's certificate, if it can encrypt.
+    pub(super) certificate: Option<PathBuf>,
 }
 
 impl Postgres {
@@ -79,7 +94,8 @@ impl Postgres {
             }
         };
         let schema = server.fresh_schema();
-        let database = Postgres { url: server.url_in(&schema) };
+        let database =
+            Postgres { url: server.url_in(&schema), certificate: server.certificate.clone() };
         database.sql(&format!("CREATE SCHEMA {schema}"));
         Some(database)
     }
@@ -87,7 +103,7 @@ impl Postgres {
 
 impl Database for Postgres {
     fn target(&self) -> Box<dyn SinkTarget> {
-        Box::new(PostgresTarget::new(self.url.clone()))
+        Box::new(PostgresTarget::new(self.url.clone(), None))
     }
 
     fn sql(&self, sql: &str) -> Vec<String> {
@@ -111,6 +127,55 @@ impl Database for Postgres {
     }
 }
 
+/// A database of a MariaDB or MySQL server.
+pub(super) struct MariaDb {
+    pub(super) url: MysqlUrl,
+    /// The server's certificate, if it can encrypt.
+    pub(super) certificate: Option<PathBuf>,
+}
+
+impl MariaDb {
+    /// `None`, after a line that says why, when there is no server.
+    pub(super) fn new() -> Option<MariaDb> {
+        let server = match mariadb::mariadb() {
+            Ok(server) => server,
+            Err(reason) => {
+                println!("{reason}");
+                return None;
+            }
+        };
+        let name = server.fresh_database();
+        let url = |database: &str| MysqlUrl::parse(&format!("{}/{database}", server.url)).unwrap();
+        let create =
+            format!("CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin");
+        Connection::open(&url("mysql"), None).unwrap().query(create.as_bytes()).unwrap();
+        Some(MariaDb { url: url(&name), certificate: server.certificate.clone() })
+    }
+}
+
+impl Database for MariaDb {
+    fn target(&self) -> Box<dyn SinkTarget> {
+        Box::new(MysqlTarget::new(self.url.clone(), None))
+    }
+
+    /// As in the standard names are in double quotes; keys of text have a length.
+    fn sql(&self, sql: &str) -> Vec<String> {
+        let mut connection = Connection::open(&self.url, None).unwrap();
+        connection.query(b"SET NAMES utf8mb4").unwrap();
+        connection.query(b"SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES'").unwrap();
+        let answer = connection.query(sql.replace(" TEXT", " VARCHAR(200)").as_bytes()).unwrap();
+        let line = |row: &Vec<Option<String>>| {
+            let fields = row.iter().map(|field| field.clone().unwrap_or("∅".into()));
+            fields.collect::<Vec<String>>().join("|")
+        };
+        answer.rows.iter().map(line).collect()
+    }
+
+    fn wide(&self) -> char {
+        '\u{20AC}'
+    }
+}
+
 /// Columns `k TEXT, n BIGINT`; the key of upsert is `k`.
 pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -130,6 +195,7 @@ pub(super) fn plan(id: &str, mode: SinkMode) -> SinkPlan {
         mode,
         key: if mode == SinkMode::Upsert { vec![0] } else { vec![] },
         adopt: false,
+        add_columns: false,
     }
 }
 

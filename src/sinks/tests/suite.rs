@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::fixture::{Database, Postgres, Sqlite, Writer, changes, plan, writer};
+use super::delivered::{Files, Receiver};
+use super::fixture::{Database, MariaDb, Postgres, Sqlite, Writer, changes, plan, writer};
 use crate::error::{Error, Report, SqlState};
 use crate::sinks::ddl::{TableName, quote};
 use crate::sinks::sink::{SinkBatch, SinkError, SinkMode, SinkPlan};
@@ -21,10 +22,48 @@ macro_rules! on_every_target {
                 if let Some(database) = super::Postgres::new() { super::$name(&database); }
             })*
         }
+        mod mariadb {
+            $(#[test] fn $name() {
+                if let Some(database) = super::MariaDb::new() { super::$name(&database); }
+            })*
+        }
     };
 }
 
+/// Makes a test on each target that is no database.
+macro_rules! on_targets_without_tables {
+    ($($name:ident)*) => {
+        mod ndjson {
+            $(#[test] fn $name() { super::$name(&super::Files::new(FileFormat::Ndjson)); })*
+            use crate::sinks::file_format::FileFormat;
+        }
+        mod csv {
+            $(#[test] fn $name() { super::$name(&super::Files::new(FileFormat::Csv)); })*
+            use crate::sinks::file_format::FileFormat;
+        }
+        mod parquet {
+            $(#[test] fn $name() { super::$name(&super::Files::new(FileFormat::Parquet)); })*
+            use crate::sinks::file_format::FileFormat;
+        }
+        mod webhook {
+            $(#[test] fn $name() { super::$name(&super::Receiver::new()); })*
+        }
+    };
+}
+
+on_targets_without_tables! {
+    appended_rows_keep_their_number_and_null
+    a_changelog_table_keeps_every_change_with_its_offset
+    a_new_writer_resumes_where_the_last_one_committed
+    a_transaction_that_counted_already_is_not_written_again
+    the_older_of_two_appending_writers_is_fenced
+    an_empty_batch_of_an_appending_sink_moves_the_mark
+}
+
 on_every_target! {
+    the_older_of_two_appending_writers_is_fenced
+    an_empty_batch_of_an_appending_sink_moves_the_mark
+    columns_that_a_table_lacks_are_added_on_request
     appended_rows_keep_their_number_and_null
     the_table_holds_the_current_row_of_each_key
     null_keys_are_keys_like_others
@@ -239,7 +278,7 @@ fn every_row_may_be_refused(database: &dyn Database) {
 
 fn hostile_names_and_values_stay_names_and_values(database: &dyn Database) {
     let bad = "x\"; DROP TABLE t; --";
-    let column = "select \"'; \\ $1 ?1\n\u{1F4A7}";
+    let column = &format!("select \"'; `\\ $1 ?1\n{}", database.wide());
     let schema = Arc::new(Schema::new(vec![
         Field::new(column, DataType::Utf8, true),
         Field::new("operation", DataType::Int64, true),
@@ -314,4 +353,51 @@ fn secondary_unique_keys_are_freed_before_they_are_taken(database: &dyn Database
     writer.write("+a1 -b1").unwrap();
     assert_eq!(database.sql("SELECT k, n FROM t"), ["a|1"]);
     assert!(writer.refused.is_empty());
+}
+
+fn the_older_of_two_appending_writers_is_fenced(database: &dyn Database) {
+    let plan = plan("1", SinkMode::Append);
+    let mut old = writer(database, &plan);
+    old.write("+a1").unwrap();
+    let mut new = writer(database, &plan);
+    let error = old.write("+b1").unwrap_err();
+    assert!(matches!(error, SinkError::Fenced { .. }) && error.is_final(), "{error}");
+    assert_eq!(error.to_string(), "sink \"s\" has been taken over by another writer");
+    assert_eq!(
+        error.detail().unwrap(),
+        "weir_progress holds offset 1 with fence 2 instead of 1 with fence 1."
+    );
+    new.write("+c1").unwrap();
+    assert!(matches!(old.write("+d1"), Err(SinkError::Fenced { .. })));
+    assert_eq!(database.sql("SELECT k, n FROM t ORDER BY k"), ["a|1", "c|1"]);
+}
+
+fn an_empty_batch_of_an_appending_sink_moves_the_mark(database: &dyn Database) {
+    let plan = plan("1", SinkMode::Append);
+    let mut target = database.target();
+    target.prepare(&plan).unwrap();
+    assert_eq!(target.commit(&changes(0, ""), 0, 7, &mut |_| Ok(())).unwrap(), 0);
+    assert_eq!(target.commit(&changes(7, "+a1"), 7, 8, &mut |_| Ok(())).unwrap(), 1);
+    drop(target);
+    assert_eq!(writer(database, &plan).offset, 8);
+    assert_eq!(database.sql("SELECT count(*) FROM t"), ["1"]);
+}
+
+fn columns_that_a_table_lacks_are_added_on_request(database: &dyn Database) {
+    database.sql("CREATE TABLE t (k TEXT PRIMARY KEY, x INT)");
+    database.sql("INSERT INTO t VALUES ('old', 1)");
+    let mut plan = plan("1", SinkMode::Upsert);
+    let error = Writer::new(database, &plan).err().unwrap();
+    assert!(error.hint().unwrap().contains("add_columns = true"), "{error:?}");
+    plan.add_columns = true;
+    writer(database, &plan).write("+a1 +b2").unwrap();
+    // What is there already is not added again.
+    writer(database, &plan).write("-a1 +a3").unwrap();
+    let rows = database.sql("SELECT k, n, x FROM t ORDER BY k");
+    assert_eq!(rows, ["a|3|∅", "b|2|∅", "old|∅|1"]);
+    // A key is not made up for rows that are there.
+    database.sql("DROP TABLE t");
+    database.sql("CREATE TABLE t (n BIGINT)");
+    let error = Writer::new(database, &plan).err().unwrap();
+    assert_eq!(error.detail().unwrap(), "It lacks the columns k.");
 }

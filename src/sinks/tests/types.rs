@@ -10,13 +10,26 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, IntervalMonthDayNano, Schema};
 use expect_test::{Expect, expect};
 
-use super::fixture::{Database, Postgres, Sqlite, plan, writer};
+use super::fixture::{Database, MariaDb, Postgres, Sqlite, plan, writer};
 use crate::data::schema::JSON_MARK;
 use crate::sinks::sink::{SinkBatch, SinkMode, SinkPlan};
 
+/// The extremes that a target can hold.
+#[derive(Clone, Copy, PartialEq)]
+enum Extremes {
+    /// All of the types.
+    All,
+    /// Years 1 to 9999, numbers that are finite.
+    Modest,
+}
+
 /// A column of each type: an ordinary value, an extreme one, null.
-fn columns() -> Vec<(Field, ArrayRef)> {
-    let instants = || TimestampMicrosecondArray::from(vec![Some(-1), Some(i64::MAX), None]);
+fn columns(extremes: Extremes) -> Vec<(&'static str, ArrayRef)> {
+    let all = extremes == Extremes::All;
+    let instant = if all { i64::MAX } else { 253_402_300_799_999_999 };
+    let day = if all { -800_000 } else { -719_162 };
+    let float = |wide: f64, modest: f64| if all { wide } else { modest };
+    let instants = move || TimestampMicrosecondArray::from(vec![Some(-1), Some(instant), None]);
     let list = ListArray::from_iter_primitive::<Int64Type, _, _>([
         Some(vec![Some(1), None]),
         Some(vec![]),
@@ -40,18 +53,35 @@ fn columns() -> Vec<(Field, ArrayRef)> {
     ]);
     let decimals = Decimal128Array::from(vec![Some(-5), Some(10_i128.pow(38) - 1), None]);
     let json = StringViewArray::from(vec![Some("{\"b\": [1, null]}"), Some("null"), None]);
-    let columns: Vec<(&str, ArrayRef)> = vec![
+    vec![
         ("c_bool", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None]))),
         ("c_small", Arc::new(Int16Array::from(vec![Some(-1), Some(i16::MIN), None]))),
         ("c_int", Arc::new(Int32Array::from(vec![Some(-1), Some(i32::MIN), None]))),
         ("c_big", Arc::new(Int64Array::from(vec![Some(-1), Some(i64::MIN), None]))),
         ("c_unsigned", Arc::new(UInt64Array::from(vec![Some(1), Some(i64::MAX as u64), None]))),
-        ("c_real", Arc::new(Float32Array::from(vec![Some(0.1), Some(f32::NEG_INFINITY), None]))),
-        ("c_double", Arc::new(Float64Array::from(vec![Some(-0.0), Some(f64::INFINITY), None]))),
-        ("c_nan", Arc::new(Float64Array::from(vec![Some(1e300), Some(f64::NAN), None]))),
+        (
+            "c_real",
+            Arc::new(Float32Array::from(vec![
+                Some(0.1),
+                Some(float(f64::NEG_INFINITY, f32::MAX.into()) as f32),
+                None,
+            ])),
+        ),
+        (
+            "c_double",
+            Arc::new(Float64Array::from(vec![
+                Some(-0.0),
+                Some(float(f64::INFINITY, f64::MAX)),
+                None,
+            ])),
+        ),
+        (
+            "c_nan",
+            Arc::new(Float64Array::from(vec![Some(1e300), Some(float(f64::NAN, 5e-324)), None])),
+        ),
         ("c_numeric", Arc::new(decimals.with_precision_and_scale(38, 9).unwrap())),
         ("c_text", Arc::new(StringViewArray::from(vec![Some("\u{1F4A7}\t\\"), Some(""), None]))),
-        ("c_date", Arc::new(Date32Array::from(vec![Some(-1), Some(-800_000), None]))),
+        ("c_date", Arc::new(Date32Array::from(vec![Some(-1), Some(day), None]))),
         ("c_stamp", Arc::new(instants())),
         ("c_stamptz", Arc::new(instants().with_timezone("UTC"))),
         (
@@ -63,8 +93,12 @@ fn columns() -> Vec<(Field, ArrayRef)> {
         ("c_list", Arc::new(list)),
         ("c_struct", Arc::new(structs)),
         ("c_json", Arc::new(json)),
-    ];
-    columns
+    ]
+}
+
+/// The columns with their fields, one of them marked as JSON.
+fn fields(extremes: Extremes) -> Vec<(Field, ArrayRef)> {
+    columns(extremes)
         .into_iter()
         .map(|(name, column)| {
             let field = Field::new(name, column.data_type().clone(), true);
@@ -79,12 +113,16 @@ fn columns() -> Vec<(Field, ArrayRef)> {
 
 /// Writes the columns into a new table, in upsert mode with every column as key; reads them as
 /// text; deletes them by their keys, which needs every value to equal what was stored.
-fn check(database: &dyn Database, as_text: &str, expected: Expect) {
-    let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns().into_iter().unzip();
+fn check(
+    database: &dyn Database,
+    as_text: &str,
+    (extremes, no_key): (Extremes, &[&str]),
+    expected: Expect,
+) {
+    let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = fields(extremes).into_iter().unzip();
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).unwrap();
-    // A NaN cannot be a key in SQLite; JSON cannot be found by its text.
-    let is_key = |&i: &usize| !["c_nan", "c_json"].contains(&schema.field(i).name().as_str());
+    let is_key = |&i: &usize| !no_key.contains(&schema.field(i).name().as_str());
     let key = (0..batch.num_columns()).filter(is_key).collect();
     let plan = SinkPlan { schema: Arc::clone(&schema), key, ..plan("1", SinkMode::Upsert) };
     let mut writer = writer(database, &plan);
@@ -109,7 +147,9 @@ fn check(database: &dyn Database, as_text: &str, expected: Expect) {
 fn sqlite_stores_every_type() {
     check(
         &Sqlite::new(),
+        // Its NaN is NULL, and JSON cannot be found by its text.
         "typeof(?) || ' ' || iif(typeof(?) = 'blob', hex(?), coalesce(?, '∅'))",
+        (Extremes::All, &["c_nan", "c_json"]),
         expect![[r#"
         c_bool: integer 0 ; integer 1 ; null ∅
         c_small: integer -1 ; integer -32768 ; null ∅
@@ -139,6 +179,7 @@ fn postgres_stores_every_type() {
         check(
             &database,
             "pg_typeof(?) || ' ' || coalesce(?::text, '∅')",
+            (Extremes::All, &["c_nan", "c_json"]),
             expect![[r#"
             c_bool: boolean false ; boolean true ; boolean ∅
             c_small: smallint -1 ; smallint -32768 ; smallint ∅
@@ -159,6 +200,39 @@ fn postgres_stores_every_type() {
             c_list: bigint[] {1,NULL} ; bigint[] {} ; bigint[] ∅
             c_struct: jsonb {"a": "", "b": "NaN"} ; jsonb {"a": "x\"\\", "b": 1.5} ; jsonb ∅
             c_json: jsonb null ; jsonb {"b": [1, null]} ; jsonb ∅"#]],
+        );
+    }
+}
+
+#[test]
+fn mariadb_stores_every_type() {
+    if let Some(database) = MariaDb::new() {
+        // Keys have at most 16 columns, and none of JSON.
+        let no_key = ["c_nan", "c_json", "c_list", "c_struct", "c_interval", "c_real", "c_double"];
+        check(
+            &database,
+            "coalesce(if(hex(?) IS NOT NULL AND '?' = 'c_bytes', hex(?), ?), '∅')",
+            (Extremes::Modest, &no_key),
+            expect![[r#"
+                c_bool: 0 ; 1 ; ∅
+                c_small: -1 ; -32768 ; ∅
+                c_int: -1 ; -2147483648 ; ∅
+                c_big: -1 ; -9223372036854775808 ; ∅
+                c_unsigned: 1 ; 9223372036854775807 ; ∅
+                c_real: 0.1 ; 3.4028235e38 ; ∅
+                c_double: 0 ; 1.7976931348623157e308 ; ∅
+                c_nan: 1e300 ; 5e-324 ; ∅
+                c_numeric: -0.000000005 ; 99999999999999999999999999999.999999999 ; ∅
+                c_text:  ; ∅ ; 💧	\
+                c_date: 0001-01-01 ; 1969-12-31 ; ∅
+                c_stamp: 1969-12-31 23:59:59.999999 ; 9999-12-31 23:59:59.999999 ; ∅
+                c_stamptz: 1969-12-31 23:59:59.999999 ; 9999-12-31 23:59:59.999999 ; ∅
+                c_time: 00:00:00.000000 ; 23:59:59.999999 ; ∅
+                c_interval: P14M-3DT-1.5S ; P2147483647M2147483647DT9223372036.854775807S ; ∅
+                c_bytes:  ; 00FF ; ∅
+                c_list: [1,null] ; [] ; ∅
+                c_struct: {"a":"","b":"NaN"} ; {"a":"x\"\\","b":1.5} ; ∅
+                c_json: null ; {"b": [1, null]} ; ∅"#]],
         );
     }
 }

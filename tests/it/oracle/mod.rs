@@ -8,6 +8,7 @@ mod case;
 mod drive;
 mod generate;
 mod naive;
+mod over;
 mod replay;
 pub(crate) mod rng;
 

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use weir::error::SqlState;
-use weir::log::storage::MemoryStorage;
+use weir::log::storage::{Fault, MemoryStorage};
 
 use super::audit::{Ending, audit_of};
-use super::plan::{OBJECTS, QueryPlan, create, query};
+use super::plan::{OBJECTS, QueryPlan, TRIMMED, create, query};
 use super::points::{SCRIPTED, SETUP, Script};
 use super::setting;
 use super::world::World;
@@ -116,4 +116,30 @@ fn a_full_disk_hinders_no_reader_and_is_forgotten_when_there_is_room() {
         drop(world);
         script.check(&disk.crash(seed), Ending::PowerLoss);
     }
+}
+
+#[test]
+fn what_a_query_needs_stays_when_it_fails() {
+    let (disk, mut script) = (MemoryStorage::new(), Script::new());
+    let world = World::open(&disk, &script.clock, 1, SETUP).unwrap();
+    OBJECTS.iter().for_each(|object| drop(world.sql(object).unwrap()));
+    for name in SCRIPTED.into_iter().chain([TRIMMED]) {
+        world.sql(&create(name, query(name).sql)).unwrap();
+    }
+    script.send(&world, "pulse", 5, None);
+    // Rows and mark of the stream are written and synced; the fifth call is the query's.
+    disk.fail_call(disk.calls() + 5, Fault::Error);
+    script.send(&world, "pulse", 5, None);
+    let status = format!("SELECT status FROM weir.queries WHERE name = '{TRIMMED}'");
+    assert_eq!(world.sql(&status).unwrap()[0]["status"], "failed");
+    for _ in 0..10 {
+        script.clock.advance(5 * 1_000_000);
+        script.send(&world, "pulse", 5, None);
+        world.retention().unwrap();
+    }
+    drop(world);
+    let world = World::open(&disk.crash(1), &script.clock, 2, SETUP).unwrap();
+    let there: Vec<&QueryPlan> =
+        SCRIPTED.into_iter().chain([TRIMMED]).map(|name| query(name)).collect();
+    audit_of(&world, &mut script.model, Ending::PowerLoss, &there, false);
 }

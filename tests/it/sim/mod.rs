@@ -21,11 +21,22 @@ fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
+/// Seeds that found something: a query that an error of the disk had stopped lost its input to retention
+/// (43); a replay behind REBUILD began without the watermark that the swap had left (2, 7, 14, 17, 25).
+const FOUND: [u64; 6] = [2, 7, 14, 17, 25, 43];
+
 #[test]
 fn whatever_a_seed_does_nothing_acknowledged_is_lost_and_every_answer_is_right() {
-    let (first, count) = (setting("WEIR_SIM_SEED", 1), setting("WEIR_SIM_COUNT", 6));
+    let seeds: Vec<u64> = match std::env::var("WEIR_SIM_SEED") {
+        Ok(_) => {
+            let first = setting("WEIR_SIM_SEED", 1);
+            (first..first + setting("WEIR_SIM_COUNT", 1)).collect()
+        }
+        Err(_) => FOUND.into_iter().chain([1]).collect(),
+    };
+    let count = seeds.len();
     let mut failed = Vec::new();
-    for seed in first..first + count {
+    for seed in seeds {
         match std::panic::catch_unwind(|| live(seed)) {
             Ok(life) if count < 100 || seed.is_multiple_of(100) => {
                 println!("seed {seed}: {life:?}")

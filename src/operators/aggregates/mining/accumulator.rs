@@ -39,6 +39,7 @@ fn foreign(error: EvalError) -> DataFusionError {
             Box::new(ArrowError::ArithmeticOverflow(error.to_string())),
             None,
         ),
+        EvalError::TooLarge(text) => DataFusionError::ResourcesExhausted(text),
         other => DataFusionError::External(Box::new(other)),
     }
 }
@@ -54,8 +55,7 @@ impl Accumulator for OneGroup {
         if failed.is_empty() {
             return ScalarValue::try_from_array(&answers, 0);
         }
-        let text = "weight of all rows of a group".to_string();
-        Err(DataFusionError::ArrowError(Box::new(ArrowError::ArithmeticOverflow(text)), None))
+        Err(foreign(self.summaries.failure()))
     }
 
     fn size(&self) -> usize {

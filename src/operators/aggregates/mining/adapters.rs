@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
-use arrow::datatypes::DataType;
 
 use super::{Miner, Summaries, state_column};
-use crate::data::sql_words::in_sql_words;
-use crate::error::SqlState;
+use crate::error::Report;
 use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows};
 use crate::operators::aggregates::fold::{Evaluated, Fold, FoldRows};
 use crate::operators::operator::EvalError;
@@ -41,8 +39,7 @@ impl MiningAggregate {
         if failed.is_empty() {
             return Ok(answers);
         }
-        let (function, data_type) = (self.miner.name().to_string(), "bigint".to_string());
-        Err(EvalError::Overflow { function, data_type })
+        Err(self.summaries.failure())
     }
 }
 
@@ -143,11 +140,8 @@ impl Fold for MiningFold {
 
     fn evaluate(&mut self, groups: &[usize]) -> Result<Evaluated, EvalError> {
         let (values, failed) = self.summaries.answers(groups)?;
-        let data_type = in_sql_words(&DataType::Int64.to_string()).to_lowercase();
-        let reason = |at| {
-            let reason = format!("aggregate is out of range for type {data_type}");
-            (at, SqlState::NUMERIC_RANGE, reason)
-        };
+        let failure = self.summaries.failure();
+        let reason = |at| (at, failure.code(), failure.to_string());
         Ok(Evaluated { values, failed: failed.into_iter().map(reason).collect() })
     }
 

@@ -13,12 +13,15 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 
 use super::items::{Codec, Encoding, is_comparable, naturals};
+use super::pieces::Pieces;
 use super::{KEY_MARK, Miner, Summaries};
 use crate::operators::aggregates::accumulator::{Rows, cannot_retract};
 use crate::operators::operator::EvalError;
 use crate::operators::state::misfit;
 use crate::sketches::heavy_hitters::{Algorithm, Mode, Question, Summary};
 use crate::sketches::items::Items;
+use crate::windows::assign::Windows;
+use crate::windows::spec::TimeWindow;
 
 /// What is asked, of which columns.
 #[derive(Debug, Clone)]
@@ -29,8 +32,11 @@ pub struct HeavyHitters {
     pub item: Vec<DataType>,
     /// Whether an argument of type BIGINT follows that says how often a row counts.
     pub weighted: bool,
-    /// Whether a last argument says at which offset of the log a row stands.
+    /// Whether an argument follows that says at which offset of the log a row stands.
     pub placed: bool,
+    /// The windows where they overlap: rows are counted by slice. A last argument is the row's time,
+    /// in the units of the windows.
+    pub slices: Option<TimeWindow>,
     /// What an answer holds.
     pub form: Form,
 }
@@ -91,7 +97,8 @@ impl Miner for HeavyHitters {
             Mode::NoFalsePositives => "no_false_positives",
         };
         let weighted = if self.weighted { ", weighted" } else { "" };
-        format!("support {support}, {algorithm}, {mode}{weighted}")
+        let slices = if self.slices.is_some() { ", by slice" } else { "" };
+        format!("support {support}, {algorithm}, {mode}{weighted}{slices}")
     }
 
     fn result(&self) -> DataType {
@@ -108,6 +115,10 @@ impl Miner for HeavyHitters {
 
     fn needs_append_only(&self) -> bool {
         self.question.algorithm != Algorithm::Exact
+    }
+
+    fn merges_slices(&self) -> bool {
+        self.slices.is_some()
     }
 
     fn bound(&self) -> Option<String> {
@@ -133,14 +144,16 @@ impl Miner for HeavyHitters {
 struct Hitters<C: Codec> {
     spec: HeavyHitters,
     codec: C,
-    /// `None`: no rows.
-    groups: Vec<Option<Summary<C::Items>>>,
+    groups: Vec<Pieces<C::Items>>,
+    slicer: Option<Windows>,
 }
 
 /// What the rows of a batch are counted with.
 struct Counting {
     weights: Option<PrimitiveArray<Int64Type>>,
     places: Option<PrimitiveArray<Int64Type>>,
+    /// For each row where its slice starts.
+    slices: Option<Vec<i64>>,
 }
 
 impl Counting {
@@ -152,6 +165,17 @@ impl Counting {
         self.weights.as_ref().map_or(1, weight)
     }
 
+    fn slice(&self, row: usize) -> i64 {
+        self.slices.as_ref().map_or(0, |slices| slices[row])
+    }
+
+    /// The one slice of all rows, if there is one.
+    fn only_slice(&self) -> Option<i64> {
+        let Some(slices) = &self.slices else { return Some(0) };
+        let (&first, rest) = slices.split_first()?;
+        rest.iter().all(|&slice| slice == first).then_some(first)
+    }
+
     fn place(&self, row: usize) -> Option<u64> {
         self.places.as_ref().filter(|p| p.is_valid(row)).map(|places| places.value(row) as u64)
     }
@@ -159,17 +183,19 @@ impl Counting {
 
 impl<C: Codec> Hitters<C> {
     fn new(spec: HeavyHitters, codec: C) -> Hitters<C> {
-        Hitters { spec, codec, groups: Vec::new() }
-    }
-
-    fn group(&mut self, group: usize) -> &mut Summary<C::Items> {
-        let question = &self.spec.question;
-        self.groups[group].get_or_insert_with(|| Summary::new(question))
+        let slicer = spec.slices.as_ref().map(Windows::new);
+        Hitters { spec, codec, groups: Vec::new(), slicer }
     }
 
     /// Every row counts once and all are of one group: the loop that must be fast.
-    fn add_all(&mut self, group: usize, items: &C::Batch, length: usize, counting: &Counting) {
-        match self.group(group) {
+    fn add_all(
+        &mut self,
+        (group, slice): (usize, i64),
+        items: &C::Batch,
+        length: usize,
+        counting: &Counting,
+    ) {
+        match self.groups[group].at(slice, &self.spec.question) {
             Summary::Lossy(lossy) => (0..length).for_each(|row| lossy.add(C::item(items, row), 1)),
             Summary::Saving(saving) => {
                 (0..length).for_each(|row| saving.add(C::item(items, row), 1));
@@ -184,7 +210,7 @@ impl<C: Codec> Hitters<C> {
 
     fn add_one(
         &mut self,
-        group: usize,
+        (group, slice): (usize, i64),
         item: Option<<C::Items as Items>::Value<'_>>,
         weight: u64,
         place: Option<u64>,
@@ -192,7 +218,7 @@ impl<C: Codec> Hitters<C> {
         if weight == 0 {
             return;
         }
-        match self.group(group) {
+        match self.groups[group].at(slice, &self.spec.question) {
             Summary::Lossy(lossy) => lossy.add(item, weight),
             Summary::Saving(saving) => saving.add(item, weight),
             Summary::Exact(exact) => exact.add(item, weight),
@@ -212,61 +238,63 @@ fn only_group(rows: &Rows<'_>) -> Option<usize> {
 
 impl<C: Codec> Summaries for Hitters<C> {
     fn resize(&mut self, groups: usize) {
-        self.groups.resize_with(groups, || None);
+        self.groups.resize_with(groups, Pieces::default);
     }
 
     fn update(&mut self, columns: &[ArrayRef], rows: &Rows<'_>) -> Result<(), EvalError> {
         let mut others = columns[self.spec.item.len()..].iter();
-        let mut next = |wanted: bool| match others.next().filter(|_| wanted) {
-            Some(column) => naturals(column).map(Some),
-            None => Ok(None),
+        let mut next = |wanted: bool| match wanted {
+            true => others.next().map(naturals).transpose(),
+            false => Ok(None),
         };
-        let weights = if self.spec.weighted { next(true)? } else { None };
-        let counting = Counting { weights, places: next(self.spec.placed)? };
+        let weights = next(self.spec.weighted)?;
+        let places = next(self.spec.placed)?;
+        let slices = match &self.slicer {
+            Some(windows) => {
+                let (times, mut starts) = (next(true)?, Vec::new());
+                let times = times.as_ref().map_or(&[][..], |times| times.values());
+                windows.slice_starts(times, &mut starts);
+                Some(starts)
+            }
+            None => None,
+        };
+        let counting = Counting { weights, places, slices };
         let items = self.codec.read(&columns[..self.spec.item.len()])?;
         if counting.weights.is_none()
             && rows.plain(None)
-            && let Some(group) = only_group(rows)
+            && let (Some(group), Some(slice)) = (only_group(rows), counting.only_slice())
         {
-            self.add_all(group, &items, rows.groups.len(), &counting);
+            self.add_all((group, slice), &items, rows.groups.len(), &counting);
             return Ok(());
         }
         let mut retracts = false;
         rows.for_each(None, |row, group, times| match u64::try_from(times) {
             Ok(times) => {
                 let weight = counting.weight(row).saturating_mul(times);
-                self.add_one(group, C::item(&items, row), weight, counting.place(row));
+                let at = (group, counting.slice(row));
+                self.add_one(at, C::item(&items, row), weight, counting.place(row));
             }
             Err(_) => retracts = true,
         });
         if retracts { Err(cannot_retract(self.spec.name())) } else { Ok(()) }
     }
 
-    fn merge(&mut self, group: usize, mut bytes: &[u8]) -> Result<(), EvalError> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let read = Summary::read(&self.spec.question, &mut bytes).filter(|_| bytes.is_empty());
-        let read = read.ok_or_else(|| misfit("a summary is of another kind"))?;
-        if self.group(group).merge(&read) {
-            return Ok(());
-        }
-        Err(EvalError::Broken("two summaries of samples cannot be one".to_owned()))
+    fn merge(&mut self, group: usize, bytes: &[u8]) -> Result<(), EvalError> {
+        let merged = self.groups[group].merge(bytes, &self.spec.question);
+        merged.ok_or_else(|| misfit("a summary is of another kind"))
     }
 
     fn write(&self, group: usize, out: &mut Vec<u8>) {
-        if let Some(summary) = &self.groups[group] {
-            summary.write(out);
-        }
+        self.groups[group].write(out);
     }
 
     fn answers(&self, groups: &[usize]) -> Result<(ArrayRef, Vec<usize>), EvalError> {
+        let merged: Vec<_> = groups.iter().map(|&group| self.groups[group].merged()).collect();
         let (mut items, mut failed) = (Vec::new(), Vec::new());
         let (mut lengths, mut guaranteed) = (Vec::with_capacity(groups.len()), Vec::new());
         let mut counts: [Vec<i64>; 4] = Default::default();
-        for (position, &group) in groups.iter().enumerate() {
-            let summary = self.groups[group].as_ref();
-            let total = summary.map_or(0, Summary::total);
+        for (position, summary) in merged.iter().enumerate() {
+            let total = summary.as_ref().map_or(0, |summary| summary.total());
             let (Some(summary), Ok(total)) = (summary, i64::try_from(total)) else {
                 if summary.is_some() {
                     failed.push(position);
@@ -306,23 +334,20 @@ impl<C: Codec> Summaries for Hitters<C> {
     }
 
     fn is_empty(&self, group: usize) -> bool {
-        self.groups[group].is_none()
+        self.groups[group].is_empty()
     }
 
     fn clear(&mut self, group: usize) {
-        self.groups[group] = None;
+        self.groups[group] = Pieces::default();
     }
 
     fn keep(&mut self, groups: &[usize]) {
-        self.groups = groups.iter().map(|&group| self.groups[group].take()).collect();
+        self.groups = groups.iter().map(|&g| std::mem::take(&mut self.groups[g])).collect();
     }
 
     fn size(&self) -> usize {
         let spare = self.groups.capacity() - self.groups.len();
-        let held = self.groups.iter().map(|group| match group {
-            Some(summary) => summary.size(),
-            None => size_of::<Option<Summary<C::Items>>>(),
-        });
-        held.sum::<usize>() + spare * size_of::<Option<Summary<C::Items>>>()
+        let held: usize = self.groups.iter().map(Pieces::size).sum();
+        held + spare * size_of::<Pieces<C::Items>>()
     }
 }

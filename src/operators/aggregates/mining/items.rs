@@ -9,7 +9,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Int32Array, Int64Array, PrimitiveArray, StringViewArray, UInt64Array,
 };
 use arrow::buffer::{NullBuffer, ScalarBuffer};
-use arrow::compute;
+use arrow::compute::{self, SortOptions};
 use arrow::datatypes::{DataType, Int64Type, UInt64Type};
 use arrow::row::{RowConverter, Rows, SortField};
 
@@ -162,7 +162,10 @@ pub(super) struct RowCodec {
 
 impl RowCodec {
     fn new(types: &[DataType]) -> Result<RowCodec, EvalError> {
-        let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
+        // Nulls last, as everywhere.
+        let order = SortOptions { descending: false, nulls_first: false };
+        let field = |data_type: &DataType| SortField::new_with_options(data_type.clone(), order);
+        let fields = types.iter().map(field).collect();
         Ok(RowCodec { types: types.to_vec(), converter: RowConverter::new(fields)? })
     }
 }

@@ -7,13 +7,19 @@
 //! (HEAVY_HITTERS and its like) are such an aggregate whose list is unnested; so a new one needs a
 //! miner and the reading of its arguments, no operator.
 //!
-//! Summaries depend on the order of rows: each window has its own, and no partial results of slices
-//! are merged. So the answer over a window is the same whenever it appears, and the same as of SELECT.
+//! Summaries depend on the order of rows. Where a miner's do not merge, each window has its own; where
+//! they do, the miner cuts rows into the window's slices itself (`pieces`). Either way the answer
+//! over a window is the same whenever it appears, and the same as of SELECT.
 
 mod accumulator;
 mod adapters;
 pub mod heavy_hitters;
 mod items;
+pub mod itemsets;
+mod pieces;
+#[cfg(test)]
+mod tests;
+pub mod trend;
 
 use std::any::Any;
 use std::fmt;
@@ -50,6 +56,11 @@ pub trait Miner: fmt::Debug + Send + Sync {
     fn summaries(&self) -> Result<Box<dyn Summaries>, EvalError>;
     /// Whether a row can never be taken back.
     fn needs_append_only(&self) -> bool;
+    /// Whether slices of the time line may be folded apart and merged, with the same answer as of all
+    /// rows at once.
+    fn merges_slices(&self) -> bool {
+        false
+    }
     /// How much one group holds at most, in words; `None` where nothing bounds it.
     fn bound(&self) -> Option<String>;
 }
@@ -65,9 +76,14 @@ pub trait Summaries: Send + Sync {
     fn merge(&mut self, group: usize, bytes: &[u8]) -> Result<(), EvalError>;
     /// Appends a group's bytes, a version in front.
     fn write(&self, group: usize, out: &mut Vec<u8>);
-    /// The answers of groups, one list each, and the positions of those that have none because they
-    /// are out of range.
+    /// The answers of groups, one list each, and the positions of those that have none, which is a
+    /// [`failure`](Self::failure).
     fn answers(&self, groups: &[usize]) -> Result<(ArrayRef, Vec<usize>), EvalError>;
+    /// Why groups have no answer.
+    fn failure(&self) -> EvalError {
+        let (function, data_type) = ("aggregate".to_string(), "bigint".to_string());
+        EvalError::Overflow { function, data_type }
+    }
     /// Whether the group is as if it had never had a row.
     fn is_empty(&self, group: usize) -> bool;
     /// Forgets a group's rows.

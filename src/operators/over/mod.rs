@@ -1,0 +1,360 @@
+//! Answers OVER: for each row a function of the rows before it in its partition.
+//!
+//! ```text
+//!   rows, in any order      held until the watermark has passed them       answers, in order
+//!   5 3 8 4 ... ----------> 3 4 5 | 8      <- watermark 6  ---------------> 3 4 5
+//! ```
+//!
+//! # Method
+//! By event time, rows are held in [`pending::Pending`] until the watermark less the allowed lateness
+//! has passed them. Then they go on in the order of event times, log order among equals, and every
+//! function takes them in that order: partitions by [`keying::Keying`], frames by [`frames::Places`],
+//! functions by [`call::Call`]. By log order (`ORDER BY _offset`) they go on at once. Functions look
+//! back only, so a row's answer is final when it is given; `lead` alone waits for later rows
+//! ([`lead::Leads`]).
+//!
+//! Several windows of one SELECT are answered by one operator over one copy of the held rows.
+//!
+//! # Lateness
+//! A row is dropped when its event time is below its arrival watermark less the allowed lateness: its
+//! place in the order has been passed.
+//!
+//! # Punctuations
+//! One that ends partitions drops their state and completes their `lead`s; one that the output keeps is
+//! forwarded. Both happen once the rows that were held when it came have gone.
+//!
+//! # State
+//! The rows at or above the watermark; per partition what its frames hold: the values in a bounded
+//! frame, one result for an unbounded one. Where all frames of a PARTITION BY are RANGEs with a width,
+//! partitions go when the watermark has left their last row that far behind.
+//!
+//! # Invariants
+//! 1. Output is append-only; by event time it ascends, by log order it is the input's.
+//! 2. What is put out depends on the order of rows alone, not on how they were cut into batches or
+//!    watermarks.
+
+mod call;
+mod cells;
+mod counts;
+mod folded;
+mod frames;
+mod keying;
+mod lag;
+mod lead;
+mod pending;
+mod ranks;
+mod running;
+#[cfg(test)]
+mod tests;
+mod totals;
+mod values;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray};
+use arrow::compute;
+use arrow::datatypes::SchemaRef;
+
+pub use self::call::{OverFunction, Shift};
+pub use self::frames::Frame;
+use self::pending::Pending;
+use self::running::{Failed, Running};
+use crate::data::change::{Change, Marks, Origin};
+use crate::data::punctuation::Punctuation;
+use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
+use crate::operators::origin_buffer::{OriginBuffer, RowOrigins};
+use crate::operators::partitions::{late_row, null_time};
+use crate::operators::state::{StateReader, StateWriter};
+use crate::time::EventTime;
+use crate::windows::columns::event_times;
+
+/// Punctuations that wait for rows that are held; beyond that the oldest is forgotten, which costs
+/// state, never an answer.
+const PROMISES_MAX: usize = 1_024;
+
+/// What is computed over which rows.
+#[derive(Debug, Clone)]
+pub struct OverSpec {
+    /// The order of rows.
+    pub order: OverOrder,
+    /// How far below its arrival watermark a row may lie, in the time column's units.
+    pub lateness: i64,
+    /// The functions.
+    pub calls: Vec<OverCall>,
+    /// How many columns of the input are passed on; those behind only feed the functions.
+    pub kept: usize,
+    /// Columns of the input.
+    pub input_schema: SchemaRef,
+    /// The columns that are passed on, then one for each function.
+    pub schema: SchemaRef,
+}
+
+/// The ORDER BY of all functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverOrder {
+    /// By this event-time column, then in log order.
+    Time(usize),
+    /// In log order.
+    Log,
+}
+
+/// One function with its PARTITION BY.
+#[derive(Debug, Clone)]
+pub struct OverCall {
+    /// Columns whose values have partitions of their own.
+    pub partition: Vec<usize>,
+    /// A column of these that the watermark bounds, and its delay: partitions end by it.
+    pub ends: Option<(usize, i64)>,
+    /// What is computed.
+    pub function: OverFunction,
+}
+
+/// Runs an [`OverSpec`].
+pub struct Over {
+    spec: Arc<OverSpec>,
+    running: Running,
+    pending: Pending,
+    /// Whether rows may fail, so that it has to be known where they came from.
+    may_fail: bool,
+    /// Punctuations with the latest time of the rows that were held when they came.
+    promises: VecDeque<(i64, Punctuation)>,
+    /// Rows taken in log order.
+    taken: i64,
+    /// The frame that came last; what is put out names it as its cause.
+    origin: Arc<Origin>,
+}
+
+impl Over {
+    /// An operator that has seen nothing.
+    pub fn new(spec: Arc<OverSpec>) -> Result<Over, EvalError> {
+        assert_eq!(spec.schema.fields().len(), spec.kept + spec.calls.len());
+        assert!(spec.lateness >= 0, "allowed lateness is not negative");
+        let may_fail = spec.calls.iter().any(|call| call::may_fail(&call.function));
+        let origin = Origin {
+            relation: Arc::from(""),
+            first_offset: 0,
+            ingest_time: 0,
+            arrival: Marks::All(i64::MIN),
+            progress: Marks::All(i64::MIN),
+        };
+        Ok(Over {
+            running: Running::new(&spec)?,
+            pending: Pending::new(OriginBuffer::new(&spec.input_schema, may_fail)),
+            may_fail,
+            promises: VecDeque::new(),
+            taken: 0,
+            origin: Arc::new(origin),
+            spec,
+        })
+    }
+
+    /// Holds rows back, but those that come too late.
+    fn hold(&mut self, change: &Change, time: usize, out: &mut Emitter) -> Result<(), EvalError> {
+        let times = event_times(change.batch.column(time))?;
+        let lateness = self.spec.lateness;
+        let is_late = |row: usize| times.value(row) < change.arrival(row).minus(lateness).0;
+        let rows = change.batch.num_rows();
+        if times.null_count() == 0 && !(0..rows).any(is_late) {
+            return self.pending.push(change, times.values());
+        }
+        let mut kept = Vec::with_capacity(rows);
+        for row in 0..rows {
+            if times.is_null(row) {
+                out.reject(null_time(change, row, time));
+            } else if is_late(row) {
+                out.late(late_row(change, row, times.value(row)));
+            }
+            kept.push(times.is_valid(row) && !is_late(row));
+        }
+        let kept = BooleanArray::from(kept);
+        let change = change.filter(&kept)?;
+        let times = event_times(change.batch.column(time))?;
+        self.pending.push(&change, times.values())
+    }
+
+    /// Answers rows in log order.
+    fn answer_at_once(&mut self, change: &Change, out: &mut Emitter) -> Result<(), EvalError> {
+        let rows = change.batch.num_rows() as i64;
+        let times: Vec<i64> = (self.taken..self.taken + rows).collect();
+        self.taken += rows;
+        let (batch, failed) = self.running.answer(&change.batch, &times)?;
+        for (&row, (code, reason)) in &failed {
+            let (code, reason) = (*code, reason.clone());
+            let relation = Arc::clone(&change.origin.relation);
+            out.reject(RejectedRow { relation, offset: change.offset(row), code, reason });
+        }
+        if let Some(batch) = batch {
+            out.change(change.with_batch(batch).filter(&succeeded(&failed, rows as usize))?);
+        }
+        self.put_out_completed(out)
+    }
+
+    /// Answers the rows below `end`, all where there is none.
+    fn release(&mut self, end: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
+        loop {
+            let due = self.pending.take(end);
+            if due.is_empty() {
+                return Ok(());
+            }
+            let (times, numbers): (Vec<i64>, Vec<u64>) = due.into_iter().unzip();
+            let (rows, origins) = match self.may_fail {
+                true => {
+                    let (rows, origins) = self.pending.rows.gather_with_origins(&numbers)?;
+                    (rows, Some(origins))
+                }
+                false => (self.pending.rows.gather(numbers.iter().copied())?, None),
+            };
+            self.pending.rows.release(&numbers)?;
+            let (batch, failed) = self.running.answer(&rows, &times)?;
+            if let Some(origins) = origins {
+                refuse(&origins, &failed, out);
+            }
+            if let Some(batch) = batch {
+                let batch = match failed.is_empty() {
+                    true => batch,
+                    false => {
+                        compute::filter_record_batch(&batch, &succeeded(&failed, times.len()))?
+                    }
+                };
+                out.change(Change::derived(batch, None, &self.origin));
+            }
+            self.put_out_completed(out)?;
+        }
+    }
+
+    /// Puts out rows whose `lead` has come.
+    fn put_out_completed(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
+        if let Some(batch) = self.running.completed()? {
+            out.change(Change::derived(batch, None, &self.origin));
+        }
+        Ok(())
+    }
+
+    /// Acts on the punctuations that no held row below `end` stands before any more.
+    fn keep_promises(&mut self, end: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
+        let due = |last: i64| end.is_none_or(|end| last < end);
+        let (kept, waiting) = std::mem::take(&mut self.promises)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|(last, _)| due(*last));
+        self.promises = waiting;
+        for (_, punctuation) in kept {
+            self.running.end_covered(&punctuation)?;
+            self.put_out_completed(out)?;
+            if self.is_kept_by_output(&punctuation) && !self.running.waits() {
+                out.punctuation(Arc::new(punctuation));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all columns of a punctuation are passed on.
+    fn is_kept_by_output(&self, punctuation: &Punctuation) -> bool {
+        let kept = &self.spec.input_schema.fields()[..self.spec.kept];
+        punctuation.columns.iter().all(|(name, _)| kept.iter().any(|field| field.name() == name))
+    }
+}
+
+/// A mask of the rows that did not fail.
+fn succeeded(failed: &Failed, rows: usize) -> BooleanArray {
+    (0..rows).map(|row| Some(!failed.contains_key(&row))).collect()
+}
+
+/// Reports rows without a valid answer.
+fn refuse(origins: &RowOrigins, failed: &Failed, out: &mut Emitter) {
+    for (&row, (code, reason)) in failed {
+        let (relation, offset, _) = origins.of_run(row, 1);
+        out.reject(RejectedRow { relation, offset, code: *code, reason: reason.clone() });
+    }
+}
+
+impl Operator for Over {
+    fn name(&self) -> &'static str {
+        "Over"
+    }
+
+    fn on_change(
+        &mut self,
+        _port: usize,
+        change: Change,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        debug_assert!(change.weights.is_none(), "the planner lets only append-only input in");
+        if change.batch.num_rows() == 0 {
+            return Ok(());
+        }
+        self.origin = Arc::clone(&change.origin);
+        match self.spec.order {
+            OverOrder::Time(column) => self.hold(&change, column, out),
+            OverOrder::Log => self.answer_at_once(&change, out),
+        }
+    }
+
+    fn on_watermark(
+        &mut self,
+        _port: usize,
+        watermark: EventTime,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let is_end = watermark == EventTime::MAX;
+        let end = (!is_end).then(|| watermark.minus(self.spec.lateness).0);
+        self.release(end, out)?;
+        if is_end {
+            self.running.end_all();
+            self.put_out_completed(out)?;
+        } else if let (OverOrder::Time(_), Some(end)) = (self.spec.order, end) {
+            self.running.drop_below(end);
+            self.put_out_completed(out)?;
+        }
+        self.keep_promises(end, out)?;
+        out.watermark(watermark);
+        Ok(())
+    }
+
+    fn on_punctuation(
+        &mut self,
+        _port: usize,
+        punctuation: &Punctuation,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        if self.promises.len() == PROMISES_MAX {
+            self.promises.pop_front();
+        }
+        match self.pending.last_time() {
+            Some(last) => self.promises.push_back((last, punctuation.clone())),
+            None => {
+                // Nothing is held, so it holds of the output at once.
+                self.promises.push_back((i64::MIN, punctuation.clone()));
+                self.keep_promises(Some(i64::MIN + 1), out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.pending.bytes()
+            + self.running.bytes()
+            + self.promises.len() * size_of::<(i64, Punctuation)>()
+    }
+
+    fn restores_exactly(&self) -> bool {
+        self.running.restores_exactly()
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.running.save(out)?;
+        self.pending.save(out)?;
+        out.put(&self.promises)?;
+        out.put(&self.taken)?;
+        out.put(&self.origin)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.running.restore(from)?;
+        self.pending.restore(from)?;
+        self.promises = from.get()?;
+        self.taken = from.get()?;
+        self.origin = from.get()?;
+        Ok(())
+    }
+}

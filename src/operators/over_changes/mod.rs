@@ -1,0 +1,374 @@
+//! Answers OVER in any order, over rows that may be taken back, by answering touched partitions anew.
+//!
+//! # Method
+//! All rows of a partition are kept in the order of its windows. At the end of a step every partition
+//! that has changed is put into one batch, DataFusion's functions answer for it, and what differs from
+//! what was shown is taken back and put out. So each step costs as much as the partitions that it
+//! touches hold; it is right for every function and frame. By event time and by log order there is
+//! [`crate::operators::over`], which only looks back and costs a few steps per row.
+//!
+//! Over the windows of a query below (`close`) a partition is answered once, when its window closes.
+//!
+//! # Order
+//! A total one: behind the columns of ORDER BY the order of the log where the input is append-only;
+//! else the values of the whole row.
+//!
+//! # Errors
+//! A partition for which a function fails (a sum out of range) shows no rows; the row that came to it
+//! last is reported, once, until its answers are valid again.
+//!
+//! # State
+//! All rows, and what is shown of them; with `close`, of open windows.
+
+mod held;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::compute::SortOptions;
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, SortField};
+use datafusion::physical_expr::window::WindowExpr;
+
+use self::held::Held;
+use crate::data::change::{Change, Marks, Origin};
+use crate::data::punctuation::Punctuation;
+use crate::operators::expr::row_error;
+use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
+use crate::operators::partitions::Partitions;
+use crate::operators::ranking::{Shown, differences};
+use crate::operators::state::{StateReader, StateWriter};
+use crate::time::EventTime;
+use crate::windows::columns::event_times;
+
+/// What is computed over which rows.
+#[derive(Clone)]
+pub struct OverChangesSpec {
+    /// Columns whose values have partitions of their own.
+    pub partition: Vec<usize>,
+    /// Columns of the order.
+    pub order: Vec<(usize, SortOptions)>,
+    /// The functions, over the input's columns.
+    pub calls: Vec<Arc<dyn WindowExpr>>,
+    /// The column with the end of the window that a partition belongs to, and how far below the
+    /// watermark it must lie for the partition to be put out, once.
+    pub close: Option<(usize, i64)>,
+    /// Whether rows of the input are never taken back.
+    pub input_append_only: bool,
+    /// How many columns of the input are passed on; those behind only feed the functions.
+    pub kept: usize,
+    /// Columns of the input.
+    pub input_schema: SchemaRef,
+    /// The columns that are passed on, then one for each function.
+    pub schema: SchemaRef,
+}
+
+impl fmt::Debug for OverChangesSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let calls: Vec<&str> = self.calls.iter().map(|call| call.name()).collect();
+        f.debug_struct("OverChangesSpec")
+            .field("partition", &self.partition)
+            .field("order", &self.order)
+            .field("calls", &calls)
+            .field("close", &self.close)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A partition that changed: slot, birth, and the row that came last, as relation and offset.
+type Touch = (usize, u64, (Arc<str>, u64));
+
+/// Runs an [`OverChangesSpec`].
+pub struct OverChanges {
+    spec: Arc<OverChangesSpec>,
+    partitions: Partitions<Held>,
+    order: Option<RowConverter>,
+    input: RowConverter,
+    output: RowConverter,
+    touched: Vec<Touch>,
+    /// With `close`: partitions by the end of their windows.
+    ends: BTreeMap<i64, Vec<(usize, u64)>>,
+    /// Taken in and not forwarded yet.
+    watermark: Option<EventTime>,
+    taken: u64,
+    bytes: usize,
+    origin: Arc<Origin>,
+}
+
+impl OverChanges {
+    /// An operator without rows.
+    pub fn new(spec: Arc<OverChangesSpec>) -> Result<OverChanges, EvalError> {
+        assert_eq!(spec.schema.fields().len(), spec.kept + spec.calls.len());
+        let input = &spec.input_schema;
+        let order = spec.order.iter().map(|(column, options)| {
+            SortField::new_with_options(input.field(*column).data_type().clone(), *options)
+        });
+        let order: Vec<SortField> = order.collect();
+        let fields = |schema: &SchemaRef| -> Vec<SortField> {
+            schema.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect()
+        };
+        let origin = Origin {
+            relation: Arc::from(""),
+            first_offset: 0,
+            ingest_time: 0,
+            arrival: Marks::All(i64::MIN),
+            progress: Marks::All(i64::MIN),
+        };
+        Ok(OverChanges {
+            partitions: Partitions::new(input, &spec.partition)?,
+            order: if order.is_empty() { None } else { Some(RowConverter::new(order)?) },
+            input: RowConverter::new(fields(input))?,
+            output: RowConverter::new(fields(&spec.schema))?,
+            touched: Vec::new(),
+            ends: BTreeMap::new(),
+            watermark: None,
+            taken: 0,
+            bytes: 0,
+            origin: Arc::new(origin),
+            spec,
+        })
+    }
+
+    fn take(&mut self, change: &Change) -> Result<(), EvalError> {
+        let keys = self.partitions.keys(&change.batch)?;
+        let columns = self.spec.order.iter().map(|(c, _)| Arc::clone(change.batch.column(*c)));
+        let columns: Vec<ArrayRef> = columns.collect();
+        let order = self.order.as_ref().map(|order| order.convert_columns(&columns)).transpose()?;
+        let lines = self.input.convert_columns(change.batch.columns())?;
+        let ends = match self.spec.close {
+            Some((column, _)) => Some(event_times(change.batch.column(column))?),
+            None => None,
+        };
+        for row in 0..change.batch.num_rows() {
+            let slot = self.partitions.slot(&keys, row);
+            let entry = self.partitions.entry_mut(slot);
+            if !std::mem::replace(&mut entry.state.touched, true) {
+                match &ends {
+                    Some(ends) => {
+                        self.ends.entry(ends.value(row)).or_default().push((slot, entry.birth));
+                    }
+                    None => {
+                        let last = (Arc::clone(&change.origin.relation), change.offset(row));
+                        self.touched.push((slot, entry.birth, last));
+                    }
+                }
+            }
+            let mut key = order.as_ref().map_or(vec![], |order| order.row(row).data().to_vec());
+            if self.spec.input_append_only {
+                key.extend(self.taken.to_be_bytes());
+                self.taken += 1;
+            }
+            let before = entry.state.bytes;
+            entry.state.change(key, lines.row(row).data(), change.weight(row));
+            self.bytes = self.bytes + entry.state.bytes - before;
+        }
+        Ok(())
+    }
+
+    /// The answers for a partition's rows; an error is one that its rows cause.
+    fn answer(&self, slot: usize) -> Result<Result<Vec<Shown>, RowFailure>, EvalError> {
+        let rows = &self.partitions.entry(slot).state.rows;
+        let rows = rows.iter().flat_map(|((_, row), weight)| {
+            std::iter::repeat_n(row, usize::try_from(*weight).unwrap_or(0))
+        });
+        let parser = self.input.parser();
+        let columns = self.input.convert_rows(rows.map(|row| parser.parse(row)))?;
+        let batch = RecordBatch::try_new(Arc::clone(&self.spec.input_schema), columns)?;
+        if batch.num_rows() == 0 {
+            return Ok(Ok(vec![]));
+        }
+        let mut columns = batch.columns()[..self.spec.kept].to_vec();
+        for call in &self.spec.calls {
+            match call.evaluate(&batch) {
+                Ok(column) => columns.push(column),
+                Err(error) => return Ok(Err(row_error(&error))),
+            }
+        }
+        let answers = self.output.convert_columns(&columns)?;
+        Ok(Ok(answers.iter().map(|row| Shown::from(row.data())).collect()))
+    }
+
+    /// Puts out what touched partitions answer now against what they showed.
+    fn flush(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
+        let mut entries = Vec::new();
+        for (slot, birth, last) in std::mem::take(&mut self.touched) {
+            if self.partitions.get_born(slot, birth).is_none() {
+                continue;
+            }
+            let answer = self.answer(slot)?;
+            let held = &mut self.partitions.entry_mut(slot).state;
+            let was_failing = std::mem::replace(&mut held.failing, answer.is_err());
+            let now = answer.unwrap_or_else(|(code, reason)| {
+                if !was_failing {
+                    let (relation, offset) = last;
+                    out.reject(RejectedRow { relation, offset, code, reason });
+                }
+                vec![]
+            });
+            held.touched = false;
+            let before = std::mem::replace(&mut held.shown, now.clone());
+            let old = held.bytes;
+            let bytes = |rows: &[Shown]| rows.iter().map(|row| row.len() + SHOWN).sum::<usize>();
+            held.bytes = held.bytes + bytes(&now) - bytes(&before);
+            self.bytes = self.bytes + held.bytes - old;
+            if held.rows.is_empty() {
+                self.bytes -= self.partitions.remove(slot).state.bytes;
+            }
+            differences(before, now, 0, false, &mut entries);
+        }
+        self.put_out(&entries, out)
+    }
+
+    /// Puts out the partitions whose windows end at or below a time.
+    fn close(&mut self, until: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
+        let mut entries = Vec::new();
+        while let Some((&end, _)) = self.ends.first_key_value()
+            && until.is_none_or(|until| end <= until)
+        {
+            let (_, partitions) = self.ends.pop_first().expect("it was looked at just above");
+            for (slot, birth) in partitions {
+                if self.partitions.get_born(slot, birth).is_some() {
+                    self.put_out_whole(slot, &mut entries, out)?;
+                }
+            }
+        }
+        self.put_out(&entries, out)
+    }
+
+    /// What a partition answers, which then is final.
+    fn put_out_whole(
+        &mut self,
+        slot: usize,
+        entries: &mut Vec<(i64, u64, Shown)>,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        match self.answer(slot)? {
+            Ok(rows) => entries.extend(rows.into_iter().map(|row| (1, 0, row))),
+            Err((code, reason)) => {
+                let relation = Arc::clone(&self.origin.relation);
+                let offset = self.origin.first_offset;
+                out.reject(RejectedRow { relation, offset, code, reason });
+            }
+        }
+        self.bytes -= self.partitions.remove(slot).state.bytes;
+        Ok(())
+    }
+
+    fn put_out(&self, entries: &[(i64, u64, Shown)], out: &mut Emitter) -> Result<(), EvalError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let parser = self.output.parser();
+        let rows = entries.iter().map(|(_, _, row)| parser.parse(row));
+        let columns = self.output.convert_rows(rows)?;
+        let batch = RecordBatch::try_new(Arc::clone(&self.spec.schema), columns)?;
+        let weights = entries
+            .iter()
+            .any(|(weight, _, _)| *weight != 1)
+            .then(|| Int64Array::from_iter_values(entries.iter().map(|(weight, _, _)| *weight)));
+        out.change(Change::derived(batch, weights, &self.origin));
+        Ok(())
+    }
+}
+
+/// Code and reason of an answer that failed.
+type RowFailure = (crate::error::SqlState, String);
+
+/// Bytes of a row that is kept, beside the row itself.
+const SHOWN: usize = size_of::<Shown>();
+
+impl Operator for OverChanges {
+    fn name(&self) -> &'static str {
+        "OverChanges"
+    }
+
+    fn on_change(
+        &mut self,
+        _port: usize,
+        change: Change,
+        _out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        self.origin = Arc::clone(&change.origin);
+        self.take(&change)
+    }
+
+    fn on_watermark(
+        &mut self,
+        _port: usize,
+        watermark: EventTime,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        match self.spec.close {
+            Some((_, delay)) => {
+                let until = (watermark != EventTime::MAX).then(|| watermark.minus(delay).0);
+                self.close(until, out)?;
+                out.watermark(watermark);
+            }
+            None => self.watermark = Some(watermark),
+        }
+        Ok(())
+    }
+
+    fn on_punctuation(
+        &mut self,
+        _port: usize,
+        punctuation: &Punctuation,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        if self.spec.close.is_none() {
+            self.flush(out)?;
+        }
+        let Some(slots) = self.partitions.covered(punctuation)? else { return Ok(()) };
+        let mut entries = Vec::new();
+        for slot in slots {
+            match self.spec.close {
+                Some(_) => self.put_out_whole(slot, &mut entries, out)?,
+                None => self.bytes -= self.partitions.remove(slot).state.bytes,
+            }
+        }
+        self.put_out(&entries, out)?;
+        let kept = &self.spec.input_schema.fields()[..self.spec.kept];
+        let is_kept = |name: &String| kept.iter().any(|field| field.name() == name);
+        if punctuation.columns.iter().all(|(name, _)| is_kept(name)) {
+            out.punctuation(Arc::new(punctuation.clone()));
+        }
+        Ok(())
+    }
+
+    fn on_step_end(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
+        self.flush(out)?;
+        if let Some(watermark) = self.watermark.take() {
+            out.watermark(watermark);
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        let ends: usize = self.ends.values().map(Vec::len).sum();
+        self.partitions.state_bytes() + self.bytes + ends * size_of::<(i64, usize, u64)>()
+    }
+
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        assert!(self.touched.is_empty(), "the step has ended");
+        self.partitions.save(out)?;
+        out.put(&self.ends)?;
+        out.put(&self.taken)?;
+        out.put(&self.bytes)?;
+        out.put(&self.origin)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.partitions.restore(from)?;
+        self.ends = from.get()?;
+        self.taken = from.get()?;
+        self.bytes = from.get()?;
+        self.origin = from.get()?;
+        Ok(())
+    }
+}

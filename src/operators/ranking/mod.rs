@@ -1,0 +1,384 @@
+//! Keeps the first rows of each group in an order: ORDER BY … LIMIT, ROW_NUMBER() <= n, DISTINCT ON.
+//!
+//! # Method
+//! Per group the rows stand in their order, as bytes that compare like them. What is shown of a group
+//! is its rows from `skip` on, `fetch` of them, with or without their number. Where nothing is ever
+//! taken back only the rows that can still be shown are kept; else all are. A row that is beyond the
+//! last kept one costs a comparison.
+//!
+//! What a group shows is compared with what it showed when the step began, so rows that come and go
+//! within a step leave no trace. Over the windows of a query below (`close`) a group is put out once,
+//! when the watermark passes the end of its window.
+//!
+//! # Order
+//! A total one: behind the columns of ORDER BY the order of the log where the input is append-only;
+//! else the values of the whole row, because the order in which changes come says nothing.
+//!
+//! # State
+//! Append-only input: `skip + fetch` rows per group. Else all rows. With `close`, of open windows.
+//!
+//! # Invariants
+//! 1. The changelog of a group sums to what it shows, at the end of every step.
+//! 2. A watermark is forwarded when no group waits to be put out.
+
+mod group;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array,
+};
+use arrow::compute;
+use arrow::compute::SortOptions;
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, Rows, SortField};
+
+use self::group::{Group, Line};
+pub(super) use self::group::{Shown, differences};
+use crate::data::change::{Change, Marks, Origin};
+use crate::data::punctuation::Punctuation;
+use crate::operators::operator::{Emitter, EvalError, Operator};
+use crate::operators::partitions::{PartitionKeys, Partitions};
+use crate::operators::state::{StateReader, StateWriter};
+use crate::time::EventTime;
+use crate::windows::columns::event_times;
+
+/// Which rows of which groups.
+#[derive(Debug, Clone)]
+pub struct RankingSpec {
+    /// Columns whose values have groups of their own.
+    pub partition: Vec<usize>,
+    /// Columns of the order.
+    pub order: Vec<(usize, SortOptions)>,
+    /// Rows of each group that are passed over.
+    pub skip: usize,
+    /// Rows of each group that are shown behind those; `None`: all.
+    pub fetch: Option<usize>,
+    /// Whether rows are shown with their number. If not, its column holds 0, and nobody reads it.
+    pub numbered: bool,
+    /// The column with the end of the window that a group belongs to, and how far below the watermark
+    /// it must lie for the group to be put out, once. `None`: every change is put out.
+    pub close: Option<(usize, i64)>,
+    /// Whether rows of the input are never taken back.
+    pub input_append_only: bool,
+    /// How many columns of the input are passed on; those behind are there for order and groups.
+    pub kept: usize,
+    /// Columns of the input.
+    pub input_schema: SchemaRef,
+    /// The columns that are passed on, then the number.
+    pub schema: SchemaRef,
+}
+
+impl RankingSpec {
+    /// How many rows of a group can ever matter.
+    pub fn reach(&self) -> Option<usize> {
+        self.fetch.map(|fetch| self.skip.saturating_add(fetch))
+    }
+}
+
+/// Runs a [`RankingSpec`].
+pub struct Ranking {
+    spec: Arc<RankingSpec>,
+    partitions: Partitions<Group>,
+    /// Of the order; `None` without columns.
+    order: Option<RowConverter>,
+    /// Of the columns that are passed on; `None` without columns.
+    rows: Option<RowConverter>,
+    /// Groups that changed in this step, with their births and what they showed before.
+    touched: Vec<(usize, u64, Vec<Shown>)>,
+    /// With `close`: groups by the end of their windows, with their births.
+    ends: BTreeMap<i64, Vec<(usize, u64)>>,
+    /// Taken in and not forwarded yet.
+    watermark: Option<EventTime>,
+    /// Rows taken: their order where input is append-only.
+    taken: u64,
+    held: usize,
+    origin: Arc<Origin>,
+}
+
+impl Ranking {
+    /// An operator without rows.
+    pub fn new(spec: Arc<RankingSpec>) -> Result<Ranking, EvalError> {
+        assert_eq!(spec.schema.fields().len(), spec.kept + 1);
+        assert!(spec.close.is_none() || spec.input_append_only, "closed groups do not change");
+        let schema = &spec.input_schema;
+        let data_type = |column: usize| schema.field(column).data_type().clone();
+        let order = spec
+            .order
+            .iter()
+            .map(|(column, options)| SortField::new_with_options(data_type(*column), *options));
+        let order: Vec<SortField> = order.collect();
+        let rows: Vec<SortField> = (0..spec.kept).map(|c| SortField::new(data_type(c))).collect();
+        let converter = |fields: Vec<SortField>| match fields.is_empty() {
+            true => Ok(None),
+            false => RowConverter::new(fields).map(Some),
+        };
+        let origin = Origin {
+            relation: Arc::from(""),
+            first_offset: 0,
+            ingest_time: 0,
+            arrival: Marks::All(i64::MIN),
+            progress: Marks::All(i64::MIN),
+        };
+        Ok(Ranking {
+            partitions: Partitions::new(schema, &spec.partition)?,
+            order: converter(order)?,
+            rows: converter(rows)?,
+            touched: Vec::new(),
+            ends: BTreeMap::new(),
+            watermark: None,
+            taken: 0,
+            held: 0,
+            origin: Arc::new(origin),
+            spec,
+        })
+    }
+
+    /// The group of each row, and the rows that are not beyond what their groups can show.
+    fn candidates(
+        &mut self,
+        keys: &PartitionKeys,
+        order: Option<&Rows>,
+        rows: usize,
+    ) -> (Vec<usize>, Vec<u32>) {
+        let reach = self.spec.reach().filter(|_| self.spec.input_append_only);
+        let (mut slots, mut chosen) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        for row in 0..rows {
+            let slot = self.partitions.slot(keys, row);
+            slots.push(slot);
+            let key = order.map_or(&[][..], |order| order.row(row).data());
+            if !self.partitions.entry(slot).state.is_beyond(key, reach) {
+                chosen.push(row as u32);
+            }
+        }
+        (slots, chosen)
+    }
+
+    fn take(&mut self, change: &Change) -> Result<(), EvalError> {
+        let keys = self.partitions.keys(&change.batch)?;
+        let columns = self.spec.order.iter().map(|(c, _)| Arc::clone(change.batch.column(*c)));
+        let columns: Vec<ArrayRef> = columns.collect();
+        let order = self.order.as_ref().map(|order| order.convert_columns(&columns)).transpose()?;
+        let rows = change.batch.num_rows();
+        let (slots, chosen) = self.candidates(&keys, order.as_ref(), rows);
+        let ends = match self.spec.close {
+            Some((column, _)) => Some(event_times(change.batch.column(column))?),
+            None => None,
+        };
+        let kept: Vec<ArrayRef> = change.batch.columns()[..self.spec.kept].to_vec();
+        let kept = match chosen.len() == rows {
+            true => kept,
+            false => compute::take_arrays(&kept, &UInt32Array::from(chosen.clone()), None)?,
+        };
+        let lines = self.rows.as_ref().map(|rows| rows.convert_columns(&kept)).transpose()?;
+        for (place, &row) in chosen.iter().enumerate() {
+            let row = row as usize;
+            let slot = slots[row];
+            let key = order.as_ref().map_or(&[][..], |order| order.row(row).data());
+            let line = lines.as_ref().map_or(&[][..], |lines| lines.row(place).data());
+            self.touch(slot, ends.as_ref().map(|ends| ends.value(row)));
+            self.put(slot, (key, line), self.taken + row as u64, change.weight(row));
+        }
+        self.taken += rows as u64;
+        Ok(())
+    }
+
+    /// Notes what a group showed before it changes.
+    fn touch(&mut self, slot: usize, end: Option<i64>) {
+        let (skip, fetch) = (self.spec.skip, self.spec.fetch);
+        let entry = self.partitions.entry_mut(slot);
+        if std::mem::replace(&mut entry.state.touched, true) {
+            return;
+        }
+        match end {
+            Some(end) => self.ends.entry(end).or_default().push((slot, entry.birth)),
+            None => {
+                let shown = entry.state.shown(skip, fetch);
+                self.touched.push((slot, entry.birth, shown));
+            }
+        }
+    }
+
+    /// Changes a group by one row.
+    fn put(&mut self, slot: usize, (key, line): (&[u8], &[u8]), number: u64, weight: i64) {
+        let reach = self.spec.reach();
+        let group = &mut self.partitions.entry_mut(slot).state;
+        let before = group.held();
+        match self.spec.input_append_only {
+            true => group.insert(Line { key: key.into(), number, row: line.into() }, reach),
+            false => group.change(key, line, weight),
+        }
+        self.held = self.held + group.held() - before;
+    }
+
+    /// Puts out what groups show now against what they showed when the step began.
+    fn flush(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
+        let touched = std::mem::take(&mut self.touched);
+        let (mut entries, mut gone) = (Vec::new(), Vec::new());
+        for (slot, birth, before) in touched {
+            if self.partitions.get_born(slot, birth).is_none() {
+                continue;
+            }
+            let group = &mut self.partitions.entry_mut(slot).state;
+            group.touched = false;
+            let now = group.shown(self.spec.skip, self.spec.fetch);
+            if group.is_empty() {
+                gone.push(slot);
+            }
+            differences(before, now, self.spec.skip, self.spec.numbered, &mut entries);
+        }
+        for slot in gone {
+            self.partitions.remove(slot);
+        }
+        self.put_out(&entries, out)
+    }
+
+    /// Puts out the groups whose windows end at or below a time.
+    fn close(&mut self, until: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
+        let mut entries = Vec::new();
+        while let Some((&end, _)) = self.ends.first_key_value()
+            && until.is_none_or(|until| end <= until)
+        {
+            let (_, groups) = self.ends.pop_first().expect("it was looked at just above");
+            for (slot, birth) in groups {
+                if self.partitions.get_born(slot, birth).is_some() {
+                    self.put_out_whole(slot, &mut entries);
+                }
+            }
+        }
+        self.put_out(&entries, out)
+    }
+
+    /// What a group shows, which then is final.
+    fn put_out_whole(&mut self, slot: usize, entries: &mut Vec<(i64, u64, Shown)>) {
+        let group = self.partitions.remove(slot).state;
+        self.held -= group.held();
+        let now = group.shown(self.spec.skip, self.spec.fetch);
+        differences(Vec::new(), now, self.spec.skip, self.spec.numbered, entries);
+    }
+
+    /// Puts out rows, each with its weight and number.
+    fn put_out(&self, entries: &[(i64, u64, Shown)], out: &mut Emitter) -> Result<(), EvalError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut columns = match &self.rows {
+            Some(rows) => {
+                let parser = rows.parser();
+                rows.convert_rows(entries.iter().map(|(_, _, row)| parser.parse(row)))?
+            }
+            None => Vec::new(),
+        };
+        let numbers = entries.iter().map(|(_, number, _)| *number);
+        columns.push(Arc::new(UInt64Array::from_iter_values(numbers)));
+        let options = RecordBatchOptions::new().with_row_count(Some(entries.len()));
+        let schema = Arc::clone(&self.spec.schema);
+        let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
+        let weights = entries
+            .iter()
+            .any(|(weight, _, _)| *weight != 1)
+            .then(|| Int64Array::from_iter_values(entries.iter().map(|(weight, _, _)| *weight)));
+        out.change(Change::derived(batch, weights, &self.origin));
+        Ok(())
+    }
+}
+
+impl Operator for Ranking {
+    fn name(&self) -> &'static str {
+        "Ranking"
+    }
+
+    fn on_change(
+        &mut self,
+        _port: usize,
+        change: Change,
+        _out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        self.origin = Arc::clone(&change.origin);
+        self.take(&change)
+    }
+
+    fn on_watermark(
+        &mut self,
+        _port: usize,
+        watermark: EventTime,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        match self.spec.close {
+            Some((_, delay)) => {
+                let until = (watermark != EventTime::MAX).then(|| watermark.minus(delay).0);
+                self.close(until, out)?;
+                out.watermark(watermark);
+            }
+            None => self.watermark = Some(watermark),
+        }
+        Ok(())
+    }
+
+    fn on_punctuation(
+        &mut self,
+        _port: usize,
+        punctuation: &Punctuation,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let Some(slots) = self.partitions.covered(punctuation)? else { return Ok(()) };
+        let mut entries = Vec::new();
+        match self.spec.close {
+            Some(_) => {
+                for slot in slots {
+                    self.put_out_whole(slot, &mut entries);
+                }
+                self.put_out(&entries, out)?;
+            }
+            None => {
+                self.flush(out)?;
+                for slot in self.partitions.covered(punctuation)?.unwrap_or_default() {
+                    self.held -= self.partitions.remove(slot).state.held();
+                }
+            }
+        }
+        let kept = &self.spec.input_schema.fields()[..self.spec.kept];
+        let is_kept = |name: &String| kept.iter().any(|field| field.name() == name);
+        if punctuation.columns.iter().all(|(name, _)| is_kept(name)) {
+            out.punctuation(Arc::new(punctuation.clone()));
+        }
+        Ok(())
+    }
+
+    fn on_step_end(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
+        self.flush(out)?;
+        if let Some(watermark) = self.watermark.take() {
+            out.watermark(watermark);
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        let ends: usize = self.ends.values().map(Vec::len).sum();
+        self.partitions.state_bytes() + self.held + ends * size_of::<(i64, usize, u64)>()
+    }
+
+    fn restores_exactly(&self) -> bool {
+        true
+    }
+
+    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        assert!(self.touched.is_empty(), "the step has ended");
+        self.partitions.save(out)?;
+        out.put(&self.ends)?;
+        out.put(&self.taken)?;
+        out.put(&self.origin)
+    }
+
+    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        self.partitions.restore(from)?;
+        self.held = self.partitions.iter().map(|(_, entry)| entry.state.held()).sum();
+        self.ends = from.get()?;
+        self.taken = from.get()?;
+        self.origin = from.get()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Sinks into files and webhooks through SQL: rolled, flushed, restarted, dropped, shown in `weir.sinks`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+
+use weir::encode::json::write_ndjson;
+use weir::engine::{Engine, EngineSettings};
+use weir::time::{Clock, VirtualClock};
+
+const NOW: i64 = 1_800_000_000_000_000;
+
+fn open(directory: &Path) -> Arc<Engine> {
+    let clock: Arc<dyn Clock> = Arc::new(VirtualClock::new(NOW));
+    let settings = EngineSettings { timers: false, ..EngineSettings::new(directory) };
+    Engine::open(settings, clock).unwrap()
+}
+
+/// Runs statements; answers the rows of the last one.
+async fn rows(engine: &Arc<Engine>, sql: &str) -> String {
+    let execution = engine.execute(sql).await;
+    if let Some(error) = &execution.error {
+        panic!("{sql}\n{error}");
+    }
+    let mut out = Vec::new();
+    for batch in &execution.results.last().unwrap().batches {
+        write_ndjson(batch, &mut out);
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// Names and contents of the finished files.
+fn files(directory: &Path) -> Vec<(String, String)> {
+    let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let mut names: Vec<String> = names.map(|e| e.file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.starts_with("weir_progress"));
+    names.sort();
+    let text = |name: &String| std::fs::read_to_string(directory.join(name)).unwrap();
+    names.iter().map(|name| (name.clone(), text(name))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_rolled_and_go_on_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+    let engine = open(&data);
+    let create = format!(
+        "CREATE STREAM s (k TEXT, n INT);
+         CREATE CONTINUOUS QUERY q AS SELECT k, count(*) AS c FROM s GROUP BY k;
+         CREATE SINK f FROM q INTO FILE WITH (path = '{}', format = 'csv', roll_rows = 3);",
+        out.display()
+    );
+    rows(&engine, &create).await;
+    rows(&engine, "INSERT INTO s VALUES ('a', 1), ('b', 1); FLUSH; FLUSH SINK f").await;
+    rows(&engine, "INSERT INTO s VALUES ('a', 1); FLUSH").await;
+    let figures = "SELECT name, \"into\", status, committed_offset FROM weir.sinks";
+    assert_eq!(
+        rows(&engine, figures).await,
+        "{\"name\":\"f\",\"into\":\"FILE\",\"status\":\"running\",\"committed_offset\":2}\n"
+    );
+    // What waits for its file is written when the server ends.
+    engine.shutdown().await;
+    drop(engine);
+    let header = "k,c,weir_offset,weir_op\r\n";
+    let name = |from: u64, to: u64| format!("{from:020}-{to:020}.csv");
+    let expected = vec![
+        (name(0, 2), format!("{header}a,1,0,1\r\nb,1,1,1\r\n")),
+        (name(2, 4), format!("{header}a,1,2,-1\r\na,2,3,1\r\n")),
+    ];
+    assert_eq!(files(&out), expected);
+    std::fs::remove_file(out.join(name(0, 2))).unwrap();
+    let engine = open(&data);
+    rows(&engine, "INSERT INTO s VALUES ('c', 1); FLUSH; FLUSH SINK f; DROP SINK f").await;
+    assert_eq!(files(&out).len(), 2);
+    assert_eq!(files(&out)[1], (name(4, 5), format!("{header}c,1,4,1\r\n")));
+    assert!(!out.join("weir_progress.json").exists());
+}
+
+/// A server that answers every request with the next of the statuses, and tells what it was sent.
+fn receiver(statuses: Vec<u16>) -> (String, Receiver<(String, String)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (tell, told) = channel();
+    let statuses = Mutex::new(statuses.into_iter());
+    std::thread::Builder::new()
+        .spawn(move || {
+            for client in listener.incoming() {
+                let client = client.unwrap();
+                let mut reader = BufReader::new(&client);
+                let (mut key, mut length, mut line) = (String::new(), 0, String::new());
+                while reader.read_line(&mut line).unwrap() > 2 {
+                    let lower = line.trim_end().to_ascii_lowercase();
+                    if let Some(value) = lower.strip_prefix("content-length: ") {
+                        length = value.parse().unwrap();
+                    }
+                    if let Some(value) = lower.strip_prefix("idempotency-key: ") {
+                        key = value.split_once(':').unwrap().1.to_owned();
+                    }
+                    line.clear();
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                let status = statuses.lock().unwrap().next().unwrap_or(200);
+                let head = format!("HTTP/1.1 {status} x\r\nConnection: close");
+                write!(&client, "{head}\r\nContent-Length: 2\r\n\r\nno").ok();
+                tell.send((key, String::from_utf8(body).unwrap())).ok();
+            }
+        })
+        .unwrap();
+    (url, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_gets_its_rows_in_order_and_refused_ones_are_dead_letters() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, told) = receiver(vec![200, 503, 422, 200, 422]);
+    let engine = open(folder.path());
+    let create = format!(
+        "CREATE STREAM s (k TEXT, n INT);
+         CREATE CONTINUOUS QUERY q AS SELECT k, n FROM s;
+         CREATE SINK w FROM q INTO WEBHOOK WITH (url = '{url}');"
+    );
+    rows(&engine, &create).await;
+    rows(&engine, "INSERT INTO s VALUES ('a', 1); FLUSH; FLUSH SINK w").await;
+    rows(&engine, "INSERT INTO s VALUES ('b', 2), ('c', 3); FLUSH; FLUSH SINK w").await;
+    let row = |k: &str, n: i32| format!("{{\"k\":\"{k}\",\"n\":{n}}}");
+    let body = |from: u64, to: u64, rows: &[String]| {
+        let range = format!("{from}-{to}");
+        let rows = rows.join(",");
+        let body =
+            format!("{{\"sink\":\"w\",\"offset\":{from},\"next_offset\":{to},\"rows\":[{rows}]}}");
+        (range, body)
+    };
+    let both = body(1, 3, &[row("b", 2), row("c", 3)]);
+    let expected = [
+        body(0, 1, &[row("a", 1)]),
+        both.clone(),
+        both,
+        body(1, 2, &[row("b", 2)]),
+        body(2, 3, &[row("c", 3)]),
+    ];
+    let found: Vec<(String, String)> = told.try_iter().collect();
+    assert_eq!(found, expected);
+    assert_eq!(
+        rows(&engine, "SELECT line, code, raw::TEXT AS raw FROM weir.dead_letters").await,
+        "{\"line\":2,\"code\":\"22P02\",\"raw\":\"{\\\"k\\\":\\\"c\\\",\\\"n\\\":3}\"}\n"
+    );
+    let figures =
+        "SELECT committed_offset, retries, error LIKE '%HTTP 503%' AS told FROM weir.sinks";
+    assert_eq!(
+        rows(&engine, figures).await,
+        "{\"committed_offset\":3,\"retries\":1,\"told\":true}\n"
+    );
+    assert_eq!(std::fs::read_dir(folder.path().join("sinks")).unwrap().count(), 1);
+    rows(&engine, "DROP SINK w").await;
+    assert_eq!(std::fs::read_dir(folder.path().join("sinks")).unwrap().count(), 0);
+}
