@@ -32,9 +32,13 @@ points EVERY="1":
 accept FILTER="":
     UPDATE_EXPECT=1 cargo test {{FILTER}}
 
-# One measurement: filter_project, json_decode, log_append, tumbling, sliding or end_to_end.
+# One measurement: filter_project, json_decode, log_append, tumbling, sliding, recovery or end_to_end.
 bench NAME:
     cargo bench --bench {{NAME}}
+
+# State of so many megabytes: pauses and bytes of snapshots, and the time from a start after kill -9 to the first answers.
+recovery MB="1000" SHAPE="both":
+    WEIR_RECOVERY_MB={{MB}} WEIR_RECOVERY_SHAPE={{SHAPE}} cargo bench --bench recovery
 
 # Needs a nightly compiler and cargo-fuzz. Targets: parse, decode_csv, decode_json, recover_segment.
 fuzz TARGET SECONDS="600":

@@ -108,7 +108,8 @@ pub struct Record {
     /// Minted at CREATE SINK: the key of its progress mark in the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink_id: Option<String>,
-    /// Where the query began to read each input when it was created: frame, offset.
+    /// Where the query began to read each input when it was created: frame, offset. Of a stream, where
+    /// `weir.dead_letters` and `weir.shed` ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start: Vec<(u64, u64)>,
     /// Up to where the query's changelog is given, and not regenerated on recovery.

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use crate::catalog::persist::Kind;
 use crate::engine::StatementResult;
-use crate::engine::create::OnDisk;
 use crate::engine::query::{QueryState, Status};
 use crate::engine::registry::wrong_kind;
+use crate::engine::start::{OnDisk, what_is_missing};
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::sql::print::quote_name;
@@ -177,7 +177,6 @@ impl Engine {
 
     /// Starts a query that is paused or has failed.
     fn run_again(&self, query: &Arc<QueryState>) -> Result<()> {
-        let name = query.name();
         let registry = self.registry.read();
         let mut record = query.record.lock().clone();
         record.paused = false;
@@ -185,20 +184,8 @@ impl Engine {
         let disk =
             OnDisk { record: &record, changelog: &query.changelog, snapshots: &query.snapshots };
         let (run, counts) = self.run_of(&registry, &shape, &disk)?;
-        for (input, source) in run.inputs.iter().zip(query.sources()) {
-            let start = input.source.log().start();
-            if start.frame > input.position.frame {
-                return Err(Error::new(
-                    SqlState::OFFSET_NOT_RETAINED,
-                    format!(
-                        "continuous query \"{name}\" cannot resume: its input is no longer retained"
-                    ),
-                )
-                .with_detail(format!(
-                    "\"{source}\" is retained from offset {}, and the query needs it from {}.",
-                    start.offset, input.position.offset
-                )));
-            }
+        if let Some(error) = what_is_missing(query, &run) {
+            return Err(error);
         }
         self.store.put(&record)?;
         *query.record.lock() = record;

@@ -1,6 +1,5 @@
 //! Creates streams, tables and queries: checks, records, starts.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,38 +11,22 @@ use crate::engine::lost_rows::first_orphan;
 use crate::engine::open::log_options;
 use crate::engine::query::{QueryState, Shape};
 use crate::engine::registry::Registry;
-use crate::engine::reports::read_punctuation;
-use crate::engine::snapshots::Snapshots;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::operators::over::OverOrder;
-use crate::pipeline::build::{build, steps_show};
-use crate::pipeline::drive::{Input, QueryRun};
-use crate::pipeline::recorded::Recorded;
 use crate::pipeline::schedule::Work;
-use crate::pipeline::source::{Readable, Source};
+use crate::pipeline::source::Readable;
 use crate::planner::physical::{Node, PhysicalPlan, SourceSpec};
 use crate::planner::plan_continuous;
 use crate::planner::relations::RelationKind;
 use crate::sql::print::{print, quote_name};
 use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
 use crate::views::changelog::{Changelog, Kept, Layout};
-use crate::views::difference::Difference;
 
 /// Bytes of a changelog's newest entries that are kept in memory; there may be many changelogs.
 const TAIL_BYTES: usize = 8 << 20;
-
-/// What is kept of a query, and lets it run again.
-pub(super) struct OnDisk<'a> {
-    pub record: &'a Record,
-    pub changelog: &'a Arc<Changelog>,
-    pub snapshots: &'a Snapshots,
-}
-
-/// Rows of a query's first steps, until it is known how long they take.
-const STEP_ROWS_FIRST: usize = 1_024;
 
 impl Engine {
     /// Whether the name is free; `Ok(false)` when it is taken and IF NOT EXISTS says that is fine.
@@ -84,7 +67,10 @@ impl Engine {
         }
         let definition = self.planning(|lookup| definition::stream(create, lookup))?;
         let sql = print(&Statement::CreateStream(create.clone()));
-        let record = self.record(Kind::Stream, &create.name, sql)?;
+        let mut record = self.record(Kind::Stream, &create.name, sql)?;
+        // Reports of an earlier stream of that name are not this one's.
+        self.reports.write_shed()?;
+        record.start = self.reports.ends();
         let stream = self.open_stream(record.clone(), definition)?;
         self.store.put(&record)?;
         self.add_stream(stream);
@@ -123,6 +109,7 @@ impl Engine {
         }
         let record = self.record(Kind::Query, &create.name, query_text(create))?;
         let query = self.open_query(record, create.clone(), Some(()))?;
+        self.start_query(&query)?;
         let record = query.record.lock().clone();
         self.store.put(&record)?;
         self.add_query(Arc::clone(&query));
@@ -140,8 +127,8 @@ impl Engine {
         registry.queries.insert(query.name().to_string(), query);
     }
 
-    /// Plans a query and opens its changelog. `fresh`: it is new and its start is resolved now; else
-    /// its record says where it began.
+    /// Plans a query and opens its changelog; [`start_query`](Self::start_query) lets it run. `fresh`: it
+    /// is new and its start is resolved now; else its record says where it began.
     pub(super) fn open_query(
         self: &Arc<Engine>,
         mut record: Record,
@@ -189,14 +176,13 @@ impl Engine {
             changelog.keep(Kept::new(Position { frame, offset }, log));
         }
         let snapshots = Arc::new(self.snapshots_of(&shape.plan, &record));
-        let disk = OnDisk { record: &record, changelog: &changelog, snapshots: &snapshots };
-        let (run, counts) = self.run_of(&registry, &shape, &disk)?;
         drop(registry);
         let query = Arc::new(QueryState::new(record, shape, changelog, snapshots, self));
-        query.recount(counts);
-        *query.processed.lock() = run.frontier();
-        *query.run.lock() = Some(run);
+        let standing = Arc::downgrade(&query);
+        query.view.ask(standing);
         let task = self.scheduler.task(&(Arc::clone(&query) as Arc<dyn Work>));
+        let waker = Arc::downgrade(&task);
+        query.snapshots.wake_by(move || waker.upgrade().into_iter().for_each(|task| task.wake()));
         if query.task.set(task).is_err() {
             unreachable!("the task is set once, here");
         }
@@ -224,80 +210,6 @@ impl Engine {
             }
         };
         Ok(Shape { options, plan, late_rows, logical_time })
-    }
-
-    /// The pipeline of a query at its newest snapshot or at its start, with the recorded entries
-    /// behind that place to regenerate; and what it had counted there.
-    pub(super) fn run_of(
-        &self,
-        registry: &Registry,
-        shape: &Shape,
-        disk: &OnDisk<'_>,
-    ) -> Result<(QueryRun, (u64, u64, u64))> {
-        let OnDisk { record, changelog, snapshots } = *disk;
-        let mut run = self.fresh_run(registry, shape, &record.start, changelog)?;
-        let snapshot = snapshots.restore(&mut run, &shape.plan)?;
-        let reached = snapshot.as_ref().map_or(0, |snapshot| snapshot.changelog.frame);
-        let given = record.base.as_ref().map_or(0, |base| base.frame + 1);
-        let (replay, before) = Recorded::entries(changelog, given.max(reached))?;
-        run.replay = replay;
-        if let Some(base) = record.base.as_ref().filter(|_| reached < given) {
-            let place = |&(frame, offset): &(u64, u64)| Position { frame, offset };
-            run.warm_up = Some(base.frontier.iter().map(place).collect());
-            run.written_watermark = before;
-            if changelog.log().visible().frame < given {
-                run.swap = Some(Difference::new(changelog.schema())?);
-            }
-        }
-        Ok((run, snapshot.map_or((0, 0, 0), |snapshot| snapshot.counts)))
-    }
-
-    /// The pipeline of a query that has written nothing.
-    pub(super) fn fresh_run(
-        &self,
-        registry: &Registry,
-        shape: &Shape,
-        start: &[(u64, u64)],
-        changelog: &Arc<Changelog>,
-    ) -> Result<QueryRun> {
-        let (graph, specs) = build(&shape.plan)?;
-        let inputs = specs
-            .into_iter()
-            .zip(start)
-            .map(|(spec, &(frame, offset))| {
-                let (readable, schema) = readable(registry, &spec)?;
-                let source = Source::new(spec, readable, &schema)?;
-                let position = Position { frame, offset };
-                Ok(Input { source, position, ready: VecDeque::new() })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let schemas: Vec<_> = registry
-            .streams
-            .iter()
-            .map(|(name, stream)| (name.clone(), Arc::clone(&stream.definition.schema)))
-            .collect();
-        Ok(QueryRun {
-            graph,
-            inputs,
-            replay: VecDeque::new(),
-            changelog: Arc::clone(changelog),
-            sequencer: Arc::clone(&self.sequencer),
-            sync: changelog.log().durability() == Durability::Durable,
-            read_punctuation: Arc::new(move |relation, bytes| {
-                let (_, schema) = schemas.iter().find(|(name, _)| name == relation)?;
-                read_punctuation(schema, bytes)
-            }),
-            written_watermark: i64::MIN,
-            write_progress: false,
-            record_steps: steps_show(&shape.plan),
-            memory_limit: shape.options.memory_limit,
-            step_rows: self.settings.step_rows.min(STEP_ROWS_FIRST),
-            step_rows_max: self.settings.step_rows,
-            warm_up: None,
-            swap: None,
-            late_rows: 0,
-            unwritten: None,
-        })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema};
 
@@ -18,7 +20,12 @@ use crate::views::subscription::{SubscribeRequest, Subscription};
 
 impl Engine {
     /// Executes the statements of a text in order, up to the first error; what ran before it stays.
-    pub async fn execute(self: &Arc<Engine>, sql: &str) -> Execution {
+    pub fn execute<'a>(self: &'a Arc<Engine>, sql: &'a str) -> BoxFuture<'a, Execution> {
+        // What all statements need together is too large to be a part of every caller.
+        Box::pin(self.execute_all(sql))
+    }
+
+    async fn execute_all(self: &Arc<Engine>, sql: &str) -> Execution {
         let mut execution = Execution::default();
         let (statements, syntax_error) = parse_prefix(sql);
         let count = statements.len();

@@ -1,7 +1,7 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
-//! `query` (a query that runs), `snapshots` (its state on the disk), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss),
+//! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss),
 //! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
 //! `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
 
@@ -21,6 +21,8 @@ mod lost_rows;
 mod open;
 mod producers;
 mod query;
+mod query_progress;
+mod recounts;
 mod registry;
 mod reports;
 mod retention;
@@ -28,7 +30,10 @@ mod select;
 mod shed;
 mod sink_source;
 mod sinks;
+mod snapshot_writing;
 mod snapshots;
+mod standing;
+mod start;
 mod state;
 mod stop;
 mod stream;
@@ -76,6 +81,8 @@ pub struct EngineSettings {
     pub step_rows: usize,
     /// Least time between two snapshots of a query, microseconds; `i64::MAX`: no snapshots.
     pub snapshot_interval: i64,
+    /// Bytes of state that are copied between two steps while a snapshot is under way.
+    pub snapshot_portion: usize,
     /// Bytes of a segment of a log, about; a new one is begun then.
     pub segment_bytes: u64,
     /// Rows and bytes that may wait for a stream's writer.
@@ -95,6 +102,7 @@ impl EngineSettings {
             select_time: 60 * crate::time::SECOND,
             step_rows: 65_536,
             snapshot_interval: 10 * crate::time::SECOND,
+            snapshot_portion: 2 << 20,
             segment_bytes: LogOptions::default().segment_bytes,
             queue: (1 << 20, 256 << 20),
         }

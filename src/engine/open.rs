@@ -13,10 +13,12 @@ use crate::data::punctuation::Punctuation;
 use crate::data::schema::with_hidden;
 use crate::engine::data_dir::{io, lock};
 use crate::engine::producers::Producers;
+use crate::engine::recounts::Recounts;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::reports::{Reports, read_punctuation};
 use crate::engine::select::SELECTS_MAX;
-use crate::engine::snapshots::SnapshotWriter;
+use crate::engine::snapshot_writing::SnapshotWriter;
+use crate::engine::start::while_opening;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::engine::system;
@@ -84,6 +86,7 @@ impl Engine {
             known: Mutex::default(),
         });
         reports.remember()?;
+        let recounts = Recounts::read(&reports.dead_letters, &reports.shed)?;
         let engine = Arc::new(Engine {
             scheduler: Scheduler::start(&crew, settings.query_threads, Arc::clone(&clock)),
             snapshot_writer: Arc::new(SnapshotWriter::start(&crew)),
@@ -96,6 +99,7 @@ impl Engine {
             ddl: tokio::sync::Mutex::new(()),
             sequencer,
             reports,
+            recounts,
             producers: Producers::default(),
             stepped: Arc::new(Notify::new()),
             select_places: Arc::new(tokio::sync::Semaphore::new(SELECTS_MAX)),
@@ -125,6 +129,7 @@ impl Engine {
         let (sinks, queries): (Vec<Record>, Vec<Record>) =
             queries.into_iter().partition(|record| record.kind == Kind::Sink);
         self.recover_queries(queries)?;
+        self.start_queries()?;
         for query in self.registry.read().queries_in_order() {
             query.wake();
         }
@@ -156,15 +161,7 @@ impl Engine {
 
     fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
         fault::at("open.object", &record.name);
-        let named = |error: Error| {
-            let context = format!("while opening {} \"{}\"", record.kind.noun(), record.name);
-            let message = format!("{}, {context}", error.message());
-            let renamed = Error::new(error.code(), message);
-            match error.detail() {
-                Some(detail) => renamed.with_detail(detail),
-                None => renamed,
-            }
-        };
+        let named = |error: Error| while_opening(error, record.kind, &record.name);
         match parse_statement(&record.sql).map_err(Error::from).map_err(named)? {
             Statement::CreateStream(create) => {
                 let definition = definition::stream(&create, &definition::NoRelations)?;
@@ -243,6 +240,7 @@ impl Engine {
         let controls = log.summaries(wanted)?;
         let promises = stored_punctuations(&definition, &controls);
         self.producers.recall(record.id, &controls);
+        let (rejected, shed) = self.recounts.of(&definition.name, &record.start);
         // Time while nobody could send is no silence of the senders: idleness begins afresh.
         let last_arrival = if standing_at_open == i64::MIN { i64::MIN } else { self.clock.now() };
         Ok(Arc::new(StreamState {
@@ -255,8 +253,8 @@ impl Engine {
             punctuations: tokio::sync::RwLock::new(promises),
             last_arrival: AtomicI64::new(last_arrival),
             watermark: shown,
-            rows_rejected: std::sync::atomic::AtomicU64::new(0),
-            rows_shed: std::sync::atomic::AtomicU64::new(0),
+            rows_rejected: std::sync::atomic::AtomicU64::new(rejected),
+            rows_shed: std::sync::atomic::AtomicU64::new(shed),
             idle_base: Mutex::new(None),
         }))
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::catalog::definition::QueryOptions;
 use crate::catalog::persist::Record;
+use crate::crew::Crew;
 use crate::engine::late_rows::LateRows;
 use crate::engine::reports::Reports;
 use crate::engine::snapshots::Snapshots;
@@ -26,7 +27,6 @@ use crate::planner::relations::{RelationInfo, RelationKind};
 use crate::time::SECOND;
 use crate::views::changelog::{Changelog, Frontier};
 use crate::views::result_view::ResultView;
-use crate::views::subscription::Progress;
 
 /// Whether a query runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +72,10 @@ pub(super) struct QueryState {
     pub status: Mutex<Status>,
     pub figures: Figures,
     pub operators: Mutex<Vec<(&'static str, usize, RowCount)>>,
+    /// Rings when a replay has ended, or nothing runs any more.
+    pub replayed: Condvar,
+    /// Who runs it.
+    pub crew: Crew,
     /// How far the inputs are processed and the results visible.
     pub processed: Mutex<Frontier>,
     /// Set when a query or sink above wants to see the watermark in the changelog.
@@ -121,6 +125,8 @@ impl QueryState {
                 ..Figures::default()
             },
             operators: Mutex::default(),
+            replayed: Condvar::new(),
+            crew: engine.crew.clone(),
             write_progress: AtomicBool::new(false),
             bell: Arc::new(Notify::new()),
             stepped: Arc::clone(&engine.stepped),
@@ -195,6 +201,7 @@ impl QueryState {
     pub(super) fn stop(&self, status: Status) {
         *self.status.lock() = status;
         *self.run.lock() = None;
+        self.replayed.notify_all();
         self.figures.state_bytes.store(0, Ordering::Relaxed);
         self.figures.stalled.store(false, Ordering::Relaxed);
         self.figures.next_tick.store(i64::MAX, Ordering::Relaxed);
@@ -204,7 +211,9 @@ impl QueryState {
 
     pub(super) fn fail(&self, error: &Error) {
         tracing::error!(query = self.name, code = %error.code(), "query stopped: {}", error.message());
-        self.stop(Status::Failed { code: error.code(), message: error.message() });
+        let detail = error.detail().map_or(String::new(), |detail| format!(". {detail}"));
+        let message = format!("{}{detail}", error.message());
+        self.stop(Status::Failed { code: error.code(), message });
     }
 
     fn record_step(&self, run: &QueryRun, report: &StepReport) {
@@ -220,6 +229,9 @@ impl QueryState {
         figures.next_tick.store(wanted_tick(run, &self.shape().plan), Ordering::Relaxed);
         *self.operators.lock() = run.graph.operators().collect();
         figures.stalled.store(run.stalled(), Ordering::Relaxed);
+        if !run.replaying() {
+            self.replayed.notify_all();
+        }
         if !run.replaying() && !run.stalled() {
             *self.processed.lock() = run.frontier();
         }
@@ -237,6 +249,9 @@ impl QueryState {
         self.figures.rows_in.store(rows_in, Ordering::Relaxed);
         self.figures.late_rows.store(late_rows, Ordering::Relaxed);
         self.figures.rejected_rows.store(rejected_rows, Ordering::Relaxed);
+        // Offsets count the rows that came out.
+        let rows_out = self.changelog.log().visible().offset;
+        self.figures.rows_out.store(rows_out, Ordering::Relaxed);
     }
 
     fn late_log(&self) -> Option<Arc<Log>> {
@@ -247,8 +262,9 @@ impl QueryState {
     pub(super) fn snapshot_if_due(&self) {
         if let Some(mut run) = self.run.try_lock()
             && let Some(run) = run.as_mut().filter(|_| self.is_running())
+            && self.snapshots.after_step(run, (0, 0), self.counts(), self.late_log())
         {
-            self.snapshots.after_step(run, 0, self.counts(), self.late_log());
+            self.wake();
         }
     }
 
@@ -265,9 +281,9 @@ impl QueryState {
             return Next::Wait;
         }
         let Some(run) = guard.as_mut() else { return Next::Wait };
+        let began = self.snapshots.now();
         fault::at("query.step", &self.name);
         run.write_progress = self.write_progress.load(Ordering::Relaxed);
-        let began = self.reports.clock.now();
         let report = match run.step() {
             Ok(report) => report,
             Err(error) => {
@@ -288,9 +304,10 @@ impl QueryState {
         }
         self.reports.rejected_rows(&self.name, &report.rejected);
         self.record_step(run, &report);
-        self.snapshots.after_step(run, report.rows_in, self.counts(), self.late_log());
-        run.pace(report.rows_in, self.reports.clock.now().saturating_sub(began));
-        let again = !run.stalled() && (report.progressed || has_more(run));
+        let (rows, time) = (report.rows_in, self.snapshots.now().saturating_sub(began));
+        let saving = self.snapshots.after_step(run, (rows, time), self.counts(), self.late_log());
+        run.pace(rows, time);
+        let again = !run.stalled() && (report.progressed || has_more(run) || saving);
         drop(guard);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();
@@ -342,47 +359,6 @@ impl Work for QueryState {
     fn panicked(&self, reason: String) {
         let error = Error::new(SqlState::INTERNAL, format!("query broke: {reason}"));
         self.fail(&error);
-    }
-}
-
-impl Progress for QueryState {
-    fn watermark(&self) -> i64 {
-        self.figures.watermark.load(Ordering::Relaxed)
-    }
-
-    fn show_watermark(&self, watermark: i64) -> serde_json::Value {
-        if watermark == i64::MIN {
-            return serde_json::Value::Null;
-        }
-        if self.shape().logical_time {
-            return watermark.into();
-        }
-        match chrono::DateTime::from_timestamp_micros(watermark) {
-            Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into(),
-            // The end of time: everything is closed.
-            None => "infinity".into(),
-        }
-    }
-
-    fn ended(&self) -> Option<Error> {
-        match &*self.status.lock() {
-            Status::Running | Status::Paused => None,
-            Status::Failed { code, message } => Some(Error::new(*code, message.clone())),
-            Status::Replaced => Some(
-                Error::new(
-                    SqlState::SNAPSHOT_MISMATCH,
-                    format!(
-                        "continuous query \"{}\" was replaced and has other columns",
-                        self.name
-                    ),
-                )
-                .with_hint("Subscribe again."),
-            ),
-            Status::Dropped => Some(Error::new(
-                SqlState::UNDEFINED_RELATION,
-                format!("continuous query \"{}\" was dropped", self.name),
-            )),
-        }
     }
 }
 

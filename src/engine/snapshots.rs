@@ -1,27 +1,28 @@
 //! Decides when a query writes a snapshot, and starts it from the newest one that fits.
 //!
-//! A snapshot is due when an interval has passed since the last one and rows have come. The interval
-//! is at least so long that taking snapshots costs a twentieth of the time, whatever the state's size.
-//! The state is copied between two steps; the file is written by a worker that all queries share.
-//! Queries also write one when they are paused and when the server stops.
+//! A snapshot is due when an interval has passed since the last one and rows have come, or sooner when
+//! replaying what came would take long. It waits at least so long that taking snapshots costs a
+//! twentieth of the time, whatever the state's size. The state is that of one moment between two
+//! steps, but it is copied in portions, one between two steps each
+//! ([`crate::operators::portions`]); the file is written by a worker that all queries share. Queries
+//! also write one when they are paused and when the server stops.
 //!
 //! Queries over streams that keep nothing on the disk have none, nor have those with an aggregate
 //! whose partial results do not survive a copy to the bit: they replay their log.
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use crate::catalog::persist::Record;
-use crate::crew::{Crew, Hired, Turn, Worker};
+use crate::engine::snapshot_writing::{SnapshotWriter, Writing};
 use crate::engine::state::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
 use crate::log::log::{Durability, Log};
 use crate::pipeline::build::build;
 use crate::pipeline::drive::QueryRun;
-use crate::pipeline::snapshot::{KEPT, Snapshot, SnapshotFiles};
+use crate::pipeline::snapshot::{Head, KEPT, SnapshotFiles};
 use crate::planner::explain::explain;
 use crate::planner::physical::PhysicalPlan;
 use crate::time::Clock;
@@ -30,13 +31,18 @@ use crate::views::changelog::Frontier;
 /// How much more time than a snapshot takes passes before the next one.
 const COST_RATIO: i64 = 20;
 
+/// How long a replay may take: a query whose steps took longer than that since the last snapshot takes
+/// the next one sooner, microseconds.
+const REPLAY_MAX: i64 = crate::time::SECOND;
+
+/// How many times sooner.
+const SOONER: i64 = 10;
+
 /// The directory of all snapshots.
 const DIRECTORY: &str = "snapshots";
 
 /// How long a shutdown goes on taking snapshots, microseconds.
 const SHUTDOWN_SNAPSHOTS: i64 = 3 * crate::time::SECOND;
-
-type Job = Box<dyn FnOnce() + Send>;
 
 impl Engine {
     /// Takes the snapshots that are due of queries to which nothing comes any more: while rows come,
@@ -64,7 +70,7 @@ impl Engine {
         Snapshots::new(
             SnapshotFiles::new(Arc::clone(&self.storage), directory),
             plan_text(plan, record),
-            self.settings.snapshot_interval,
+            (self.settings.snapshot_interval, self.settings.snapshot_portion),
             Arc::clone(&self.clock),
             Arc::clone(&self.snapshot_writer),
         )
@@ -77,80 +83,60 @@ pub(super) fn plan_text(plan: &PhysicalPlan, record: &Record) -> String {
     format!("swaps {}\n{}", record.swaps, explain(plan).join("\n"))
 }
 
-/// The worker that writes snapshots.
-pub(super) struct SnapshotWriter {
-    jobs: Mutex<Option<Sender<Job>>>,
-    writer: Mutex<Option<Hired>>,
-}
-
-/// What is to be written, in order.
-struct Jobs(Receiver<Job>);
-
-impl Worker for Jobs {
-    fn turn(&mut self, may_sleep: bool) -> Turn {
-        let job = match may_sleep {
-            true => self.0.recv().map_err(|_| Turn::Ended),
-            false => self.0.try_recv().map_err(|none| match none {
-                TryRecvError::Empty => Turn::Idle,
-                TryRecvError::Disconnected => Turn::Ended,
-            }),
-        };
-        match job {
-            Ok(job) => {
-                job();
-                Turn::Done
-            }
-            Err(turn) => turn,
-        }
-    }
-}
-
-impl SnapshotWriter {
-    /// Takes the worker on.
-    pub(super) fn start(crew: &Crew) -> SnapshotWriter {
-        let (jobs, incoming) = channel::<Job>();
-        let writer = crew
-            .start("snapshots", Box::new(Jobs(incoming)))
-            .expect("the system gives us a thread");
-        SnapshotWriter { jobs: Mutex::new(Some(jobs)), writer: Mutex::new(Some(writer)) }
-    }
-
-    fn submit(&self, job: Job) {
-        if let Some(jobs) = &*self.jobs.lock() {
-            // The writer ends only after the sender is gone.
-            drop(jobs.send(job));
-        }
-    }
-
-    /// Finishes what was submitted and ends the worker.
-    pub(super) fn stop(&self) {
-        drop(self.jobs.lock().take());
-        let writer = self.writer.lock().take();
-        writer.into_iter().for_each(Hired::join);
-    }
-}
-
 /// The snapshots of one query.
 pub(super) struct Snapshots {
-    files: Mutex<SnapshotFiles>,
+    pub(super) files: Mutex<SnapshotFiles>,
     /// The plan in words; state of any other is refused.
-    plan: Mutex<String>,
+    pub(super) plan: Mutex<String>,
     /// Least time between two, microseconds; `i64::MAX`: there are none.
-    interval: i64,
-    clock: Arc<dyn Clock>,
-    writer: Arc<SnapshotWriter>,
-    progress: Mutex<Progress>,
+    pub(super) interval: i64,
+    /// Bytes copied between two steps.
+    pub(super) portion: usize,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) writer: Arc<SnapshotWriter>,
+    pub(super) progress: Mutex<Progress>,
     /// The frontiers of those on the disk, oldest first.
-    kept: Mutex<Vec<Frontier>>,
+    pub(super) kept: Mutex<Vec<Frontier>>,
+    pub(super) figures: Mutex<SnapshotFigures>,
+    /// Gives the query a turn.
+    pub(super) waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// What snapshots of a query have cost.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SnapshotFigures {
+    /// How many were written since the start.
+    pub written: u64,
+    /// Bytes of the newest one.
+    pub bytes: u64,
+    /// The longest that a step ever waited for one, microseconds.
+    pub pause_max: i64,
+    /// What the newest one took, from its moment to the name on the disk, microseconds.
+    pub took: i64,
+    /// When the newest one was done.
+    pub at: i64,
+    /// What reading one back took at the start, microseconds.
+    pub restore: Option<i64>,
+    /// Why one could not be used at the start.
+    pub refused: Option<String>,
 }
 
 /// What the next snapshot waits for.
-#[derive(Debug, Default)]
-struct Progress {
-    last: i64,
-    cost: i64,
-    rows_since: u64,
-    writing: bool,
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) last: i64,
+    /// What the last one took of the machine's time, and the one under way so far.
+    pub(super) cost: i64,
+    pub(super) spent: i64,
+    pub(super) rows_since: u64,
+    /// Time that steps took since the last one: so long a replay would take.
+    pub(super) busy_since: i64,
+    /// The one that the operators are still writing.
+    pub(super) saving: Option<Arc<Writing>>,
+    /// The one begun last, until it is on the disk.
+    pub(super) begun: Option<Arc<Writing>>,
+    /// Whether one is not on the disk yet.
+    pub(super) writing: bool,
 }
 
 impl Snapshots {
@@ -158,7 +144,7 @@ impl Snapshots {
     pub(super) fn new(
         files: SnapshotFiles,
         plan: String,
-        interval: i64,
+        (interval, portion): (i64, usize),
         clock: Arc<dyn Clock>,
         writer: Arc<SnapshotWriter>,
     ) -> Snapshots {
@@ -167,15 +153,35 @@ impl Snapshots {
             files: Mutex::new(files),
             plan: Mutex::new(plan),
             interval,
+            portion,
             clock,
             writer,
             progress: Mutex::new(progress),
             kept: Mutex::default(),
+            figures: Mutex::default(),
+            waker: OnceLock::new(),
         }
     }
 
+    /// Says how the query is given a turn.
+    pub(super) fn wake_by(&self, waker: impl Fn() + Send + Sync + 'static) {
+        if self.waker.set(Box::new(waker)).is_err() {
+            unreachable!("the waker is set once, when the query is opened");
+        }
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// What they have cost.
+    pub(super) fn figures(&self) -> SnapshotFigures {
+        self.figures.lock().clone()
+    }
+
     /// Whether the query can have snapshots at all.
-    fn possible(&self, run: &QueryRun) -> bool {
+    pub(super) fn possible(&self, run: &QueryRun) -> bool {
         let on_disk = |durability| durability != Durability::Memory;
         self.interval < i64::MAX
             && run.graph.restores_exactly()
@@ -183,32 +189,53 @@ impl Snapshots {
             && run.inputs.iter().all(|input| on_disk(input.source.log().durability()))
     }
 
-    /// Notes a step of so many rows, and takes a snapshot when one is due.
+    /// Notes a step of so many rows that took so long, and takes a snapshot when one is due, or goes
+    /// on with the one under way. Whether it wants another turn for that.
     pub(super) fn after_step(
         self: &Arc<Snapshots>,
         run: &mut QueryRun,
-        rows: u64,
+        (rows, time): (u64, i64),
         counts: (u64, u64, u64),
         late: Option<Arc<Log>>,
-    ) {
-        {
+    ) -> bool {
+        let began = self.clock.now();
+        let saving = {
             let mut progress = self.progress.lock();
             progress.rows_since += rows;
-            let wait = self.interval.max(progress.cost.saturating_mul(COST_RATIO));
-            let due = progress.last.saturating_add(wait) <= self.clock.now();
+            progress.busy_since = progress.busy_since.saturating_add(time);
+            let due = self.is_due(&progress, began);
             let useful = progress.rows_since > 0 || self.would_free(run);
-            if !due || !useful || progress.writing || !run.settled() {
-                return;
+            match &progress.saving {
+                Some(writing) => Some(Arc::clone(writing)),
+                None if !due || !useful || progress.writing || !run.settled() => return false,
+                None => None,
             }
-        }
-        if !self.possible(run) {
-            return;
-        }
-        let Some(bytes) = self.copy(run, counts) else { return };
-        let (snapshots, frontier) = (Arc::clone(self), run.frontier());
-        let logs = spoken_of(run, late);
-        self.progress.lock().writing = true;
-        self.writer.submit(Box::new(move || snapshots.write(&bytes, frontier, &logs)));
+        };
+        let (saving, begun) = match saving {
+            Some(saving) => (saving, 0),
+            None if !self.possible(run) => return false,
+            None => match self.begin(run, counts, late) {
+                Some(begun) => begun,
+                None => return false,
+            },
+        };
+        let again = self.go_on(run, &saving, begun);
+        let pause = self.clock.now().saturating_sub(began);
+        self.progress.lock().spent += pause;
+        let mut figures = self.figures.lock();
+        figures.pause_max = figures.pause_max.max(pause);
+        again
+    }
+
+    /// Whether it is time: the interval has passed, or a replay would take too long; and the last one
+    /// cost no more than its share of the time since.
+    fn is_due(&self, progress: &Progress, now: i64) -> bool {
+        let wait = match progress.busy_since >= REPLAY_MAX {
+            true => self.interval / SOONER,
+            false => self.interval,
+        };
+        let wait = wait.max(progress.cost.saturating_mul(COST_RATIO));
+        progress.last.saturating_add(wait) <= now
     }
 
     /// Whether the older of two snapshots holds back input that the query has long read.
@@ -217,84 +244,47 @@ impl Snapshots {
         kept.len() == 1 || kept.first().is_some_and(|oldest| *oldest != run.frontier())
     }
 
-    /// Takes a snapshot now, if anything came since the last one, and waits until it is written.
-    pub(super) fn take_last(
-        &self,
-        run: &mut QueryRun,
-        counts: (u64, u64, u64),
-        late: Option<Arc<Log>>,
-    ) {
-        let idle = self.progress.lock().rows_since == 0;
-        if idle || !run.settled() || !self.possible(run) {
-            return;
-        }
-        if let Some(bytes) = self.copy(run, counts) {
-            self.write(&bytes, run.frontier(), &spoken_of(run, late));
-        }
-    }
-
-    /// The bytes of a snapshot; `None`, and said in the log, if there can be none.
-    fn copy(&self, run: &mut QueryRun, counts: (u64, u64, u64)) -> Option<Vec<u8>> {
-        let began = self.clock.now();
-        let bytes = run
-            .snapshot(&self.plan.lock(), counts)
-            .and_then(|snapshot| snapshot.encode().map_err(Error::from));
-        let mut progress = self.progress.lock();
-        progress.last = self.clock.now();
-        progress.cost = progress.last.saturating_sub(began);
-        progress.rows_since = 0;
-        bytes.map_err(|error| tracing::error!("no snapshot: {}", error.message())).ok()
-    }
-
-    /// Writes a file, once the logs are durable of which it speaks.
-    fn write(&self, bytes: &[u8], frontier: Frontier, logs: &[Arc<Log>]) {
-        let synced = logs.iter().try_for_each(|log| log.sync().map_err(std::io::Error::other));
-        let written = synced.and_then(|()| self.files.lock().write(bytes));
-        match written {
-            Ok(()) => {
-                let mut kept = self.kept.lock();
-                kept.push(frontier);
-                let extra = kept.len().saturating_sub(KEPT);
-                kept.drain(..extra);
-            }
-            Err(error) => tracing::warn!("snapshot cannot be written: {error}"),
-        }
-        self.progress.lock().writing = false;
-    }
-
-    /// Puts a new run into the state of the newest snapshot that fits; gives that snapshot. Those that
+    /// Puts a new run into the state of the newest snapshot that fits; gives what that says. Those that
     /// fit no more are removed.
-    pub(super) fn restore(
-        &self,
-        run: &mut QueryRun,
-        plan: &PhysicalPlan,
-    ) -> Result<Option<Snapshot>> {
+    pub(super) fn restore(&self, run: &mut QueryRun, plan: &PhysicalPlan) -> Result<Option<Head>> {
+        self.give_up();
         if !self.possible(run) {
             return Ok(None);
         }
+        let began = self.clock.now();
         let files = self.files.lock();
         let read = files.read().map_err(|e| unreadable(&e))?;
         let (mut found, mut kept) = (None, Vec::new());
         for (number, snapshot) in read {
             let restored = snapshot.map_err(Error::from).and_then(|snapshot| {
-                if snapshot.plan != *self.plan.lock() {
+                if snapshot.head.plan != *self.plan.lock() {
                     return Err(Error::new(
-                        crate::error::SqlState::SNAPSHOT_MISMATCH,
+                        SqlState::SNAPSHOT_MISMATCH,
                         "snapshot is of another plan",
                     ));
                 }
                 if found.is_none() {
                     run.restore(&snapshot)?;
+                    let mut figures = self.figures.lock();
+                    figures.bytes = snapshot.length();
+                    figures.restore = Some(self.clock.now().saturating_sub(began));
                 }
-                Ok(snapshot)
+                Ok(snapshot.head)
             });
             match restored {
-                Ok(snapshot) => {
-                    kept.insert(0, snapshot.frontier.clone());
-                    found.get_or_insert(snapshot);
+                Ok(head) => {
+                    kept.insert(0, head.frontier.clone());
+                    found.get_or_insert(head);
                 }
                 Err(error) => {
-                    tracing::warn!("snapshot {number} is left out: {}", error.message());
+                    let detail = error.detail().map_or(String::new(), |d| format!(": {d}"));
+                    let reason = format!(
+                        "{}: snapshot {number} is left out: {}{detail}",
+                        error.code(),
+                        error.message()
+                    );
+                    tracing::warn!("{reason}");
+                    self.figures.lock().refused.get_or_insert(reason);
                     files.remove(number).map_err(|e| unreadable(&e))?;
                     if found.is_none() {
                         // It may have been read in part.
@@ -321,6 +311,7 @@ impl Snapshots {
 
     /// Removes all files.
     pub(super) fn clear(&self) {
+        self.give_up();
         self.kept.lock().clear();
         if let Err(error) = self.files.lock().clear() {
             tracing::warn!("snapshots stay behind: {error}");
@@ -328,13 +319,6 @@ impl Snapshots {
     }
 }
 
-/// The logs that have to be durable before a snapshot is: its frontier lies in the inputs and in the
-/// changelog, and rows that went to `late` do not come again.
-fn spoken_of(run: &QueryRun, late: Option<Arc<Log>>) -> Vec<Arc<Log>> {
-    let inputs = run.inputs.iter().map(|input| Arc::clone(input.source.log()));
-    inputs.chain([Arc::clone(run.changelog.log())]).chain(late).collect()
-}
-
 fn unreadable(error: &std::io::Error) -> Error {
-    Error::new(crate::error::SqlState::IO, format!("snapshots cannot be read: {error}"))
+    Error::new(SqlState::IO, format!("snapshots cannot be read: {error}"))
 }

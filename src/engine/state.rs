@@ -10,9 +10,10 @@ use crate::catalog::persist::Store;
 use crate::crew::Crew;
 use crate::engine::EngineSettings;
 use crate::engine::producers::Producers;
+use crate::engine::recounts::Recounts;
 use crate::engine::registry::Registry;
 use crate::engine::reports::Reports;
-use crate::engine::snapshots::SnapshotWriter;
+use crate::engine::snapshot_writing::SnapshotWriter;
 use crate::log::sequence::Sequencer;
 use crate::log::storage::Storage;
 use crate::pipeline::schedule::Scheduler;
@@ -33,6 +34,8 @@ pub struct Engine {
     pub(super) sequencer: Arc<Sequencer>,
     pub(super) scheduler: Scheduler,
     pub(super) reports: Arc<Reports>,
+    /// What the reports told of streams at the start.
+    pub(super) recounts: Recounts,
     pub(super) snapshot_writer: Arc<SnapshotWriter>,
     /// Who sends rows with sequences.
     pub(super) producers: Producers,

@@ -46,7 +46,9 @@ impl Engine {
         let fresh = Record { swaps: record.swaps + 1, ..record.clone() };
         let shape = self.shape_of(create, &fresh)?;
         let old = query.shape();
-        if same_plan(&old, &shape) && query.run.lock().is_some() {
+        let starved = matches!(&*query.status.lock(),
+            Status::Failed { code, .. } if *code == SqlState::OUT_OF_MEMORY);
+        if same_plan(&old, &shape) && (starved || query.run.lock().is_some()) {
             let shape = self.shape_of(create, &record)?;
             self.store.put(&record)?;
             *query.record.lock() = record;
@@ -54,6 +56,10 @@ impl Engine {
                 run.memory_limit = shape.options.memory_limit;
             }
             query.set_shape(shape);
+            if starved {
+                // It stopped at its limit, which may be another one now.
+                self.resume(&create.name)?;
+            }
             return Ok(notice(TAG, "the plan is the same: its state was kept".into()));
         }
         let changelog = &query.changelog;
@@ -207,6 +213,7 @@ impl Engine {
         let old = query.record.lock().clone();
         record.paused = old.paused;
         let fresh = self.open_query(record, create.clone(), Some(()))?;
+        self.start_query(&fresh)?;
         let record = fresh.record.lock().clone();
         let ended = Error::new(
             SqlState::SNAPSHOT_MISMATCH,

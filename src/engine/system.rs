@@ -26,7 +26,7 @@ pub(super) const LATE_ROWS: &str = "weir.late_rows";
 pub(super) const SHED: &str = "weir.shed";
 
 /// Names and columns of the system relations; a type word stands behind each column's name.
-const RELATIONS: [(&str, &str); 10] = [
+const RELATIONS: [(&str, &str); 11] = [
     (
         "weir.streams",
         "name text, next_offset int, first_offset int, rows_rejected int, watermark time, \
@@ -47,6 +47,11 @@ const RELATIONS: [(&str, &str); 10] = [
         "weir.sinks",
         "name text, query text, into text, status text, committed_offset int, rows_written int, \
          retries int, error text",
+    ),
+    (
+        "weir.snapshots",
+        "query text, written int, bytes int, pause_max_us int, took_us int, at time, \
+         restored_us int, refused text",
     ),
     ("weir.subscriptions", "query text, subscribers int"),
     (
@@ -90,6 +95,7 @@ pub(super) fn rows(engine: &Engine, registry: &Registry, name: &str) -> Result<V
         "weir.queries" => queries(registry),
         "weir.operators" => operators(registry),
         "weir.sinks" => sinks(registry),
+        "weir.snapshots" => snapshots(registry),
         "weir.subscriptions" => subscriptions(registry),
         DEAD_LETTERS => return all(&engine.reports.dead_letters),
         LATE_ROWS => return all(&engine.reports.late_rows),
@@ -236,6 +242,24 @@ fn sinks(registry: &Registry) -> Vec<ArrayRef> {
         counts(sinks.iter().map(|(_, figures)| figures.rows_written)),
         counts(sinks.iter().map(|(_, figures)| figures.retries)),
         texts(sinks.iter().map(|(_, figures)| figures.error.clone())),
+    ]
+}
+
+fn snapshots(registry: &Registry) -> Vec<ArrayRef> {
+    let queries = registry.queries.values();
+    let rows: Vec<_> = queries.map(|q| (q.name(), q.snapshots.figures())).collect();
+    let positive = |micros: i64| u64::try_from(micros).ok();
+    vec![
+        texts(rows.iter().map(|(name, _)| Some(name))),
+        counts(rows.iter().map(|(_, figures)| Some(figures.written))),
+        counts(rows.iter().map(|(_, figures)| Some(figures.bytes))),
+        counts(rows.iter().map(|(_, figures)| positive(figures.pause_max))),
+        counts(rows.iter().map(|(_, figures)| positive(figures.took))),
+        times(
+            rows.iter().map(|(_, figures)| if figures.written > 0 { figures.at } else { i64::MIN }),
+        ),
+        counts(rows.iter().map(|(_, figures)| positive(figures.restore?))),
+        texts(rows.iter().map(|(_, figures)| figures.refused.as_deref())),
     ]
 }
 

@@ -33,8 +33,20 @@ impl Log {
         &self,
         wanted: impl Fn(FrameKind) -> bool,
     ) -> Result<Vec<FrameSummary>, LogError> {
+        self.summaries_from(0, wanted)
+    }
+
+    /// The same from a frame on; what is before it is not read.
+    ///
+    /// # Errors
+    /// As [`Log::summaries`].
+    pub fn summaries_from(
+        &self,
+        frame: u64,
+        wanted: impl Fn(FrameKind) -> bool,
+    ) -> Result<Vec<FrameSummary>, LogError> {
         let mut found = Vec::new();
-        self.walk(&wanted, |summary| {
+        self.walk(frame, &wanted, |summary| {
             found.push(summary);
             true
         })?;
@@ -47,7 +59,7 @@ impl Log {
     /// As [`Log::summaries`].
     pub fn position_of_time(&self, ingest_time: i64) -> Result<Position, LogError> {
         let mut position = self.visible();
-        self.walk(&|_| true, |summary| {
+        self.walk(0, &|_| true, |summary| {
             let reached = summary.ingest_time >= ingest_time;
             if reached {
                 position = summary.at;
@@ -57,21 +69,24 @@ impl Log {
         Ok(position)
     }
 
-    /// Visits frames until `visit` says no.
+    /// Visits frames from `from` on until `visit` says no.
     fn walk(
         &self,
+        from: u64,
         wanted: &impl Fn(FrameKind) -> bool,
         mut visit: impl FnMut(FrameSummary) -> bool,
     ) -> Result<(), LogError> {
         if self.durability() == Durability::Memory {
-            return self.walk_memory(wanted, visit);
+            return self.walk_memory(from, wanted, visit);
         }
         let (segments, visible) = {
             let shared = self.shared.read();
             (shared.segments.clone(), shared.visible)
         };
-        for segment in segments {
-            if !self.walk_segment(&segment, visible, wanted, &mut visit)? {
+        // The segment that holds `from` is the last that does not begin behind it.
+        let before = segments.partition_point(|segment| segment.header.first.frame <= from);
+        for segment in segments.into_iter().skip(before.saturating_sub(1)) {
+            if !self.walk_segment(&segment, (from, visible), wanted, &mut visit)? {
                 break;
             }
         }
@@ -80,6 +95,7 @@ impl Log {
 
     fn walk_memory(
         &self,
+        from: u64,
         wanted: &impl Fn(FrameKind) -> bool,
         mut visit: impl FnMut(FrameSummary) -> bool,
     ) -> Result<(), LogError> {
@@ -88,7 +104,7 @@ impl Log {
             let (rows, ingest_time) = (frame.rows(), frame.ingest_time);
             let summary =
                 FrameSummary { kind: frame.kind, at, rows, ingest_time, meta: frame.meta.clone() };
-            if wanted(frame.kind) && !visit(summary) {
+            if frame.index >= from && wanted(frame.kind) && !visit(summary) {
                 break;
             }
         }
@@ -98,13 +114,13 @@ impl Log {
     fn walk_segment(
         &self,
         segment: &Arc<Segment>,
-        visible: Position,
+        (from, visible): (u64, Position),
         wanted: &impl Fn(FrameKind) -> bool,
         visit: &mut impl FnMut(FrameSummary) -> bool,
     ) -> Result<bool, LogError> {
         self.open_files.touch(segment);
         let Some(file) = segment.file(&*self.storage)? else { return Ok(true) };
-        let mut scanner = segment.seek(file, |_| false)?;
+        let mut scanner = segment.seek(file, |next| next.frame <= from)?;
         while scanner.place().at.frame < visible.frame {
             let Some((header, byte)) = scanner.peek_sound()? else { break };
             if wanted(header.kind) {

@@ -51,6 +51,11 @@ pub struct RowFailure {
     pub reason: String,
 }
 
+/// Whether the expression may come to something else when it is evaluated again.
+pub fn is_volatile(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    expr.exists(|part| Ok(part.is_volatile_node())).unwrap_or(true)
+}
+
 /// Evaluates to one value per row.
 pub fn evaluate(
     expr: &Arc<dyn PhysicalExpr>,

@@ -46,6 +46,14 @@ pub struct FilterProjectSpec {
     pub schema: SchemaRef,
 }
 
+impl FilterProjectSpec {
+    /// Whether it may say something else of the same row at another time.
+    pub fn asks_for_time(&self) -> bool {
+        let projected = self.projection.iter().flatten().map(|(expression, _)| expression);
+        self.filter.iter().chain(projected).any(expr::is_volatile)
+    }
+}
+
 /// Runs a [`FilterProjectSpec`].
 #[derive(Debug)]
 pub struct FilterProject {

@@ -15,6 +15,8 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::error::{Report, SqlState};
@@ -95,12 +97,43 @@ pub trait Operator: Send {
         Err(EvalError::Broken(format!("{} cannot be saved", self.name())))
     }
 
-    /// Takes over what [`save`](Self::save) of an operator with an equal spec wrote. Called on a
-    /// new operator only.
+    /// Begins to write the same, as it is at this moment; `true`: the rest follows by
+    /// [`save_more`](Self::save_more), while the operator goes on. An operator whose state may be
+    /// large does not write all of it at once.
+    fn save_begin(&mut self, out: &mut StateWriter) -> Result<bool, EvalError> {
+        self.save(out).map(|()| false)
+    }
+
+    /// Writes about so many bytes more of what [`save_begin`](Self::save_begin) began with; whether
+    /// there is still more. Called between steps only.
+    fn save_more(&mut self, _bytes: usize, _out: &mut StateWriter) -> Result<bool, EvalError> {
+        Ok(false)
+    }
+
+    /// Learns that nobody will ask for the rest.
+    fn save_abandon(&mut self) {}
+
+    /// Takes over what [`save`](Self::save) of an operator with an equal spec wrote, or the next
+    /// part of what [`save_begin`](Self::save_begin) and [`save_more`](Self::save_more) wrote. Called
+    /// on a new operator only.
     fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
         Err(EvalError::Broken(format!("{} cannot be restored", self.name())))
     }
+
+    /// The rows that the operator's output sums to at this moment, where it knows them: made of what is
+    /// copied now, later and elsewhere. Called between steps only.
+    fn current(&self) -> Result<Option<Current>, EvalError> {
+        Ok(None)
+    }
+
+    /// Learns that everything was handed to [`restore`](Self::restore).
+    fn restored(&mut self) -> Result<(), EvalError> {
+        Ok(())
+    }
 }
+
+/// Makes the rows of a result of what was copied of it.
+pub type Current = Box<dyn FnOnce() -> Result<Vec<RecordBatch>, EvalError> + Send>;
 
 /// What flows out of an operator, in order.
 #[expect(

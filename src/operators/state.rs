@@ -11,15 +11,11 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::buffer::ScalarBuffer;
 use arrow::compute;
 use arrow::datatypes::{Field, Schema, i256};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use datafusion::scalar::ScalarValue;
 
-use crate::data::change::{Marks, Origin};
-use crate::data::punctuation::{Pattern, Punctuation};
 use crate::operators::compact::compact;
 use crate::operators::operator::EvalError;
 use crate::time::EventTime;
@@ -42,6 +38,17 @@ pub trait Stored: Sized {
     fn store(&self, out: &mut StateWriter) -> Result<(), EvalError>;
     /// Reads what [`store`](Self::store) wrote.
     fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError>;
+    /// Writes values one behind the other.
+    fn store_all(values: &[Self], out: &mut StateWriter) -> Result<(), EvalError> {
+        values.iter().try_for_each(|value| value.store(out))
+    }
+    /// Reads as many values as there are places.
+    fn load_all(places: &mut [Self], from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        for place in places {
+            *place = Self::load(from)?;
+        }
+        Ok(())
+    }
 }
 
 impl StateWriter {
@@ -59,6 +66,11 @@ impl StateWriter {
     pub fn raw(&mut self, bytes: &[u8]) {
         self.length(bytes.len());
         self.bytes.extend(bytes);
+    }
+
+    /// Writes bytes whose number the reader knows.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Writes what `part` writes as a piece that a reader can tell from what follows it.
@@ -90,6 +102,25 @@ impl StateWriter {
             stream.write(&batch)?;
             Ok(stream.finish()?)
         })
+    }
+
+    /// How many bytes were written.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Writes what another writer holds.
+    pub fn append(&mut self, other: StateWriter) {
+        if self.bytes.is_empty() {
+            self.bytes = other.bytes;
+        } else {
+            self.bytes.extend_from_slice(&other.bytes);
+        }
     }
 
     /// All bytes written.
@@ -125,6 +156,11 @@ impl<'a> StateReader<'a> {
         usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| misfit("a length is wrong"))
     }
 
+    /// Reads so many bytes.
+    pub fn bytes(&mut self, length: usize) -> Result<&'a [u8], EvalError> {
+        self.take(length)
+    }
+
     /// Reads bytes that were written with their length.
     pub fn raw(&mut self) -> Result<&'a [u8], EvalError> {
         let length = self.length()?;
@@ -142,6 +178,11 @@ impl<'a> StateReader<'a> {
         Ok(value)
     }
 
+    /// Whether everything is read.
+    pub fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Checks that nothing is left.
     pub fn end(&self) -> Result<(), EvalError> {
         if self.rest.is_empty() { Ok(()) } else { Err(misfit("bytes are left")) }
@@ -149,16 +190,22 @@ impl<'a> StateReader<'a> {
 
     /// Reads columns.
     pub fn columns(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
+        let columns = self.shared_columns()?;
+        if columns.len() < 2 {
+            return Ok(columns);
+        }
+        // Each gets values of its own, so that they can be freed, and counted, one by one.
+        let all = UInt32Array::from_iter_values(0..columns[0].len() as u32);
+        let own = compute::take_arrays(&columns, &all, None)?;
+        Ok(own.iter().map(compact).collect())
+    }
+
+    /// Reads columns that share their memory, for whoever does not keep them.
+    pub fn shared_columns(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
         let stream = StreamReader::try_new(Cursor::new(self.raw()?), None)?;
         let mut batches = stream.collect::<Result<Vec<_>, _>>()?;
         match (batches.pop(), batches.is_empty()) {
-            (Some(batch), true) => {
-                // All columns share the stream's buffer; each gets values of its own, so that they
-                // can be freed, and counted, one by one.
-                let all = UInt32Array::from_iter_values(0..batch.num_rows() as u32);
-                let own = compute::take_arrays(batch.columns(), &all, None)?;
-                Ok(own.iter().map(compact).collect())
-            }
+            (Some(batch), true) => Ok(batch.columns().to_vec()),
             _ => Err(misfit("columns are missing")),
         }
     }
@@ -178,6 +225,23 @@ macro_rules! stored_number {
             }
             fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
                 Ok(<$number>::from_le_bytes(from.array()?))
+            }
+            fn store_all(values: &[Self], out: &mut StateWriter) -> Result<(), EvalError> {
+                const WIDTH: usize = size_of::<$number>();
+                let at = out.bytes.len();
+                out.bytes.resize(at + values.len() * WIDTH, 0);
+                for (place, value) in out.bytes[at..].chunks_exact_mut(WIDTH).zip(values) {
+                    place.copy_from_slice(&value.to_le_bytes());
+                }
+                Ok(())
+            }
+            fn load_all(places: &mut [Self], from: &mut StateReader<'_>) -> Result<(), EvalError> {
+                const WIDTH: usize = size_of::<$number>();
+                let length = places.len().checked_mul(WIDTH).ok_or_else(|| misfit("it ends"))?;
+                for (place, bytes) in places.iter_mut().zip(from.take(length)?.chunks_exact(WIDTH)) {
+                    *place = <$number>::from_le_bytes(bytes.try_into().expect("as many bytes"));
+                }
+                Ok(())
             }
         }
     )*};
@@ -322,85 +386,14 @@ impl Stored for ArrayRef {
     }
 }
 
-impl Stored for ScalarValue {
-    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
-        self.to_array()?.store(out)
-    }
-    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
-        let column: ArrayRef = from.get()?;
-        if column.len() != 1 {
-            return Err(misfit("a value is missing"));
-        }
-        Ok(ScalarValue::try_from_array(&column, 0)?)
-    }
-}
-
-impl Stored for Marks {
-    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
-        match self {
-            Marks::All(mark) => (0_u8, *mark).store(out),
-            Marks::Rows(marks) => (1_u8, marks.to_vec()).store(out),
-        }
-    }
-    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
-        Ok(match u8::load(from)? {
-            0 => Marks::All(from.get()?),
-            1 => Marks::Rows(ScalarBuffer::from(from.get::<Vec<i64>>()?)),
-            _ => return Err(misfit("marks are of an unknown kind")),
-        })
-    }
-}
-
-impl Stored for Arc<Origin> {
-    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
-        self.relation.store(out)?;
-        self.first_offset.store(out)?;
-        self.ingest_time.store(out)?;
-        self.arrival.store(out)?;
-        self.progress.store(out)
-    }
-    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
-        Ok(Arc::new(Origin {
-            relation: from.get()?,
-            first_offset: from.get()?,
-            ingest_time: from.get()?,
-            arrival: from.get()?,
-            progress: from.get()?,
-        }))
-    }
-}
-
-impl Stored for Pattern {
-    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
-        match self {
-            Pattern::OneOf(values) => (0_u8, values.clone()).store(out),
-            Pattern::Range { low, high } => (1_u8, low.clone(), high.clone()).store(out),
-        }
-    }
-    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
-        Ok(match u8::load(from)? {
-            0 => Pattern::OneOf(from.get()?),
-            1 => Pattern::Range { low: from.get()?, high: from.get()? },
-            _ => return Err(misfit("a pattern is of an unknown kind")),
-        })
-    }
-}
-
-impl Stored for Punctuation {
-    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
-        self.columns.store(out)
-    }
-    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
-        Ok(Punctuation { columns: from.get()? })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::{Int64Array, StringViewArray};
+    use datafusion::scalar::ScalarValue;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::data::punctuation::{Pattern, Punctuation};
 
     fn check<T: Stored + PartialEq + std::fmt::Debug>(value: T) {
         let mut out = StateWriter::default();

@@ -28,6 +28,9 @@ use crate::views::difference::Difference;
 /// Rows read from a log at a time.
 const READ_ROWS: usize = 65_536;
 
+/// Bytes of rows after which the state's size is looked at within a step.
+const CHECK_BYTES: u64 = 4 << 20;
+
 /// Reads punctuations back from a frame's meta.
 pub type ReadPunctuation = Arc<dyn Fn(&str, &[u8]) -> Option<Punctuation> + Send + Sync>;
 
@@ -233,7 +236,7 @@ impl QueryRun {
         // Taken before the logs are looked at: whatever is below it can be seen.
         let complete = self.sequencer.complete_through();
         let single = self.inputs.len() == 1;
-        let mut taken = 0;
+        let (mut taken, mut unchecked) = (0, 0);
         while taken < self.step_rows {
             let mut next: Option<(u64, usize)> = None;
             for index in 0..self.inputs.len() {
@@ -261,6 +264,9 @@ impl QueryRun {
             taken += rows as usize + 1;
             report.rows_in += rows;
             report.progressed = true;
+            // A step's rows may be large: what they leave behind is looked at on the way.
+            let batch = frames[0].batch.as_ref();
+            unchecked += batch.map_or(0, |batch| batch.get_array_memory_size());
             self.process(&readers, &frames[0])?;
             if !single {
                 self.graph.frame_end()?;
@@ -268,6 +274,10 @@ impl QueryRun {
             for (index, frame) in readers.into_iter().zip(frames) {
                 self.inputs[index].position =
                     Position { frame: frame.index + 1, offset: frame.next_offset() };
+            }
+            if unchecked as u64 >= CHECK_BYTES.min(self.memory_limit / 8) {
+                unchecked = 0;
+                self.check_memory()?;
             }
         }
         Ok(())

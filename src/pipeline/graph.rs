@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
-use crate::operators::operator::{Emitter, EvalError, LateRow, Operator, Output, RejectedRow};
+use crate::operators::operator::{
+    Current, Emitter, EvalError, LateRow, Operator, Output, RejectedRow,
+};
 use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::time::EventTime;
 
@@ -46,6 +48,17 @@ struct Node {
     /// Per port, as far as it is known.
     watermarks: Vec<EventTime>,
     rows: RowCount,
+    /// Whether a snapshot waits for more of its state.
+    saving: bool,
+}
+
+/// A part of an operator's state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// The operator's index in the graph.
+    pub node: u32,
+    /// What it wrote.
+    pub state: Vec<u8>,
 }
 
 /// Rows through an operator.
@@ -111,7 +124,7 @@ impl Graph {
     pub fn add(&mut self, operator: Box<dyn Operator>, parent: Target) -> usize {
         assert!(parent.is_none_or(|(node, _)| node < self.nodes.len()), "parents come first");
         let rows = RowCount::default();
-        self.nodes.push(Node { operator, parent, watermarks: Vec::new(), rows });
+        self.nodes.push(Node { operator, parent, watermarks: Vec::new(), rows, saving: false });
         self.output.rows.push(RowCount::default());
         self.order.clear();
         self.nodes.len() - 1
@@ -163,21 +176,44 @@ impl Graph {
         self.nodes.iter().all(|node| node.operator.restores_exactly())
     }
 
-    /// Writes the state of all operators. Called between steps only.
-    pub fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+    /// Begins to write the state of all operators as it is now: what they share goes to `out`, what
+    /// each begins with comes back. The rest follows by [`save_more`](Self::save_more), while the
+    /// operators go on. Called between steps only.
+    pub fn save_begin(&mut self, out: &mut StateWriter) -> Result<Vec<Section>, EvalError> {
         assert!(self.output.changes.is_empty(), "a snapshot is taken between steps");
+        self.save_abandon();
         out.put(&self.watermark)?;
         out.length(self.nodes.len());
-        for node in &mut self.nodes {
+        let mut sections = Vec::with_capacity(self.nodes.len());
+        for (node, at) in self.nodes.iter_mut().zip(0..) {
             out.put(&node.operator.name().to_owned())?;
             out.put(&node.watermarks)?;
             out.put(&(node.rows.rows_in, node.rows.rows_out))?;
-            out.piece(|out| node.operator.save(out))?;
+            let mut state = StateWriter::default();
+            node.saving = node.operator.save_begin(&mut state)?;
+            sections.push(Section { node: at, state: state.finish() });
         }
-        Ok(())
+        Ok(sections)
     }
 
-    /// Reads what [`save`](Self::save) wrote, into a new graph of the same plan.
+    /// About so many bytes more of what was begun; nothing when all is written.
+    pub fn save_more(&mut self, bytes: usize) -> Result<Option<Section>, EvalError> {
+        let mut nodes = self.nodes.iter_mut().zip(0..);
+        let Some((node, at)) = nodes.find(|(node, _)| node.saving) else { return Ok(None) };
+        let mut state = StateWriter::default();
+        node.saving = node.operator.save_more(bytes, &mut state)?;
+        Ok(Some(Section { node: at, state: state.finish() }))
+    }
+
+    /// Writes nothing more of what was begun.
+    pub fn save_abandon(&mut self) {
+        for node in self.nodes.iter_mut().filter(|node| node.saving) {
+            node.operator.save_abandon();
+            node.saving = false;
+        }
+    }
+
+    /// Reads what [`save_begin`](Self::save_begin) wrote, into a new graph of the same plan.
     pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
         self.watermark = from.get()?;
         if from.length()? != self.nodes.len() {
@@ -189,9 +225,22 @@ impl Graph {
             }
             node.watermarks = from.get()?;
             (node.rows.rows_in, node.rows.rows_out) = from.get()?;
-            from.piece(|from| node.operator.restore(from))?;
         }
         Ok(())
+    }
+
+    /// Reads the next section of an operator's state.
+    pub fn restore_section(&mut self, node: u32, state: &[u8]) -> Result<(), EvalError> {
+        let node = self.nodes.get_mut(node as usize);
+        let node = node.ok_or_else(|| misfit("a section belongs to no operator"))?;
+        let mut from = StateReader::new(state);
+        node.operator.restore(&mut from)?;
+        from.end()
+    }
+
+    /// Learns that all sections were read.
+    pub fn restored(&mut self) -> Result<(), EvalError> {
+        self.nodes.iter_mut().try_for_each(|node| node.operator.restored())
     }
 
     /// Ends the step and gives what came out since the last end.
@@ -207,6 +256,11 @@ impl Graph {
             ..StepOutput::default()
         };
         Ok(std::mem::replace(&mut self.output, fresh))
+    }
+
+    /// What an operator's output sums to, if it knows. Called between steps only.
+    pub fn current(&self, node: usize) -> Result<Option<Current>, EvalError> {
+        self.nodes.get(node).map_or(Ok(None), |node| node.operator.current())
     }
 
     /// The earliest processing time at which an operator wants a tick.

@@ -25,14 +25,19 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Entries of a changelog from a frame on, and the watermark of the last one before.
+    /// Entries of a changelog from a frame on, and the watermark of the last one before. The changelog
+    /// learns of the signs of those from `unknown` on; those before are not read.
     ///
     /// # Errors
     /// XX001 for damage, 58030 where the disk fails.
-    pub fn entries(changelog: &Changelog, from: u64) -> Result<(VecDeque<Recorded>, i64)> {
+    pub fn entries(
+        changelog: &Changelog,
+        unknown: u64,
+        from: u64,
+    ) -> Result<(VecDeque<Recorded>, i64)> {
         let (mut entries, mut before) = (VecDeque::new(), i64::MIN);
         let wanted = |kind| matches!(kind, FrameKind::Rows | FrameKind::Progress);
-        for entry in changelog.log().summaries(wanted)? {
+        for entry in changelog.log().summaries_from(unknown, wanted)? {
             changelog.note(&entry.meta);
             let meta = EntryMeta::decode(&entry.meta)
                 .ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;

@@ -108,6 +108,8 @@ impl Session {
             query_threads: 1,
             step_rows: self.mode.step_rows(),
             snapshot_interval: self.mode.snapshot_interval(self.opened),
+            // One group at a time: many steps come between the begin and the end of a snapshot.
+            snapshot_portion: 1,
             ..EngineSettings::new(&self.directory)
         };
         let clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(&self.clock);

@@ -227,6 +227,16 @@ impl Changelog {
         }
     }
 
+    /// Whether some entry has signs.
+    pub fn is_signed(&self) -> bool {
+        self.signed.load(Ordering::Acquire)
+    }
+
+    /// Learns the same of entries that are not looked at again.
+    pub fn note_signed(&self, signed: bool) {
+        self.signed.fetch_or(signed, Ordering::AcqRel);
+    }
+
     /// Turns what a step put out into one frame.
     ///
     /// # Errors

@@ -2,9 +2,10 @@
 //!
 //! An append-only changelog is its own sum. Any other is summed row by row: equal rows add their
 //! weights, and a row whose weight is zero is gone. The sum is made when it is first asked for and
-//! kept up from then on, so a query that nobody selects from costs nothing.
+//! kept up from then on, so a query that nobody selects from costs nothing. Where the query itself knows
+//! its result (a GROUP BY keeps what each group shows), it is asked instead.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -19,10 +20,20 @@ use crate::views::changelog::{Changelog, Entry};
 /// Rows read from the changelog at a time.
 const READ_ROWS: usize = 65_536;
 
+/// Whoever knows the current result without summing up the changelog.
+pub trait Standing: Send + Sync {
+    /// The rows, and the position in the changelog that they are the sum of; `None` when it does not
+    /// know, or they are so few that summing up is as good.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    fn standing(&self) -> Result<Option<(Vec<RecordBatch>, Position)>>;
+}
+
 /// The current result of a query or table.
-#[derive(Debug)]
 pub struct ResultView {
     changelog: Arc<Changelog>,
+    standing: OnceLock<Weak<dyn Standing>>,
     sum: Mutex<Sum>,
 }
 
@@ -35,6 +46,12 @@ struct Sum {
     /// Rows in the order of their first appearance, with their weights; holes have weight 0.
     rows: Vec<(OwnedRow, i64)>,
     holes: usize,
+}
+
+impl std::fmt::Debug for ResultView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResultView").field("sum", &self.sum).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Sum {
@@ -53,7 +70,12 @@ impl ResultView {
             rows: Vec::new(),
             holes: 0,
         };
-        ResultView { changelog, sum: Mutex::new(sum) }
+        ResultView { changelog, standing: OnceLock::new(), sum: Mutex::new(sum) }
+    }
+
+    /// Says who may know the result; whoever is named first is asked.
+    pub fn ask(&self, standing: Weak<dyn Standing>) {
+        self.standing.get_or_init(|| standing);
     }
 
     /// The changelog.
@@ -65,6 +87,11 @@ impl ResultView {
     pub fn snapshot(&self) -> Result<(Vec<RecordBatch>, Position)> {
         if self.changelog.append_only() {
             return self.everything();
+        }
+        if let Some(standing) = self.standing.get().and_then(Weak::upgrade)
+            && let Some(known) = standing.standing()?
+        {
+            return Ok(known);
         }
         let mut sum = self.sum.lock();
         self.catch_up(&mut sum)?;

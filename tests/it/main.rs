@@ -15,9 +15,10 @@ mod feeds;
 mod fuzz_bodies;
 mod hostile;
 mod isolation;
+mod memory;
 mod oracle;
 #[path = "../pg/mod.rs"]
-#[expect(unreachable_pub, dead_code, reason = "unit tests include the file as well")]
+#[expect(unreachable_pub, reason = "unit tests include the file as well")]
 mod pg;
 mod producers;
 mod queries;

@@ -33,7 +33,6 @@
 //!
 //! Windows (`window_aggregate`), GROUPING SETS.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -49,11 +48,13 @@ use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::operators::expr;
 use crate::operators::filter_project::reject_rows;
 use crate::operators::keys::KeyDictionary;
-use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
+use crate::operators::operator::{Current, Emitter, EvalError, Operator};
 use crate::operators::state::{StateReader, StateWriter};
-use crate::operators::touched::{Touch, Touched};
+use crate::operators::touched::Touched;
 use crate::time::EventTime;
 
+mod current;
+mod flush;
 mod persist;
 
 #[cfg(test)]
@@ -93,6 +94,10 @@ pub struct Aggregate {
     due: Option<i64>,
     /// Groups freed since the keys were compacted.
     freed: usize,
+    /// Rows of the output are final and forgotten: what groups show is not all of its sum.
+    has_forgotten: bool,
+    saving: Option<persist::Saving>,
+    restoring: Option<persist::Restoring>,
 }
 
 /// What is known of groups, apart from keys and aggregates.
@@ -142,6 +147,9 @@ impl Aggregate {
             rows_since: 0,
             due: None,
             freed: 0,
+            has_forgotten: false,
+            saving: None,
+            restoring: None,
             spec,
         };
         if aggregate.is_global() {
@@ -167,7 +175,10 @@ impl Aggregate {
 
     /// Makes room for the groups that have keys.
     fn resize(&mut self) {
-        let count = if self.is_global() { 1 } else { self.keys.len() };
+        self.resize_to(if self.is_global() { 1 } else { self.keys.len() });
+    }
+
+    fn resize_to(&mut self, count: usize) {
         self.groups.rows.resize(count, 0);
         self.groups.failing.resize(count, false);
         self.groups.touched.resize(count);
@@ -203,6 +214,7 @@ impl Aggregate {
             groups = ids.into_iter().map(|id| id as usize).collect();
             self.resize();
         }
+        self.save_early(groups.iter().copied())?;
         // Of one group the last row is all that is remembered.
         let each = if self.is_global() { rows.saturating_sub(1) } else { 0 };
         if each > 0 {
@@ -220,126 +232,6 @@ impl Aggregate {
                 weights: change.weights.as_ref(),
             })?;
         }
-        Ok(())
-    }
-
-    /// Emits the results of touched groups; of those that `chosen` names, if it is given.
-    fn flush(&mut self, chosen: Option<&[bool]>, out: &mut Emitter) -> Result<(), EvalError> {
-        let touches = self.groups.touched.take(chosen);
-        if touches.is_empty() {
-            return Ok(());
-        }
-        let global = self.is_global();
-        let live: Vec<usize> = touches
-            .iter()
-            .map(|touch| touch.group)
-            .filter(|group| global || self.groups.rows[*group] > 0)
-            .collect();
-        let failed = self.read(&live)?;
-        let refinement = self.refinement();
-        let mut next_live = 0;
-        for touch in &touches {
-            let group = touch.group;
-            let is_live = global || self.groups.rows[group] > 0;
-            let position = next_live;
-            next_live += usize::from(is_live);
-            if !is_live {
-                self.groups.failing[group] = false;
-                self.emission.remove(group, refinement);
-                self.free(group);
-                continue;
-            }
-            match failed.get(&position) {
-                Some(error) => {
-                    // What was shown before depends on where steps end; showing nothing does not.
-                    self.emission.remove(group, refinement);
-                    self.fail(touch, error, out);
-                }
-                None => {
-                    self.groups.failing[group] = false;
-                    self.emission.show(group, position, refinement);
-                }
-            }
-            if refinement == Refinement::Discarding {
-                self.forget(group);
-            }
-        }
-        let keys = |groups: &[usize]| {
-            let ids: Vec<u32> = groups.iter().map(|&group| group as u32).collect();
-            self.keys.keys_of(&ids)
-        };
-        if let Some((batch, weights)) = self.emission.finish(keys)? {
-            out.change(Change::derived(batch, weights, &self.origin));
-        }
-        self.compact()
-    }
-
-    /// Reads the results of groups; gives the positions of those that failed.
-    fn read(&mut self, live: &[usize]) -> Result<BTreeMap<usize, RowError>, EvalError> {
-        let (mut columns, mut failed) = (Vec::with_capacity(self.measures.len()), BTreeMap::new());
-        for measure in &mut self.measures {
-            let evaluated = measure.fold.evaluate(live)?;
-            for (position, code, reason) in evaluated.failed {
-                failed.entry(position).or_insert((code, reason));
-            }
-            columns.push(evaluated.values);
-        }
-        self.emission.start(columns, live.len())?;
-        Ok(failed)
-    }
-
-    /// Reports that a group has no result, the first time.
-    fn fail(&mut self, touch: &Touch, error: &RowError, out: &mut Emitter) {
-        if !std::mem::replace(&mut self.groups.failing[touch.group], true) {
-            out.reject(RejectedRow {
-                relation: Arc::clone(&touch.relation),
-                offset: touch.offset,
-                code: error.0,
-                reason: error.1.clone(),
-            });
-        }
-    }
-
-    /// Frees a group without rows, unless retractions that came early still wait for insertions.
-    fn free(&mut self, group: usize) {
-        let empty = |measure: &Measure| measure.fold.is_empty(group);
-        if self.groups.rows[group] == 0 && self.measures.iter().all(empty) {
-            self.forget(group);
-        }
-    }
-
-    fn forget(&mut self, group: usize) {
-        self.freed += 1;
-        self.groups.rows[group] = 0;
-        self.measures.iter_mut().for_each(|measure| measure.fold.clear(group));
-    }
-
-    /// Drops the keys of freed groups when they are more than half of all.
-    fn compact(&mut self) -> Result<(), EvalError> {
-        let count = self.groups.rows.len();
-        if self.is_global() || count < COMPACT_MIN || !self.groups.touched.is_empty() {
-            return Ok(());
-        }
-        // Looking costs O(groups), so it waits until as many groups were freed as may be left.
-        if self.freed * 2 < count {
-            return Ok(());
-        }
-        self.freed = 0;
-        let used: Vec<usize> = (0..count)
-            .filter(|group| {
-                self.groups.rows[*group] != 0
-                    || self.emission.is_shown(*group)
-                    || !self.measures.iter().all(|measure| measure.fold.is_empty(*group))
-            })
-            .collect();
-        let mut kept = vec![false; count];
-        used.iter().for_each(|&group| kept[group] = true);
-        self.keys.retain(&kept)?;
-        self.groups.rows = used.iter().map(|group| self.groups.rows[*group]).collect();
-        self.groups.failing = used.iter().map(|group| self.groups.failing[*group]).collect();
-        self.groups.touched.renumber(used.len());
-        self.emission.keep(&used);
-        self.measures.iter_mut().for_each(|measure| measure.fold.keep(&used));
         Ok(())
     }
 }
@@ -402,7 +294,10 @@ impl Operator for Aggregate {
         self.flush(Some(&complete), out)?;
         // The flush may have renumbered the groups.
         let complete = self.keys.matching(&patterns)?;
-        for group in (0..complete.len()).filter(|group| complete[*group]) {
+        let complete: Vec<usize> = (0..complete.len()).filter(|&group| complete[group]).collect();
+        self.save_early(complete.iter().copied())?;
+        self.has_forgotten |= !complete.is_empty();
+        for group in complete {
             self.forget(group);
             self.emission.forget(group);
         }
@@ -453,11 +348,32 @@ impl Operator for Aggregate {
     }
 
     fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        self.save_groups(out)
+        self.begin_saving(out)?;
+        self.go_on_saving(usize::MAX, out).map(|_| ())
+    }
+
+    fn save_begin(&mut self, out: &mut StateWriter) -> Result<bool, EvalError> {
+        self.begin_saving(out)
+    }
+
+    fn save_more(&mut self, bytes: usize, out: &mut StateWriter) -> Result<bool, EvalError> {
+        self.go_on_saving(bytes, out)
+    }
+
+    fn save_abandon(&mut self) {
+        self.saving = None;
     }
 
     fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        self.restore_groups(from)
+        self.restore_part(from)
+    }
+
+    fn current(&self) -> Result<Option<Current>, EvalError> {
+        self.current_rows()
+    }
+
+    fn restored(&mut self) -> Result<(), EvalError> {
+        self.end_restoring()
     }
 }
 

@@ -430,3 +430,69 @@ proptest! {
         check(&steps, false)?;
     }
 }
+
+#[test]
+fn what_it_says_it_holds_is_within_a_half_and_double() {
+    let fed = |keys: Vec<usize>, aggregates: Vec<AggregateSpec>, append_only: bool| {
+        let mut op = operator(keys, aggregates, EmitMode::Changes, append_only);
+        for batch in 0..40_i64 {
+            let rows: Vec<Row> = (0..500)
+                .map(|i| (batch * 250 + i, Some(i * 31 + batch), Some(i as f64), 1))
+                .collect();
+            push(&mut op, &rows, batch as u64 * 500);
+            end(&mut op);
+        }
+        op
+    };
+    let one = |i: usize| vec![all_aggregates().remove(i)];
+    for (what, keys, aggregates, append_only) in [
+        ("integers close together", vec![0], one(0), true),
+        ("pairs of an integer and a text", vec![0, 3], one(2), true),
+        ("texts", vec![3], one(0), true),
+        ("averages", vec![0], one(3), true),
+        ("exact averages", vec![0], one(3), false),
+        ("least texts", vec![0], one(4), true),
+        ("least texts, all kept", vec![0], one(4), false),
+        ("greatest numbers", vec![0], one(5), true),
+        ("distinct numbers", vec![0], one(6), true),
+        ("medians", vec![0], one(7), true),
+        ("medians, all kept", vec![0], one(7), false),
+    ] {
+        let make = || fed(keys, aggregates, append_only);
+        crate::operators::held::check(what, make, Operator::state_bytes);
+    }
+}
+
+#[test]
+fn a_snapshot_in_portions_holds_the_state_of_its_beginning() {
+    for (append_only, keys) in [(true, vec![0]), (false, vec![3]), (false, vec![])] {
+        let new = || operator(keys.clone(), all_aggregates(), EmitMode::Changes, append_only);
+        let (mut op, mut steps) = (new(), 0);
+        let mut step = |op: &mut Aggregate| {
+            steps += 1;
+            let rows: Vec<Row> = (0..9)
+                .map(|i| ((i * 5 + steps * 7) % 23, Some(i + steps), Some(0.1 * i as f64), 1))
+                .collect();
+            push(op, &rows, steps as u64 * 9);
+            end(op)
+        };
+        (0..5).for_each(|_| drop(step(&mut op)));
+        let mut out = StateWriter::default();
+        let mut at_once = StateWriter::default();
+        op.save(&mut at_once).unwrap();
+        let mut more = op.save_begin(&mut out).unwrap();
+        while more {
+            step(&mut op);
+            more = op.save_more(1, &mut out).unwrap();
+        }
+        let answers = |bytes: Vec<u8>| {
+            let mut restored = new();
+            restored.restore(&mut StateReader::new(&bytes)).unwrap();
+            restored.restored().unwrap();
+            let rows: Vec<Row> = (0..23).map(|k| (k, Some(k), Some(0.7), 1)).collect();
+            push(&mut restored, &rows, 9_999);
+            end(&mut restored)
+        };
+        assert_eq!(answers(out.finish()), answers(at_once.finish()));
+    }
+}

@@ -26,6 +26,7 @@ use crate::operators::aggregates::count::Count;
 use crate::operators::aggregates::datafusion::Foreign;
 use crate::operators::aggregates::min_max;
 use crate::operators::aggregates::mining::{MiningAggregate, miner_of};
+use crate::operators::aggregates::moments::MomentsFold;
 use crate::operators::aggregates::ordered::Ordered;
 use crate::operators::aggregates::retractable::Retractable;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
@@ -130,6 +131,11 @@ pub trait GroupedAggregate: Send {
     /// The partial results of all groups, in columns; the aggregate keeps them.
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError>;
 
+    /// Whether [`state_of`](Self::state_of) takes no more time than the groups asked for.
+    fn reads_groups(&self) -> bool {
+        false
+    }
+
     /// The partial results of some groups, in the order asked for.
     fn state_of(&mut self, groups: &[u32]) -> Result<Vec<ArrayRef>, EvalError> {
         gather(&self.state()?, groups)
@@ -182,6 +188,9 @@ pub fn make(spec: &AggregateSpec) -> Result<Box<dyn GroupedAggregate>, EvalError
     if let Some(native) = native {
         return Ok(native);
     }
+    if let Some(moments) = MomentsFold::of(function) {
+        return Ok(Box::new(moments));
+    }
     if let Some(miner) = miner_of(function) {
         return Ok(Box::new(MiningAggregate::new(Arc::clone(miner))?));
     }
@@ -230,12 +239,22 @@ pub fn is_exactly_mergeable(spec: &AggregateSpec) -> bool {
     }
 }
 
-/// Whether the function's partial results, merged into nothing, are the same to the bit. Those of
-/// variance and of quantile sketches are not: they are computed anew when they are merged.
+/// Whether the partial results of DataFusion's accumulator, merged into nothing, are the same to the
+/// bit. Those of variances over distinct values, of regressions and of quantile sketches are not: they are
+/// computed anew when they are merged. A count of distinct values that goes on from its sketch estimates
+/// otherwise than one that saw all values itself.
 pub(super) fn restores_exactly(function: &AggregateFunctionExpr) -> bool {
     let name = function.fun().name();
-    let computed =
-        ["var", "stddev", "covar", "corr", "regr_", "approx_percentile", "approx_median"];
+    let computed = [
+        "var",
+        "stddev",
+        "covar",
+        "corr",
+        "regr_",
+        "approx_percentile",
+        "approx_median",
+        "approx_distinct",
+    ];
     !computed.iter().any(|prefix| name.starts_with(prefix))
 }
 

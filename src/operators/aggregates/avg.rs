@@ -55,6 +55,10 @@ impl GroupedAggregate for Avg {
         true
     }
 
+    fn reads_groups(&self) -> bool {
+        true
+    }
+
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(self.sums.state(None))
     }

@@ -17,6 +17,7 @@ use super::fold::{Evaluated, Fold, FoldRows};
 use crate::operators::compact::compact;
 use crate::operators::expr::row_error;
 use crate::operators::operator::EvalError;
+use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter, misfit};
 
 /// An accumulator per group.
@@ -24,36 +25,39 @@ pub struct BoxedFold {
     function: Arc<AggregateFunctionExpr>,
     /// `None`: no rows yet.
     accumulators: Vec<Option<Box<dyn Accumulator>>>,
+    /// Bytes of all of them, kept up to date because asking each takes time.
+    held: usize,
 }
 
 impl BoxedFold {
-    /// Makes the accumulators of the groups that are `present` of their states, row by row.
-    fn rebuild(&mut self, present: Vec<bool>, states: &[ArrayRef]) -> Result<(), EvalError> {
-        let mut row = 0;
-        self.accumulators.clear();
-        for present in present {
-            let made = match present {
-                true => {
-                    let mut accumulator = self.function.create_accumulator()?;
-                    let state: Vec<ArrayRef> = states
-                        .iter()
-                        .map(|column| (row < column.len()).then(|| compact(&column.slice(row, 1))))
-                        .collect::<Option<_>>()
-                        .ok_or_else(|| misfit("the state of a group is missing"))?;
-                    accumulator.merge_batch(&state)?;
-                    row += 1;
-                    Some(accumulator)
-                }
-                false => None,
-            };
-            self.accumulators.push(made);
+    /// Makes the accumulators of groups of their states, row by row.
+    fn rebuild(&mut self, groups: &[usize], states: &[ArrayRef]) -> Result<(), EvalError> {
+        for (row, &group) in groups.iter().enumerate() {
+            let mut accumulator = self.function.create_accumulator()?;
+            let state: Vec<ArrayRef> = states
+                .iter()
+                .map(|column| (row < column.len()).then(|| compact(&column.slice(row, 1))))
+                .collect::<Option<_>>()
+                .ok_or_else(|| misfit("the state of a group is missing"))?;
+            accumulator.merge_batch(&state)?;
+            self.put(group, Some(accumulator));
         }
         Ok(())
     }
 
+    /// Gives a group another accumulator.
+    fn put(&mut self, group: usize, accumulator: Option<Box<dyn Accumulator>>) {
+        let size = |accumulator: &Option<Box<dyn Accumulator>>| {
+            accumulator.as_ref().map_or(0, |accumulator| accumulator.size())
+        };
+        self.held += size(&accumulator);
+        let old = std::mem::replace(&mut self.accumulators[group], accumulator);
+        self.held = self.held.saturating_sub(size(&old));
+    }
+
     /// A fold without groups.
     pub fn new(function: Arc<AggregateFunctionExpr>) -> BoxedFold {
-        BoxedFold { function, accumulators: Vec::new() }
+        BoxedFold { function, accumulators: Vec::new(), held: 0 }
     }
 }
 
@@ -83,11 +87,15 @@ impl Fold for BoxedFold {
             let arguments: Vec<_> =
                 sorted.iter().map(|argument| argument.slice(start, run.len())).collect();
             start += run.len();
-            let accumulator = match &mut self.accumulators[group_of(&run[0])] {
+            let group = group_of(&run[0]);
+            let is_new = self.accumulators[group].is_none();
+            let accumulator = match &mut self.accumulators[group] {
                 Some(accumulator) => accumulator,
                 empty => empty.insert(self.function.create_accumulator()?),
             };
+            let before = if is_new { 0 } else { accumulator.size() };
             accumulator.update_batch(&arguments)?;
+            self.held = (self.held + accumulator.size()).saturating_sub(before);
         }
         Ok(())
     }
@@ -120,38 +128,52 @@ impl Fold for BoxedFold {
     }
 
     fn clear(&mut self, group: usize) {
-        self.accumulators[group] = None;
+        self.put(group, None);
     }
 
     fn keep(&mut self, groups: &[usize]) {
         self.accumulators = groups.iter().map(|g| self.accumulators[*g].take()).collect();
+        self.held = self.accumulators.iter().flatten().map(|a| a.size()).sum();
     }
 
     fn bytes(&self) -> usize {
-        self.accumulators.capacity() * size_of::<Option<Box<dyn Accumulator>>>()
-            + self.accumulators.iter().flatten().map(|a| a.size()).sum::<usize>()
+        self.accumulators.capacity() * size_of::<Option<Box<dyn Accumulator>>>() + self.held
     }
 
     fn restores_exactly(&self) -> bool {
         restores_exactly(&self.function)
     }
 
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        out.put(&self.accumulators.iter().map(Option::is_some).collect::<Vec<bool>>())?;
-        let states = self.accumulators.iter_mut().flatten().map(|accumulator| accumulator.state());
-        let states = states.collect::<Result<Vec<_>, _>>()?;
+    fn save(&mut self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError> {
+        let groups = chosen.to_vec();
+        let present: Vec<bool> =
+            groups.iter().map(|&group| self.accumulators[group].is_some()).collect();
+        out.put(&present)?;
+        let groups: Vec<usize> =
+            groups.into_iter().filter(|&group| self.accumulators[group].is_some()).collect();
+        let mut states = Vec::with_capacity(groups.len());
+        for &group in &groups {
+            let accumulator = self.accumulators[group].as_mut().expect("only those with one");
+            states.push(accumulator.state()?);
+        }
         let fields = states.first().map_or(0, Vec::len);
         let columns = (0..fields)
             .map(|field| ScalarValue::iter_to_array(states.iter().map(|s| s[field].clone())))
             .collect::<Result<Vec<_>, _>>()?;
         out.columns(&columns)?;
         // Reading its state may empty an accumulator.
-        let taken = self.accumulators.iter().map(Option::is_some).collect();
-        self.rebuild(taken, &columns)
+        self.rebuild(&groups, &columns)
     }
 
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+    fn restore(&mut self, chosen: &Chosen, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        let groups = chosen.to_vec();
         let present: Vec<bool> = from.get()?;
-        self.rebuild(present, &from.columns()?)
+        if present.len() != groups.len() {
+            return Err(misfit("the state of a group is missing"));
+        }
+        groups.iter().for_each(|&group| self.clear(group));
+        let groups =
+            groups.into_iter().zip(present).filter_map(|(group, there)| there.then_some(group));
+        self.rebuild(&groups.collect::<Vec<_>>(), &from.columns()?)
     }
 }

@@ -83,6 +83,10 @@ impl GroupedAggregate for Count {
         true
     }
 
+    fn reads_groups(&self) -> bool {
+        true
+    }
+
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(vec![Arc::new(Int64Array::from(self.counts.clone()))])
     }

@@ -13,6 +13,7 @@ use arrow::row::{RowConverter, SortField};
 
 use super::fold::{Evaluated, Fold, FoldRows, is_value};
 use crate::operators::operator::EvalError;
+use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter, misfit};
 
 /// The fold for values of a type; `None` when they have no order.
@@ -31,7 +32,7 @@ pub fn extreme_fold(data_type: &DataType, max: bool) -> Option<Box<dyn Fold>> {
         }
         other => {
             let converter = RowConverter::new(vec![SortField::new(other.clone())]).ok()?;
-            Box::new(RowExtreme { best: Vec::new(), converter, max })
+            Box::new(RowExtreme { best: Vec::new(), best_bytes: 0, converter, max })
         }
     })
 }
@@ -89,16 +90,22 @@ impl<T: ArrowPrimitiveType> Fold for PrimitiveExtreme<T> {
         self.best.capacity() * size_of::<Option<T::Native>>()
     }
 
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        let groups: Vec<usize> = (0..self.best.len()).collect();
-        out.columns(&[self.evaluate(&groups)?.values])
+    fn save(&mut self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.columns(&[self.evaluate(&chosen.to_vec())?.values])
     }
 
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+    fn restore(&mut self, chosen: &Chosen, from: &mut StateReader<'_>) -> Result<(), EvalError> {
         let best = from.get::<ArrayRef>()?;
         let best =
             best.as_primitive_opt::<T>().ok_or_else(|| misfit("an extreme has another type"))?;
-        self.best = best.iter().collect();
+        if best.len() != chosen.len() {
+            return Err(misfit("an extreme is missing"));
+        }
+        chosen
+            .to_vec()
+            .into_iter()
+            .zip(best.iter())
+            .for_each(|(group, value)| self.best[group] = value);
         Ok(())
     }
 }
@@ -106,6 +113,8 @@ impl<T: ArrowPrimitiveType> Fold for PrimitiveExtreme<T> {
 /// Values of any other type, as rows of bytes that compare like them.
 struct RowExtreme {
     best: Vec<Option<Box<[u8]>>>,
+    /// Bytes of all of them.
+    best_bytes: usize,
     converter: RowConverter,
     max: bool,
 }
@@ -128,7 +137,9 @@ impl Fold for RowExtreme {
                 if self.max { value.as_ref() > &best[..] } else { value.as_ref() < &best[..] }
             });
             if better {
-                *best = Some(Box::from(value.as_ref()));
+                self.best_bytes += value.as_ref().len();
+                let old = best.replace(Box::from(value.as_ref()));
+                self.best_bytes -= old.map_or(0, |old| old.len());
             }
         }
         Ok(())
@@ -144,24 +155,28 @@ impl Fold for RowExtreme {
     }
 
     fn clear(&mut self, group: usize) {
-        self.best[group] = None;
+        self.best_bytes -= self.best[group].take().map_or(0, |best| best.len());
     }
 
     fn keep(&mut self, groups: &[usize]) {
         self.best = groups.iter().map(|g| self.best[*g].take()).collect();
+        self.best_bytes = self.best.iter().flatten().map(|best| best.len()).sum();
     }
 
     fn bytes(&self) -> usize {
-        self.best.capacity() * size_of::<Option<Box<[u8]>>>()
-            + self.best.iter().flatten().map(|best| best.len()).sum::<usize>()
+        self.best.capacity() * size_of::<Option<Box<[u8]>>>() + self.best_bytes
     }
 
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        out.put(&self.best)
+    fn save(&mut self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError> {
+        chosen.put(&self.best, out)
     }
 
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        self.best = from.get()?;
+    fn restore(&mut self, chosen: &Chosen, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        let groups = chosen.to_vec();
+        groups.iter().for_each(|&group| self.clear(group));
+        chosen.get(&mut self.best, from)?;
+        let held = |group: usize| self.best[group].as_ref().map_or(0, |best| best.len());
+        self.best_bytes += groups.into_iter().map(held).sum::<usize>();
         Ok(())
     }
 }

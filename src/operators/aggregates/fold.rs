@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | count, sum and avg of integers, sum of decimals | a total | a total |
 //! | sum and avg of floats | a total in log order | an exact total ([`super::exact_sum`]) |
+//! | variances, covariances, correlation | central moments in log order | a multiset, folded afresh when read |
 //! | min, max | the best so far | a counted multiset |
 //! | any other | one DataFusion accumulator per group | a multiset, folded afresh when read |
 
@@ -25,12 +26,14 @@ use super::linear::{
     CountFold, DecimalTotal, ExactTotal, FloatTotal, IntegerTotal, Reading, SumFold,
 };
 use super::mining::{MiningFold, miner_of};
+use super::moments::MomentsFold;
 use super::multiset::{MultisetFold, Question};
 use super::spec::{AggregateSpec, NativeFunction};
 use crate::data::sql_words::in_sql_words;
 use crate::error::SqlState;
 use crate::operators::expr;
 use crate::operators::operator::EvalError;
+use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter};
 
 /// One aggregate over all groups. Groups are dense indices.
@@ -53,10 +56,18 @@ pub trait Fold: Send {
     fn restores_exactly(&self) -> bool {
         true
     }
-    /// Writes the state of all groups.
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError>;
-    /// Reads what [`save`](Self::save) wrote, into a fold that has as many groups, all empty.
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError>;
+    /// Writes what belongs to no group.
+    fn save_head(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
+        Ok(())
+    }
+    /// Reads what [`save_head`](Self::save_head) wrote, into a new fold.
+    fn restore_head(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        Ok(())
+    }
+    /// Writes the state of some groups.
+    fn save(&mut self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError>;
+    /// Reads what [`save`](Self::save) wrote, into a fold that has the groups.
+    fn restore(&mut self, chosen: &Chosen, from: &mut StateReader<'_>) -> Result<(), EvalError>;
 }
 
 /// Rows on their way into a fold.
@@ -210,6 +221,9 @@ fn general_fold(
     append_only: bool,
 ) -> Result<Box<dyn Fold>, EvalError> {
     let function = &spec.function;
+    if let Some(moments) = MomentsFold::of(function).filter(|_| append_only) {
+        return Ok(Box::new(moments));
+    }
     if append_only && let Some(miner) = miner_of(function) {
         return Ok(Box::new(MiningFold::new(miner)?));
     }

@@ -15,6 +15,7 @@ use arrow::datatypes::{
 use super::exact_sum::ExactSum;
 use super::fold::{Evaluated, Fold, FoldRows, out_of_range};
 use crate::operators::operator::EvalError;
+use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter, Stored};
 
 /// count(*) and count(x).
@@ -79,13 +80,12 @@ impl Fold for CountFold {
         self.counts.capacity() * size_of::<i64>()
     }
 
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        out.put(&self.counts)
+    fn save(&mut self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError> {
+        chosen.put(&self.counts, out)
     }
 
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        self.counts = from.get()?;
-        Ok(())
+    fn restore(&mut self, chosen: &Chosen, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        chosen.get(&mut self.counts, from)
     }
 }
 
@@ -342,13 +342,13 @@ impl<T: Total> Fold for SumFold<T> {
             + self.totals.iter().map(T::bytes).sum::<usize>()
     }
 
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        out.put(&self.totals)?;
-        out.put(&self.counts)
+    fn save(&mut self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError> {
+        chosen.put(&self.totals, out)?;
+        chosen.put(&self.counts, out)
     }
 
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        (self.totals, self.counts) = (from.get()?, from.get()?);
-        Ok(())
+    fn restore(&mut self, chosen: &Chosen, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        chosen.get(&mut self.totals, from)?;
+        chosen.get(&mut self.counts, from)
     }
 }

@@ -122,6 +122,10 @@ impl<T: ArrowPrimitiveType, const GREATEST: bool> GroupedAggregate for Extreme<T
         true
     }
 
+    fn reads_groups(&self) -> bool {
+        true
+    }
+
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(vec![self.column(self.best.clone(), &self.seen)])
     }

@@ -1,7 +1,7 @@
 //! Folds rows into partial aggregates, merges them, and evaluates them.
 //!
 //! For windows, whose partial results are merged: [`accumulator`] holds the contract and the
-//! factory; `count`, `sum`, `avg` and `min_max` are hand-tuned; `datafusion` wraps everything else;
+//! factory; `count`, `sum`, `avg`, `min_max` and `moments` (variances) are ours; `datafusion` wraps everything else;
 //! `ordered` sorts for functions that want their input sorted; [`retractable`] keeps multisets where
 //! rows can be taken back; [`one_shot`] evaluates rows that are all there.
 //!
@@ -24,6 +24,7 @@ pub mod fold;
 pub mod linear;
 mod min_max;
 pub mod mining;
+mod moments;
 pub mod multiset;
 pub mod one_shot;
 mod ordered;

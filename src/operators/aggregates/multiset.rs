@@ -25,6 +25,7 @@ use super::extreme::column_of;
 use super::fold::{Evaluated, Fold, FoldRows, is_value};
 use crate::operators::expr::row_error;
 use crate::operators::operator::EvalError;
+use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter, Stored};
 
 /// What is asked of the multiset.
@@ -92,12 +93,24 @@ impl MultisetFold {
     }
 
     fn entry_size(key: &[u8], instances: &Instances) -> usize {
-        key.len() + size_of::<(Box<[u8]>, Instances)>() + instances.arrivals.len() * 8
+        key.len() + instances.arrivals.len() * 8
+    }
+
+    /// What a map of so many entries takes: its nodes have eleven places, and are filled by two thirds
+    /// where there are many.
+    fn map_size(entries: usize) -> usize {
+        const NODE: usize = 11 * size_of::<(Box<[u8]>, Instances)>() + 16;
+        match entries {
+            0 => 0,
+            1..=11 => NODE,
+            many => many.div_ceil(7) * (NODE + 16),
+        }
     }
 
     fn add(&mut self, group: usize, key: &[u8], weight: i64) {
         let replay = matches!(self.question, Question::Replay { .. });
         let entries = &mut self.groups[group];
+        let before = Self::map_size(entries.len());
         if !entries.contains_key(key) {
             entries.insert(Box::from(key), Instances::default());
             self.entry_bytes += Self::entry_size(key, &Instances::default());
@@ -115,6 +128,7 @@ impl MultisetFold {
         } else {
             self.entry_bytes += Self::entry_size(key, instances);
         }
+        self.entry_bytes = self.entry_bytes + Self::map_size(entries.len()) - before;
     }
 
     /// How many rows were seen: a later one has a greater arrival.
@@ -266,6 +280,7 @@ impl Fold for MultisetFold {
     }
 
     fn clear(&mut self, group: usize) {
+        self.entry_bytes -= Self::map_size(self.groups[group].len());
         for (key, instances) in std::mem::take(&mut self.groups[group]) {
             self.entry_bytes -= Self::entry_size(&key, &instances);
             self.owed -= usize::from(instances.count < 0);
@@ -280,17 +295,29 @@ impl Fold for MultisetFold {
         self.groups.capacity() * size_of::<BTreeMap<Box<[u8]>, Instances>>() + self.entry_bytes
     }
 
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        out.put(&self.arrivals)?;
-        out.put(&self.groups)
+    fn save_head(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.put(&self.arrivals)
     }
 
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+    fn restore_head(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
         self.arrivals = from.get()?;
-        self.groups = from.get()?;
-        let entries = || self.groups.iter().flatten();
-        self.entry_bytes = entries().map(|(key, i)| Self::entry_size(key, i)).sum();
-        self.owed = entries().filter(|(_, instances)| instances.count < 0).count();
+        Ok(())
+    }
+
+    fn save(&mut self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError> {
+        chosen.put(&self.groups, out)
+    }
+
+    fn restore(&mut self, chosen: &Chosen, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+        let groups = chosen.to_vec();
+        groups.iter().for_each(|&group| self.clear(group));
+        chosen.get(&mut self.groups, from)?;
+        let sizes = groups.iter().map(|&group| Self::map_size(self.groups[group].len()));
+        self.entry_bytes += sizes.sum::<usize>();
+        for (key, instances) in groups.iter().flat_map(|&group| &self.groups[group]) {
+            self.entry_bytes += Self::entry_size(key, instances);
+            self.owed += usize::from(instances.count < 0);
+        }
         Ok(())
     }
 }

@@ -350,6 +350,10 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
         true
     }
 
+    fn reads_groups(&self) -> bool {
+        true
+    }
+
     fn state(&mut self) -> Result<Vec<ArrayRef>, EvalError> {
         Ok(self.sums.state(None))
     }

@@ -28,6 +28,29 @@ impl DirectIndex {
         matches!(data_type, DataType::Int64 | DataType::Int32 | DataType::Int16)
     }
 
+    /// The least and the greatest of these keys, if they are integers.
+    pub(super) fn ends_of(keys: &ArrayRef) -> Option<(i64, i64)> {
+        fn ends<T: ArrowPrimitiveType>(keys: &ArrayRef) -> Option<(i64, i64)>
+        where
+            T::Native: Into<i64>,
+        {
+            let keys = keys.as_primitive::<T>();
+            Some((compute::min(keys)?.into(), compute::max(keys)?.into()))
+        }
+        match keys.data_type() {
+            DataType::Int64 => ends::<Int64Type>(keys),
+            DataType::Int32 => ends::<Int32Type>(keys),
+            DataType::Int16 => ends::<Int16Type>(keys),
+            _ => None,
+        }
+    }
+
+    /// Whether a table for so many keys may reach from the least to the greatest.
+    pub(super) fn reaches((least, greatest): (i64, i64), keys: usize) -> bool {
+        let span = i128::from(greatest) - i128::from(least) + 1;
+        span <= SPAN_MAX && span <= 4_096.max(64 * keys as i128)
+    }
+
     /// Entries of the table.
     pub(super) fn span(&self) -> usize {
         self.table.len()
@@ -150,7 +173,7 @@ impl DirectIndex {
         if span == self.table.len() as i128 {
             return true;
         }
-        if span > SPAN_MAX || span > 4_096.max(64 * keys as i128) {
+        if !Self::reaches((low as i64, (high - 1) as i64), keys) {
             return false;
         }
         // Keys often grow row by row: half as much room again, on the side that grows, keeps the

@@ -108,6 +108,11 @@ impl HashedIndex {
         Ok(HashedIndex { lanes, words: vec![Vec::new(); words], nulls: Vec::new(), table })
     }
 
+    /// Makes room for so many keys more.
+    pub(super) fn reserve(&mut self, keys: usize) {
+        self.table.reserve(keys);
+    }
+
     pub(super) fn size(&self) -> usize {
         let texts: usize = match &self.lanes {
             Lanes::Rows(_, texts) => texts.size(),
@@ -273,6 +278,7 @@ fn mark_nulls(valid: &NullBuffer, column: usize, words: &mut [Vec<u64>], nulls: 
 /// A hash table from words to numbers.
 trait Table: Send {
     fn intern(&mut self, words: &[Vec<u64>], nulls: &[u32], rows: usize, numbers: &mut Numbers<'_>);
+    fn reserve(&mut self, keys: usize);
     fn size(&self) -> usize;
 }
 
@@ -329,6 +335,12 @@ impl<const N: usize> WordTable<N> {
         }
     }
 
+    /// Makes room for so many keys more.
+    pub(super) fn make_room(&mut self, keys: usize) {
+        let hasher = &self.hasher;
+        self.slots.reserve(keys, |slot| hash(hasher, &slot.words, slot.nulls));
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.slots.allocation_size()
     }
@@ -350,6 +362,10 @@ impl<const N: usize> Table for WordTable<N> {
             let id = self.number(key, nulls.get(row).copied().unwrap_or(0), row, numbers);
             numbers.ids.push(id);
         }
+    }
+
+    fn reserve(&mut self, keys: usize) {
+        self.make_room(keys);
     }
 
     fn size(&self) -> usize {

@@ -46,6 +46,11 @@ impl LongTexts {
         }
     }
 
+    /// Makes room for so many texts more.
+    pub(super) fn reserve(&mut self, texts: usize) {
+        self.slots.reserve(texts, |slot| slot.hash);
+    }
+
     /// Bytes held.
     pub(super) fn size(&self) -> usize {
         self.bytes.capacity() + self.slots.allocation_size()

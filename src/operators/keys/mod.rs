@@ -32,11 +32,11 @@ use datafusion::scalar::ScalarValue;
 use crate::data::punctuation::Pattern;
 use crate::operators::compact::compact;
 use crate::operators::operator::EvalError;
-use crate::operators::state::{StateReader, StateWriter, misfit};
 
 mod direct;
 mod hashed;
 mod long_texts;
+mod persist;
 mod ranking;
 mod texts;
 
@@ -58,6 +58,8 @@ pub struct KeyDictionary {
     rank: Vec<u32>,
     /// Keys at which a hash table of integers is looked at again.
     reviewed_at: usize,
+    /// Keys for which there is to be room, while a snapshot is read.
+    expected: usize,
 }
 
 /// How many integers may make it worth to give up a hash table.
@@ -109,7 +111,7 @@ impl KeyDictionary {
         };
         let (runs, order, rank) = (Vec::new(), Vec::new(), Vec::new());
         let reviewed_at = REVIEW_FROM;
-        Ok(KeyDictionary { schema, index, runs, len: 0, order, rank, reviewed_at })
+        Ok(KeyDictionary { schema, index, runs, len: 0, order, rank, reviewed_at, expected: 0 })
     }
 
     /// A dictionary for keys of these types.
@@ -159,6 +161,18 @@ impl KeyDictionary {
             return Ok(());
         }
         let keys: Vec<ArrayRef> = keys.iter().map(canonical).collect();
+        let firsts = self.number(&keys, rows, ids)?;
+        self.remember(&keys, firsts)?;
+        self.straighten()
+    }
+
+    /// Looks the keys of `rows` rows up in the index; gives the rows whose keys are new there.
+    fn number(
+        &mut self,
+        keys: &[ArrayRef],
+        rows: usize,
+        ids: &mut Vec<u32>,
+    ) -> Result<Vec<u32>, EvalError> {
         let mut numbers = Numbers { ids, firsts: Vec::new(), next: self.len as u32 };
         if let Index::Direct(direct) = &mut self.index
             && !direct.intern(&keys[0], &mut numbers)?
@@ -169,12 +183,10 @@ impl KeyDictionary {
         }
         match &mut self.index {
             Index::Text(texts) => texts.intern(keys[0].as_string_view(), &mut numbers),
-            Index::Hashed(hashed) => hashed.intern(&keys, rows, &mut numbers)?,
+            Index::Hashed(hashed) => hashed.intern(keys, rows, &mut numbers)?,
             Index::Single | Index::Direct(_) => {}
         }
-        let firsts = numbers.firsts;
-        self.remember(&keys, firsts)?;
-        self.straighten()
+        Ok(numbers.firsts)
     }
 
     /// Goes over to a plain table once integers that seemed to lie far apart turn out to be many.
@@ -216,6 +228,7 @@ impl KeyDictionary {
     /// A hash table of all keys.
     fn hash_all(&mut self) -> Result<HashedIndex, EvalError> {
         let mut hashed = HashedIndex::new(&self.schema)?;
+        hashed.reserve(self.expected.max(self.len));
         if self.len > 0 {
             let rows = self.len;
             let keys = self.columns()?.to_vec();
@@ -249,6 +262,11 @@ impl KeyDictionary {
             self.join_runs(0)?;
         }
         Ok(&self.runs[0])
+    }
+
+    /// The keys in runs of columns, in the order of their numbers.
+    pub fn runs(&self) -> &[Vec<ArrayRef>] {
+        &self.runs
     }
 
     /// The key columns of some numbers, in the order asked for.
@@ -294,19 +312,6 @@ impl KeyDictionary {
             }
         }
         Ok(matching)
-    }
-
-    /// Writes all keys in the order of their numbers.
-    pub fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        out.put(&self.len)?;
-        out.columns(self.columns()?)
-    }
-
-    /// Reads what [`save`](Self::save) wrote, into a new dictionary.
-    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        let (len, columns): (usize, _) = (from.get()?, from.columns()?);
-        self.intern(&columns, len, &mut Vec::new())?;
-        if self.len == len { Ok(()) } else { Err(misfit("a key stands there twice")) }
     }
 
     /// Forgets every key that is not `live`. Gives for each old number the new one, `u32::MAX` for

@@ -34,6 +34,14 @@ impl TextIndex {
         }
     }
 
+    /// Makes room for so many texts more, if as many of them are long as of these.
+    pub(super) fn reserve(&mut self, keys: usize, like: &StringViewArray) {
+        let long = like.views().iter().filter(|&&view| view as u32 as usize > INLINE_MAX).count();
+        let long = (keys as u128 * long as u128 / like.len().max(1) as u128) as usize;
+        self.short.make_room(keys - long);
+        self.long.reserve(long);
+    }
+
     pub(super) fn size(&self) -> usize {
         self.short.bytes() + self.long.size()
     }

@@ -21,6 +21,7 @@ use super::frames::{Frame, Gather, Ordered, Places};
 use crate::operators::aggregates::fold::{Evaluated, Fold, FoldRows, Measure};
 use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::operator::EvalError;
+use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter, Stored};
 
 /// The arguments of the rows in a bounded frame, as bytes.
@@ -217,7 +218,8 @@ impl Call for FoldedCall {
             Some((_, places)) => places.save(out),
             None => {
                 out.put(&self.slots)?;
-                self.measure.fold.save(out)
+                self.measure.fold.save_head(out)?;
+                self.measure.fold.save(&Chosen::Run(0..self.slots), out)
             }
         }
     }
@@ -228,7 +230,8 @@ impl Call for FoldedCall {
             None => {
                 self.slots = from.get()?;
                 self.measure.fold.resize(self.slots);
-                self.measure.fold.restore(from)
+                self.measure.fold.restore_head(from)?;
+                self.measure.fold.restore(&Chosen::Run(0..self.slots), from)
             }
         }
     }

@@ -268,6 +268,7 @@ impl WindowAggregate {
         {
             self.expiry.pop_first();
             let Some(mut slice) = self.slices.remove(&key) else { continue };
+            self.save_dropped(&mut slice)?;
             if let Some(running) = &mut self.running
                 && running.members.remove(&key)
             {
@@ -295,6 +296,7 @@ impl WindowAggregate {
         if self.keys_live * 2 >= self.keys.len() {
             return Ok(());
         }
+        self.finish_saving_keys()?;
         let renumbered = self.keys.retain(&live)?;
         self.running = None;
         for slice in self.slices.values_mut() {

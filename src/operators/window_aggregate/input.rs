@@ -25,6 +25,8 @@ pub(super) struct Aggregates {
     pub(super) are_invertible: bool,
     /// Whether a group without rows costs next to nothing, for every aggregate.
     pub(super) are_dense: bool,
+    /// Whether the partial results of some groups can be read without touching the others.
+    pub(super) read_groups: bool,
     /// Whether partial results can be written and read back without a change.
     pub(super) restore_exactly: bool,
 }
@@ -47,11 +49,13 @@ impl Aggregates {
             input: Arc::clone(input),
             are_invertible: false,
             are_dense: false,
+            read_groups: false,
             restore_exactly: false,
         };
         let made = all.make()?;
         all.are_invertible = made.iter().all(|aggregate| aggregate.is_invertible());
         all.are_dense = made.iter().all(|aggregate| aggregate.is_dense());
+        all.read_groups = made.iter().all(|aggregate| aggregate.reads_groups());
         all.restore_exactly = made.iter().all(|aggregate| aggregate.restores_exactly());
         Ok(all)
     }

@@ -67,6 +67,7 @@ mod input;
 mod numbering;
 mod output;
 mod persist;
+mod persist_slice;
 mod results;
 mod slice;
 mod sorter;
@@ -195,6 +196,8 @@ pub struct WindowAggregate {
     origin: Arc<Origin>,
     /// EMIT EVERY INTERVAL: the multiple of the interval that processing time has passed.
     boundary: Option<i64>,
+    saving: Option<persist::Saving>,
+    restoring: Option<persist::Restoring>,
 }
 
 impl WindowAggregate {
@@ -244,6 +247,8 @@ impl WindowAggregate {
                 progress: crate::data::change::Marks::All(i64::MIN),
             }),
             boundary: None,
+            saving: None,
+            restoring: None,
             spec,
         })
     }
@@ -310,6 +315,7 @@ impl Operator for WindowAggregate {
         self.forget_dead_keys()?;
         self.close_up_to(watermark, out)?;
         if watermark == EventTime::MAX {
+            self.finish_saving_keys()?;
             self.keys = key_dictionary(&self.spec)?;
             self.keys_live = 0;
             self.running = None;
@@ -356,10 +362,27 @@ impl Operator for WindowAggregate {
     }
 
     fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        self.save_windows(out)
+        self.begin_saving(out)?;
+        self.go_on_saving(usize::MAX, out).map(|_| ())
+    }
+
+    fn save_begin(&mut self, out: &mut StateWriter) -> Result<bool, EvalError> {
+        self.begin_saving(out).map(|()| true)
+    }
+
+    fn save_more(&mut self, bytes: usize, out: &mut StateWriter) -> Result<bool, EvalError> {
+        self.go_on_saving(bytes, out)
+    }
+
+    fn save_abandon(&mut self) {
+        self.abandon_saving();
     }
 
     fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        self.restore_windows(from)
+        self.restore_part(from)
+    }
+
+    fn restored(&mut self) -> Result<(), EvalError> {
+        self.end_restoring()
     }
 }

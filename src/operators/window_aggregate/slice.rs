@@ -12,6 +12,7 @@ use arrow::array::ArrayRef;
 
 use super::input::{Aggregates, Input, RowSet};
 use super::numbering::{NONE, Numbering, OwnNumbers};
+use super::persist_slice::SliceSaving;
 use super::results::Results;
 use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows, gather};
 use crate::operators::keys::KeyDictionary;
@@ -35,6 +36,8 @@ pub(super) struct Slice {
     /// Groups that took rows since [`take_changed`](Self::take_changed), each once.
     pub(super) changed: Vec<u32>,
     pub(super) is_changed: Vec<bool>,
+    /// While a snapshot is under way that has not come to all groups.
+    pub(super) saving: Option<SliceSaving>,
 }
 
 impl Slice {
@@ -45,6 +48,7 @@ impl Slice {
             partial: Partial::Open(aggregates.make()?),
             changed: Vec::new(),
             is_changed: Vec::new(),
+            saving: None,
         })
     }
 
@@ -86,6 +90,10 @@ impl Slice {
         &mut self,
         aggregates: &Aggregates,
     ) -> Result<&mut Vec<Box<dyn GroupedAggregate>>, EvalError> {
+        if matches!(self.partial, Partial::Sealed(_)) && !aggregates.read_groups {
+            // Columns can be read in portions, these accumulators cannot.
+            self.finish_saving()?;
+        }
         if let Partial::Sealed(states) = &self.partial {
             let mut all = aggregates.make()?;
             for (aggregate, state) in all.iter_mut().zip(states) {
@@ -113,6 +121,7 @@ impl Slice {
         key_count: usize,
     ) -> Result<(), EvalError> {
         let groups = self.groups_of(rows.of(&input.ids), key_count);
+        self.save_early(&groups)?;
         let group_count = self.rows.len();
         let weights = input.weights.as_ref().map(|weights| rows.typed(weights)).transpose()?;
         match &weights {
@@ -144,6 +153,7 @@ impl Slice {
         if !self.numbering.is_shared() {
             return Ok(());
         }
+        self.finish_saving()?;
         let kept: Vec<u32> =
             (0..self.rows.len() as u32).filter(|&group| self.is_used(group as usize)).collect();
         let states: Result<_, EvalError> = match &mut self.partial {
@@ -262,6 +272,9 @@ impl Slice {
         keys: &mut KeyDictionary,
         last: bool,
     ) -> Result<Results, EvalError> {
+        if last {
+            self.finish_saving()?;
+        }
         let ranking = keys.ranking()?;
         let rows = &self.rows;
         match &self.numbering {
@@ -303,6 +316,7 @@ impl Slice {
         keys: &[u32],
         key_count: usize,
     ) -> Result<(), EvalError> {
+        self.finish_saving()?;
         self.turn_own()?;
         let Numbering::Own(own) = &mut self.numbering else {
             unreachable!("it has numbers of its own since the line above")
@@ -316,7 +330,8 @@ impl Slice {
         let (kept, ids): (Vec<u32>, Vec<u32>) =
             groups.zip(own.ids.iter().copied()).filter(|&(_, id)| id != NONE).unzip();
         if kept.is_empty() {
-            *self = Slice::new(aggregates, Numbering::own())?;
+            let saving = self.saving.take();
+            *self = Slice { saving, ..Slice::new(aggregates, Numbering::own())? };
             return Ok(());
         }
         let states = self.open(aggregates)?.iter_mut().map(|a| a.state_of(&kept));
@@ -328,6 +343,7 @@ impl Slice {
 
     /// Takes over new numbers of the dictionary.
     pub(super) fn renumber(&mut self, renumbered: &[u32]) -> Result<(), EvalError> {
+        self.finish_saving()?;
         self.turn_own()?;
         if let Numbering::Own(own) = &mut self.numbering {
             own.renumber(renumbered);

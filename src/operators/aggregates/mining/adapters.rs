@@ -9,6 +9,7 @@ use crate::error::Report;
 use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows};
 use crate::operators::aggregates::fold::{Evaluated, Fold, FoldRows};
 use crate::operators::operator::EvalError;
+use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter, misfit};
 
 /// A miner in windows.
@@ -161,16 +162,18 @@ impl Fold for MiningFold {
         self.summaries.size()
     }
 
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        out.columns(&[state_column(self.summaries.as_ref(), 0..self.group_count)])
+    fn save(&mut self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError> {
+        let groups = chosen.to_vec().into_iter();
+        out.columns(&[state_column(self.summaries.as_ref(), groups)])
     }
 
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+    fn restore(&mut self, chosen: &Chosen, from: &mut StateReader<'_>) -> Result<(), EvalError> {
         let columns = from.columns()?;
         let states: Option<&BinaryArray> = columns.first().and_then(|c| c.as_binary_opt());
-        let states = states.filter(|states| states.len() == self.group_count);
+        let states = states.filter(|states| states.len() == chosen.len());
         let states = states.ok_or_else(|| misfit("a summary is missing"))?;
-        for (group, bytes) in states.iter().enumerate() {
+        for (group, bytes) in chosen.to_vec().into_iter().zip(states) {
+            Fold::clear(self, group);
             self.summaries.merge(group, bytes.unwrap_or_default())?;
         }
         Ok(())

@@ -5,7 +5,7 @@
 //!
 //! # State
 //!
-//! Per group that shows a row, the bytes of its results.
+//! Per group that shows a row, the bytes of its results ([`shown`]).
 
 use std::sync::Arc;
 
@@ -16,7 +16,12 @@ use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::operators::emit::Refinement;
 use crate::operators::operator::EvalError;
+use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter};
+
+mod shown;
+
+use shown::Shown;
 
 /// What groups show, and the entries that are being made.
 ///
@@ -27,14 +32,13 @@ pub struct Emission {
     key_count: usize,
     converter: RowConverter,
     /// The results that each group shows.
-    shown: Vec<Option<Box<[u8]>>>,
-    shown_bytes: usize,
+    shown: Shown,
     /// New results, and the same as bytes; `None` without aggregates.
     fresh: Vec<ArrayRef>,
     fresh_rows: Option<Rows>,
     entries: Vec<Entry>,
     /// Results that are retracted.
-    old: Vec<Box<[u8]>>,
+    old: shown::Rows,
 }
 
 /// One row of output.
@@ -52,22 +56,22 @@ impl Emission {
         let results = &schema.fields()[key_count..];
         let fields = results.iter().map(|field| SortField::new(field.data_type().clone()));
         let converter = RowConverter::new(fields.collect())?;
+        let types: Vec<_> = results.iter().map(|field| field.data_type().clone()).collect();
         Ok(Emission {
             schema,
             key_count,
+            shown: Shown::new(&types, &converter)?,
             converter,
-            shown: Vec::new(),
-            shown_bytes: 0,
             fresh: Vec::new(),
             fresh_rows: None,
             entries: Vec::new(),
-            old: Vec::new(),
+            old: shown::Rows::default(),
         })
     }
 
     /// Makes room for `groups` groups.
     pub fn resize(&mut self, groups: usize) {
-        self.shown.resize(groups, None);
+        self.shown.resize(groups);
     }
 
     /// Takes the new results of `rows` groups.
@@ -86,39 +90,23 @@ impl Emission {
         let result = self.fresh_rows.as_ref().map(|rows| rows.row(position));
         let result = result.as_ref().map_or(&[][..], |row| row.as_ref());
         if refinement != Refinement::Discarding {
-            if self.shown[group].as_deref() == Some(result) {
+            if self.shown.get(group) == Some(result) {
                 return;
             }
-            self.shown_bytes += result.len();
-            if let Some(old) = self.shown[group].replace(Box::from(result)) {
-                self.shown_bytes -= old.len();
-                if refinement == Refinement::Retracting {
-                    self.retract(group, old);
-                }
-            }
+            let lists = (&mut self.entries, &mut self.old);
+            retract(&mut self.shown, lists, group, Some(result), refinement);
         }
         self.entries.push(Entry { group, retracts: false, position });
     }
 
     /// Lets a group show nothing any more.
     pub fn remove(&mut self, group: usize, refinement: Refinement) {
-        let Some(old) = self.shown[group].take() else { return };
-        self.shown_bytes -= old.len();
-        if refinement == Refinement::Retracting {
-            self.retract(group, old);
-        }
+        retract(&mut self.shown, (&mut self.entries, &mut self.old), group, None, refinement);
     }
 
     /// Forgets what a group shows without taking it back: it is final.
     pub fn forget(&mut self, group: usize) {
-        if let Some(old) = self.shown[group].take() {
-            self.shown_bytes -= old.len();
-        }
-    }
-
-    fn retract(&mut self, group: usize, old: Box<[u8]>) {
-        self.entries.push(Entry { group, retracts: true, position: self.old.len() });
-        self.old.push(old);
+        self.shown.put(group, None, None);
     }
 
     /// The rows of this emission with their weights, if there are any. Weights are left out when
@@ -151,10 +139,10 @@ impl Emission {
     fn results(
         &self,
         entries: &[Entry],
-        old: &[Box<[u8]>],
+        old: &shown::Rows,
         fresh: &[ArrayRef],
     ) -> Result<Vec<ArrayRef>, EvalError> {
-        if old.is_empty() {
+        if old.len() == 0 {
             let positions =
                 UInt32Array::from_iter_values(entries.iter().map(|entry| entry.position as u32));
             let columns = fresh.iter().map(|column| compute::take(column, &positions, None));
@@ -172,28 +160,70 @@ impl Emission {
 
     /// Whether the group shows a row.
     pub fn is_shown(&self, group: usize) -> bool {
-        self.shown[group].is_some()
+        self.shown.is_some(group)
     }
 
     /// Renumbers: group `groups[i]` becomes `i`.
     pub fn keep(&mut self, groups: &[usize]) {
-        self.shown = groups.iter().map(|group| self.shown[*group].take()).collect();
+        self.shown.keep(groups);
     }
 
-    /// Writes what groups show.
-    pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
-        out.put(&self.shown)
+    /// A copy that knows what groups show now.
+    pub fn copy(&self) -> Result<Emission, EvalError> {
+        let copy = Emission::new(Arc::clone(&self.schema), self.key_count)?;
+        Ok(Emission { shown: self.shown.clone(), ..copy })
     }
 
-    /// Reads what [`save`](Self::save) wrote.
-    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        self.shown = from.get()?;
-        self.shown_bytes = self.shown.iter().flatten().map(|row| row.len()).sum();
-        Ok(())
+    /// The rows that groups `from..to` show: the groups, and the columns of their results.
+    pub fn current(
+        &self,
+        from: usize,
+        to: usize,
+    ) -> Result<(Vec<usize>, Vec<ArrayRef>), EvalError> {
+        let groups: Vec<usize> = (from..to).filter(|&group| self.shown.is_some(group)).collect();
+        if self.key_count == self.schema.fields().len() {
+            return Ok((groups, Vec::new()));
+        }
+        let parser = self.converter.parser();
+        let rows = groups.iter().filter_map(|&group| self.shown.get(group));
+        let columns = self.converter.convert_rows(rows.map(|row| parser.parse(row)))?;
+        Ok((groups, columns))
+    }
+
+    /// Writes what some groups show.
+    pub fn save(&self, chosen: &Chosen, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.shown.save(chosen, out)
+    }
+
+    /// Reads what [`save`](Self::save) wrote; there is room for the groups.
+    pub fn restore(
+        &mut self,
+        chosen: &Chosen,
+        from: &mut StateReader<'_>,
+    ) -> Result<(), EvalError> {
+        self.shown.restore(chosen, from)
     }
 
     /// Bytes of state.
     pub fn bytes(&self) -> usize {
-        self.shown.capacity() * size_of::<Option<Box<[u8]>>>() + self.shown_bytes
+        self.shown.bytes()
+    }
+}
+
+/// Lets a group show another row or none; the one before is retracted if the mode wants it so.
+fn retract(
+    shown: &mut Shown,
+    (entries, old): (&mut Vec<Entry>, &mut shown::Rows),
+    group: usize,
+    row: Option<&[u8]>,
+    refinement: Refinement,
+) {
+    if refinement != Refinement::Retracting {
+        shown.put(group, row, None);
+        return;
+    }
+    let position = old.len();
+    if shown.put(group, row, Some(old)) {
+        entries.push(Entry { group, retracts: true, position });
     }
 }

@@ -1,0 +1,85 @@
+//! Writes nouns that all share as parts of snapshots: values, marks, origins, patterns, punctuations.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::buffer::ScalarBuffer;
+use datafusion::scalar::ScalarValue;
+
+use crate::data::change::{Marks, Origin};
+use crate::data::punctuation::{Pattern, Punctuation};
+use crate::operators::operator::EvalError;
+use crate::operators::state::{StateReader, StateWriter, Stored, misfit};
+
+impl Stored for ScalarValue {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.to_array()?.store(out)
+    }
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        let column: ArrayRef = from.get()?;
+        if column.len() != 1 {
+            return Err(misfit("a value is missing"));
+        }
+        Ok(ScalarValue::try_from_array(&column, 0)?)
+    }
+}
+
+impl Stored for Marks {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        match self {
+            Marks::All(mark) => (0_u8, *mark).store(out),
+            Marks::Rows(marks) => (1_u8, marks.to_vec()).store(out),
+        }
+    }
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        Ok(match u8::load(from)? {
+            0 => Marks::All(from.get()?),
+            1 => Marks::Rows(ScalarBuffer::from(from.get::<Vec<i64>>()?)),
+            _ => return Err(misfit("marks are of an unknown kind")),
+        })
+    }
+}
+
+impl Stored for Arc<Origin> {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.relation.store(out)?;
+        self.first_offset.store(out)?;
+        self.ingest_time.store(out)?;
+        self.arrival.store(out)?;
+        self.progress.store(out)
+    }
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        Ok(Arc::new(Origin {
+            relation: from.get()?,
+            first_offset: from.get()?,
+            ingest_time: from.get()?,
+            arrival: from.get()?,
+            progress: from.get()?,
+        }))
+    }
+}
+
+impl Stored for Pattern {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        match self {
+            Pattern::OneOf(values) => (0_u8, values.clone()).store(out),
+            Pattern::Range { low, high } => (1_u8, low.clone(), high.clone()).store(out),
+        }
+    }
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        Ok(match u8::load(from)? {
+            0 => Pattern::OneOf(from.get()?),
+            1 => Pattern::Range { low: from.get()?, high: from.get()? },
+            _ => return Err(misfit("a pattern is of an unknown kind")),
+        })
+    }
+}
+
+impl Stored for Punctuation {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        self.columns.store(out)
+    }
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        Ok(Punctuation { columns: from.get()? })
+    }
+}
