@@ -5,6 +5,8 @@
 //! are those of both inputs. `cargo bench --bench joins`; without `--bench` few rows, and only the
 //! answers are checked.
 
+#![expect(clippy::print_stdout, reason = "a benchmark reports on standard output")]
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
