@@ -14,6 +14,7 @@ use super::heavy_hitters::{Form, HeavyHitters};
 use super::{Miner, MiningAggregate, MiningFold};
 use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows};
 use crate::operators::aggregates::fold::{Fold, FoldRows};
+use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter};
 use crate::sketches::fraction::Fraction;
 use crate::sketches::heavy_hitters::{Algorithm, Mode, Question};
@@ -86,11 +87,11 @@ proptest! {
                 })
                 .unwrap();
                 let mut out = StateWriter::default();
-                fold.save(&mut out).unwrap();
+                fold.save(&Chosen::Run(0..3), &mut out).unwrap();
                 let bytes = out.finish();
                 fold = MiningFold::new(&miner).unwrap();
                 fold.resize(3);
-                fold.restore(&mut StateReader::new(&bytes)).unwrap();
+                fold.restore(&Chosen::Run(0..3), &mut StateReader::new(&bytes)).unwrap();
             }
             let wanted = answers(&mut whole, 3);
             prop_assert_eq!(&answers(&mut parts, 3), &wanted);
