@@ -109,6 +109,7 @@ impl Engine {
         }
         let record = self.record(Kind::Query, &create.name, query_text(create))?;
         let query = self.open_query(record, create.clone(), Some(()))?;
+        self.reports.reported.lock().forget(&create.name);
         self.start_query(&query)?;
         let record = query.record.lock().clone();
         self.store.put(&record)?;

@@ -2,7 +2,7 @@
 //!
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
 //! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss),
-//! `select` (one-off answers), `system` (the schema `weir`), `reports` (dead letters, late rows),
+//! `select` (one-off answers), `system` (the schema `weir`), `reports` and `reported` (dead letters, late rows),
 //! `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
 
 mod alter;
@@ -24,6 +24,7 @@ mod query;
 mod query_progress;
 mod recounts;
 mod registry;
+mod reported;
 mod reports;
 mod retention;
 mod select;

@@ -83,7 +83,7 @@ impl Engine {
             fresh_shed: Mutex::default(),
             streams: RwLock::default(),
             changelogs: RwLock::default(),
-            known: Mutex::default(),
+            reported: Mutex::default(),
         });
         reports.remember()?;
         let recounts = Recounts::read(&reports.dead_letters, &reports.shed)?;

@@ -1,8 +1,7 @@
 //! Keeps what could not be used as data: dead letters, late rows and the numbers of shed rows, each a
 //! log that can be queried.
 //!
-//! A query that replays reports nothing twice: late and refused rows
-//! come in the order of their offsets, so those at or below the last one recorded are known.
+//! A query that replays reports nothing twice ([`crate::engine::reported`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::data::punctuation::{Pattern, Punctuation};
 use crate::decode::Rejected;
+use crate::engine::reported::Reported;
 use crate::engine::shed::Shortage;
 use crate::engine::stream::StreamState;
 use crate::engine::system;
@@ -38,8 +38,8 @@ pub(super) struct Reports {
     pub streams: RwLock<BTreeMap<String, Arc<StreamState>>>,
     /// Changelogs of queries by name, for the same.
     pub changelogs: RwLock<BTreeMap<String, Arc<Changelog>>>,
-    /// Per (query, stream), the offset after the last late row, and after the last refused one.
-    pub known: Mutex<BTreeMap<(String, String), (u64, u64)>>,
+    /// The rows of queries that are in these logs.
+    pub reported: Mutex<Reported>,
 }
 
 /// Rows of `weir.dead_letters` before they are columns.
@@ -77,8 +77,7 @@ impl Reports {
     pub(super) fn rejected_rows(&self, query: &str, rows: &[RejectedRow]) {
         let mut letters = DeadLetters::default();
         for row in rows {
-            let fresh = self.is_fresh(query, &row.relation, row.offset, |known| &mut known.1);
-            if !fresh {
+            if !self.reported.lock().note(query, &row.relation, row.offset, row.code.0) {
                 continue;
             }
             letters.relation.push(row.relation.to_string());
@@ -99,7 +98,10 @@ impl Reports {
     pub(super) fn late_rows(&self, query: &str, rows: &[LateRow]) {
         let fresh: Vec<&LateRow> = rows
             .iter()
-            .filter(|row| self.is_fresh(query, &row.relation, row.offset, |known| &mut known.0))
+            .filter(|row| {
+                let code = SqlState::LATE.0;
+                self.reported.lock().note(query, &row.relation, row.offset, code)
+            })
             .collect();
         if fresh.is_empty() {
             return;
@@ -154,7 +156,7 @@ impl Reports {
 
     /// Reads back what earlier runs recorded, so that a replay does not record it again.
     pub(super) fn remember(&self) -> Result<()> {
-        let mut known = self.known.lock();
+        let mut reported = self.reported.lock();
         for (log, is_late) in [(&self.late_rows, true), (&self.dead_letters, false)] {
             let mut position = log.start();
             while position.frame < log.visible().frame {
@@ -162,31 +164,13 @@ impl Reports {
                 let Some(last) = frames.last() else { break };
                 position = Position { frame: last.index + 1, offset: last.next_offset() };
                 for batch in frames.iter().filter_map(|frame| frame.batch.as_ref()) {
-                    system::each_report(batch, is_late, |query, relation, offset| {
-                        let entry = known.entry((query, relation)).or_default();
-                        let place = if is_late { &mut entry.0 } else { &mut entry.1 };
-                        *place = (*place).max(offset + 1);
+                    system::each_report(batch, is_late, |query, relation, offset, code| {
+                        reported.note(query, relation, offset, code);
                     });
                 }
             }
         }
         Ok(())
-    }
-
-    fn is_fresh(
-        &self,
-        query: &str,
-        relation: &str,
-        offset: u64,
-        place: impl Fn(&mut (u64, u64)) -> &mut u64,
-    ) -> bool {
-        let mut known = self.known.lock();
-        let place = place(known.entry((query.into(), relation.into())).or_default());
-        let fresh = offset >= *place;
-        if fresh {
-            *place = offset + 1;
-        }
-        fresh
     }
 
     fn dead_letter_columns(&self, rows: &DeadLetters) -> Vec<ArrayRef> {

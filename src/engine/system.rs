@@ -285,22 +285,24 @@ fn all(log: &Arc<Log>) -> Result<Vec<RecordBatch>> {
     Ok(batches)
 }
 
-/// Calls `known` with (query, relation, offset) for every row of a report that has an offset.
+/// Calls `each` with (query, relation, offset, code) for every row of a report that has an offset.
 pub(super) fn each_report(
     batch: &RecordBatch,
     is_late: bool,
-    mut known: impl FnMut(String, String, u64),
+    mut each: impl FnMut(&str, &str, u64, &str),
 ) {
     let (query_at, relation_at, offset_at) = if is_late { (0, 1, 2) } else { (7, 0, 1) };
     let queries = batch.column(query_at).as_string_view();
     let relations = batch.column(relation_at).as_string_view();
     let offsets = batch.column(offset_at).as_primitive::<Int64Type>();
+    let codes = (!is_late).then(|| batch.column(3).as_string_view());
     for row in 0..batch.num_rows() {
         if offsets.is_null(row) || queries.is_null(row) {
             continue;
         }
         if let Ok(offset) = u64::try_from(offsets.value(row)) {
-            known(queries.value(row).into(), relations.value(row).into(), offset);
+            let code = codes.map_or(SqlState::LATE.0, |codes| codes.value(row));
+            each(queries.value(row), relations.value(row), offset, code);
         }
     }
 }

@@ -44,7 +44,7 @@ async fn a_query_at_its_memory_limit_stops_alone_and_goes_on_with_a_higher_one()
                  SELECT k, min(t) AS least FROM s GROUP BY k"
         )
     };
-    run(&engine, &least("1 MB")).await;
+    run(&engine, &least("2 MB")).await;
     run(&engine, "CREATE CONTINUOUS QUERY n AS SELECT count(*) AS n FROM s").await;
     run(&engine, &rows(0, 500)).await;
     let status = "SELECT status, error FROM weir.queries WHERE name = 'least'";

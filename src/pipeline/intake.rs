@@ -1,0 +1,156 @@
+//! Takes the frames of a step from the inputs' logs and pushes them through the operators.
+//!
+//! Frames come in the order of the server-wide sequence, none past the point up to which all logs are
+//! complete. A log that several sources read gives each frame to all of them at once.
+
+use std::sync::Arc;
+
+use crate::data::change::Change;
+use crate::error::Result;
+use crate::log::frame::{Frame, FrameKind, Position};
+use crate::operators::row_clock;
+use crate::pipeline::drive::{Input, QueryRun, StepReport};
+use crate::time::EventTime;
+
+/// Rows read from a log at a time.
+const READ_ROWS: usize = 65_536;
+
+/// Bytes of rows after which the state's size is looked at within a step.
+const CHECK_BYTES: u64 = 4 << 20;
+
+impl QueryRun {
+    /// Processes up to a step's worth of frames in the order of their sequence.
+    pub(super) fn take_frames(
+        &mut self,
+        until: Option<&[Position]>,
+        report: &mut StepReport,
+    ) -> Result<()> {
+        // Taken before the logs are looked at: whatever is below it can be seen.
+        let complete = self.sequencer.complete_through();
+        let single = self.inputs.len() == 1;
+        let (mut taken, mut unchecked) = (0, 0);
+        while taken < self.step_rows {
+            let mut next: Option<(u64, usize)> = None;
+            for index in 0..self.inputs.len() {
+                let target = until.map(|frontier| frontier[index].frame);
+                let Some(sequence) = self.peek(index, target)? else { continue };
+                if next.is_none_or(|(best, _)| sequence < best) {
+                    next = Some((sequence, index));
+                }
+            }
+            let Some((sequence, index)) = next else { break };
+            if !single && sequence > complete {
+                break;
+            }
+            // A log that is read twice gives its frame to all who read it at once.
+            let mut readers = vec![index];
+            for other in index + 1..self.inputs.len() {
+                let target = until.map(|frontier| frontier[other].frame);
+                if self.peek(other, target)? == Some(sequence) {
+                    readers.push(other);
+                }
+            }
+            let pop = |input: &mut Input| input.ready.pop_front().expect("peek saw a frame");
+            let frames: Vec<_> = readers.iter().map(|i| pop(&mut self.inputs[*i])).collect();
+            let rows: u64 = frames.iter().map(|frame| frame.rows()).sum();
+            taken += rows as usize + 1;
+            report.rows_in += rows;
+            report.progressed = true;
+            // A step's rows may be large: what they leave behind is looked at on the way.
+            let batch = frames[0].batch.as_ref();
+            unchecked += batch.map_or(0, |batch| batch.get_array_memory_size());
+            self.process(&readers, &frames[0])?;
+            if !single {
+                self.graph.frame_end()?;
+            }
+            for (index, frame) in readers.into_iter().zip(frames) {
+                self.inputs[index].position =
+                    Position { frame: frame.index + 1, offset: frame.next_offset() };
+            }
+            if unchecked as u64 >= CHECK_BYTES.min(self.memory_limit / 8) {
+                unchecked = 0;
+                self.check_memory()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sequence of an input's next frame, if it is there and below the target.
+    fn peek(&mut self, index: usize, target: Option<u64>) -> Result<Option<u64>> {
+        let input = &mut self.inputs[index];
+        if target.is_some_and(|frame| input.position.frame >= frame) {
+            return Ok(None);
+        }
+        if input.ready.is_empty() && input.source.log().visible().frame > input.position.frame {
+            let frames = input.source.log().read(input.position, READ_ROWS)?;
+            input.ready.extend(frames);
+        }
+        Ok(input.ready.front().map(|frame| frame.sequence))
+    }
+
+    /// Pushes a frame to those inputs that read its log.
+    fn process(&mut self, readers: &[usize], frame: &Frame) -> Result<()> {
+        row_clock::set(frame.ingest_time);
+        self.graph.tick(frame.ingest_time)?;
+        let mut changes = Vec::new();
+        for index in readers {
+            let input = &mut self.inputs[*index];
+            let (change, watermark) = input.source.change(frame)?;
+            // A query that starts at an offset inside a frame skips the rows before it.
+            let skip = input.position.offset.saturating_sub(frame.first_offset) as usize;
+            let change = change.map(|change| {
+                let rows = change.batch.num_rows();
+                if skip == 0 { change } else { change.slice(skip.min(rows), rows - skip.min(rows)) }
+            });
+            changes.push((*index, change, EventTime(watermark)));
+        }
+        if readers.len() > 1 && self.changelog.append_only() && self.graph.interleaves() {
+            self.push_row_by_row(&changes)?;
+        } else {
+            for (index, change, _) in &mut changes {
+                if let Some(change) = change.take() {
+                    self.graph.push(*index, change)?;
+                }
+            }
+        }
+        for (index, _, watermark) in changes {
+            let relation = self.inputs[index].source.relation();
+            if frame.kind == FrameKind::Punctuation
+                && let Some(punctuation) = (self.read_punctuation)(relation, &frame.meta)
+            {
+                self.graph.punctuation(index, Arc::new(punctuation))?;
+            }
+            if watermark != EventTime::MIN {
+                self.graph.watermark(index, watermark)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes rows that meet themselves again further up (UNION of one stream, GROUPING SETS) one by one,
+    /// each followed by its watermark: the order of what comes out must not tell how they were cut
+    /// into frames.
+    fn push_row_by_row(&mut self, changes: &[(usize, Option<Change>, EventTime)]) -> Result<()> {
+        let with_rows: Vec<(usize, &Change)> = changes
+            .iter()
+            .filter_map(|(index, change, _)| Some((*index, change.as_ref()?)))
+            .collect();
+        let rows = |change: &Change| change.batch.num_rows();
+        let most = with_rows.iter().map(|(_, change)| rows(change)).max().unwrap_or(0);
+        for row in 0..most {
+            for (index, change) in with_rows.iter().filter(|(_, change)| row < rows(change)) {
+                self.graph.push(*index, change.slice(row, 1))?;
+            }
+            for (index, change) in with_rows.iter().filter(|(_, change)| row + 1 < rows(change)) {
+                let watermark = change.arrival(row + 1);
+                if watermark != EventTime::MIN {
+                    self.graph.watermark(*index, watermark)?;
+                }
+            }
+            if row + 1 < most {
+                self.graph.frame_end()?;
+            }
+        }
+        Ok(())
+    }
+}
