@@ -26,9 +26,9 @@ async fn run(engine: &Arc<Engine>, sql: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// Rows of different keys with a text of a kilobyte each.
+/// Rows of different keys with a text of half a kilobyte each.
 fn rows(from: usize, to: usize) -> String {
-    let text = "x".repeat(1_000);
+    let text = "x".repeat(500);
     let rows: Vec<String> = (from..to).map(|k| format!("({k}, '{text} {k}')")).collect();
     format!("INSERT INTO s VALUES {}; FLUSH", rows.join(", "))
 }
@@ -44,12 +44,12 @@ async fn a_query_at_its_memory_limit_stops_alone_and_goes_on_with_a_higher_one()
                  SELECT k, min(t) AS least FROM s GROUP BY k"
         )
     };
-    run(&engine, &least("2 MB")).await;
+    run(&engine, &least("1 MB")).await;
     run(&engine, "CREATE CONTINUOUS QUERY n AS SELECT count(*) AS n FROM s").await;
     run(&engine, &rows(0, 500)).await;
     let status = "SELECT status, error FROM weir.queries WHERE name = 'least'";
     assert_eq!(run(&engine, status).await, "{\"status\":\"running\",\"error\":null}\n");
-    // One request that is larger than the limit by itself.
+    // One request whose groups are larger than the limit by themselves.
     run(&engine, &rows(500, 2_000)).await;
     let failed = run(&engine, status).await;
     assert!(failed.contains("failed") && failed.contains("53200"), "{failed}");
