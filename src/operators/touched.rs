@@ -1,4 +1,8 @@
-//! Remembers which groups changed since the last emission, in the order of their first change.
+//! Remembers which groups changed since the last emission, in the order of their last change.
+//!
+//! The first change would not do: a step whose changes cancel out leaves no entry in the changelog, so a
+//! replay does not end there, and takes its changes for the first ones of the next entry. A group that
+//! comes out has changed since, so its last change is the same in both.
 
 use std::sync::Arc;
 
@@ -14,6 +18,8 @@ pub struct Touched {
     /// Per group its position in `list`, or [`UNTOUCHED`].
     positions: Vec<u32>,
     list: Vec<Touch>,
+    /// Changes so far.
+    turns: u64,
 }
 
 /// A group that changed, and the row that changed it last.
@@ -25,6 +31,8 @@ pub struct Touch {
     pub relation: Arc<str>,
     /// The row's offset there.
     pub offset: u64,
+    /// The number of the group's last change.
+    turn: u64,
 }
 
 impl Touched {
@@ -40,14 +48,16 @@ impl Touched {
 
     /// Remembers that a row changed the group.
     pub fn touch(&mut self, group: usize, relation: &Arc<str>, offset: u64) {
+        let turn = self.turns;
+        self.turns += 1;
         match self.positions[group] {
             UNTOUCHED => {
                 self.positions[group] = self.list.len() as u32;
-                self.list.push(Touch { group, relation: Arc::clone(relation), offset });
+                self.list.push(Touch { group, relation: Arc::clone(relation), offset, turn });
             }
             position => {
                 let touch = &mut self.list[position as usize];
-                touch.offset = offset;
+                (touch.offset, touch.turn) = (offset, turn);
                 if !Arc::ptr_eq(&touch.relation, relation) {
                     touch.relation = Arc::clone(relation);
                 }
@@ -59,7 +69,8 @@ impl Touched {
     pub fn take(&mut self, chosen: Option<&[bool]>) -> Vec<Touch> {
         let list = std::mem::take(&mut self.list);
         let is_chosen = |touch: &Touch| chosen.is_none_or(|chosen| chosen[touch.group]);
-        let (taken, left): (Vec<Touch>, Vec<Touch>) = list.into_iter().partition(is_chosen);
+        let (mut taken, left): (Vec<Touch>, Vec<Touch>) = list.into_iter().partition(is_chosen);
+        taken.sort_unstable_by_key(|touch| touch.turn);
         taken.iter().for_each(|touch| self.positions[touch.group] = UNTOUCHED);
         for (position, touch) in left.iter().enumerate() {
             self.positions[touch.group] = position as u32;
@@ -76,8 +87,10 @@ impl Touched {
 
     /// Writes the groups that changed.
     pub fn save(&self, out: &mut StateWriter) -> Result<(), EvalError> {
-        out.length(self.list.len());
-        self.list.iter().try_for_each(|touch| {
+        let mut list: Vec<&Touch> = self.list.iter().collect();
+        list.sort_unstable_by_key(|touch| touch.turn);
+        out.length(list.len());
+        list.into_iter().try_for_each(|touch| {
             out.put(&touch.group)?;
             out.put(&touch.relation)?;
             out.put(&touch.offset)
@@ -109,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_come_in_the_order_of_their_first_change_with_their_last_row() {
+    fn groups_come_in_the_order_of_their_last_change() {
         let mut touched = Touched::default();
         touched.resize(5);
         let relation = Arc::from("s");

@@ -3,7 +3,7 @@
 //! # Method
 //!
 //! Rows fold into groups as they come; groups that were touched are remembered in the order of their
-//! first touch. When results are due (EMIT CHANGES: at the end of the step) each touched group is
+//! last touch. When results are due (EMIT CHANGES: at the end of the step) each touched group is
 //! read, and where its result differs from the one emitted last, that one is retracted and the new
 //! one inserted. What was emitted is kept as bytes, so a retraction equals its insertion to the bit.
 //! A group whose rows cancel out is retracted and freed. Without keys there is one group, whose
