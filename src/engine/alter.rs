@@ -71,7 +71,11 @@ impl Engine {
         doomed
     }
 
+    /// Drops one object. It goes on as before where the catalog cannot forget it: a name that was free
+    /// again until the next start only would answer DROP IF EXISTS wrongly.
     fn remove(&self, kind: Kind, name: &str) -> Result<()> {
+        let Some(id) = self.registry.read().id_of(kind, name) else { return Ok(()) };
+        self.store.remove(&[id])?;
         let mut registry = self.registry.write();
         match kind {
             Kind::Stream => {
@@ -79,16 +83,14 @@ impl Engine {
                     self.reports.streams.write().remove(name);
                     drop(registry);
                     stream.appender.shut_down();
-                    self.producers.forget(stream.record.id);
-                    self.store.remove(&[stream.record.id])?;
-                    self.remove_files("streams", &stream.record.id);
+                    self.producers.forget(id);
+                    self.remove_files("streams", &id);
                 }
             }
             Kind::Table => {
-                if let Some(table) = registry.tables.remove(name) {
+                if registry.tables.remove(name).is_some() {
                     drop(registry);
-                    self.store.remove(&[table.record.id])?;
-                    self.remove_files("tables", &table.record.id);
+                    self.remove_files("tables", &id);
                 }
             }
             Kind::Query => {
@@ -99,8 +101,6 @@ impl Engine {
                     if let Some(task) = query.task.get() {
                         task.retire();
                     }
-                    let id = query.record.lock().id;
-                    self.store.remove(&[id])?;
                     query.snapshots.clear();
                     self.remove_files("queries", &id);
                 }
@@ -109,8 +109,6 @@ impl Engine {
                 if let Some(sink) = registry.sinks.remove(name) {
                     drop(registry);
                     sink.stop();
-                    let id = sink.record.lock().id;
-                    self.store.remove(&[id])?;
                     self.forget_sink(&sink);
                 }
             }

@@ -41,6 +41,16 @@ impl Registry {
         }
     }
 
+    /// The number of the object of that kind and name in the catalog.
+    pub(super) fn id_of(&self, kind: Kind, name: &str) -> Option<u64> {
+        match kind {
+            Kind::Stream => self.streams.get(name).map(|stream| stream.record.id),
+            Kind::Table => self.tables.get(name).map(|table| table.record.id),
+            Kind::Query => self.queries.get(name).map(|query| query.record.lock().id),
+            Kind::Sink => self.sinks.get(name).map(|sink| sink.record.lock().id),
+        }
+    }
+
     /// What the planner needs to know of a relation.
     pub(super) fn info(&self, name: &str) -> Option<RelationInfo> {
         if let Some(stream) = self.streams.get(name) {

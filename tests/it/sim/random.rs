@@ -185,6 +185,10 @@ impl Simulation {
             ending = Ending::Shutdown;
             world.wait(world.engine.shutdown());
             (0..CLIENTS.len()).for_each(|client| self.poll_one(&world, client));
+            if self.disk.failures() > 0 {
+                // What could not be synced then is as good as after power loss.
+                ending = Ending::PowerLoss;
+            }
         }
         world.disk.end();
         for (ask, asked) in self.waiting.iter_mut().filter_map(Option::take) {

@@ -47,6 +47,8 @@ pub(super) struct Faults {
     pub(super) trace: u64,
     /// The process has ended.
     pub(super) ended: bool,
+    /// Calls that failed.
+    pub(super) failures: u64,
     pub(super) writes_until_failure: Option<u64>,
     pub(super) syncs_until_failure: Option<u64>,
     pub(super) reads_until_failure: Option<u64>,
@@ -74,12 +76,15 @@ impl Faults {
         };
         let fault = due.or(self.planned.remove(&self.calls));
         self.ended |= fault == Some(Fault::End);
+        self.failures += u64::from(fault.is_some());
         fault
     }
 
     /// Whether a read fails.
     pub(super) fn read_fails(&mut self) -> bool {
-        self.ended || due(&mut self.reads_until_failure)
+        let fails = self.ended || due(&mut self.reads_until_failure);
+        self.failures += u64::from(fails);
+        fails
     }
 }
 

@@ -169,6 +169,11 @@ impl MemoryStorage {
         self.disk.lock().faults.ended
     }
 
+    /// How many calls have failed.
+    pub fn failures(&self) -> u64 {
+        self.disk.lock().faults.failures
+    }
+
     /// Lets the `n`-th write from now on fail (1: the next), with half of its bytes written.
     pub fn fail_write(&self, n: u64) {
         self.disk.lock().faults.writes_until_failure = Some(n);
