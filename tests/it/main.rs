@@ -5,6 +5,7 @@
 mod asking;
 mod codes;
 mod crash;
+mod damage;
 mod data_questions;
 mod demo;
 mod docs;

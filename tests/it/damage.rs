@@ -1,0 +1,248 @@
+//! Damages every file of a data directory, at many places, and asks for everything.
+//!
+//! Damage is found and named, when the server starts or when somebody asks, or it does no harm: it is
+//! in a spare part, or in something that can be computed again. No answer is ever another one than
+//! before.
+//!
+//! One damage a file, of another kind each; with `WEIR_DAMAGE=all` seven each, which takes minutes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir::decode::{Format, decoder};
+use weir::encode::json::write_ndjson;
+use weir::engine::{Engine, EngineSettings, IngestOrigin, Producer};
+use weir::time::VirtualClock;
+
+use crate::oracle::Rng;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const NOW: i64 = 1_800_000_000_000_000;
+
+/// Every object, asked once.
+const QUESTIONS: &[&str] = &[
+    "SELECT count(*) AS c, sum(n) AS t, count(DISTINCT text) AS d FROM s",
+    "SELECT n, text FROM s WHERE n % 50 = 0 ORDER BY _offset",
+    "SELECT * FROM groups ORDER BY k",
+    "SELECT * FROM minutes ORDER BY window_start",
+    "SELECT * FROM passed ORDER BY n",
+    "SELECT * FROM above",
+    "SELECT * FROM d ORDER BY k",
+    "SELECT relation, code FROM weir.dead_letters ORDER BY at, line",
+    "SELECT query, \"offset\" FROM weir.late_rows ORDER BY \"offset\"",
+];
+
+fn open(directory: &Path) -> Result<Arc<Engine>, weir::error::Error> {
+    let settings =
+        EngineSettings { timers: false, snapshot_interval: 0, ..EngineSettings::new(directory) };
+    Engine::open(settings, Arc::new(VirtualClock::new(NOW)))
+}
+
+/// The answer, or the code and the words of the error.
+async fn ask(engine: &Arc<Engine>, sql: &str) -> Result<String, (String, String)> {
+    let execution = tokio::time::timeout(PATIENCE, engine.execute(sql)).await;
+    let execution = execution.unwrap_or_else(|_| panic!("hangs: {sql}"));
+    if let Some(error) = &execution.error {
+        return Err((error.code().0.to_string(), error.to_string()));
+    }
+    let mut text = Vec::new();
+    for batch in execution.results.last().map_or(&[][..], |result| &result.batches) {
+        write_ndjson(batch, &mut text);
+    }
+    Ok(String::from_utf8(text).unwrap())
+}
+
+async fn ingest(engine: &Arc<Engine>, rows: String, sequence: Option<u64>) {
+    let handle = engine.stream("s").unwrap();
+    let decoded = decoder(Format::NdJson, handle.decode_spec()).decode(rows.as_bytes(), 1);
+    let producer = |sequence| Producer { id: "p".into(), sequence, each_row: false };
+    let origin = IngestOrigin { protocol: "http", producer: sequence.map(producer) };
+    handle.ingest(decoded, None, origin).await.unwrap();
+}
+
+/// A directory with a file of each kind, some of them in several segments.
+async fn fill(directory: &Path) -> Vec<String> {
+    let engine = open(directory).unwrap();
+    for sql in [
+        "CREATE STREAM s (n BIGINT, text TEXT, at TIMESTAMP, WATERMARK FOR at AS at)
+            WITH (retention_bytes = '100 MB')",
+        "CREATE STREAM small (n BIGINT, text TEXT) WITH (retention_bytes = '64 kB')",
+        "CREATE TABLE d (k BIGINT PRIMARY KEY, v TEXT)",
+        "CREATE CONTINUOUS QUERY groups AS SELECT n % 3 AS k, count(*) AS c FROM s GROUP BY n % 3",
+        "CREATE CONTINUOUS QUERY minutes AS SELECT window_start, count(*) AS c, sum(n) AS t
+            FROM TUMBLE(s, at, INTERVAL '1 minute') GROUP BY window_start, window_end",
+        "CREATE CONTINUOUS QUERY passed AS SELECT n, text FROM s WHERE n % 7 = 0",
+        "CREATE CONTINUOUS QUERY above AS SELECT count(*) AS c, sum(t) AS t FROM minutes",
+        "INSERT INTO d VALUES (1, 'one'), (2, 'two')",
+        "UPDATE d SET v = 'zwei' WHERE k = 2",
+    ] {
+        ask(&engine, sql).await.unwrap();
+    }
+    for request in 0..20_i64 {
+        let row = |n: i64| {
+            let at =
+                chrono::DateTime::from_timestamp(1_700_000_000 + n * 3 - n % 5 * 40, 0).unwrap();
+            format!("{{\"n\":{n},\"text\":\"row {n} of many\",\"at\":\"{}\"}}\n", at.to_rfc3339())
+        };
+        let mut rows: String = (request * 20..(request + 1) * 20).map(row).collect();
+        if request % 5 == 0 {
+            rows.push_str("{\"n\":\"no number\"}\n");
+        }
+        ingest(&engine, rows, (request % 2 == 0).then_some(request as u64)).await;
+        if request % 4 == 0 {
+            ask(&engine, "FLUSH").await.unwrap();
+        }
+    }
+    ask(&engine, "FLUSH").await.unwrap();
+    let mut answers = Vec::new();
+    for question in QUESTIONS {
+        answers.push(ask(&engine, question).await.unwrap());
+    }
+    engine.shutdown().await;
+    answers
+}
+
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files(&path, found),
+            false => found.push(path),
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// What happened to one file.
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    Flip(usize, u8),
+    Cut(usize),
+    Removed,
+}
+
+impl Damage {
+    fn harm(self, file: &Path) {
+        let mut bytes = std::fs::read(file).unwrap();
+        match self {
+            Damage::Flip(at, bit) => bytes[at] ^= 1 << bit,
+            Damage::Cut(length) => bytes.truncate(length),
+            Damage::Removed => return std::fs::remove_file(file).unwrap(),
+        }
+        std::fs::write(file, bytes).unwrap();
+    }
+}
+
+/// How it was found out; an error if it was not.
+async fn outcome(
+    directory: &Path,
+    file: &str,
+    damage: Damage,
+    expected: &[String],
+) -> Result<&'static str, String> {
+    // The file itself, or its directory where it is missing or does not fit another one.
+    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let named = |text: &str| text.contains(folder) || text.contains(file);
+    let engine = match open(directory) {
+        Ok(engine) => engine,
+        Err(error) => {
+            let text = error.to_string();
+            return match error.code().0 == "XX001" && named(&text) {
+                true => Ok("at the start"),
+                false => Err(format!("it starts with {text}")),
+            };
+        }
+    };
+    if let Err((code, text)) = ask(&engine, "FLUSH").await
+        && code != "XX001"
+    {
+        return Err(format!("FLUSH: {text}"));
+    }
+    let mut result = "not at all, and does no harm";
+    let broken =
+        "SELECT error FROM weir.queries WHERE status <> 'running' AND error NOT LIKE 'XX001%'";
+    match ask(&engine, broken).await {
+        Ok(none) if none.is_empty() => {}
+        other => return Err(format!("queries: {other:?}")),
+    }
+    let stopped = ask(&engine, "SELECT name FROM weir.queries WHERE status <> 'running'").await;
+    if stopped.is_ok_and(|stopped| !stopped.is_empty()) {
+        result = "by a query that stops";
+    }
+    for (question, expected) in QUESTIONS.iter().zip(expected) {
+        match ask(&engine, question).await {
+            Ok(answer) if answer == *expected => {}
+            // What the server reports on its own is written and not synced.
+            Ok(answer) if question.contains("weir.") && expected.starts_with(&answer) => {}
+            // An answer that lags is right for what it stands for; a stopped query says so.
+            Ok(_) if result == "by a query that stops" && !question.contains("FROM s") => {}
+            Ok(answer) => {
+                return Err(format!("{damage:?}: {question}\n{answer}instead of\n{expected}"));
+            }
+            Err((code, text)) if code == "XX001" && named(&text) => result = "when it is asked for",
+            Err((_, text)) => return Err(format!("{question}: {text}")),
+        }
+    }
+    engine.shutdown().await;
+    Ok(result)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_found_and_named_or_does_no_harm() {
+    let root = tempfile::tempdir().unwrap();
+    let whole = root.path().join("whole");
+    let expected = fill(&whole).await;
+    let mut all = Vec::new();
+    files(&whole, &mut all);
+    all.sort();
+    let mut rng = Rng::new(7);
+    let mut found: BTreeMap<(String, &str), u32> = BTreeMap::new();
+    let mut failures = Vec::new();
+    let everything = std::env::var("WEIR_DAMAGE").is_ok_and(|which| which == "all");
+    for (number, file) in all.into_iter().enumerate() {
+        let name = file.strip_prefix(&whole).unwrap().to_str().unwrap().to_owned();
+        let length = std::fs::metadata(&file).unwrap().len() as usize;
+        if name == "lock" || length == 0 {
+            continue;
+        }
+        let mut damages = vec![Damage::Cut(length / 2), Damage::Removed];
+        // A header, the end, and anywhere.
+        let places = [9, 30, length - 1, rng.index(length), rng.index(length)];
+        for at in places.into_iter().filter(|at| *at < length) {
+            damages.push(Damage::Flip(at, (at % 8) as u8));
+        }
+        let count = damages.len();
+        let chosen = damages.into_iter().enumerate();
+        let chosen = chosen.filter(|(kind, _)| everything || *kind == number % count);
+        for (_, damage) in chosen {
+            let directory = root.path().join("damaged");
+            copy(&whole, &directory);
+            damage.harm(&directory.join(&name));
+            match outcome(&directory, &name, damage, &expected).await {
+                Ok(how) => *found.entry((name.clone(), how)).or_default() += 1,
+                Err(reason) => {
+                    println!("{name} {damage:?}: {reason}");
+                    failures.push(format!("{name} {damage:?}: {reason}"));
+                }
+            }
+            std::fs::remove_dir_all(&directory).unwrap();
+        }
+    }
+    found.iter().for_each(|((file, how), count)| println!("{count:3} {file}: {how}"));
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    let harmless = found.iter().filter(|((_, how), _)| how.starts_with("not at all")).count();
+    assert!(harmless + 10 < found.len(), "{found:?}");
+}
