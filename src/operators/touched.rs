@@ -2,7 +2,9 @@
 //!
 //! The first change would not do: a step whose changes cancel out leaves no entry in the changelog, so a
 //! replay does not end there, and takes its changes for the first ones of the next entry. A group that
-//! comes out has changed since, so its last change is the same in both.
+//! comes out has changed since, so its last change is the same in both. Only where a group comes out once
+//! and for all (DISTINCT over rows that stay) does the first change count: no cut of the rows into steps may
+//! show there, and no earlier step touched the group.
 
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ pub struct Touched {
     list: Vec<Touch>,
     /// Changes so far.
     turns: u64,
+    by_first: bool,
 }
 
 /// A group that changed, and the row that changed it last.
@@ -36,6 +39,11 @@ pub struct Touch {
 }
 
 impl Touched {
+    /// Groups come in the order of their first change.
+    pub fn by_first_change() -> Touched {
+        Touched { by_first: true, ..Touched::default() }
+    }
+
     /// Makes room for `groups` groups.
     pub fn resize(&mut self, groups: usize) {
         self.positions.resize(groups, UNTOUCHED);
@@ -57,7 +65,10 @@ impl Touched {
             }
             position => {
                 let touch = &mut self.list[position as usize];
-                (touch.offset, touch.turn) = (offset, turn);
+                touch.offset = offset;
+                if !self.by_first {
+                    touch.turn = turn;
+                }
                 if !Arc::ptr_eq(&touch.relation, relation) {
                     touch.relation = Arc::clone(relation);
                 }
@@ -134,5 +145,11 @@ mod tests {
         touched.touch(1, &relation, 9);
         assert_eq!(pairs(touched.take(None)), [(3, 2), (1, 9)]);
         assert!(touched.is_empty());
+        let mut touched = Touched::by_first_change();
+        touched.resize(5);
+        for (offset, group) in [3, 1, 3, 4].into_iter().enumerate() {
+            touched.touch(group, &relation, offset as u64);
+        }
+        assert_eq!(pairs(touched.take(None)), [(3, 2), (1, 1), (4, 3)]);
     }
 }

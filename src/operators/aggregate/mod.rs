@@ -3,7 +3,7 @@
 //! # Method
 //!
 //! Rows fold into groups as they come; groups that were touched are remembered in the order of their
-//! last touch. When results are due (EMIT CHANGES: at the end of the step) each touched group is
+//! last touch (DISTINCT: first). When results are due (EMIT CHANGES: at the end of the step) each touched group is
 //! read, and where its result differs from the one emitted last, that one is retracted and the new
 //! one inserted. What was emitted is kept as bytes, so a retraction equals its insertion to the bit.
 //! A group whose rows cancel out is retracted and freed. Without keys there is one group, whose
@@ -137,10 +137,14 @@ impl Aggregate {
             arrival: Marks::All(i64::MIN),
             progress: Marks::All(i64::MIN),
         });
+        let touched = match spec.input_append_only && measures.is_empty() {
+            true => Touched::by_first_change(),
+            false => Touched::default(),
+        };
         let mut aggregate = Aggregate {
             measures,
             keys,
-            groups: Groups::default(),
+            groups: Groups { touched, ..Groups::default() },
             emission,
             origin,
             watermark: None,
