@@ -100,7 +100,10 @@ impl Engine {
         if let Some(base) = record.base.as_ref().filter(|_| reached < given) {
             let place = |&(frame, offset): &(u64, u64)| Position { frame, offset };
             run.warm_up = Some(base.frontier.iter().map(place).collect());
-            run.written_watermark = before;
+            run.written_watermark = match run.replay.front() {
+                Some(first) => first.watermark_before(changelog)?,
+                None => before,
+            };
             if changelog.log().visible().frame < given {
                 run.swap = Some(Difference::new(changelog.schema())?);
             }

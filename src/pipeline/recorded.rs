@@ -50,6 +50,15 @@ impl Recorded {
         Ok((entries, before))
     }
 
+    /// The watermark that the entries before this one left; they may be retained no more.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn watermark_before(&self, changelog: &Changelog) -> Result<i64> {
+        let recorded = changelog.read(self.at, 1)?;
+        Ok(recorded.first().map_or(i64::MIN, |frame| frame.watermark))
+    }
+
     /// In what the regenerated entry is another one.
     ///
     /// # Errors

@@ -55,7 +55,12 @@ impl QueryRun {
     fn last_watermark(&self) -> Result<i64> {
         let last = self.changelog.log().last_frame()?;
         let meta = last.and_then(|frame| EntryMeta::decode(&frame.meta));
-        Ok(meta.map_or(i64::MIN, |meta| meta.watermark))
+        Ok(match meta {
+            Some(meta) => meta.watermark,
+            // What was written is retained no more, but it led to here.
+            None if self.changelog.log().start().frame > 0 => self.graph.output_watermark().0,
+            None => i64::MIN,
+        })
     }
 
     /// Writes a change, or a mark that there is none, as the entry of a swap. Gives the numbers of
