@@ -27,7 +27,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::log::error::LogError;
 use crate::pipeline::source::full_rows;
 use crate::planner::bind;
-use crate::planner::error::tidy_message;
+use crate::planner::error::{not_implemented, tidy_message};
 use crate::planner::functions;
 use crate::planner::relations::{RelationInfo, RelationKind};
 use crate::planner::repeated_names::AnswerNames;
@@ -208,7 +208,7 @@ pub(super) fn execution_error(error: DataFusionError) -> Error {
             .with_hint("Ask for fewer rows, or for windows that overlap less.");
     }
     if let DataFusionError::NotImplemented(text) = error.find_root() {
-        return Error::new(SqlState::NOT_SUPPORTED, tidy_message(text));
+        return not_implemented(text).into();
     }
     let text = error.strip_backtrace();
     if text.contains("answer exceeds the limit") {

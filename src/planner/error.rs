@@ -166,7 +166,7 @@ pub fn from_datafusion(error: DataFusionError) -> PlanError {
             from_datafusion(errors.swap_remove(0))
         }
         DataFusionError::SchemaError(schema_error, _) => schema(*schema_error),
-        DataFusionError::NotImplemented(text) => refused(SqlState::NOT_SUPPORTED, &text),
+        DataFusionError::NotImplemented(text) => not_implemented(&text),
         DataFusionError::ResourcesExhausted(text) => refused(SqlState::PROGRAM_LIMIT, &text),
         other => {
             let text = other.strip_backtrace();
@@ -175,6 +175,22 @@ pub fn from_datafusion(error: DataFusionError) -> PlanError {
                 .unwrap_or_else(|| refused(code_of(&text), &text))
         }
     }
+}
+
+/// What DataFusion does not do. Parts of the grammar that it does not know it prints as trees; we name them
+/// as they are written.
+pub fn not_implemented(text: &str) -> PlanError {
+    let Some(tree) = text.strip_prefix("Unsupported ast node ") else {
+        return refused(SqlState::NOT_SUPPORTED, text);
+    };
+    let mut words = String::new();
+    for letter in tree.chars().take_while(char::is_ascii_alphanumeric) {
+        if letter.is_ascii_uppercase() && !words.is_empty() {
+            words.push('_');
+        }
+        words.push(letter.to_ascii_uppercase());
+    }
+    PlanError::unsupported(words, "docs/sql.md lists what a query may hold.")
 }
 
 /// Situations whose message can be put into our own words.
