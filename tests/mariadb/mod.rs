@@ -4,7 +4,6 @@
 //! files in a temporary directory; a watchdog ends it with the test process (see `tests/pg`, which must
 //! be included beside it).
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -112,22 +111,8 @@ fn serve(program: &Path, user: Option<Ids>, directory: &Path) -> Option<String> 
         .stderr(Stdio::piped())
         .spawn()
         .ok()?;
-    let mut log = BufReader::new(server.stderr.take()?);
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if log.read_line(&mut line).ok()? == 0 {
-            server.wait().ok()?;
-            return None;
-        }
-        if line.contains("ready for connections") {
-            break;
-        }
-    }
+    private::await_line(&mut server, "ready for connections")?;
     private::watch(&server, "TERM", directory)?;
-    // Nobody reads what it logs from now on, but somebody must take it.
-    let drain = move || drop(std::io::copy(&mut log, &mut std::io::sink()));
-    std::thread::Builder::new().name("mariadb log".into()).spawn(drain).ok()?;
     let password = PASSWORD.replace(' ', "%20").replace('@', "%40");
     Some(format!("mysql://{USER}:{password}@127.0.0.1:{port}"))
 }

@@ -8,7 +8,6 @@
 
 pub mod private;
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -135,21 +134,7 @@ fn serve(
         .stderr(Stdio::piped())
         .spawn()
         .ok()?;
-    let mut log = BufReader::new(server.stderr.take()?);
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if log.read_line(&mut line).ok()? == 0 {
-            server.wait().ok()?;
-            return None;
-        }
-        if line.contains("ready to accept connections") {
-            break;
-        }
-    }
+    private::await_line(&mut server, "ready to accept connections")?;
     private::watch(&server, "INT", directory)?;
-    // Nobody reads what it logs from now on, but somebody must take it.
-    let drain = move || drop(std::io::copy(&mut log, &mut std::io::sink()));
-    std::thread::Builder::new().name("postgres log".into()).spawn(drain).ok()?;
     Some(format!("postgres://weir@127.0.0.1:{port}/postgres"))
 }

@@ -1,5 +1,6 @@
 //! What private servers for tests have in common: a user, a directory, and somebody who ends them.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -52,6 +53,24 @@ pub fn command(program: &Path, user: Option<Ids>, directory: &Path) -> Command {
 /// A port that nobody listens on, for the moment.
 pub fn free_port() -> Option<u16> {
     Some(TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port())
+}
+
+/// Reads what a server logs until a line holds the text; `None` where it ends before. From then on its log is
+/// taken and thrown away.
+pub fn await_line(server: &mut Child, text: &str) -> Option<()> {
+    let mut log = BufReader::new(server.stderr.take()?);
+    let mut line = String::new();
+    while !line.contains(text) {
+        line.clear();
+        if log.read_line(&mut line).ok()? == 0 {
+            server.wait().ok()?;
+            return None;
+        }
+    }
+    // Nobody reads what it logs from now on, but somebody must take it.
+    let drain = move || drop(std::io::copy(&mut log, &mut std::io::sink()));
+    std::thread::Builder::new().name("log of a server".into()).spawn(drain).ok()?;
+    Some(())
 }
 
 /// Starts a watchdog: a shell that reads until this process, and with it the pipe, is gone; then it ends
