@@ -7,25 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value as Json;
 use weir::decode::{Format, decoder};
 use weir::encode::json::write_ndjson;
-use weir::engine::{
-    Engine, EngineSettings, IngestOrigin, OnSlow, SubscribeRequest, SubscriptionFrame,
-};
-use weir::sql::statement::SubscribeFrom;
+use weir::engine::{Engine, EngineSettings, IngestOrigin};
 use weir::time::VirtualClock;
 
 use super::case::{Case, Dropped, name};
+use super::changelog::Changelog;
 use super::naive::Answer;
 use super::rng::Rng;
 
 const NOW: i64 = 1_800_000_000_000_000;
-
-/// A query's changelog from its begin.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Changelog {
-    pub(super) append_only: bool,
-    /// +1 or -1, and the row.
-    pub(super) changes: Vec<(i8, String)>,
-}
 
 /// What a run shows from outside.
 #[derive(Debug, Default)]
@@ -193,37 +183,9 @@ impl<'a> Run<'a> {
     }
 
     fn changelogs(&self) -> Result<Vec<Changelog>, String> {
-        (0..self.queries()).map(|query| self.changelog(&format!("q{query}"))).collect()
-    }
-
-    fn changelog(&self, query: &str) -> Result<Changelog, String> {
-        let request = SubscribeRequest {
-            from: SubscribeFrom::Earliest,
-            snapshot: false,
-            on_slow: OnSlow::Block,
-        };
-        let mut subscription =
-            self.engine().subscribe(query, request).map_err(|error| error.to_string())?;
-        let append_only = subscription.hello().append_only;
-        let mut changes = Vec::new();
-        while let Some(frame) = subscription.poll() {
-            match frame {
-                SubscriptionFrame::Data { offset, batch, ops } => {
-                    if offset != changes.len() as u64 {
-                        return Err(format!("{query} goes on at {offset}, not {}", changes.len()));
-                    }
-                    let mut text = Vec::new();
-                    write_ndjson(&batch, &mut text);
-                    let text = String::from_utf8(text).unwrap();
-                    for (row, line) in text.lines().enumerate() {
-                        changes.push((ops.as_ref().map_or(1, |ops| ops[row]), line.to_string()));
-                    }
-                }
-                SubscriptionFrame::Progress { .. } => {}
-                other => return Err(format!("{query} is told {other:?}")),
-            }
-        }
-        Ok(Changelog { append_only, changes })
+        (0..self.queries())
+            .map(|query| Changelog::read(self.engine(), &format!("q{query}")))
+            .collect()
     }
 
     async fn late(&self) -> Result<Dropped, String> {

@@ -3,15 +3,14 @@
 //!
 //! `WEIR_JOINS_CASES` says how many cases to run, `WEIR_JOINS_SEED` with which seed to begin.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use weir::encode::json::write_ndjson;
-use weir::engine::{Engine, EngineSettings, OnSlow, SubscribeRequest, SubscriptionFrame};
-use weir::sql::statement::SubscribeFrom;
+use weir::engine::{Engine, EngineSettings};
 use weir::time::VirtualClock;
 
+use super::changelog::Changelog;
 use super::rng::Rng;
 use super::setting;
 
@@ -205,13 +204,6 @@ struct Run<'a> {
     rng: Rng,
 }
 
-#[derive(Debug, PartialEq)]
-struct Changes {
-    /// Whether the query promises to take nothing back: then the order says nothing of cuts.
-    append_only: bool,
-    rows: Vec<(i8, String)>,
-}
-
 impl Run<'_> {
     fn open(&mut self) -> Result<(), String> {
         let settings = EngineSettings {
@@ -246,7 +238,7 @@ impl Run<'_> {
     }
 
     /// Runs a case; `single` sends each row alone. Gives the changelogs of append-only queries.
-    async fn outcome(&mut self, case: &JoinCase, single: bool) -> Result<Vec<Changes>, String> {
+    async fn outcome(&mut self, case: &JoinCase, single: bool) -> Result<Vec<Changelog>, String> {
         self.open()?;
         for stream in ["s0", "s1"] {
             self.execute(&format!(
@@ -286,7 +278,9 @@ impl Run<'_> {
             self.execute(&format!("PUNCTUATE {stream} WHERE at < TIMESTAMP '2026-01-02'")).await?;
         }
         self.compare(case, true).await?;
-        let changes = (0..case.queries.len()).map(|i| self.changes(&format!("q{i}"))).collect();
+        let changes = (0..case.queries.len())
+            .map(|i| Changelog::read(self.engine(), &format!("q{i}")))
+            .collect();
         self.engine().shutdown().await;
         changes
     }
@@ -310,32 +304,9 @@ impl Run<'_> {
         }
         Ok(())
     }
-
-    fn changes(&self, query: &str) -> Result<Changes, String> {
-        let request = SubscribeRequest {
-            from: SubscribeFrom::Earliest,
-            snapshot: false,
-            on_slow: OnSlow::Block,
-        };
-        let mut subscription =
-            self.engine().subscribe(query, request).map_err(|error| error.to_string())?;
-        let append_only = subscription.hello().append_only;
-        let mut rows = Vec::new();
-        while let Some(frame) = subscription.poll() {
-            if let SubscriptionFrame::Data { batch, ops, .. } = frame {
-                let mut text = Vec::new();
-                write_ndjson(&batch, &mut text);
-                let text = String::from_utf8(text).unwrap();
-                for (row, line) in text.lines().enumerate() {
-                    rows.push((ops.as_ref().map_or(1, |ops| ops[row]), line.to_owned()));
-                }
-            }
-        }
-        Ok(Changes { append_only, rows })
-    }
 }
 
-fn run(case: &JoinCase, seed: u64, single: bool) -> Result<Vec<Changes>, String> {
+fn run(case: &JoinCase, seed: u64, single: bool) -> Result<Vec<Changelog>, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -360,15 +331,6 @@ fn run(case: &JoinCase, seed: u64, single: bool) -> Result<Vec<Changes>, String>
     outcome
 }
 
-fn net(changes: &Changes) -> BTreeMap<&str, i64> {
-    let mut net = BTreeMap::new();
-    for (weight, row) in &changes.rows {
-        *net.entry(row.as_str()).or_insert(0) += i64::from(*weight);
-    }
-    net.retain(|_, weight| *weight != 0);
-    net
-}
-
 fn check(case: &JoinCase, seed: u64) -> Result<(), String> {
     let whole = run(case, seed, false)?;
     let single = run(case, seed ^ 0x55, true)?;
@@ -378,7 +340,7 @@ fn check(case: &JoinCase, seed: u64) -> Result<(), String> {
         if ordered && whole != single {
             return Err(format!("order of {}\n{whole:#?}\n{single:#?}", query.sql));
         }
-        if net(whole) != net(single) {
+        if whole.net() != single.net() {
             return Err(format!("net of {}\n{whole:#?}\n{single:#?}", query.sql));
         }
     }

@@ -5,6 +5,7 @@
 //! failure prints its seed and the smallest case that still fails.
 
 mod case;
+mod changelog;
 mod drive;
 mod generate;
 mod joins;
@@ -15,11 +16,11 @@ pub(crate) mod rng;
 
 pub(crate) use rng::Rng;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use case::{Case, Emit, Function, Window};
-use drive::{Changelog, Outcome, Run, compare};
+use changelog::Changelog;
+use drive::{Outcome, Run, compare};
 use naive::Answer;
 
 /// Cases of a plain `cargo test`.
@@ -89,22 +90,13 @@ fn sorted(case: &Case, rows: &[Answer]) -> Vec<Answer> {
     rows
 }
 
-fn net(changelog: &Changelog) -> BTreeMap<&str, i64> {
-    let mut net = BTreeMap::new();
-    for (weight, row) in &changelog.changes {
-        *net.entry(row.as_str()).or_insert(0) += i64::from(*weight);
-    }
-    net.retain(|_, weight| *weight != 0);
-    net
-}
-
 fn compare_changelogs(query: usize, ours: &Changelog, other: &Changelog) -> Result<(), String> {
     if ours.append_only {
         if ours != other {
             return Err(format!("changelog q{query} differs:\n{ours:#?}\n{other:#?}"));
         }
-    } else if net(ours) != net(other) {
-        return Err(format!("net of q{query} differs:\n{:#?}\n{:#?}", net(ours), net(other)));
+    } else if ours.net() != other.net() {
+        return Err(format!("net of q{query} differs:\n{:#?}\n{:#?}", ours.net(), other.net()));
     }
     Ok(())
 }
@@ -137,7 +129,7 @@ fn check(case: &Case) -> Result<(), String> {
     for (query, (ours, other)) in first.changelogs.iter().zip(&second.changelogs).enumerate() {
         compare_changelogs(query, ours, other)?;
         compare(&format!("q{query} cut otherwise"), &first.closed[query], &second.closed[query])?;
-        let rows = net(ours).values().sum::<i64>();
+        let rows = ours.net().values().sum::<i64>();
         if rows != first.closed[query].len() as i64 {
             return Err(format!(
                 "q{query} shows {} rows, its changelog {rows}",
