@@ -5,13 +5,14 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, Ident, JoinConstraint, JoinOperator,
-    ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor,
-    VisitMut, VisitorMut, WildcardAdditionalOptions,
+    ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, TableFactor, VisitMut,
+    VisitorMut, WildcardAdditionalOptions,
 };
 
 use crate::data::schema::{INGEST_TIME, LATE, OFFSET};
 use crate::planner::mining_call::is_mining;
 use crate::planner::relations::{RelationKind, RelationLookup};
+use crate::planner::selects::selects;
 
 /// Rewrites every wildcard of the query that would show hidden columns.
 pub(super) fn exclude_hidden(query: &mut Query, lookup: &dyn RelationLookup) {
@@ -37,24 +38,12 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        self.set_expr(&mut query.body);
+        selects(&mut query.body).into_iter().for_each(|select| self.select(select));
         ControlFlow::Continue(())
     }
 }
 
 impl Rewriter<'_> {
-    fn set_expr(&self, body: &mut SetExpr) {
-        match body {
-            SetExpr::Select(select) => self.select(select),
-            SetExpr::SetOperation { left, right, .. } => {
-                self.set_expr(left);
-                self.set_expr(right);
-            }
-            // Nested queries are visited as queries of their own.
-            _ => {}
-        }
-    }
-
     fn select(&self, select: &mut Select) {
         let factors: Vec<&TableFactor> = select
             .from

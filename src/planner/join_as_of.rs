@@ -18,12 +18,13 @@ use datafusion::logical_expr::{
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select,
-    SetExpr, TableFactor, TableVersion, VisitMut, VisitorMut,
+    TableFactor, TableVersion, VisitMut, VisitorMut,
 };
 
 use crate::planner::bind::Purpose;
 use crate::planner::error::PlanError;
 use crate::planner::relations::RelationLookup;
+use crate::planner::selects::selects;
 
 /// What a join with a marker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,7 +137,7 @@ impl VisitorMut for Rewriter<'_> {
     type Break = PlanError;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<PlanError> {
-        match self.set_expr(&mut query.body) {
+        match selects(&mut query.body).into_iter().try_for_each(|select| self.select(select)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
@@ -144,17 +145,6 @@ impl VisitorMut for Rewriter<'_> {
 }
 
 impl Rewriter<'_> {
-    fn set_expr(&self, body: &mut SetExpr) -> Result<(), PlanError> {
-        match body {
-            SetExpr::Select(select) => self.select(select),
-            SetExpr::SetOperation { left, right, .. } => {
-                self.set_expr(left)?;
-                self.set_expr(right)
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn select(&self, select: &mut Select) -> Result<(), PlanError> {
         for from in &mut select.from {
             if version_of(&mut from.relation).is_some() {

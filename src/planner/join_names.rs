@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SetExpr, TableFactor, VisitMut,
+    Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, TableFactor, VisitMut,
     VisitorMut,
 };
 
@@ -16,6 +16,7 @@ use crate::planner::bind::Purpose;
 use crate::planner::error::PlanError;
 use crate::planner::hidden::fold;
 use crate::planner::relations::{RelationKind, RelationLookup};
+use crate::planner::selects::selects;
 
 /// Rewrites the joins of a query.
 pub(super) fn normalize(
@@ -43,7 +44,7 @@ impl VisitorMut for Normalizer<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<PlanError> {
         let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
         self.shadowed.extend(ctes.map(|cte| fold(&cte.alias.name)));
-        match self.set_expr(&mut query.body) {
+        match selects(&mut query.body).into_iter().try_for_each(|select| self.select(select)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
@@ -51,17 +52,6 @@ impl VisitorMut for Normalizer<'_> {
 }
 
 impl Normalizer<'_> {
-    fn set_expr(&self, body: &mut SetExpr) -> Result<(), PlanError> {
-        match body {
-            SetExpr::Select(select) => self.select(select),
-            SetExpr::SetOperation { left, right, .. } => {
-                self.set_expr(left)?;
-                self.set_expr(right)
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn select(&self, select: &mut Select) -> Result<(), PlanError> {
         for from in &mut select.from {
             let mut before = vec![from.relation.clone()];

@@ -43,6 +43,7 @@ mod ranking;
 mod relation_call;
 pub mod relations;
 pub mod repeated_names;
+mod selects;
 mod set_operations;
 mod translate;
 mod trend_call;
