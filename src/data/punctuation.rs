@@ -5,6 +5,7 @@
 //! Source: Tucker, Maier, Sheard, Fegaras, "Exploiting punctuation semantics in continuous data
 //! streams", TKDE 2003.
 
+use arrow::datatypes::FieldRef;
 use datafusion::scalar::ScalarValue;
 
 /// What a column must satisfy for a row to match.
@@ -53,6 +54,11 @@ impl Punctuation {
     /// The pattern of a column, `None` for any value.
     pub fn pattern(&self, column: &str) -> Option<&Pattern> {
         self.columns.iter().find(|(name, _)| name == column).map(|(_, pattern)| pattern)
+    }
+
+    /// Whether it speaks of these columns only.
+    pub fn is_about(&self, columns: &[FieldRef]) -> bool {
+        self.columns.iter().all(|(name, _)| columns.iter().any(|field| field.name() == name))
     }
 
     /// The punctuation with every column under the name that `name_of` gives it, `None` when one of

@@ -36,6 +36,7 @@ pub mod unnest;
 pub mod window_aggregate;
 pub mod window_answer;
 pub mod window_assign;
+pub mod window_ends;
 pub mod window_output;
 #[cfg(test)]
 pub(crate) mod window_trial;

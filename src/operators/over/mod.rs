@@ -241,17 +241,13 @@ impl Over {
         for (_, punctuation) in kept {
             self.running.end_covered(&punctuation)?;
             self.put_out_completed(out)?;
-            if self.is_kept_by_output(&punctuation) && !self.running.waits() {
+            if punctuation.is_about(&self.spec.input_schema.fields()[..self.spec.kept])
+                && !self.running.waits()
+            {
                 out.punctuation(Arc::new(punctuation));
             }
         }
         Ok(())
-    }
-
-    /// Whether all columns of a punctuation are passed on.
-    fn is_kept_by_output(&self, punctuation: &Punctuation) -> bool {
-        let kept = &self.spec.input_schema.fields()[..self.spec.kept];
-        punctuation.columns.iter().all(|(name, _)| kept.iter().any(|field| field.name() == name))
     }
 }
 

@@ -22,11 +22,10 @@
 
 mod held;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
@@ -38,8 +37,9 @@ use crate::data::punctuation::Punctuation;
 use crate::operators::expr::row_error;
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
 use crate::operators::partitions::Partitions;
-use crate::operators::ranking::{Shown, differences};
+use crate::operators::ranking::{Shown, differences, weights_of};
 use crate::operators::state::{StateReader, StateWriter};
+use crate::operators::window_ends::WindowEnds;
 use crate::time::EventTime;
 use crate::windows::columns::event_times;
 
@@ -89,7 +89,7 @@ pub struct OverChanges {
     output: RowConverter,
     touched: Vec<Touch>,
     /// With `close`: partitions by the end of their windows.
-    ends: BTreeMap<i64, Vec<(usize, u64)>>,
+    ends: WindowEnds,
     /// Taken in and not forwarded yet.
     watermark: Option<EventTime>,
     taken: u64,
@@ -122,7 +122,7 @@ impl OverChanges {
             input: RowConverter::new(fields(input))?,
             output: RowConverter::new(fields(&spec.schema))?,
             touched: Vec::new(),
-            ends: BTreeMap::new(),
+            ends: WindowEnds::default(),
             watermark: None,
             taken: 0,
             bytes: 0,
@@ -147,7 +147,7 @@ impl OverChanges {
             if !std::mem::replace(&mut entry.state.touched, true) {
                 match &ends {
                     Some(ends) => {
-                        self.ends.entry(ends.value(row)).or_default().push((slot, entry.birth));
+                        self.ends.note(ends.value(row), slot, entry.birth);
                     }
                     None => {
                         let last = (Arc::clone(&change.origin.relation), change.offset(row));
@@ -221,17 +221,17 @@ impl OverChanges {
         self.put_out(&entries, out)
     }
 
-    /// Puts out the partitions whose windows end at or below a time.
-    fn close(&mut self, until: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
+    /// Puts out the partitions whose windows a watermark closes.
+    fn close(
+        &mut self,
+        watermark: EventTime,
+        delay: i64,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
         let mut entries = Vec::new();
-        while let Some((&end, _)) = self.ends.first_key_value()
-            && until.is_none_or(|until| end <= until)
-        {
-            let (_, partitions) = self.ends.pop_first().expect("it was looked at just above");
-            for (slot, birth) in partitions {
-                if self.partitions.get_born(slot, birth).is_some() {
-                    self.put_out_whole(slot, &mut entries, out)?;
-                }
+        for (slot, birth) in self.ends.take_due(watermark, delay) {
+            if self.partitions.get_born(slot, birth).is_some() {
+                self.put_out_whole(slot, &mut entries, out)?;
             }
         }
         self.put_out(&entries, out)
@@ -264,10 +264,7 @@ impl OverChanges {
         let rows = entries.iter().map(|(_, _, row)| parser.parse(row));
         let columns = self.output.convert_rows(rows)?;
         let batch = RecordBatch::try_new(Arc::clone(&self.spec.schema), columns)?;
-        let weights = entries
-            .iter()
-            .any(|(weight, _, _)| *weight != 1)
-            .then(|| Int64Array::from_iter_values(entries.iter().map(|(weight, _, _)| *weight)));
+        let weights = weights_of(entries);
         out.change(Change::derived(batch, weights, &self.origin));
         Ok(())
     }
@@ -302,8 +299,7 @@ impl Operator for OverChanges {
     ) -> Result<(), EvalError> {
         match self.spec.close {
             Some((_, delay)) => {
-                let until = (watermark != EventTime::MAX).then(|| watermark.minus(delay).0);
-                self.close(until, out)?;
+                self.close(watermark, delay, out)?;
                 out.watermark(watermark);
             }
             None => self.watermark = Some(watermark),
@@ -329,9 +325,7 @@ impl Operator for OverChanges {
             }
         }
         self.put_out(&entries, out)?;
-        let kept = &self.spec.input_schema.fields()[..self.spec.kept];
-        let is_kept = |name: &String| kept.iter().any(|field| field.name() == name);
-        if punctuation.columns.iter().all(|(name, _)| is_kept(name)) {
+        if punctuation.is_about(&self.spec.input_schema.fields()[..self.spec.kept]) {
             out.punctuation(Arc::new(punctuation.clone()));
         }
         Ok(())
@@ -346,8 +340,7 @@ impl Operator for OverChanges {
     }
 
     fn state_bytes(&self) -> usize {
-        let ends: usize = self.ends.values().map(Vec::len).sum();
-        self.partitions.state_bytes() + self.bytes + ends * size_of::<(i64, usize, u64)>()
+        self.partitions.state_bytes() + self.bytes + self.ends.state_bytes()
     }
 
     fn restores_exactly(&self) -> bool {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::Int64Array;
+
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, Stored};
 
@@ -151,6 +153,12 @@ pub(in crate::operators) fn differences(
     for (place, row) in now.into_iter().enumerate().filter(|(place, _)| !stayed[*place]) {
         entries.push((1, number(place), row));
     }
+}
+
+/// The weights of what [`differences`] found; none where nothing is taken back.
+pub(in crate::operators) fn weights_of(entries: &[(i64, u64, Shown)]) -> Option<Int64Array> {
+    let weights = || entries.iter().map(|(weight, _, _)| *weight);
+    weights().any(|weight| weight != 1).then(|| Int64Array::from_iter_values(weights()))
 }
 
 /// Which rows of either list have an equal one of their own in the other.

@@ -25,24 +25,22 @@ mod group;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array,
-};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array};
 use arrow::compute;
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, Rows, SortField};
 
 use self::group::{Group, Line};
-pub(super) use self::group::{Shown, differences};
+pub(super) use self::group::{Shown, differences, weights_of};
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator};
 use crate::operators::partitions::{PartitionKeys, Partitions};
 use crate::operators::state::{StateReader, StateWriter};
+use crate::operators::window_ends::WindowEnds;
 use crate::time::EventTime;
 use crate::windows::columns::event_times;
 
@@ -90,7 +88,7 @@ pub struct Ranking {
     /// Groups that changed in this step, with their births and what they showed before.
     touched: Vec<(usize, u64, Vec<Shown>)>,
     /// With `close`: groups by the end of their windows, with their births.
-    ends: BTreeMap<i64, Vec<(usize, u64)>>,
+    ends: WindowEnds,
     /// Taken in and not forwarded yet.
     watermark: Option<EventTime>,
     /// Rows taken: their order where input is append-only.
@@ -128,7 +126,7 @@ impl Ranking {
             order: converter(order)?,
             rows: converter(rows)?,
             touched: Vec::new(),
-            ends: BTreeMap::new(),
+            ends: WindowEnds::default(),
             watermark: None,
             taken: 0,
             held: 0,
@@ -194,7 +192,7 @@ impl Ranking {
             return;
         }
         match end {
-            Some(end) => self.ends.entry(end).or_default().push((slot, entry.birth)),
+            Some(end) => self.ends.note(end, slot, entry.birth),
             None => {
                 let shown = entry.state.shown(skip, fetch);
                 self.touched.push((slot, entry.birth, shown));
@@ -236,17 +234,17 @@ impl Ranking {
         self.put_out(&entries, out)
     }
 
-    /// Puts out the groups whose windows end at or below a time.
-    fn close(&mut self, until: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
+    /// Puts out the groups whose windows a watermark closes.
+    fn close(
+        &mut self,
+        watermark: EventTime,
+        delay: i64,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
         let mut entries = Vec::new();
-        while let Some((&end, _)) = self.ends.first_key_value()
-            && until.is_none_or(|until| end <= until)
-        {
-            let (_, groups) = self.ends.pop_first().expect("it was looked at just above");
-            for (slot, birth) in groups {
-                if self.partitions.get_born(slot, birth).is_some() {
-                    self.put_out_whole(slot, &mut entries);
-                }
+        for (slot, birth) in self.ends.take_due(watermark, delay) {
+            if self.partitions.get_born(slot, birth).is_some() {
+                self.put_out_whole(slot, &mut entries);
             }
         }
         self.put_out(&entries, out)
@@ -277,10 +275,7 @@ impl Ranking {
         let options = RecordBatchOptions::new().with_row_count(Some(entries.len()));
         let schema = Arc::clone(&self.spec.schema);
         let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
-        let weights = entries
-            .iter()
-            .any(|(weight, _, _)| *weight != 1)
-            .then(|| Int64Array::from_iter_values(entries.iter().map(|(weight, _, _)| *weight)));
+        let weights = weights_of(entries);
         out.change(Change::derived(batch, weights, &self.origin));
         Ok(())
     }
@@ -309,8 +304,7 @@ impl Operator for Ranking {
     ) -> Result<(), EvalError> {
         match self.spec.close {
             Some((_, delay)) => {
-                let until = (watermark != EventTime::MAX).then(|| watermark.minus(delay).0);
-                self.close(until, out)?;
+                self.close(watermark, delay, out)?;
                 out.watermark(watermark);
             }
             None => self.watermark = Some(watermark),
@@ -340,9 +334,7 @@ impl Operator for Ranking {
                 }
             }
         }
-        let kept = &self.spec.input_schema.fields()[..self.spec.kept];
-        let is_kept = |name: &String| kept.iter().any(|field| field.name() == name);
-        if punctuation.columns.iter().all(|(name, _)| is_kept(name)) {
+        if punctuation.is_about(&self.spec.input_schema.fields()[..self.spec.kept]) {
             out.punctuation(Arc::new(punctuation.clone()));
         }
         Ok(())
@@ -357,8 +349,7 @@ impl Operator for Ranking {
     }
 
     fn state_bytes(&self) -> usize {
-        let ends: usize = self.ends.values().map(Vec::len).sum();
-        self.partitions.state_bytes() + self.held + ends * size_of::<(i64, usize, u64)>()
+        self.partitions.state_bytes() + self.held + self.ends.state_bytes()
     }
 
     fn restores_exactly(&self) -> bool {
