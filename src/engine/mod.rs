@@ -28,6 +28,7 @@ mod reported;
 mod reports;
 mod retention;
 mod select;
+mod select_match;
 mod shed;
 mod sink_source;
 mod sinks;

@@ -21,13 +21,14 @@ use datafusion::sql::sqlparser::ast::Query;
 use crate::data::schema::INGEST_TIME;
 use crate::engine::StatementResult;
 use crate::engine::registry::{Registry, Scanning};
+use crate::engine::select_match;
 use crate::engine::state::Engine;
 use crate::engine::system;
-use crate::error::{Error, Result, SqlState};
+use crate::error::{Error, Report, Result, SqlState};
 use crate::log::error::LogError;
 use crate::pipeline::source::full_rows;
 use crate::planner::bind;
-use crate::planner::error::{not_implemented, tidy_message};
+use crate::planner::error::{PlanError, not_implemented, tidy_message};
 use crate::planner::functions;
 use crate::planner::relations::{RelationInfo, RelationKind};
 use crate::planner::repeated_names::AnswerNames;
@@ -191,6 +192,15 @@ pub(super) fn execution_error(error: DataFusionError) -> Error {
         return Error::from(failed.clone());
     }
     if let DataFusionError::External(inner) = error.find_root()
+        && let Some(refused) = inner.downcast_ref::<PlanError>()
+    {
+        let error = Error::new(refused.code(), refused.to_string());
+        return match refused.hint() {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        };
+    }
+    if let DataFusionError::External(inner) = error.find_root()
         && let Some(failed) = inner.downcast_ref::<std::io::Error>()
     {
         return Error::new(SqlState::IO, "statement met a failure of the system")
@@ -231,10 +241,13 @@ impl Windows {
 
 impl Materialize for Windows {
     fn is_ours(&self, node: &LogicalPlan) -> bool {
-        Self::node(node).is_some()
+        Self::node(node).is_some() || select_match::node(node).is_some()
     }
 
     fn rows(&self, plan: &LogicalPlan, input: RecordBatch) -> DataFusionResult<RecordBatch> {
+        if let Some(node) = select_match::node(plan) {
+            return select_match::rows(node, input);
+        }
         let node = Self::node(plan).ok_or_else(|| exec_datafusion_err!("not a window"))?;
         let names = node.input.schema();
         let mut columns = input.columns().to_vec();

@@ -34,6 +34,7 @@ use crate::planner::join_as_of;
 use crate::planner::join_names;
 use crate::planner::lateral;
 use crate::planner::literal_casts::keep_constants;
+use crate::planner::match_call::MatchPlanner;
 use crate::planner::mining_call::MiningPlanner;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
@@ -63,7 +64,7 @@ pub fn bind(
     exclude_hidden(&mut query, lookup);
     keep_constants(&mut query);
     let relation_planners: Vec<Arc<dyn RelationPlanner>> =
-        vec![Arc::new(WindowPlanner), Arc::new(MiningPlanner)];
+        vec![Arc::new(WindowPlanner), Arc::new(MiningPlanner), Arc::new(MatchPlanner)];
     let context = Context { lookup, purpose, relation_planners };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
