@@ -21,9 +21,9 @@ use datafusion::sql::sqlparser::ast::Query;
 use crate::data::schema::INGEST_TIME;
 use crate::engine::StatementResult;
 use crate::engine::registry::{Registry, Scanning};
-use crate::engine::select_match;
 use crate::engine::state::Engine;
 use crate::engine::system;
+use crate::engine::{select_asof, select_match};
 use crate::error::{Error, Report, Result, SqlState};
 use crate::log::error::LogError;
 use crate::pipeline::source::full_rows;
@@ -241,10 +241,16 @@ impl Windows {
 
 impl Materialize for Windows {
     fn is_ours(&self, node: &LogicalPlan) -> bool {
-        Self::node(node).is_some() || select_match::node(node).is_some()
+        Self::node(node).is_some()
+            || select_match::node(node).is_some()
+            || select_asof::node(node).is_some()
     }
 
-    fn rows(&self, plan: &LogicalPlan, input: RecordBatch) -> DataFusionResult<RecordBatch> {
+    fn rows(&self, plan: &LogicalPlan, inputs: Vec<RecordBatch>) -> DataFusionResult<RecordBatch> {
+        if let Some(node) = select_asof::node(plan) {
+            return select_asof::rows(node, inputs);
+        }
+        let input = inputs.into_iter().next().ok_or_else(|| exec_datafusion_err!("no input"))?;
         if let Some(node) = select_match::node(plan) {
             return select_match::rows(node, input);
         }

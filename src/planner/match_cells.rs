@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as PlannerResult};
+use datafusion::common::{DFSchema, DFSchemaRef, Result as PlannerResult};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::simplify::SimplifyContext;
@@ -25,6 +25,7 @@ use crate::error::SqlState;
 use crate::operators::match_recognize::{Aggregation, Cell, Place, RunningFunction};
 use crate::planner::constants;
 use crate::planner::error::PlanError;
+use crate::planner::match_node::cell_name;
 
 /// How far navigation may skip or go back.
 const ROWS_MAX: i64 = 10_000;
@@ -43,16 +44,6 @@ pub(super) struct Cells<'a> {
     pub cells: Vec<Cell>,
     /// Their types.
     pub types: Vec<DataType>,
-}
-
-/// The column of a cell.
-pub(super) fn cell_name(cell: usize) -> String {
-    format!("__cell_{cell}")
-}
-
-/// The cell that a column is.
-pub(super) fn cell_of(column: &Column) -> Option<usize> {
-    column.name.strip_prefix("__cell_")?.parse().ok()
 }
 
 /// The expression in the types that it will be evaluated in.

@@ -8,11 +8,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use datafusion::common::{DFSchema, DFSchemaRef, Result, TableReference};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, Result, TableReference};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use crate::operators::match_recognize::pattern::Pattern;
 use crate::operators::match_recognize::{Cell, Skip};
+
+/// The column of a cell.
+pub(super) fn cell_name(cell: usize) -> String {
+    format!("__cell_{cell}")
+}
+
+/// The cell that a column is.
+pub(super) fn cell_of(column: &Column) -> Option<usize> {
+    column.name.strip_prefix("__cell_")?.parse().ok()
+}
 
 /// What is looked for, whatever the rows are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

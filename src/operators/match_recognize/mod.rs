@@ -54,11 +54,13 @@ mod attempt;
 mod backtracking;
 mod cells;
 mod conditions;
+mod due;
 mod matcher;
 mod measures;
 mod partition;
 pub mod pattern;
 mod running;
+mod spec;
 mod stand;
 #[cfg(test)]
 mod tests;
@@ -67,102 +69,29 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
-use arrow::compute::SortOptions;
-use arrow::datatypes::SchemaRef;
-use datafusion::physical_expr::PhysicalExpr;
 
 pub use self::cells::{Aggregation, Cell, Place};
 use self::matcher::{Matcher, Outlook};
 use self::partition::{Held, Partition};
-use self::pattern::Pattern;
 pub use self::running::RunningFunction;
+pub use self::spec::{Condition, MatchOrder, MatchSpec, Skip, VARIABLES_MAX};
 pub use self::stand::{answer, sorted};
 use self::stand::{nowhere, sorted_ties};
 use crate::data::change::{Change, Origin};
 use crate::data::punctuation::Punctuation;
-use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
+use crate::operators::operator::{Emitter, EvalError, Operator};
 use crate::operators::origin_buffer::OriginBuffer;
-use crate::operators::partitions::{Partitions, late_row, null_time, renamed};
+use crate::operators::partitions::{Partitions, late_row, null_time};
 use crate::operators::pending::Pending;
 use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::time::EventTime;
 use crate::windows::columns::event_times;
 
-/// Variables that a pattern may have: one bit each.
-pub const VARIABLES_MAX: usize = 64;
 /// Punctuations that wait for rows that are held; beyond that the oldest is forgotten, which costs
 /// state, never an answer.
 const PROMISES_MAX: usize = 1_024;
 /// Matches whose rows are made together.
 const FOUND_MAX: usize = 4_096;
-
-/// What is looked for in which rows.
-#[derive(Debug, Clone)]
-pub struct MatchSpec {
-    /// Columns whose values have partitions of their own; they are put out.
-    pub partition: Vec<usize>,
-    /// The order of rows.
-    pub order: MatchOrder,
-    /// Further columns by which rows of one time are ordered.
-    pub ties: Vec<(usize, SortOptions)>,
-    /// How far below its arrival watermark a row may lie, in the time column's units.
-    pub lateness: i64,
-    /// The pattern, over the variables.
-    pub pattern: Pattern,
-    /// The names of the variables.
-    pub variables: Vec<Arc<str>>,
-    /// What a row mapped to a variable satisfies, one for each.
-    pub conditions: Vec<Condition>,
-    /// Where the search goes on behind a match.
-    pub skip: Skip,
-    /// The width below which a match lies in time.
-    pub within: Option<i64>,
-    /// The columns of the frame.
-    pub cells: Vec<Cell>,
-    /// Over these conditions and measures are evaluated.
-    pub frame: SchemaRef,
-    /// What is put out behind the partition's columns.
-    pub measures: Vec<Arc<dyn PhysicalExpr>>,
-    /// Rows before an attempt that have to be kept.
-    pub reach: usize,
-    /// Whether partitions are kept because their matches are numbered.
-    pub is_numbered: bool,
-    /// Columns of the input.
-    pub input_schema: SchemaRef,
-    /// Partition columns, then measures.
-    pub schema: SchemaRef,
-}
-
-/// The ORDER BY.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MatchOrder {
-    /// By this event-time column first, in log order at last.
-    Time(usize),
-    /// In log order.
-    Log,
-}
-
-/// What a row mapped to a variable satisfies: both.
-#[derive(Debug, Clone, Default)]
-pub struct Condition {
-    /// A condition on the row and those before it.
-    pub alone: Option<Arc<dyn PhysicalExpr>>,
-    /// A condition that looks back at the match.
-    pub looking_back: Option<Arc<dyn PhysicalExpr>>,
-}
-
-/// AFTER MATCH SKIP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Skip {
-    /// PAST LAST ROW.
-    PastLastRow,
-    /// TO NEXT ROW.
-    ToNextRow,
-    /// TO FIRST variable.
-    ToFirst(usize),
-    /// TO LAST variable.
-    ToLast(usize),
-}
 
 /// Runs a [`MatchSpec`].
 pub struct MatchRecognize {
@@ -323,108 +252,6 @@ impl MatchRecognize {
         {
             partition.noted = Some(number);
             self.deadlines.insert((time.saturating_add(within), number, slot, entry.birth));
-        }
-        Ok(())
-    }
-
-    /// Does what is due before rows of `now`, in the order of time: ends attempts whose time is over, and
-    /// keeps promises that no held row stands before any more.
-    fn come_to(&mut self, now: i64, out: &mut Emitter) -> Result<(), EvalError> {
-        loop {
-            let deadline = self.deadlines.first().map(|first| first.0).filter(|time| *time <= now);
-            let promise = self.promises.front().map(|first| first.0).filter(|last| *last < now);
-            match (deadline, promise) {
-                (None, None) => return Ok(()),
-                (Some(deadline), Some(last)) if last < deadline => self.keep_promise(out)?,
-                (None, Some(_)) => self.keep_promise(out)?,
-                (Some(_), _) => self.keep_deadline(out)?,
-            }
-        }
-    }
-
-    /// Ends the attempt whose time is over first.
-    fn keep_deadline(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
-        if let Some((_, number, slot, birth)) = self.deadlines.pop_first() {
-            let partition = self.partitions.get_born(slot, birth).map(|entry| &entry.state);
-            let is_under_way = |partition: &&Partition| {
-                partition.is_searching
-                    && partition.place().is_some_and(|(_, first)| first == number)
-            };
-            if partition.as_ref().is_some_and(is_under_way) {
-                self.search(slot, Outlook::AttemptEnds)?;
-                self.searched.push(slot);
-            }
-            if self.matcher.found.len() >= FOUND_MAX {
-                self.put_out(out)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Searches partitions to their end, in the order of the rows with which their searches stand.
-    fn finish(&mut self, slots: Vec<usize>, out: &mut Emitter) -> Result<(), EvalError> {
-        let place = |slot: usize| Some((self.partitions.entry(slot).state.place()?, slot));
-        let mut open: Vec<((i64, u64), usize)> =
-            slots.iter().filter_map(|slot| place(*slot)).collect();
-        open.sort_unstable();
-        for (_, slot) in open {
-            self.search(slot, Outlook::End)?;
-            if self.matcher.found.len() >= FOUND_MAX {
-                self.put_out(out)?;
-            }
-        }
-        for slot in slots {
-            // Rows of the present batch may still name the slot, so the partition goes later.
-            let partition = std::mem::take(&mut self.partitions.entry_mut(slot).state);
-            self.partition_bytes = self.partition_bytes.saturating_sub(partition.bytes);
-            self.matcher.freed.extend(partition.rows.iter().map(|held| held.number));
-            self.searched.push(slot);
-        }
-        self.put_out(out)
-    }
-
-    /// Makes the rows of what was found, reports what was refused, and gives up rows.
-    fn put_out(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
-        if let Some(batch) = self.matcher.rows(&self.pending.rows)? {
-            out.change(Change::derived(batch, None, &self.origin));
-        }
-        for (number, code, reason) in self.matcher.refused.drain(..) {
-            let (relation, offset) = self.pending.rows.origin(number)?;
-            out.reject(RejectedRow { relation, offset, code, reason });
-        }
-        if !self.matcher.freed.is_empty() {
-            self.pending.rows.release(&self.matcher.freed)?;
-            self.matcher.freed.clear();
-        }
-        Ok(())
-    }
-
-    /// Drops the partitions of which nothing is held.
-    fn forget(&mut self) {
-        let mut slots = std::mem::take(&mut self.searched);
-        slots.sort_unstable();
-        slots.dedup();
-        for slot in slots.drain(..) {
-            let partition = &self.partitions.entry(slot).state;
-            if partition.rows.is_empty() && (partition.matches == 0 || !self.spec.is_numbered) {
-                self.partition_bytes = self.partition_bytes.saturating_sub(partition.bytes);
-                self.partitions.remove(slot);
-            }
-        }
-        self.searched = slots;
-    }
-
-    /// Acts on the first punctuation.
-    fn keep_promise(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
-        let Some((_, punctuation)) = self.promises.pop_front() else { return Ok(()) };
-        let columns: Vec<(usize, usize)> =
-            self.spec.partition.iter().enumerate().map(|(to, from)| (*from, to)).collect();
-        if let Some(covered) = self.partitions.covered(&punctuation)? {
-            self.finish(covered, out)?;
-        }
-        let (input, output) = (&self.spec.input_schema, &self.spec.schema);
-        if let Some(punctuation) = renamed(&punctuation, input, output, &columns) {
-            out.punctuation(punctuation);
         }
         Ok(())
     }

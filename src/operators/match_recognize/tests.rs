@@ -2,14 +2,16 @@
 //! over the sorted rows of each partition.
 
 use arrow::array::{ArrayRef, Int64Array, StringViewArray};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::compute::{SortOptions, concat_batches};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use datafusion::logical_expr::Operator as Op;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, binary, lit};
 use proptest::prelude::*;
 
 use super::backtracking::{first_word, patterns};
+use super::pattern::Pattern;
 use super::*;
 use crate::data::change::Marks;
 use crate::operators::operator::{LateRow, Output};
