@@ -255,70 +255,75 @@ impl Materialize for Windows {
             return select_match::rows(node, input);
         }
         let node = Self::node(plan).ok_or_else(|| exec_datafusion_err!("not a window"))?;
-        let names = node.input.schema();
-        let mut columns = input.columns().to_vec();
-        let mut fields: Vec<_> = input.schema().fields().iter().map(Arc::clone).collect();
-        let place = |expr: &Expr| -> DataFusionResult<usize> {
-            let Expr::Column(column) = expr else {
-                return Err(exec_datafusion_err!("window argument {expr} is not a column"));
-            };
-            names.index_of_column(column)
-        };
-        let mut time = node.time.as_ref().map(place).transpose()?;
-        let partition = node.partition.iter().map(place).collect::<DataFusionResult<Vec<_>>>()?;
-        let start = node.start.as_ref().map(|e| mask(e, names, &input)).transpose()?;
-        let end = node.end.as_ref().map(|e| mask(e, names, &input)).transpose()?;
-        if let Some(column) = time {
-            let wanted = window_time_type(columns[column].data_type());
-            if *columns[column].data_type() != wanted {
-                let cast = arrow::compute::cast(&columns[column], &wanted)?;
-                let field = arrow::datatypes::Field::new("__time", wanted, true);
-                columns.push(cast);
-                fields.push(Arc::new(field));
-                time = Some(columns.len() - 1);
-            }
-        }
-        let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-        let widened = RecordBatch::try_new(schema, columns)?;
-        let ingest_column = names.index_of_column_by_name(None, INGEST_TIME);
-        let times = |time_column| RowTimes { time_column, ingest_column };
-        let required = || time.ok_or_else(|| exec_datafusion_err!("window needs a time column"));
-        let window = match &node.kind {
-            WindowKind::Time(window) => {
-                BatchWindow::Time { window: window.clone(), time_column: required()? }
-            }
-            WindowKind::Session(window) => {
-                BatchWindow::Session { window: window.clone(), time_column: required()?, partition }
-            }
-            WindowKind::Count(window) => {
-                BatchWindow::Count { window: window.clone(), times: times(time), partition }
-            }
-            WindowKind::Punctuation(window) => BatchWindow::Punctuation {
-                window: window.clone(),
-                times: times(time),
-                partition,
-                start,
-                end,
-            },
-        };
-        let (rows, added) = assign_batch(&window, &widened)
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let taken = arrow::compute::take_record_batch(&input, &rows)?;
-        let mut columns = taken.columns().to_vec();
-        columns.extend(added);
-        use datafusion::logical_expr::UserDefinedLogicalNodeCore;
-        let schema = UserDefinedLogicalNodeCore::schema(node).as_arrow();
-        let fields: Vec<_> = schema
-            .fields()
-            .iter()
-            .zip(&columns)
-            .map(|(field, column)| {
-                let field = field.as_ref().clone().with_data_type(column.data_type().clone());
-                field.with_nullable(true)
-            })
-            .collect();
-        Ok(RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns)?)
+        window_rows(node, input)
     }
+}
+
+/// The rows of a window function's input, each once per window that holds it.
+fn window_rows(node: &WindowNode, input: RecordBatch) -> DataFusionResult<RecordBatch> {
+    let names = node.input.schema();
+    let mut columns = input.columns().to_vec();
+    let mut fields: Vec<_> = input.schema().fields().iter().map(Arc::clone).collect();
+    let place = |expr: &Expr| -> DataFusionResult<usize> {
+        let Expr::Column(column) = expr else {
+            return Err(exec_datafusion_err!("window argument {expr} is not a column"));
+        };
+        names.index_of_column(column)
+    };
+    let mut time = node.time.as_ref().map(place).transpose()?;
+    let partition = node.partition.iter().map(place).collect::<DataFusionResult<Vec<_>>>()?;
+    let start = node.start.as_ref().map(|e| mask(e, names, &input)).transpose()?;
+    let end = node.end.as_ref().map(|e| mask(e, names, &input)).transpose()?;
+    if let Some(column) = time {
+        let wanted = window_time_type(columns[column].data_type());
+        if *columns[column].data_type() != wanted {
+            let cast = arrow::compute::cast(&columns[column], &wanted)?;
+            let field = arrow::datatypes::Field::new("__time", wanted, true);
+            columns.push(cast);
+            fields.push(Arc::new(field));
+            time = Some(columns.len() - 1);
+        }
+    }
+    let schema = Arc::new(arrow::datatypes::Schema::new(fields));
+    let widened = RecordBatch::try_new(schema, columns)?;
+    let ingest_column = names.index_of_column_by_name(None, INGEST_TIME);
+    let times = |time_column| RowTimes { time_column, ingest_column };
+    let required = || time.ok_or_else(|| exec_datafusion_err!("window needs a time column"));
+    let window = match &node.kind {
+        WindowKind::Time(window) => {
+            BatchWindow::Time { window: window.clone(), time_column: required()? }
+        }
+        WindowKind::Session(window) => {
+            BatchWindow::Session { window: window.clone(), time_column: required()?, partition }
+        }
+        WindowKind::Count(window) => {
+            BatchWindow::Count { window: window.clone(), times: times(time), partition }
+        }
+        WindowKind::Punctuation(window) => BatchWindow::Punctuation {
+            window: window.clone(),
+            times: times(time),
+            partition,
+            start,
+            end,
+        },
+    };
+    let (rows, added) = assign_batch(&window, &widened)
+        .map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let taken = arrow::compute::take_record_batch(&input, &rows)?;
+    let mut columns = taken.columns().to_vec();
+    columns.extend(added);
+    use datafusion::logical_expr::UserDefinedLogicalNodeCore;
+    let schema = UserDefinedLogicalNodeCore::schema(node).as_arrow();
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| {
+            let field = field.as_ref().clone().with_data_type(column.data_type().clone());
+            field.with_nullable(true)
+        })
+        .collect();
+    Ok(RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns)?)
 }
 
 fn mask(expr: &Expr, names: &DFSchema, input: &RecordBatch) -> DataFusionResult<BooleanArray> {
