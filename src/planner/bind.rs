@@ -37,6 +37,7 @@ use crate::planner::literal_casts::keep_constants;
 use crate::planner::mining_call::MiningPlanner;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
+use crate::planner::set_count_call;
 use crate::planner::set_operations;
 use crate::planner::window_call::WindowPlanner;
 
@@ -72,6 +73,7 @@ pub fn bind(
         .and_then(lateral::inline)
         .and_then(set_operations::rewrite)
         .and_then(heavy_hitters_call::read_aggregates)
+        .and_then(set_count_call::read)
         .map_err(from_datafusion)
 }
 
