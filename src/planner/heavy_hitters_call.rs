@@ -24,9 +24,7 @@ use crate::operators::aggregates::mining::heavy_hitters::{Form, HeavyHitters};
 use crate::operators::aggregates::mining::{Miner, MiningFunction};
 use crate::planner::constants;
 use crate::planner::error::PlanError;
-use crate::planner::mining_call::{
-    Mining, comparable, expression, expressions, mine, overlapping,
-};
+use crate::planner::mining_call::{Mining, comparable, expression, expressions, mine, overlapping};
 use crate::planner::relation_call::{Call, Parameters};
 use crate::sketches::fraction::Fraction;
 use crate::sketches::heavy_hitters::{Algorithm, Mode, Question};

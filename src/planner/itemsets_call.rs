@@ -13,9 +13,7 @@ use crate::operators::aggregates::mining::itemsets::ItemsetMiner;
 use crate::planner::constants;
 use crate::planner::error::PlanError;
 use crate::planner::heavy_hitters_call::{checked_fractions, fraction};
-use crate::planner::mining_call::{
-    Mining, comparable, expression, expressions, mine, overlapping,
-};
+use crate::planner::mining_call::{Mining, comparable, expression, expressions, mine, overlapping};
 use crate::planner::relation_call::{Call, Parameters};
 use crate::sketches::fraction::Fraction;
 use crate::sketches::itemsets::SIZE_LIMIT;

@@ -169,7 +169,9 @@ fn set_expression(
     if let Some(condition) = condition(expr) {
         let data_type = condition.get_type(schema).ok();
         if !data_type.is_some_and(|t| t.is_null() || t == DataType::Boolean) {
-            return Err(refused(format!("ever({condition}) of {DISTINCT_WHERE}() is no condition")));
+            return Err(refused(format!(
+                "ever({condition}) of {DISTINCT_WHERE}() is no condition"
+            )));
         }
         return set_of(condition.clone(), sets);
     }

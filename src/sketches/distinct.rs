@@ -271,10 +271,7 @@ mod tests {
     fn a_difference_of_small_sets_is_exact() {
         assert_eq!(except(of(0..3000), of(1000..4000)), CountBounds::exact(1000));
         assert_eq!(except(of(0..3000), of([])), CountBounds::exact(3000));
-        assert_eq!(
-            except(of([]), of(0..100_000)),
-            CountBounds { estimate: 0, lower: 0, upper: 0 }
-        );
+        assert_eq!(except(of([]), of(0..100_000)), CountBounds { estimate: 0, lower: 0, upper: 0 });
     }
 
     /// Every expression over three sets that has a use.

@@ -253,7 +253,8 @@ mod tests {
                 naive += u64::from(counts[1] > counts[0]);
                 let rising = Rising::new(b"", counts, Some(share(confidence)));
                 let doubtful = counts != [0, 0];
-                outside += u64::from(doubtful && (rising.ratio_lower > 1.0 || rising.ratio_upper < 1.0));
+                outside +=
+                    u64::from(doubtful && (rising.ratio_lower > 1.0 || rising.ratio_upper < 1.0));
             }
             let sure = Thresholds { ratio: 1.0, confidence: Some(share(confidence)), ..TWICE };
             let reported = trend.rising(&sure).len() as f64 / ITEMS as f64;

@@ -313,7 +313,13 @@ fn check_bounds(
     let mut found: BTreeMap<Key, BTreeSet<String>> = BTreeMap::new();
     for answer in answers {
         let [start, end, grp, lower, estimate, upper, rows] = [
-            "window_start", "window_end", "grp", "count_lower", "count_estimate", "count_upper", "group_rows",
+            "window_start",
+            "window_end",
+            "grp",
+            "count_lower",
+            "count_estimate",
+            "count_upper",
+            "group_rows",
         ]
         .map(|name| number(answer, name));
         let (total, counts) = &truth[&(start, end, grp)];
@@ -465,7 +471,10 @@ async fn every_bound_holds_over_windows_with_late_rows() {
     let (mut late, mut cut_slices) = (0, 0);
     for seed in first..first + setting("WEIR_MINING_CASES", CASES) {
         let case = case(seed);
-        println!("seed {seed}: {:?}, bound {}, lateness {}", case.window, case.bound, case.lateness);
+        println!(
+            "seed {seed}: {:?}, bound {}, lateness {}",
+            case.window, case.bound, case.lateness
+        );
         let answers = run(&case, seed ^ 1).await;
         for ending in ["", "_changing"] {
             check(&case, &answers, ending, &mut tallies);
@@ -480,9 +489,17 @@ async fn every_bound_holds_over_windows_with_late_rows() {
         }
         assert_eq!(answers, run(&case, seed ^ 2).await, "cut otherwise");
         late += case.rows.len()
-            - case.pairs(0).values().flatten().map(|row| std::ptr::from_ref(*row)).collect::<BTreeSet<_>>().len();
+            - case
+                .pairs(0)
+                .values()
+                .flatten()
+                .map(|row| std::ptr::from_ref(*row))
+                .collect::<BTreeSet<_>>()
+                .len();
     }
-    println!("{tallies:#?}, {late} rows too late for every window, {cut_slices} queries with cut slices");
+    println!(
+        "{tallies:#?}, {late} rows too late for every window, {cut_slices} queries with cut slices"
+    );
     let sticky = &tallies["sticky"];
     assert!(sticky.failed as f64 <= FAILURE * sticky.groups as f64, "{sticky:?}");
     assert!(tallies.values().all(|tally| tally.answers > 0));

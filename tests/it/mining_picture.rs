@@ -12,9 +12,9 @@ use weir::client::demo::answer::Answer;
 use crate::recordings::{Lab, shipped};
 
 /// How far from the truth the picture reaches, in percent.
-const PERCENT_MAX: f64 = 18.0;
+const PERCENT_MAX: f64 = 25.0;
 /// Where the lines are.
-const LINES: [i32; 7] = [-15, -10, -5, 0, 5, 10, 15];
+const LINES: [i32; 5] = [-20, -10, 0, 10, 20];
 
 struct Bar {
     label: String,
@@ -130,11 +130,20 @@ fn draw(panels: &[Panel]) -> String {
         for bar in &panel.bars {
             let percent = |value: f64| (value / bar.truth - 1.0) * 100.0;
             let [lower, estimate, upper] = [bar.lower, bar.estimate, bar.upper].map(percent);
-            assert!(lower >= -PERCENT_MAX && upper <= PERCENT_MAX, "{} does not fit: {lower} {upper}", bar.label);
+            assert!(
+                lower >= -PERCENT_MAX && upper <= PERCENT_MAX,
+                "{} does not fit: {lower} {upper}",
+                bar.label
+            );
             text(&mut body, LEFT - 8.0, y, "text-anchor=\"end\"", &bar.label);
             let (from, to, middle) = (x(lower), x(upper), y - 4.0);
             writeln!(body, "<line x1=\"{from:.1}\" y1=\"{middle:.0}\" x2=\"{to:.1}\" y2=\"{middle:.0}\" stroke=\"#2a6fb0\" stroke-width=\"6\"/>").unwrap();
-            writeln!(body, "<circle cx=\"{:.1}\" cy=\"{middle:.0}\" r=\"3.5\" fill=\"#d95f02\"/>", x(estimate)).unwrap();
+            writeln!(
+                body,
+                "<circle cx=\"{:.1}\" cy=\"{middle:.0}\" r=\"3.5\" fill=\"#d95f02\"/>",
+                x(estimate)
+            )
+            .unwrap();
             let [lower, upper, truth] = [bar.lower, bar.upper, bar.truth].map(grouped);
             let said = match lower == upper {
                 true => format!("{truth} exactly"),
@@ -147,7 +156,13 @@ fn draw(panels: &[Panel]) -> String {
     }
     for percent in LINES {
         let label = if percent == 0 { "truth".to_string() } else { format!("{percent:+} %") };
-        text(&mut body, x(f64::from(percent)), y - 8.0, "text-anchor=\"middle\" fill=\"#555\"", &label);
+        text(
+            &mut body,
+            x(f64::from(percent)),
+            y - 8.0,
+            "text-anchor=\"middle\" fill=\"#555\"",
+            &label,
+        );
     }
     let height = y + 4.0;
     format!(

@@ -276,9 +276,12 @@ fn sticky_sampling_fails_no_more_often_than_it_says() {
 fn weighted_sticky_sampling_fails_no_more_often_than_it_says() {
     let question = sampled(false);
     // Rows that stand for many, some of them across several doublings.
-    let rows: Vec<(u64, u64)> = hardest().chunks(241).flat_map(|part| {
-        (0..20).map(|item| (item, part.iter().filter(|row| row.0 == item).count() as u64 * 50))
-    }).collect();
+    let rows: Vec<(u64, u64)> = hardest()
+        .chunks(241)
+        .flat_map(|part| {
+            (0..20).map(|item| (item, part.iter().filter(|row| row.0 == item).count() as u64 * 50))
+        })
+        .collect();
     let zipf: Vec<(u64, u64)> =
         zipf(3_000, 0.9, 1).iter().enumerate().map(|(row, r)| (r.0, row as u64 % 90)).collect();
     for (rows, name) in [(zipf, "Zipf"), (rows, "hardest")] {
@@ -313,8 +316,7 @@ fn merged_samples_fail_no_more_often_than_they_say() {
         ((0..10_000).map(|row| (row % 20, 1 + row / 20 % 13)).collect(), "weighted"),
     ] {
         for ends in [&even, &uneven] {
-            let failed =
-                failures(&question, &rows, |question| merged_parts(question, &rows, ends));
+            let failed = failures(&question, &rows, |question| merged_parts(question, &rows, ends));
             assert!(failed <= 50, "{name}: {failed} of 1,000 seeds failed");
         }
         // What is counted behind a merge keeps the promise, too, whatever doubles then.

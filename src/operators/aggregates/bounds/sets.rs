@@ -14,9 +14,9 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, ReversedUDAF, Signature, Volatility,
 };
 
+use super::bytes_fields;
 use super::distinct::{binary, count_result, count_type, merge};
 use super::hashes::{hashes, is_hashable};
-use super::bytes_fields;
 use crate::sketches::distinct::Distinct;
 use crate::sketches::set_expression::SetExpression;
 

@@ -82,7 +82,8 @@ impl Miner for HeavyHitters {
     }
 
     fn describe(&self) -> String {
-        let Question { support, error, algorithm, mode, failure, seed, in_parts: _ } = self.question;
+        let Question { support, error, algorithm, mode, failure, seed, in_parts: _ } =
+            self.question;
         let algorithm = match algorithm {
             Algorithm::LossyCounting => format!("error {error}, lossy_counting"),
             Algorithm::StickySampling => {
@@ -203,8 +204,9 @@ impl<C: Codec> Hitters<C> {
                 (0..length).for_each(|row| saving.add(C::item(items, row), 1));
             }
             Summary::Exact(exact) => (0..length).for_each(|row| exact.add(C::item(items, row), 1)),
-            Summary::Sticky(sticky) => (0..length)
-                .for_each(|row| sticky.add(C::item(items, row), 1, counting.place(row))),
+            Summary::Sticky(sticky) => {
+                (0..length).for_each(|row| sticky.add(C::item(items, row), 1, counting.place(row)))
+            }
         }
     }
 

@@ -60,9 +60,7 @@ impl Miner for TrendMiner {
     fn describe(&self) -> String {
         let Thresholds { support, ratio, confidence, difference } = self.thresholds;
         let confidence = confidence.map_or(String::new(), |c| format!(", confidence {c}"));
-        format!(
-            "min_support {support}, min_ratio {ratio}, min_difference {difference}{confidence}"
-        )
+        format!("min_support {support}, min_ratio {ratio}, min_difference {difference}{confidence}")
     }
 
     fn result(&self) -> DataType {
