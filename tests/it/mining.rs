@@ -15,7 +15,7 @@ use weir::time::VirtualClock;
 
 use crate::oracle::Rng;
 
-const CASES: u64 = 12;
+const CASES: u64 = 6;
 
 /// What sticky sampling is allowed to get wrong.
 const FAILURE: f64 = 0.2;
