@@ -79,8 +79,7 @@ fn world(seed: u64) -> World {
 }
 
 fn row(rng: &mut Rng) -> String {
-    let or_null =
-        |text: String, rng: &mut Rng| if rng.one_in(7) { "NULL".into() } else { text };
+    let or_null = |text: String, rng: &mut Rng| if rng.one_in(7) { "NULL".into() } else { text };
     let numbers = [rng.between(0, 5), rng.between(-2, 6), rng.between(-300, 300)];
     let d = format!("CAST({}.{:02} AS NUMERIC(10, 2))", numbers[2] / 100, numbers[2].abs() % 100);
     let x = rng.pick(&["'a'", "'b'", "'ab'", "''", "'ü'"]).to_owned();
@@ -184,7 +183,11 @@ async fn compare(
     for (question, waits) in live.iter().filter(|(_, waits)| closed || !waits) {
         let sql = question.node.sql();
         let found = run.execute(&format!("SELECT * FROM {}", question.name)).await?;
-        let expected = run.execute(&sql).await?;
+        // DataFusion has plans that it then refuses itself.
+        let Ok(expected) = run.execute(&sql).await else {
+            *tally.refused.entry("the SELECT itself, later".into()).or_default() += 1;
+            continue;
+        };
         tally.compared += 1;
         if found != expected {
             return Err(format!(
