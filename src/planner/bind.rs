@@ -40,6 +40,7 @@ use crate::planner::mining_call::MiningPlanner;
 use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
+use crate::planner::set_count_call;
 use crate::planner::set_operations;
 use crate::planner::window_call::WindowPlanner;
 
@@ -79,6 +80,7 @@ pub fn bind(
             Purpose::Once => join_once::rewrite(plan),
             Purpose::Continuous => Ok(plan),
         })
+        .and_then(set_count_call::read)
         .map_err(from_datafusion)
 }
 
