@@ -70,6 +70,19 @@ pub struct RowCount {
     pub rows_out: u64,
 }
 
+/// What is known of an operator that runs.
+#[derive(Debug, Clone, Copy)]
+pub struct OperatorFigures {
+    /// What EXPLAIN calls it.
+    pub name: &'static str,
+    /// Bytes of state.
+    pub state_bytes: usize,
+    /// Rows, groups, windows or partitions that it holds.
+    pub held: usize,
+    /// Rows up to the last end of a step.
+    pub rows: RowCount,
+}
+
 /// What came out of a graph.
 #[derive(Debug)]
 pub struct StepOutput {
@@ -283,9 +296,14 @@ impl Graph {
         self.nodes.iter().map(|node| node.operator.state_bytes()).sum()
     }
 
-    /// Name, bytes of state, and rows up to the last end of a step, per operator by index.
-    pub fn operators(&self) -> impl Iterator<Item = (&'static str, usize, RowCount)> + '_ {
-        self.nodes.iter().map(|n| (n.operator.name(), n.operator.state_bytes(), n.rows))
+    /// The operators by their index: of a plan, root first, each before its inputs.
+    pub fn operators(&self) -> impl Iterator<Item = OperatorFigures> + '_ {
+        self.nodes.iter().map(|node| OperatorFigures {
+            name: node.operator.name(),
+            state_bytes: node.operator.state_bytes(),
+            held: node.operator.held(),
+            rows: node.rows,
+        })
     }
 
     /// Calls every operator, leaves first, and sends what each emits on to the output.
@@ -404,7 +422,7 @@ mod tests {
 
     use super::*;
     use crate::data::change::{Marks, Origin};
-    use crate::operators::union::Union;
+    use crate::operators::union::{Sharing, Union};
 
     fn schema() -> SchemaRef {
         Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, true)]))
@@ -495,7 +513,7 @@ mod tests {
     }
 
     fn union(ports: usize) -> Box<dyn Operator> {
-        Box::new(Union::new(vec![schema(); ports], schema()))
+        Box::new(Union::new(vec![schema(); ports], schema(), Sharing::Apart))
     }
 
     #[test]
@@ -513,7 +531,7 @@ mod tests {
         assert_eq!(output.rows[child], RowCount { rows_in: 1, rows_out: 3 });
         let next = graph.step_end().unwrap();
         assert!(next.changes.is_empty() && next.rows[root] == RowCount::default());
-        let totals: Vec<_> = graph.operators().map(|(_, _, rows)| rows.rows_out).collect();
+        let totals: Vec<_> = graph.operators().map(|operator| operator.rows.rows_out).collect();
         assert_eq!(totals, [9, 3]);
     }
 

@@ -78,6 +78,11 @@ impl Pending {
         self.sorted.extend(later);
     }
 
+    /// Number of rows.
+    pub(super) fn len(&self) -> usize {
+        self.sorted.len() + self.fresh.len()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         (self.sorted.len() + self.fresh.len()) * size_of::<(i64, u64)>() + self.rows.state_bytes()
     }
