@@ -75,6 +75,10 @@ fn sharing(union: &PhysicalPlan) -> Sharing {
         let others = || (0..read.len()).filter(move |other| *other != input);
         read[input].iter().any(|source| others().any(|other| reads(other, &source.relation)))
     };
+    if !union.facts.append_only {
+        // What is taken back has no order that anything could depend on.
+        return Sharing::Apart;
+    }
     let sharing: Vec<usize> = (0..read.len()).filter(|input| shares(*input)).collect();
     if sharing.is_empty() {
         Sharing::Apart

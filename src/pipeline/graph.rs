@@ -256,6 +256,11 @@ impl Graph {
         self.nodes.iter_mut().try_for_each(|node| node.operator.restored())
     }
 
+    /// Lets every operator put out what it answers before any row has come.
+    pub fn begin(&mut self) -> Result<(), EvalError> {
+        self.each_operator(|operator, out| operator.on_step_end(out))
+    }
+
     /// Ends the step and gives what came out since the last end.
     pub fn step_end(&mut self) -> Result<StepOutput, EvalError> {
         self.each_operator(|operator, out| operator.on_step_end(out))?;
