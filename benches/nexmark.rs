@@ -137,6 +137,8 @@ impl House {
             self.run(&query).await;
             self.engine.flush().await.expect("it goes on");
             best = best.max(rate(rows, start));
+            let state = self.run("SELECT status, lag, error FROM weir.queries").await.rows;
+            assert_eq!(state, [["running", "0", ""]], "q{number}");
             if let Some(digest) = digest(number) {
                 let found = self.run(&digest).await.rows;
                 let wanted = by_hand(number, &self.events);
@@ -174,7 +176,8 @@ fn text(number: usize) -> (String, String) {
     parts.retain(|part| !part.contains("CREATE SINK"));
     let query = parts.iter().rposition(|part| part.contains("CREATE CONTINUOUS QUERY"));
     let query = query.expect("each file has one");
-    (parts[..query].concat(), parts[query].to_string())
+    let limit = format!("q{number} WITH (memory_limit = '16 GB') AS");
+    (parts[..query].concat(), parts[query].replace(&format!("q{number} AS"), &limit))
 }
 
 /// The streams that a query reads, by their place in [`STREAMS`].

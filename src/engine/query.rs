@@ -20,7 +20,7 @@ use crate::fault;
 use crate::log::frame::Position;
 use crate::log::log::Log;
 use crate::pipeline::drive::{QueryRun, StepReport};
-use crate::pipeline::graph::OperatorFigures;
+use crate::pipeline::figures::OperatorFigures;
 use crate::pipeline::schedule::{Next, Task, Work};
 use crate::planner::physical::{Node, PhysicalPlan};
 use crate::planner::relations::{RelationInfo, RelationKind};

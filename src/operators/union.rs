@@ -405,6 +405,49 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_on_several_ports_comes_out_row_by_row() {
+        let inputs = ["a", "b", "c"].map(schema).to_vec();
+        let mut union = Union::new(inputs, schema("a"), Sharing::Merged);
+        let change = |rows: &[(u32, i64)]| {
+            let values: Int64Array = rows.iter().map(|row| row.1).collect();
+            let origin = Origin {
+                relation: Arc::from("s"),
+                first_offset: 7,
+                ingest_time: 0,
+                arrival: Marks::Rows(ScalarBuffer::from(vec![3, 9, 9])),
+                progress: Marks::Rows(ScalarBuffer::from(vec![3, 9, 9])),
+            };
+            Change {
+                batch: RecordBatch::try_new(schema("b"), vec![Arc::new(values)]).unwrap(),
+                weights: None,
+                origin: Arc::new(origin),
+                rows: Some(rows.iter().map(|row| row.0).collect()),
+            }
+        };
+        // Port 2 reads another log, and has come to 5.
+        outputs(|out| union.on_watermark(2, EventTime(5), out));
+        outputs(|out| union.on_frame_end(out));
+        let held = outputs(|out| {
+            union.on_change(1, change(&[(1, 20), (1, 21), (2, 30)]), out)?;
+            union.on_watermark(1, EventTime(9), out)?;
+            union.on_change(0, change(&[(0, 1), (1, 2)]), out)?;
+            union.on_watermark(0, EventTime(9), out)
+        });
+        assert!(held.is_empty());
+        let out = outputs(|out| union.on_frame_end(out));
+        let [Output::Change(rows), Output::Watermark(watermark)] = out.as_slice() else {
+            panic!("expected rows and a watermark, found {out:?}");
+        };
+        let values: Int64Array = rows.batch.column(0).to_data().into();
+        assert_eq!(values.values(), &[1, 2, 20, 21, 30]);
+        let offsets: Vec<u64> = (0..5).map(|row| rows.offset(row)).collect();
+        assert_eq!(offsets, [7, 8, 8, 8, 9]);
+        let progress = [0, 4].map(|row| rows.progress(row));
+        assert_eq!((progress, *watermark), ([EventTime(3), EventTime(5)], EventTime(5)));
+        assert!(outputs(|out| union.on_step_end(out)).is_empty(), "nothing is held any more");
+    }
+
+    #[test]
     fn a_promise_is_forwarded_once_every_input_has_made_it() {
         let mut union = union(2);
         let mut promise = |port, name: &str, value| {

@@ -22,14 +22,14 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, Spans, plan_err};
 use datafusion::logical_expr::expr::{AggregateFunction, Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
-    Subquery, exists, lit, not, scalar_subquery, when,
+    BinaryExpr, Expr, ExprSchemable, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder,
+    Operator, Projection, Subquery, exists, lit, not, scalar_subquery, when,
 };
 
 use crate::planner::error::PlanError;
@@ -41,12 +41,11 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Filter(filter) if looks_up(&filter.predicate)? => {
             let Filter { predicate, input, .. } = filter;
-            let conditions = split_conjunction_owned(predicate).into_iter();
-            let conditions: Vec<Expr> = conditions
-                .map(|condition| rewriter.truth(condition, input.schema()))
-                .collect::<Result<_>>()?;
-            let predicate = conjunction(conditions).unwrap_or_else(|| lit(true));
+            let predicate = rewriter.condition(predicate, input.schema())?;
             Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, input)?)))
+        }
+        LogicalPlan::Join(join) if any_looks_up(join.filter.as_slice())? => {
+            Ok(Transformed::yes(LogicalPlan::Join(rewriter.join(join)?)))
         }
         LogicalPlan::Projection(projection) if any_looks_up(&projection.expr)? => {
             let Projection { expr, input, .. } = projection;
@@ -63,6 +62,26 @@ fn looks_up(condition: &Expr) -> Result<bool> {
     condition.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_) | Expr::Exists(_))))
 }
 
+/// The columns outside that an expression reads, also within its subqueries.
+fn columns_of(expr: &Expr) -> Result<Vec<Column>> {
+    let mut columns: Vec<Column> = expr.column_refs().into_iter().cloned().collect();
+    expr.apply(|inner| {
+        let subquery = match inner {
+            Expr::InSubquery(call) => &call.subquery,
+            Expr::Exists(call) => &call.subquery,
+            Expr::ScalarSubquery(subquery) => subquery,
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        let outside = subquery.outer_ref_columns.iter();
+        columns.extend(outside.filter_map(|outer| match outer {
+            Expr::OuterReferenceColumn(_, column) => Some(column.clone()),
+            _ => None,
+        }));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(columns)
+}
+
 fn any_looks_up(exprs: &[Expr]) -> Result<bool> {
     exprs.iter().try_fold(false, |any, expr| Ok(any || looks_up(expr)?))
 }
@@ -73,6 +92,44 @@ struct Rewriter {
 }
 
 impl Rewriter {
+    /// ON: a part that looks something up goes to the side that it is about.
+    fn join(&mut self, mut join: Join) -> Result<Join> {
+        let mut kept = Vec::new();
+        for part in join.filter.take().into_iter().flat_map(split_conjunction_owned) {
+            if !looks_up(&part)? {
+                kept.push(part);
+                continue;
+            }
+            let columns = columns_of(&part)?;
+            let about = |side: &LogicalPlan| columns.iter().all(|c| side.schema().has_column(c));
+            let of_left = matches!(join.join_type, JoinType::Inner | JoinType::Right);
+            let of_right = matches!(join.join_type, JoinType::Inner | JoinType::Left);
+            let side = if of_left && about(&join.left) {
+                &mut join.left
+            } else if of_right && about(&join.right) {
+                &mut join.right
+            } else {
+                return Err(PlanError::unsupported(
+                    "IN or EXISTS in this condition of a join",
+                    "Write it in WHERE, or in a subquery for the side that it is about.",
+                )
+                .into());
+            };
+            let condition = self.truth(part, side.schema())?;
+            *side = Arc::new(LogicalPlan::Filter(Filter::try_new(condition, Arc::clone(side))?));
+        }
+        join.filter = conjunction(kept);
+        Ok(join)
+    }
+
+    /// The condition of WHERE or HAVING: of each part only the truth matters.
+    fn condition(&mut self, condition: Expr, outside: &DFSchema) -> Result<Expr> {
+        let parts = split_conjunction_owned(condition).into_iter();
+        let parts: Vec<Expr> =
+            parts.map(|part| self.truth(part, outside)).collect::<Result<_>>()?;
+        Ok(conjunction(parts).unwrap_or_else(|| lit(true)))
+    }
+
     /// A condition of which only the truth matters: null counts as false.
     fn truth(&mut self, condition: Expr, outside: &DFSchema) -> Result<Expr> {
         match condition {

@@ -175,7 +175,10 @@ impl Nexmark {
             _ => {
                 let channel = chance.below(CHANNELS);
                 let id = (channel as u32).reverse_bits() >> 1;
-                let url = if channel % 10 > 0 { format!("{url}&channel_id={id}") } else { url };
+                let url = match channel % 10 {
+                    0 => url,
+                    _ => format!("{url}&channel_id={id}"),
+                };
                 (format!("channel-{channel}"), url)
             }
         };
