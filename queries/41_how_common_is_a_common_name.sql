@@ -17,7 +17,7 @@ FLUSH;
 SELECT q.sex, half['estimate'] AS half, p99['lower'] AS q99_lower, e.q99, p99['upper'] AS q99_upper,
     p999['lower'] AS q999_lower, e.q999, p999['upper'] AS q999_upper
 FROM common_names q JOIN (
-    SELECT sex, min(births) FILTER (WHERE rank >= 0.99 * n) AS q99, min(births) FILTER (WHERE rank >= 0.999 * n) AS p999
+    SELECT sex, min(births) FILTER (WHERE rank >= 0.99 * n) AS q99, min(births) FILTER (WHERE rank >= 0.999 * n) AS q999
     FROM (SELECT sex, births, row_number() OVER (PARTITION BY sex ORDER BY births) AS rank,
             count(*) OVER (PARTITION BY sex) AS n FROM births) ranked GROUP BY sex
 ) e ON e.sex = q.sex ORDER BY q.sex;
