@@ -80,11 +80,11 @@ pub fn bind(
         .and_then(set_operations::rewrite)
         .and_then(in_subqueries::rewrite)
         .and_then(heavy_hitters_call::read_aggregates)
+        .and_then(set_count_call::read)
         .and_then(|plan| match purpose {
             Purpose::Once => join_once::rewrite(plan),
             Purpose::Continuous => Ok(plan),
         })
-        .and_then(set_count_call::read)
         .map_err(from_datafusion)
 }
 

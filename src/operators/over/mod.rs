@@ -333,7 +333,7 @@ impl Operator for Over {
     }
 
     fn held(&self) -> usize {
-        self.pending.len() + self.running.partitions()
+        self.pending.row_count() + self.running.partitions()
     }
 
     fn restores_exactly(&self) -> bool {
