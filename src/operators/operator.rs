@@ -85,6 +85,11 @@ pub trait Operator: Send {
     /// Bytes of state held.
     fn state_bytes(&self) -> usize;
 
+    /// Into how many shards its keys are split at the moment.
+    fn shards(&self) -> usize {
+        1
+    }
+
     /// Whether an operator that [`restore`](Self::restore)s goes on to the bit as this one would.
     /// Where it does not, the query has no snapshots and replays its log instead.
     fn restores_exactly(&self) -> bool {

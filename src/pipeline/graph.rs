@@ -22,6 +22,7 @@ use crate::operators::operator::{
     Current, Emitter, EvalError, LateRow, Operator, Output, RejectedRow,
 };
 use crate::operators::state::{StateReader, StateWriter, misfit};
+use crate::pipeline::figures::{OperatorFigures, RowCount};
 use crate::time::EventTime;
 
 /// An input of an operator: its node and port. `None` is the graph's own output.
@@ -59,15 +60,6 @@ pub struct Section {
     pub node: u32,
     /// What it wrote.
     pub state: Vec<u8>,
-}
-
-/// Rows through an operator.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RowCount {
-    /// Rows taken.
-    pub rows_in: u64,
-    /// Rows put out.
-    pub rows_out: u64,
 }
 
 /// What came out of a graph.
@@ -283,9 +275,14 @@ impl Graph {
         self.nodes.iter().map(|node| node.operator.state_bytes()).sum()
     }
 
-    /// Name, bytes of state, and rows up to the last end of a step, per operator by index.
-    pub fn operators(&self) -> impl Iterator<Item = (&'static str, usize, RowCount)> + '_ {
-        self.nodes.iter().map(|n| (n.operator.name(), n.operator.state_bytes(), n.rows))
+    /// What is known of each operator, by index.
+    pub fn operators(&self) -> impl Iterator<Item = OperatorFigures> + '_ {
+        self.nodes.iter().map(|Node { operator, rows, .. }| OperatorFigures {
+            name: operator.name(),
+            state_bytes: operator.state_bytes(),
+            shards: operator.shards(),
+            rows: *rows,
+        })
     }
 
     /// Calls every operator, leaves first, and sends what each emits on to the output.
@@ -513,7 +510,7 @@ mod tests {
         assert_eq!(output.rows[child], RowCount { rows_in: 1, rows_out: 3 });
         let next = graph.step_end().unwrap();
         assert!(next.changes.is_empty() && next.rows[root] == RowCount::default());
-        let totals: Vec<_> = graph.operators().map(|(_, _, rows)| rows.rows_out).collect();
+        let totals: Vec<_> = graph.operators().map(|operator| operator.rows.rows_out).collect();
         assert_eq!(totals, [9, 3]);
     }
 

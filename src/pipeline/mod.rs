@@ -2,15 +2,17 @@
 //!
 //! In reading order: [`graph`] (operators and their edges), [`build`] (plan to graph), [`source`]
 //! (frames of a log to changes), [`drive`] (the step), `intake` (its frames), `rehearse` (steps that write nothing), [`snapshot`] (its state in files), [`schedule`]
-//! (who runs when).
+//! (who runs when), [`shards`] (who helps).
 
 pub mod build;
 pub mod drive;
+pub mod figures;
 pub mod graph;
 mod intake;
 mod pace;
 pub mod recorded;
 mod rehearse;
 pub mod schedule;
+pub mod shards;
 pub mod snapshot;
 pub mod source;

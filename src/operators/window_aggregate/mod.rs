@@ -64,21 +64,30 @@ mod close;
 mod emitted;
 mod fold;
 mod input;
+mod merging;
 mod numbering;
 mod output;
 mod persist;
+mod persist_shards;
 mod persist_slice;
 mod results;
+mod routing;
+mod shards;
+mod shares;
 mod slice;
 mod sorter;
 mod times;
 
+#[cfg(test)]
+mod shards_tests;
 #[cfg(test)]
 mod tests;
 
 use emitted::Emitted;
 use input::Aggregates;
 use numbering::Numbering;
+use output::Outbox;
+pub use shards::Shards;
 use slice::Slice;
 
 /// Where a row's windows come from.
@@ -198,6 +207,8 @@ pub struct WindowAggregate {
     boundary: Option<i64>,
     saving: Option<persist::Saving>,
     restoring: Option<persist::Restoring>,
+    /// In one of several shards: where answers go to be put together with those of the others.
+    outbox: Option<Outbox>,
 }
 
 impl WindowAggregate {
@@ -249,6 +260,7 @@ impl WindowAggregate {
             boundary: None,
             saving: None,
             restoring: None,
+            outbox: None,
             spec,
         })
     }
