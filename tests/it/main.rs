@@ -30,6 +30,7 @@ mod real_server;
 mod recordings;
 mod scripts;
 mod server;
+mod shards;
 mod shell;
 mod sim;
 mod snapshots;
