@@ -42,6 +42,7 @@ use crate::planner::modulo;
 use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
+use crate::planner::set_count_call;
 use crate::planner::set_operations;
 use crate::planner::window_call::WindowPlanner;
 
@@ -79,6 +80,7 @@ pub fn bind(
         .and_then(set_operations::rewrite)
         .and_then(in_subqueries::rewrite)
         .and_then(heavy_hitters_call::read_aggregates)
+        .and_then(set_count_call::read)
         .and_then(|plan| match purpose {
             Purpose::Once => join_once::rewrite(plan),
             Purpose::Continuous => Ok(plan),

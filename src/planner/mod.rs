@@ -54,6 +54,7 @@ mod relation_call;
 pub mod relations;
 pub mod repeated_names;
 mod selects;
+mod set_count_call;
 mod set_operations;
 mod translate;
 mod trend_call;

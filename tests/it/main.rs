@@ -17,6 +17,8 @@ mod fuzz_bodies;
 mod hostile;
 mod isolation;
 mod memory;
+mod mining;
+mod mining_picture;
 mod nexmark;
 mod oracle;
 #[path = "../pg/mod.rs"]
