@@ -330,6 +330,11 @@ impl Operator for MatchRecognize {
             + self.promises.len() * size_of::<(i64, Punctuation)>()
     }
 
+    fn held(&self) -> usize {
+        let partitions = if self.partitions.is_keyed() { self.partitions.len() } else { 0 };
+        self.pending.row_count() + partitions
+    }
+
     fn restores_exactly(&self) -> bool {
         true
     }
