@@ -69,6 +69,7 @@ fn spec(rises: bool) -> Arc<MatchSpec> {
         ties: vec![],
         lateness: 0,
         pattern: Pattern::Sequence(vec![first, if rises { runs } else { second }]),
+        pattern_text: Arc::from(if rises { "a b{3,}" } else { "a b" }),
         variables: ["a", "b"].map(Arc::from).to_vec(),
         conditions: vec![Condition::default(), condition],
         skip: Skip::PastLastRow,

@@ -9,9 +9,10 @@
 //! By event time, rows are held in [`Pending`] until the watermark less the allowed lateness
 //! has passed them. Then they go on in the order of event times, log order among equals, and every
 //! function takes them in that order: partitions by [`keying::Keying`], frames by [`frames::Places`],
-//! functions by [`call::Call`]. By log order (`ORDER BY _offset`) they go on at once. Functions look
-//! back only, so a row's answer is final when it is given; `lead` alone waits for later rows
-//! ([`lead::Leads`]).
+//! functions by [`call::Call`]. By log order (`ORDER BY _offset`) they go on at once. A row's answer is
+//! final when it is given: frames that reach ahead in time are shown rows as soon as the watermark has
+//! passed these, and a row is answered once it has passed all that its frames may hold; `lead` waits
+//! for its row ([`lead::Leads`]).
 //!
 //! Several windows of one SELECT are answered by one operator over one copy of the held rows.
 //!
@@ -189,6 +190,22 @@ impl Over {
         self.put_out_completed(out)
     }
 
+    /// Shows the rows below `end`, all where there is none, to the frames that reach ahead. Gives the
+    /// time below which all that frames may hold is there.
+    fn show(&mut self, end: Option<i64>) -> Result<Option<i64>, EvalError> {
+        let ahead = self.running.ahead();
+        while ahead > 0 {
+            let due = self.pending.look(end);
+            if due.is_empty() {
+                break;
+            }
+            let (times, numbers): (Vec<i64>, Vec<u64>) = due.into_iter().unzip();
+            let rows = self.pending.rows.gather(numbers.into_iter())?;
+            self.running.enter(&rows, &times)?;
+        }
+        Ok(end.map(|end| end.saturating_sub(ahead)))
+    }
+
     /// Answers the rows below `end`, all where there is none.
     fn release(&mut self, end: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
         loop {
@@ -293,6 +310,7 @@ impl Operator for Over {
     ) -> Result<(), EvalError> {
         let is_end = watermark == EventTime::MAX;
         let end = (!is_end).then(|| watermark.minus(self.spec.lateness).0);
+        let end = self.show(end)?;
         self.release(end, out)?;
         if is_end {
             self.running.end_all();
