@@ -37,6 +37,7 @@ use crate::planner::lateral;
 use crate::planner::literal_casts::keep_constants;
 use crate::planner::match_call::MatchPlanner;
 use crate::planner::mining_call::MiningPlanner;
+use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
 use crate::planner::set_operations;
@@ -129,8 +130,7 @@ pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let plan =
         Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(from_datafusion)?;
     let plan = grouping_sets::split(plan).map_err(from_datafusion)?;
-    let rules = Optimizer::new()
-        .rules
+    let rules = push_down::rules()
         .into_iter()
         .filter(|rule| !NOT_ON_STREAMS.contains(&rule.name()))
         .collect();
