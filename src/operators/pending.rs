@@ -43,6 +43,12 @@ impl Pending {
         Ok(())
     }
 
+    /// The earliest time of a row that is held.
+    pub fn first_time(&self) -> Option<i64> {
+        let fresh = self.fresh.iter().map(|(time, _)| *time).min();
+        self.sorted.front().map(|(time, _)| *time).into_iter().chain(fresh).min()
+    }
+
     /// The latest time of a row that is held.
     pub fn last_time(&self) -> Option<i64> {
         let fresh = self.fresh.iter().map(|(time, _)| *time).max();

@@ -108,6 +108,16 @@ impl Keying {
         self.partitions.is_empty()
     }
 
+    /// Whether the watermark ends partitions.
+    pub(super) fn has_end(&self) -> bool {
+        self.ends.is_some()
+    }
+
+    /// The time behind which the next partition ends.
+    pub(super) fn next_ending(&self) -> Option<i64> {
+        self.ending.keys().next().copied()
+    }
+
     /// Drops the partitions that no frame of a row at or above `time` reaches, and those to which no
     /// row can come any more; gives their slots.
     pub(super) fn drop_below(&mut self, time: i64) -> Vec<usize> {

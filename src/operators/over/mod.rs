@@ -194,7 +194,10 @@ impl Over {
     /// time below which all that frames may hold is there.
     fn show(&mut self, end: Option<i64>) -> Result<Option<i64>, EvalError> {
         let ahead = self.running.ahead();
-        while ahead > 0 {
+        if ahead == 0 {
+            return Ok(end);
+        }
+        loop {
             let due = self.pending.look(end);
             if due.is_empty() {
                 break;
@@ -204,6 +207,23 @@ impl Over {
             self.running.enter(&rows, &times)?;
         }
         Ok(end.map(|end| end.saturating_sub(ahead)))
+    }
+
+    /// Answers the rows below `end`, and ends partitions between them as their time comes: so the order
+    /// of what is put out does not depend on where watermarks stand.
+    fn release_in_order(&mut self, end: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
+        loop {
+            let promise = self.promises.front().map(|(last, _)| *last);
+            let first = self.pending.first_time().filter(|_| self.running.ends_partitions());
+            let times = promise.into_iter().chain(self.running.next_ending()).chain(first);
+            let next = times.min().filter(|last| end.is_none_or(|end| *last < end));
+            let Some(next) = next.filter(|last| *last < i64::MAX) else { break };
+            self.release(Some(next + 1), out)?;
+            self.running.drop_below(next + 1);
+            self.put_out_completed(out)?;
+            self.keep_promises(Some(next + 1), out)?;
+        }
+        self.release(end, out)
     }
 
     /// Answers the rows below `end`, all where there is none.
@@ -311,7 +331,10 @@ impl Operator for Over {
         let is_end = watermark == EventTime::MAX;
         let end = (!is_end).then(|| watermark.minus(self.spec.lateness).0);
         let end = self.show(end)?;
-        self.release(end, out)?;
+        match self.spec.order {
+            OverOrder::Time(_) => self.release_in_order(end, out)?,
+            OverOrder::Log => self.release(end, out)?,
+        }
         if is_end {
             self.running.end_all();
             self.put_out_completed(out)?;

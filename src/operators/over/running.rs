@@ -18,6 +18,9 @@ use crate::operators::state::{StateReader, StateWriter, misfit};
 /// Rows without a valid answer, and why.
 pub(super) type Failed = BTreeMap<usize, (SqlState, String)>;
 
+/// Per row of a batch the slot of its partition, and its number there.
+type Placed = (Vec<usize>, Vec<i64>);
+
 /// The functions with their partitions.
 pub(super) struct Running {
     spec: Arc<OverSpec>,
@@ -95,11 +98,7 @@ impl Running {
     }
 
     /// Slot and number of each row under each keying.
-    fn placed(
-        &mut self,
-        batch: &RecordBatch,
-        times: &[i64],
-    ) -> Result<Vec<(Vec<usize>, Vec<i64>)>, EvalError> {
+    fn placed(&mut self, batch: &RecordBatch, times: &[i64]) -> Result<Vec<Placed>, EvalError> {
         if self.ahead > 0 {
             let first = |entered: &mut VecDeque<_>| entered.drain(..times.len()).unzip();
             return Ok(self.entered.iter_mut().map(first).collect());
@@ -146,6 +145,17 @@ impl Running {
     /// Whether rows wait for a `lead`.
     pub(super) fn waits(&self) -> bool {
         self.leads.as_ref().is_some_and(|leads| !leads.is_empty())
+    }
+
+    /// Whether the watermark ends partitions whose rows wait for a `lead`.
+    pub(super) fn ends_partitions(&self) -> bool {
+        self.leads.is_some() && self.keyings.iter().any(Keying::has_end)
+    }
+
+    /// The time behind which the next partition ends whose rows wait for a `lead`.
+    pub(super) fn next_ending(&self) -> Option<i64> {
+        self.leads.as_ref()?;
+        self.keyings.iter().filter_map(Keying::next_ending).min()
     }
 
     /// Drops the partitions that no frame of a row at or above `time` reaches.
