@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::Operator as Op;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, binary, lit};
-use ordered::{Load, columns, full, hash, input, run};
+use ordered::{Load, columns, full, hash, input, output, run};
 use weir::data::change::Change;
 use weir::operators::match_recognize::pattern::Pattern;
 use weir::operators::match_recognize::{
@@ -69,6 +69,7 @@ fn spec(rises: bool) -> Arc<MatchSpec> {
         ties: vec![],
         lateness: 0,
         pattern: Pattern::Sequence(vec![first, if rises { runs } else { second }]),
+        pattern_text: Arc::from(if rises { "a b{3,}" } else { "a b" }),
         variables: ["a", "b"].map(Arc::from).to_vec(),
         conditions: vec![Condition::default(), condition],
         skip: Skip::PastLastRow,
@@ -79,7 +80,7 @@ fn spec(rises: bool) -> Arc<MatchSpec> {
         reach: 0,
         is_numbered: false,
         input_schema: input(),
-        schema: integers(&["k", "at", "v", "n"]),
+        schema: output(DataType::Int64),
     })
 }
 

@@ -5,7 +5,7 @@
 //! they mostly are, cost little more than a copy.
 //!
 //! # State
-//! The rows at or above the watermark.
+//! The rows at or above the watermark, and those below it that are looked at before they are taken.
 
 use std::collections::VecDeque;
 
@@ -26,12 +26,14 @@ pub struct Pending {
     sorted: VecDeque<(i64, u64)>,
     /// What has come since.
     fresh: Vec<(i64, u64)>,
+    /// So many of the first ones were looked at.
+    seen: usize,
 }
 
 impl Pending {
     /// Holds nothing.
     pub fn new(rows: OriginBuffer) -> Pending {
-        Pending { rows, sorted: VecDeque::new(), fresh: Vec::new() }
+        Pending { rows, sorted: VecDeque::new(), fresh: Vec::new(), seen: 0 }
     }
 
     /// Takes rows with their times.
@@ -39,6 +41,12 @@ impl Pending {
         let first = self.rows.push(change)?;
         self.fresh.extend(times.iter().copied().zip(first..));
         Ok(())
+    }
+
+    /// The earliest time of a row that is held.
+    pub fn first_time(&self) -> Option<i64> {
+        let fresh = self.fresh.iter().map(|(time, _)| *time).min();
+        self.sorted.front().map(|(time, _)| *time).into_iter().chain(fresh).min()
     }
 
     /// The latest time of a row that is held.
@@ -60,7 +68,19 @@ impl Pending {
             taken.push((time, number));
             self.sorted.pop_front();
         }
+        self.seen = self.seen.saturating_sub(taken.len());
         taken
+    }
+
+    /// Times and numbers of the next rows below `end` (`None`: of all) that were not looked at before, in
+    /// their order; they stay. None may come later that is below `end`.
+    pub fn look(&mut self, end: Option<i64>) -> Vec<(i64, u64)> {
+        self.merge();
+        let rest = self.sorted.range(self.seen..).take(ROWS_PER_RELEASE);
+        let seen: Vec<(i64, u64)> =
+            rest.take_while(|(time, _)| end.is_none_or(|end| *time < end)).copied().collect();
+        self.seen += seen.len();
+        seen
     }
 
     fn merge(&mut self) {
@@ -94,12 +114,14 @@ impl Pending {
     pub fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
         self.merge();
         out.put(&self.sorted)?;
+        out.put(&self.seen)?;
         self.rows.save(out)
     }
 
     /// Reads what [`save`](Self::save) wrote, where nothing is held.
     pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
         self.sorted = from.get()?;
+        self.seen = from.get()?;
         self.rows.restore(from)
     }
 }

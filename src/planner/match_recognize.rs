@@ -81,6 +81,7 @@ pub fn spec_of(
         ties,
         lateness: 0,
         pattern: search.pattern.clone(),
+        pattern_text: Arc::from(search.pattern_text.as_str()),
         variables: search.variables.iter().map(|name| Arc::from(name.as_str())).collect(),
         conditions,
         skip: search.skip,
@@ -316,7 +317,7 @@ pub(super) fn describe(plan: &PhysicalPlan, spec: &MatchSpec) -> String {
         Skip::ToFirst(of) => format!("to first {}", variable(of)),
         Skip::ToLast(of) => format!("to last {}", variable(of)),
     };
-    text.push_str(&format!("; variables {}; skip {skip}", spec.variables.join(", ")));
+    text.push_str(&format!("; pattern ({}); skip {skip}", spec.pattern_text));
     let (mut alone, mut looking_back) = (Vec::new(), Vec::new());
     for (name, condition) in spec.variables.iter().zip(&spec.conditions) {
         alone.extend(condition.alone.as_ref().map(|_| name.to_string()));

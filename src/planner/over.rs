@@ -17,7 +17,7 @@ use crate::operators::over::{OverCall, OverFunction, OverOrder, OverSpec, Shift}
 use crate::planner::error::PlanError;
 use crate::planner::lower_aggregate::lower_aggregate;
 use crate::planner::over_calls::{argument_of, frame_of, refuse_function, shift_of};
-use crate::planner::over_facts::{describe_window, facts_of, state_of};
+use crate::planner::over_facts::{ahead_of, describe_window, facts_of, state_of};
 use crate::planner::over_layers::{LayerColumn, Layers, WindowCall, layers_of};
 use crate::planner::physical::{Node, PhysicalPlan};
 use crate::planner::relations::RelationKind;
@@ -159,7 +159,9 @@ impl Translator {
         let results =
             results.map(|field| Field::new(field.name(), field.data_type().clone(), true));
         let output = Arc::new(Schema::new(fields.chain(results).collect::<Vec<_>>()));
-        let facts = facts_of(&built.plan.facts, &calls, order.by, kept, lateness);
+        let ahead = ahead_of(&calls);
+        let delay = lateness.saturating_add(ahead);
+        let facts = facts_of(&built.plan.facts, &calls, order.by, kept, delay);
         let state = state_of(&built.plan, &calls, order.by);
         let spec = OverSpec {
             order: order.by,
@@ -262,7 +264,7 @@ impl Translator {
         };
         let udwf = match &call.function {
             WindowFunctionDefinition::AggregateUDF(function) => {
-                let frame = frame_of(call, order.unique)?;
+                let frame = frame_of(call, order.unique, matches!(order.by, OverOrder::Time(_)))?;
                 let aggregate = Expr::AggregateFunction(AggregateFunction::new_udf(
                     Arc::clone(function),
                     arguments,
@@ -284,7 +286,7 @@ impl Translator {
             "dense_rank" => OverFunction::DenseRank,
             name @ ("first_value" | "last_value") if !ignore_nulls => {
                 let argument = column(&arguments[0])?;
-                let frame = frame_of(call, order.unique)?;
+                let frame = frame_of(call, order.unique, matches!(order.by, OverOrder::Time(_)))?;
                 match name {
                     "first_value" => OverFunction::First(argument, frame),
                     _ => OverFunction::Last(argument, frame),

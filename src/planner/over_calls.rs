@@ -79,14 +79,15 @@ pub(super) fn shift_of(
     Ok((rows, Shift { argument, rows: distance, default, ignore_nulls: false }))
 }
 
-/// The frame of a call, if it reaches back from the current row.
-pub(super) fn frame_of(call: &WindowCall, unique: bool) -> Result<Frame, PlanError> {
+/// The frame of a call, if it can be bounded: by rows it reaches back from the current row, over event
+/// times `by_time` also ahead.
+pub(super) fn frame_of(call: &WindowCall, unique: bool, by_time: bool) -> Result<Frame, PlanError> {
     let frame = &call.params.window_frame;
     let refuse = |what: &str| {
         PlanError::unsupported(
             format!("the frame {frame} of OVER"),
             format!(
-                "{what} Use RANGE INTERVAL … PRECEDING or ROWS … PRECEDING, or EMIT CHANGES, which keeps all rows."
+                "{what} Use RANGE INTERVAL … PRECEDING or FOLLOWING or ROWS … PRECEDING, or EMIT CHANGES, which keeps all rows."
             ),
         )
     };
@@ -96,7 +97,7 @@ pub(super) fn frame_of(call: &WindowCall, unique: bool) -> Result<Frame, PlanErr
         WindowFrameUnits::Range => unique,
         WindowFrameUnits::Groups => return Err(refuse("GROUPS are not counted.")),
     };
-    let is_offset = |bound: &WindowFrameBound| matches!(bound, WindowFrameBound::Preceding(value) if !value.is_null());
+    let is_offset = |bound: &WindowFrameBound| matches!(bound, WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) if !value.is_null());
     if frame.units == WindowFrameUnits::Range
         && unique
         && (is_offset(&frame.start_bound) || is_offset(&frame.end_bound))
@@ -109,6 +110,12 @@ pub(super) fn frame_of(call: &WindowCall, unique: bool) -> Result<Frame, PlanErr
         WindowFrameBound::Preceding(value) => width_of(value)
             .map(Some)
             .ok_or_else(|| refuse("Its width must be constant: days, hours, or less.")),
+        WindowFrameBound::Following(value) if by_time && !by_rows && !value.is_null() => {
+            let width = width_of(value);
+            width
+                .map(|width| Some(-width))
+                .ok_or_else(|| refuse("Its width must be constant: days, hours, or less."))
+        }
         WindowFrameBound::Following(_) => Err(refuse("It would wait for rows to come.")),
     };
     let start = distance(&frame.start_bound)?;

@@ -33,12 +33,24 @@ pub(super) fn facts_of(
     }
 }
 
+/// How far frames reach beyond their rows.
+pub(super) fn ahead_of(calls: &[OverCall]) -> i64 {
+    let frames = calls.iter().filter_map(|call| call.function.frame());
+    frames.map(|frame| frame.end.saturating_neg()).max().unwrap_or(0).max(0)
+}
+
 /// What is held, and when it goes.
 pub(super) fn state_of(input: &PhysicalPlan, calls: &[OverCall], order: OverOrder) -> StateBound {
     let mut parts = Vec::new();
     if let OverOrder::Time(column) = order {
         let name = input.schema.field(column).name();
-        parts.push(format!("rows until the watermark passes their {name}"));
+        parts.push(match (ahead_of(calls), is_timed(input, column)) {
+            (0, _) => format!("rows until the watermark passes their {name}"),
+            (ahead, true) => {
+                format!("rows until the watermark passes their {name} + {}", duration(ahead))
+            }
+            (ahead, false) => format!("rows until the watermark passes their {name} + {ahead}"),
+        });
     }
     let mut unbounded = None;
     let mut kept = Vec::new();
@@ -75,7 +87,7 @@ fn kept_of(function: &OverFunction, order: OverOrder) -> (String, bool) {
             None => ("one result".into(), false),
             Some(width) if frame.by_rows => (rows(width.saturating_add(1)), false),
             Some(width) => {
-                let text = format!("the rows of the last {}", duration(width));
+                let text = format!("the rows of the last {}", duration(width.max(0)));
                 (text, matches!(order, OverOrder::Time(_)))
             }
         },
@@ -95,6 +107,10 @@ fn rows(count: i64) -> String {
         1 => "one row".into(),
         count => format!("{count} rows"),
     }
+}
+
+fn is_timed(input: &PhysicalPlan, column: usize) -> bool {
+    input.schema.field(column).data_type().is_temporal()
 }
 
 /// The operator in EXPLAIN.
@@ -124,6 +140,7 @@ pub(super) fn call_name(name: &str) -> &str {
 fn frame_text(frame: &Frame) -> String {
     let bound = |distance: i64| match (distance, frame.by_rows) {
         (0, _) => "current row".to_string(),
+        (ahead, _) if ahead < 0 => format!("{} following", duration(-ahead)),
         (rows, true) => format!("{rows} preceding"),
         (width, false) => format!("{} preceding", duration(width)),
     };

@@ -25,6 +25,8 @@ pub struct MatchSpec {
     pub lateness: i64,
     /// The pattern, over the variables.
     pub pattern: Pattern,
+    /// The same as it is written.
+    pub pattern_text: Arc<str>,
     /// The names of the variables.
     pub variables: Vec<Arc<str>>,
     /// What a row mapped to a variable satisfies, one for each.

@@ -108,6 +108,7 @@ fn spec(variant: &Variant) -> Arc<MatchSpec> {
         ties: vec![(2, SortOptions { descending: true, nulls_first: false })],
         lateness: variant.lateness,
         pattern: variant.pattern.clone(),
+        pattern_text: Arc::from(""),
         variables: ["a", "b", "c"].map(Arc::from).to_vec(),
         conditions,
         skip: variant.skip,

@@ -56,6 +56,8 @@ pub struct Shift {
 pub(super) trait Call: Send {
     /// Makes room for `slots` partitions.
     fn resize(&mut self, slots: usize);
+    /// Takes rows that frames which reach ahead will hold; they are answered later.
+    fn enter(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<(), EvalError>;
     /// Takes rows and answers for each of them.
     fn answer(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<Evaluated, EvalError>;
     /// Forgets a partition.

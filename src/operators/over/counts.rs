@@ -74,6 +74,13 @@ impl Call for CountCall {
         self.places.resize(slots);
     }
 
+    fn enter(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<(), EvalError> {
+        let nulls = self.argument.and_then(|index| column(columns, index).logical_nulls());
+        let counts = |row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)).then_some(true);
+        self.places.enter(rows, counts);
+        Ok(())
+    }
+
     fn answer(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<Evaluated, EvalError> {
         let nulls = self.argument.and_then(|index| column(columns, index).logical_nulls());
         let mut counts = vec![0; rows.slots.len()];

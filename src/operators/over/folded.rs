@@ -84,7 +84,7 @@ impl FoldedCall {
     ) -> Result<FoldedCall, EvalError> {
         let mut measure = Measure::new(spec, schema, true)?;
         let mut frames = None;
-        if frame.start.is_some() || frame.end > 0 {
+        if frame.start.is_some() || frame.end != 0 {
             let types = measure.arguments.iter().map(|argument| argument.data_type(schema));
             let fields = types.map(|t| Ok(SortField::new(t?))).collect::<Result<_, EvalError>>()?;
             frames = Some((RowConverter::new(fields)?, Places::new(frame)));
@@ -154,6 +154,21 @@ impl Call for FoldedCall {
             Some((_, places)) => places.resize(slots),
             None => self.measure.fold.resize(self.slots),
         }
+    }
+
+    fn enter(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<(), EvalError> {
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns.to_vec())?;
+        let measures = std::slice::from_ref(&self.measure);
+        let (arguments, included) =
+            Measure::inputs(measures, &batch)?.pop().expect("one measure, one input");
+        if let Some((converter, places)) = &mut self.frames {
+            let encoded = converter.convert_columns(&arguments)?;
+            places.enter(rows, |row| {
+                let enters = included.as_ref().is_none_or(|included| included.value(row));
+                enters.then(|| Box::from(encoded.row(row).as_ref()))
+            });
+        }
+        Ok(())
     }
 
     fn answer(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<Evaluated, EvalError> {

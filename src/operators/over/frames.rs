@@ -10,15 +10,24 @@ use std::collections::VecDeque;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, Stored};
 
-/// Which rows before a row its answer is computed of.
+/// Which rows around a row its answer is computed of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
     /// Whether the positions are numbers of rows, else event times.
     pub by_rows: bool,
-    /// How far it reaches back; `None`: to the first row of the partition.
+    /// How far it reaches back; `None`: to the first row of the partition. Negative: it begins behind
+    /// the row.
     pub start: Option<i64>,
-    /// How far before the row it ends; 0: with the row and its peers.
+    /// How far before the row it ends; 0: with the row and its peers. Negative: so far behind the row
+    /// (event times only).
     pub end: i64,
+}
+
+impl Frame {
+    /// How far it reaches beyond the row.
+    pub(super) fn ahead(&self) -> i64 {
+        self.end.saturating_neg().max(0)
+    }
 }
 
 /// Rows of one release, in the order of answers.
@@ -87,7 +96,24 @@ impl<G: Gather> Places<G> {
         }
     }
 
-    /// Computes an answer per row; a row of which `value` gives nothing enters no frame.
+    /// Shows rows to frames that reach ahead, before any of them is answered.
+    pub(super) fn enter(
+        &mut self,
+        rows: &Ordered<'_>,
+        mut value: impl FnMut(usize) -> Option<G::Value>,
+    ) {
+        let frame = self.frame;
+        for (row, &position) in rows.times.iter().enumerate() {
+            let Some(value) = value(row) else { continue };
+            let place = &mut self.places[rows.slots[row]];
+            let before = place.held();
+            place.take(position, value, &frame);
+            self.held = self.held + place.held() - before;
+        }
+    }
+
+    /// Computes an answer per row; a row of which `value` gives nothing enters no frame. Where frames
+    /// reach ahead, the rows have entered before.
     pub(super) fn answer(
         &mut self,
         rows: &Ordered<'_>,
@@ -100,7 +126,7 @@ impl<G: Gather> Places<G> {
         while first < positions.len() {
             let end = rows.run_end(first, frame.by_rows);
             let run = || (first..).zip(&positions[first..end]);
-            for (row, &position) in run() {
+            for (row, &position) in run().filter(|_| frame.ahead() == 0) {
                 let Some(value) = value(row) else { continue };
                 let place = &mut self.places[rows.slots[row]];
                 let before = place.held();

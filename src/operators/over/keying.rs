@@ -108,6 +108,16 @@ impl Keying {
         self.partitions.is_empty()
     }
 
+    /// Whether the watermark ends partitions.
+    pub(super) fn has_end(&self) -> bool {
+        self.ends.is_some()
+    }
+
+    /// The time behind which the next partition ends.
+    pub(super) fn next_ending(&self) -> Option<i64> {
+        self.ending.keys().next().copied()
+    }
+
     /// Number of partitions; one alone, without columns, is none.
     pub(super) fn len(&self) -> usize {
         if self.partitions.is_keyed() { self.partitions.len() } else { 0 }

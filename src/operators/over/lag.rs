@@ -49,6 +49,10 @@ impl<C: Codec> Call for LagCall<C> {
         self.places.resize_with(slots.max(self.places.len()), VecDeque::new);
     }
 
+    fn enter(&mut self, _: &[ArrayRef], _: &Ordered<'_>) -> Result<(), EvalError> {
+        Ok(())
+    }
+
     fn answer(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<Evaluated, EvalError> {
         let cells = self.codec.read(&column(columns, self.argument))?;
         if self.rows == 0 {

@@ -9,9 +9,10 @@
 //! By event time, rows are held in [`Pending`] until the watermark less the allowed lateness
 //! has passed them. Then they go on in the order of event times, log order among equals, and every
 //! function takes them in that order: partitions by [`keying::Keying`], frames by [`frames::Places`],
-//! functions by [`call::Call`]. By log order (`ORDER BY _offset`) they go on at once. Functions look
-//! back only, so a row's answer is final when it is given; `lead` alone waits for later rows
-//! ([`lead::Leads`]).
+//! functions by [`call::Call`]. By log order (`ORDER BY _offset`) they go on at once. A row's answer is
+//! final when it is given: frames that reach ahead in time are shown rows as soon as the watermark has
+//! passed these, and a row is answered once it has passed all that its frames may hold; `lead` waits
+//! for its row ([`lead::Leads`]).
 //!
 //! Several windows of one SELECT are answered by one operator over one copy of the held rows.
 //!
@@ -189,6 +190,42 @@ impl Over {
         self.put_out_completed(out)
     }
 
+    /// Shows the rows below `end`, all where there is none, to the frames that reach ahead. Gives the
+    /// time below which all that frames may hold is there.
+    fn show(&mut self, end: Option<i64>) -> Result<Option<i64>, EvalError> {
+        let ahead = self.running.ahead();
+        if ahead == 0 {
+            return Ok(end);
+        }
+        loop {
+            let due = self.pending.look(end);
+            if due.is_empty() {
+                break;
+            }
+            let (times, numbers): (Vec<i64>, Vec<u64>) = due.into_iter().unzip();
+            let rows = self.pending.rows.gather(numbers.into_iter())?;
+            self.running.enter(&rows, &times)?;
+        }
+        Ok(end.map(|end| end.saturating_sub(ahead)))
+    }
+
+    /// Answers the rows below `end`, and ends partitions between them as their time comes: so the order
+    /// of what is put out does not depend on where watermarks stand.
+    fn release_in_order(&mut self, end: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
+        loop {
+            let promise = self.promises.front().map(|(last, _)| *last);
+            let first = self.pending.first_time().filter(|_| self.running.ends_partitions());
+            let times = promise.into_iter().chain(self.running.next_ending()).chain(first);
+            let next = times.min().filter(|last| end.is_none_or(|end| *last < end));
+            let Some(next) = next.filter(|last| *last < i64::MAX) else { break };
+            self.release(Some(next + 1), out)?;
+            self.running.drop_below(next + 1);
+            self.put_out_completed(out)?;
+            self.keep_promises(Some(next + 1), out)?;
+        }
+        self.release(end, out)
+    }
+
     /// Answers the rows below `end`, all where there is none.
     fn release(&mut self, end: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
         loop {
@@ -293,7 +330,11 @@ impl Operator for Over {
     ) -> Result<(), EvalError> {
         let is_end = watermark == EventTime::MAX;
         let end = (!is_end).then(|| watermark.minus(self.spec.lateness).0);
-        self.release(end, out)?;
+        let end = self.show(end)?;
+        match self.spec.order {
+            OverOrder::Time(_) => self.release_in_order(end, out)?,
+            OverOrder::Log => self.release(end, out)?,
+        }
         if is_end {
             self.running.end_all();
             self.put_out_completed(out)?;

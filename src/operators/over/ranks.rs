@@ -39,6 +39,10 @@ impl Call for RankCall {
         self.places.resize(slots.max(self.places.len()), Ranks::default());
     }
 
+    fn enter(&mut self, _: &[ArrayRef], _: &Ordered<'_>) -> Result<(), EvalError> {
+        Ok(())
+    }
+
     fn answer(&mut self, _: &[ArrayRef], rows: &Ordered<'_>) -> Result<Evaluated, EvalError> {
         let mut numbers = Vec::with_capacity(rows.slots.len());
         for (&slot, &time) in rows.slots.iter().zip(rows.times) {

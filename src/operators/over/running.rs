@@ -1,6 +1,6 @@
 //! Runs the functions of an OVER over rows that come in the order of answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -13,10 +13,13 @@ use super::{OverOrder, OverSpec};
 use crate::data::punctuation::Punctuation;
 use crate::error::SqlState;
 use crate::operators::operator::EvalError;
-use crate::operators::state::{StateReader, StateWriter};
+use crate::operators::state::{StateReader, StateWriter, misfit};
 
 /// Rows without a valid answer, and why.
 pub(super) type Failed = BTreeMap<usize, (SqlState, String)>;
+
+/// Per row of a batch the slot of its partition, and its number there.
+type Placed = (Vec<usize>, Vec<i64>);
 
 /// The functions with their partitions.
 pub(super) struct Running {
@@ -25,6 +28,11 @@ pub(super) struct Running {
     /// Per function the number of its keying, and what computes it; `None`: a `lead`.
     calls: Vec<(usize, Option<Box<dyn Call>>)>,
     leads: Option<Leads>,
+    /// How far frames reach beyond their rows.
+    ahead: i64,
+    /// Where frames reach ahead, per keying slot and number of the rows that entered and are not
+    /// answered yet.
+    entered: Vec<VecDeque<(usize, i64)>>,
 }
 
 impl Running {
@@ -57,7 +65,45 @@ impl Running {
             .iter()
             .map(|(function, keying)| Ok((*keying, call_of(function, &spec.input_schema)?)))
             .collect::<Result<_, EvalError>>()?;
-        Ok(Running { spec: Arc::clone(spec), keyings, calls, leads })
+        let frames = spec.calls.iter().filter_map(|call| call.function.frame());
+        let ahead = frames.map(|frame| frame.ahead()).max().unwrap_or(0);
+        let entered = vec![VecDeque::new(); partitions.len()];
+        Ok(Running { spec: Arc::clone(spec), keyings, calls, leads, ahead, entered })
+    }
+
+    /// How far frames reach beyond their rows.
+    pub(super) fn ahead(&self) -> i64 {
+        self.ahead
+    }
+
+    /// Shows rows, in order, to frames that reach ahead. All do that are answered later.
+    pub(super) fn enter(&mut self, batch: &RecordBatch, times: &[i64]) -> Result<(), EvalError> {
+        let mut placed = Vec::with_capacity(self.keyings.len());
+        for (keying, entered) in self.keyings.iter_mut().zip(&mut self.entered) {
+            let (slots, numbers) = keying.place(batch, times)?;
+            entered.extend(slots.iter().copied().zip(numbers.iter().copied()));
+            placed.push((slots, numbers));
+        }
+        for (function, (keying, call)) in self.spec.calls.iter().zip(&mut self.calls) {
+            let reaches = function.function.frame().is_some_and(|frame| frame.ahead() > 0);
+            if let Some(call) = call
+                && reaches
+            {
+                let (slots, numbers) = &placed[*keying];
+                call.resize(self.keyings[*keying].slot_count());
+                call.enter(batch.columns(), &Ordered { slots, times, numbers })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Slot and number of each row under each keying.
+    fn placed(&mut self, batch: &RecordBatch, times: &[i64]) -> Result<Vec<Placed>, EvalError> {
+        if self.ahead > 0 {
+            let first = |entered: &mut VecDeque<_>| entered.drain(..times.len()).unzip();
+            return Ok(self.entered.iter_mut().map(first).collect());
+        }
+        self.keyings.iter_mut().map(|keying| keying.place(batch, times)).collect()
     }
 
     /// Takes rows in order. Gives them with their answers, and which failed; rows that wait for a
@@ -67,10 +113,7 @@ impl Running {
         batch: &RecordBatch,
         times: &[i64],
     ) -> Result<(Option<RecordBatch>, Failed), EvalError> {
-        let mut placed = Vec::with_capacity(self.keyings.len());
-        for keying in &mut self.keyings {
-            placed.push(keying.place(batch, times)?);
-        }
+        let placed = self.placed(batch, times)?;
         let input = batch.columns();
         let mut columns: Vec<ArrayRef> = input[..self.spec.kept].to_vec();
         let mut failed = Failed::new();
@@ -102,6 +145,17 @@ impl Running {
     /// Whether rows wait for a `lead`.
     pub(super) fn waits(&self) -> bool {
         self.leads.as_ref().is_some_and(|leads| !leads.is_empty())
+    }
+
+    /// Whether the watermark ends partitions whose rows wait for a `lead`.
+    pub(super) fn ends_partitions(&self) -> bool {
+        self.leads.is_some() && self.keyings.iter().any(Keying::has_end)
+    }
+
+    /// The time behind which the next partition ends whose rows wait for a `lead`.
+    pub(super) fn next_ending(&self) -> Option<i64> {
+        self.leads.as_ref()?;
+        self.keyings.iter().filter_map(Keying::next_ending).min()
     }
 
     /// Drops the partitions that no frame of a row at or above `time` reaches.
@@ -154,6 +208,7 @@ impl Running {
     pub(super) fn bytes(&self) -> usize {
         let calls = self.calls.iter().filter_map(|(_, call)| call.as_ref());
         self.keyings.iter().map(Keying::bytes).sum::<usize>()
+            + self.entered.iter().map(VecDeque::len).sum::<usize>() * size_of::<(usize, i64)>()
             + calls.map(|call| call.bytes()).sum::<usize>()
             + self.leads.as_ref().map_or(0, Leads::bytes)
     }
@@ -164,6 +219,7 @@ impl Running {
 
     pub(super) fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
         self.keyings.iter().try_for_each(|keying| keying.save(out))?;
+        out.put(&self.entered)?;
         for call in self.calls.iter_mut().filter_map(|(_, call)| call.as_mut()) {
             call.save(out)?;
         }
@@ -172,6 +228,10 @@ impl Running {
 
     pub(super) fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
         self.keyings.iter_mut().try_for_each(|keying| keying.restore(from))?;
+        self.entered = from.get()?;
+        if self.entered.len() != self.keyings.len() {
+            return Err(misfit("rows entered under other partitions"));
+        }
         for call in self.calls.iter_mut().filter_map(|(_, call)| call.as_mut()) {
             call.restore(from)?;
         }
@@ -184,7 +244,9 @@ fn width(function: &OverFunction) -> Option<i64> {
     match function {
         OverFunction::First(_, frame)
         | OverFunction::Last(_, frame)
-        | OverFunction::Aggregate(_, frame) => frame.start.filter(|_| !frame.by_rows),
+        | OverFunction::Aggregate(_, frame) => {
+            frame.start.filter(|_| !frame.by_rows).map(|start| start.max(0))
+        }
         OverFunction::RowNumber
         | OverFunction::Rank
         | OverFunction::DenseRank

@@ -181,7 +181,12 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 
 fn frame() -> impl Strategy<Value = Frame> {
     let start = prop_oneof![Just(None), (2i64..6).prop_map(Some)];
-    (any::<bool>(), start, 0i64..3).prop_map(|(by_rows, start, end)| Frame { by_rows, start, end })
+    let looks_back = (any::<bool>(), start.clone(), 0i64..3);
+    let looks_back = looks_back.prop_map(|(by_rows, start, end)| Frame { by_rows, start, end });
+    let begins = prop_oneof![start, (-2i64..2).prop_map(Some)];
+    let looks_ahead =
+        (begins, -5i64..-2).prop_map(|(start, end)| Frame { by_rows: false, start, end });
+    prop_oneof![looks_back, looks_ahead]
 }
 
 /// What a frame of row `row` holds of the kept rows, which are in order.

@@ -288,6 +288,12 @@ impl<T: Total> Call for TotalCall<T> {
         self.places.resize(slots);
     }
 
+    fn enter(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<(), EvalError> {
+        let mut values = T::values(&columns[self.argument]);
+        self.places.enter(rows, |row| values[row].take());
+        Ok(())
+    }
+
     fn answer(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<Evaluated, EvalError> {
         let mut values = T::values(&columns[self.argument]);
         let mut sums = vec![(T::Sum::default(), 0); values.len()];

@@ -196,6 +196,16 @@ impl<C: Codec, P: Choice> Call for ValueCall<C, P> {
         self.places.resize(slots);
     }
 
+    fn enter(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<(), EvalError> {
+        let mut cells = self.codec.read(&column(columns, self.argument))?;
+        let with_nulls = self.with_nulls;
+        self.places.enter(rows, |row| {
+            let cell = cells[row].take();
+            (with_nulls || cell.is_some()).then_some(cell)
+        });
+        Ok(())
+    }
+
     fn answer(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<Evaluated, EvalError> {
         let mut cells = self.codec.read(&column(columns, self.argument))?;
         let mut answers = vec![None; cells.len()];

@@ -211,6 +211,12 @@ fn queries() {
         same(query);
     }
     check(
+        "SELECT * FROM t MATCH_RECOGNIZE(ORDER BY b MEASURES x.c AS d PATTERN (x (y | z)+? ) WITHIN INTERVAL '1' HOUR DEFINE y AS y.c > 1)",
+        "SELECT * FROM t MATCH_RECOGNIZE(ORDER BY b MEASURES x.c AS d PATTERN (x ( y | z )+?) \
+         DEFINE WITHIN AS INTERVAL '1' HOUR, y AS y.c > 1)",
+    );
+    same("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY a) FROM t");
+    check(
         "SELECT E'a\\n''b', $x$c'd$x$, U&'\\0041', N'e', 1_000",
         "SELECT 'a\n''b', 'c''d', 'A', 'e', 1000",
     );
