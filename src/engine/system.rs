@@ -41,7 +41,8 @@ const RELATIONS: [(&str, &str); 11] = [
     ),
     (
         "weir.operators",
-        "query text, node int, operator text, rows_in int, rows_out int, state_bytes int, shards int",
+        "query text, node int, operator text, rows_in int, rows_out int, state_bytes int, \
+         held int, shards int",
     ),
     (
         "weir.sinks",
@@ -228,6 +229,7 @@ fn operators(registry: &Registry) -> Vec<ArrayRef> {
         counts(rows.iter().map(|(.., operator)| Some(operator.rows.rows_in))),
         counts(rows.iter().map(|(.., operator)| Some(operator.rows.rows_out))),
         counts(rows.iter().map(|(.., operator)| Some(operator.state_bytes as u64))),
+        counts(rows.iter().map(|(.., operator)| Some(operator.held as u64))),
         counts(rows.iter().map(|(.., operator)| Some(operator.shards as u64))),
     ]
 }

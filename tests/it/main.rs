@@ -17,6 +17,9 @@ mod fuzz_bodies;
 mod hostile;
 mod isolation;
 mod memory;
+mod mining;
+mod mining_picture;
+mod nexmark;
 mod oracle;
 #[path = "../pg/mod.rs"]
 #[expect(unreachable_pub, reason = "unit tests include the file as well")]

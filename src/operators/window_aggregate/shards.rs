@@ -316,6 +316,10 @@ impl Operator for Shards {
         self.shards.iter().map(|shard| shard.state_bytes()).sum()
     }
 
+    fn held(&self) -> usize {
+        self.shards.iter().map(|shard| shard.held()).sum()
+    }
+
     fn restores_exactly(&self) -> bool {
         self.shards.iter().all(|shard| shard.restores_exactly())
     }
