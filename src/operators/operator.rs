@@ -85,15 +85,15 @@ pub trait Operator: Send {
     /// Bytes of state held.
     fn state_bytes(&self) -> usize;
 
-    /// Into how many shards its keys are split at the moment.
-    fn shards(&self) -> usize {
-        1
-    }
-
     /// How many rows, groups, windows or partitions it holds: what stands behind the bytes, without the room
     /// that is kept for more.
     fn held(&self) -> usize {
         0
+    }
+
+    /// Into how many shards its keys are split at the moment.
+    fn shards(&self) -> usize {
+        1
     }
 
     /// Whether an operator that [`restore`](Self::restore)s goes on to the bit as this one would.

@@ -17,7 +17,7 @@ pub struct RowCount {
 }
 
 /// What is known of an operator that runs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OperatorFigures {
     /// What EXPLAIN calls it.
     pub name: &'static str,

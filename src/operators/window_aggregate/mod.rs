@@ -61,6 +61,7 @@ mod emitted;
 mod fold;
 mod input;
 mod merging;
+mod names;
 mod numbering;
 mod output;
 mod persist;
@@ -81,6 +82,7 @@ mod tests;
 
 use emitted::Emitted;
 use input::Aggregates;
+use names::{SliceKey, WindowKey};
 use numbering::Numbering;
 use output::Outbox;
 pub use shards::Shards;
@@ -128,22 +130,6 @@ impl fmt::Display for WindowAggregateSpec {
         let aggregates: Vec<String> = self.aggregates.iter().map(|a| a.to_string()).collect();
         write!(f, "keys=[{}] aggregates=[{}]", keys.join(", "), aggregates.join(", "))
     }
-}
-
-/// A window, in the order of emission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct WindowKey {
-    end: i64,
-    start: i64,
-}
-
-/// A slice, in the order of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct SliceKey {
-    start: i64,
-    end: i64,
-    /// The slice does not count in windows that end here or before.
-    floor: i64,
 }
 
 /// What is known of a window that has rows, beside its slices.
