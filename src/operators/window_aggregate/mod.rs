@@ -19,25 +19,21 @@
 //! order of rows) or useless (modes that emit before the close, and so evaluate every window that a
 //! row changes anyway; rows that carry their window in columns; multisets of arguments, which are kept
 //! where rows of the input can be taken back from an aggregate that has no other way).
-//!
 //! # Lateness
 //! A row counts in a window when its own stream's watermark just before it is below the window's
 //! end + allowed lateness. A window is emitted when the query's watermark reaches its end, and kept
 //! for the allowed lateness: a late row corrects it at once. With several inputs the query's
 //! watermark may trail the row's own; a row that is refused for some windows of its slice but not
 //! for all goes to a slice beside it, whose *floor* shuts those windows out.
-//!
 //! # State
 //! Per key: one group in each slice of the last size + allowed lateness + watermark delay of event
 //! time; with corrections also the last emission per key and window not yet dropped. Nothing after
 //! the last watermark.
-//!
 //! # Invariants
 //! W1. Every slice in state belongs to a window that is not yet dropped.
 //! W2. A window is emitted as final once, in order of (end, start, key); later come only corrections.
 //! W3. A window is closed if and only if its end is at or below `watermark`.
 //! W4. A retraction equals the last emission of its window and key.
-//!
 //! # Not here
 //! Slice arithmetic: [`crate::windows`]. Accumulators: [`crate::operators::aggregates`]. Sessions,
 //! whose slices merge, have an operator of their own.
