@@ -12,6 +12,7 @@ use crate::engine::stream::StreamState;
 use crate::engine::{AckLevel, IngestReceipt};
 use crate::error::{Error, Result, SqlState};
 use crate::log::error::LogError;
+use crate::log::log::Durability;
 
 /// Errors of one request that are listed one by one.
 const LISTED_ERRORS: usize = 1_000;
@@ -199,8 +200,7 @@ impl StreamHandle {
         let log = Arc::clone(&self.stream.log);
         if ack >= AckLevel::Durable && log.visible().frame < log.appended() {
             let synced = self.engine.crew.apart(move || log.sync()).await;
-            synced
-                .map_err(|_| Error::new(SqlState::SHUTTING_DOWN, "server is shutting down"))??;
+            synced.map_err(|_| stopped())??;
         }
         Ok(())
     }
@@ -229,6 +229,15 @@ impl StreamHandle {
         }
         // Before the good ones, so that a crash in between loses none of them from sight.
         self.engine.reports.dead_letters(self.name(), &decoded.rejected)?;
+        if receipt.rejected > 0
+            && ack != AckLevel::Written
+            && stream.definition.durability == Durability::Durable
+        {
+            // The answer tells of them as it tells of the others: they are kept.
+            let log = Arc::clone(&self.engine.reports.dead_letters);
+            let synced = self.engine.crew.apart(move || log.sync()).await;
+            synced.map_err(|_| stopped())??;
+        }
         receipt.shed = self.engine.shed(stream, &mut decoded)?;
         receipt.accepted = decoded.batch.num_rows() as u64;
         let mut frames = stream.frames(&decoded);
@@ -291,6 +300,10 @@ impl StreamHandle {
         }
         Ok(ack)
     }
+}
+
+fn stopped() -> Error {
+    Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")
 }
 
 impl Engine {

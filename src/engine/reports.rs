@@ -19,7 +19,7 @@ use crate::engine::shed::Shortage;
 use crate::engine::stream::StreamState;
 use crate::engine::system;
 use crate::error::{Error, Result, SqlState};
-use crate::log::frame::{FrameKind, NewFrame, Position};
+use crate::log::frame::{NewFrame, Position};
 use crate::log::log::Log;
 use crate::operators::operator::{LateRow, RejectedRow};
 use crate::time::Clock;
@@ -192,13 +192,7 @@ impl Reports {
         let batch = RecordBatch::try_new(self.schema_of(log), columns).map_err(|error| {
             Error::new(SqlState::INTERNAL, format!("report cannot be written: {error}"))
         })?;
-        let frame = NewFrame {
-            kind: FrameKind::Rows,
-            batch: Some(batch),
-            watermark: i64::MIN,
-            meta: vec![],
-        };
-        log.append(vec![frame], false)?;
+        log.append(vec![NewFrame::rows(batch, i64::MIN)], false)?;
         Ok(())
     }
 

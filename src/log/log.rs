@@ -18,8 +18,8 @@
 //! 5. A write for which the disk has no room is cut off again and not acknowledged; the log goes on.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use arrow::datatypes::SchemaRef;
 use parking_lot::{Mutex, RwLock};
@@ -104,6 +104,8 @@ pub struct Log {
     /// Where readers stand who must not be overtaken by retention, each with its number.
     pub(crate) pins: Mutex<std::collections::BTreeSet<(Position, u64)>>,
     listeners: RwLock<Listeners>,
+    /// The logs whose frames this one speaks of: they are synced first.
+    below: RwLock<Vec<Weak<Log>>>,
     recovered: Recovered,
 }
 
@@ -175,6 +177,7 @@ impl Log {
             retaining: Mutex::new(()),
             pins: Mutex::default(),
             listeners: RwLock::default(),
+            below: RwLock::default(),
             recovered,
         })
     }
@@ -223,8 +226,14 @@ impl Log {
         self.append_encoded(encoded, sync)
     }
 
-    /// Makes everything durable that was appended.
+    /// Says whose frames this log speaks of.
+    pub fn rests_on<'a>(&self, below: impl Iterator<Item = &'a Arc<Log>>) {
+        *self.below.write() = below.map(Arc::downgrade).collect();
+    }
+
+    /// Makes everything durable that was appended, and before that what it rests on, down to the bottom.
     pub fn sync(&self) -> Result<(), LogError> {
+        self.sync_below()?;
         let more = {
             let mut writer = self.writer.lock();
             self.check(&writer)?;
@@ -237,6 +246,12 @@ impl Log {
             self.notify();
         }
         Ok(())
+    }
+
+    /// Makes everything durable that this log rests on.
+    pub fn sync_below(&self) -> Result<(), LogError> {
+        let below = self.below.read().clone();
+        below.iter().filter_map(Weak::upgrade).try_for_each(|log| log.sync())
     }
 
     /// Registers a callback for "there is more to read"; it runs on the appending thread, outside of

@@ -12,7 +12,9 @@ mod model;
 mod plan;
 mod points;
 mod random;
-mod world;
+mod remote;
+mod sinks;
+pub(crate) mod world;
 
 use random::live;
 
