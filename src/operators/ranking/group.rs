@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::Int64Array;
 
+use super::order_key::OrderKey;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, Stored};
 
@@ -14,7 +15,7 @@ pub(in crate::operators) type Shown = Arc<[u8]>;
 /// A row that no other one equals: its place in the log is part of its order.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
-    pub(super) key: Box<[u8]>,
+    pub(super) key: OrderKey,
     pub(super) number: u64,
     pub(super) row: Shown,
 }
@@ -33,7 +34,7 @@ pub(super) struct Group {
 
 impl Line {
     fn held(&self) -> usize {
-        size_of::<Line>() + self.key.len() + self.row.len()
+        size_of::<Line>() + self.key.held() + self.row.len()
     }
 }
 
@@ -41,13 +42,14 @@ impl Group {
     /// Whether a row that comes now stands behind all that can be shown.
     pub(super) fn is_beyond(&self, key: &[u8], reach: Option<usize>) -> bool {
         let Some(reach) = reach else { return false };
-        self.best.len() >= reach && self.best.last().is_none_or(|last| *last.key <= *key)
+        self.best.len() >= reach
+            && self.best.last().is_none_or(|last| last.key.cmp_bytes(key).is_le())
     }
 
     /// Adds a row that came after all others, and gives up the one that is beyond `reach` then.
     pub(super) fn insert(&mut self, line: Line, reach: Option<usize>) {
         // Among equals the later one stands behind.
-        let place = self.best.partition_point(|other| *other.key <= *line.key);
+        let place = self.best.partition_point(|other| other.key <= line.key);
         if reach.is_some_and(|reach| place >= reach) {
             return;
         }
@@ -140,7 +142,11 @@ pub(in crate::operators) fn differences(
     let number = |place: usize| if numbered { (skip + place) as u64 + 1 } else { 0 };
     let (stays, stayed) = match numbered {
         true => {
-            let same = |place: usize| before.get(place) == now.get(place);
+            let same = |place: usize| match (before.get(place), now.get(place)) {
+                // Most rows are where they were: their bytes need not be looked at.
+                (Some(before), Some(now)) => Arc::ptr_eq(before, now) || before == now,
+                _ => false,
+            };
             ((0..before.len()).map(same).collect(), (0..now.len()).map(same).collect())
         }
         false => in_common(&before, &now),

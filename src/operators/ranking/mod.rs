@@ -22,6 +22,7 @@
 //! 2. A watermark is forwarded when no group waits to be put out.
 
 mod group;
+mod order_key;
 #[cfg(test)]
 mod tests;
 

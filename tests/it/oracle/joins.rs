@@ -3,19 +3,12 @@
 //!
 //! `WEIR_JOINS_CASES` says how many cases to run, `WEIR_JOINS_SEED` with which seed to begin.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use weir::encode::json::write_ndjson;
-use weir::engine::{Engine, EngineSettings};
-use weir::time::VirtualClock;
-
 use super::changelog::Changelog;
+use super::engine_run::{EngineRun, with_engine};
 use super::rng::Rng;
 use super::setting;
 
 const CASES: u64 = 60;
-const NOW: i64 = 1_767_225_600_000_000;
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -197,46 +190,7 @@ fn join_case(seed: u64) -> JoinCase {
     JoinCase { queries, events }
 }
 
-struct Run<'a> {
-    directory: &'a Path,
-    clock: Arc<VirtualClock>,
-    engine: Option<Arc<Engine>>,
-    rng: Rng,
-}
-
-impl Run<'_> {
-    fn open(&mut self) -> Result<(), String> {
-        let settings = EngineSettings {
-            timers: false,
-            query_threads: 2,
-            snapshot_interval: if self.rng.one_in(2) { 0 } else { i64::MAX },
-            ..EngineSettings::new(self.directory)
-        };
-        let clock = Arc::clone(&self.clock) as _;
-        self.engine =
-            Some(Engine::open(settings, clock).map_err(|error| format!("open: {error}"))?);
-        Ok(())
-    }
-
-    fn engine(&self) -> &Arc<Engine> {
-        self.engine.as_ref().expect("it is open")
-    }
-
-    async fn execute(&self, sql: &str) -> Result<Vec<String>, String> {
-        let execution = self.engine().execute(sql).await;
-        if let Some(error) = &execution.error {
-            return Err(format!("{sql}\n{error}"));
-        }
-        let mut text = Vec::new();
-        for batch in execution.results.last().map_or(&[][..], |result| &result.batches) {
-            write_ndjson(batch, &mut text);
-        }
-        let text = String::from_utf8(text).unwrap();
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines.sort_unstable();
-        Ok(lines)
-    }
-
+impl EngineRun<'_> {
     /// Runs a case; `single` sends each row alone. Gives the changelogs of append-only queries.
     async fn outcome(&mut self, case: &JoinCase, single: bool) -> Result<Vec<Changelog>, String> {
         self.open()?;
@@ -268,10 +222,7 @@ impl Run<'_> {
                 self.compare(case, false).await?;
             }
             if self.rng.one_in(10) {
-                if let Some(engine) = self.engine.take() {
-                    engine.shutdown().await;
-                }
-                self.open()?;
+                self.restart().await?;
             }
         }
         for stream in ["s0", "s1"] {
@@ -286,12 +237,7 @@ impl Run<'_> {
     }
 
     async fn compare(&self, case: &JoinCase, closed: bool) -> Result<(), String> {
-        self.execute("FLUSH").await?;
-        let failed =
-            self.execute("SELECT name, error FROM weir.queries WHERE status <> 'running'").await?;
-        if !failed.is_empty() {
-            return Err(format!("not all is well: {failed:?}"));
-        }
+        self.settle().await?;
         for (i, query) in case.queries.iter().enumerate().filter(|(_, q)| closed || q.at_any_time) {
             let found = self.execute(&format!("SELECT * FROM q{i}")).await?;
             let expected = self.execute(query.select.as_ref().unwrap_or(&query.sql)).await?;
@@ -307,28 +253,7 @@ impl Run<'_> {
 }
 
 fn run(case: &JoinCase, seed: u64, single: bool) -> Result<Vec<Changelog>, String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let clock = Arc::new(VirtualClock::new(NOW));
-    let mut run = Run { directory: directory.path(), clock, engine: None, rng: Rng::new(seed) };
-    let work = async {
-        let patience = std::time::Duration::from_secs(60);
-        match tokio::time::timeout(patience, run.outcome(case, single)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err("hangs".into()),
-        }
-    };
-    let outcome = runtime.block_on(work);
-    {
-        let _inside = runtime.enter();
-        drop(run);
-    }
-    runtime.shutdown_background();
-    outcome
+    with_engine(seed, async |run| run.outcome(case, single).await)
 }
 
 fn check(case: &JoinCase, seed: u64) -> Result<(), String> {

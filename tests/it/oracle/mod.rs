@@ -7,12 +7,15 @@
 mod case;
 mod changelog;
 mod drive;
+mod engine_run;
 mod generate;
 mod joins;
 mod naive;
 mod over;
+mod question;
 mod replay;
 pub(crate) mod rng;
+mod sql;
 
 pub(crate) use rng::Rng;
 

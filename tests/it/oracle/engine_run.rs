@@ -1,0 +1,110 @@
+//! Runs an engine that a case may stop and open again, and answers as sorted lines.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir::encode::json::write_ndjson;
+use weir::engine::{Engine, EngineSettings};
+use weir::time::VirtualClock;
+
+use super::rng::Rng;
+
+const NOW: i64 = 1_767_225_600_000_000;
+/// A run that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An engine over a directory of its own.
+pub(super) struct EngineRun<'a> {
+    directory: &'a Path,
+    clock: Arc<VirtualClock>,
+    engine: Option<Arc<Engine>>,
+    pub(super) rng: Rng,
+}
+
+impl EngineRun<'_> {
+    /// Opens the engine, with or without snapshots.
+    pub(super) fn open(&mut self) -> Result<(), String> {
+        let settings = EngineSettings {
+            timers: false,
+            query_threads: 2,
+            snapshot_interval: if self.rng.one_in(2) { 0 } else { i64::MAX },
+            ..EngineSettings::new(self.directory)
+        };
+        let clock = Arc::clone(&self.clock) as _;
+        self.engine =
+            Some(Engine::open(settings, clock).map_err(|error| format!("open: {error}"))?);
+        Ok(())
+    }
+
+    /// Ends the engine in good order and opens it again.
+    pub(super) async fn restart(&mut self) -> Result<(), String> {
+        if let Some(engine) = self.engine.take() {
+            engine.shutdown().await;
+        }
+        self.open()
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        self.engine.as_ref().expect("it is open")
+    }
+
+    /// The rows of the last statement as JSON, sorted; the statements and the error where one fails.
+    pub(super) async fn execute(&self, sql: &str) -> Result<Vec<String>, String> {
+        self.ask(sql).await.map_err(|error| format!("{sql}\n{error}"))
+    }
+
+    /// The same, with the error itself.
+    pub(super) async fn ask(&self, sql: &str) -> Result<Vec<String>, weir::error::Error> {
+        let execution = self.engine().execute(sql).await;
+        if let Some(error) = execution.error {
+            return Err(error);
+        }
+        let mut text = Vec::new();
+        for batch in execution.results.last().map_or(&[][..], |result| &result.batches) {
+            write_ndjson(batch, &mut text);
+        }
+        let text = String::from_utf8(text).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        Ok(lines)
+    }
+
+    /// Waits for the results, and fails where a query has stopped.
+    pub(super) async fn settle(&self) -> Result<(), String> {
+        self.execute("FLUSH").await?;
+        let stopped = "SELECT name, error FROM weir.queries WHERE status <> 'running'";
+        let stopped = self.execute(stopped).await?;
+        if stopped.is_empty() { Ok(()) } else { Err(format!("not all is well: {stopped:?}")) }
+    }
+}
+
+/// Runs `work` on an engine that is not open yet.
+pub(super) fn with_engine<T>(
+    seed: u64,
+    work: impl AsyncFnOnce(&mut EngineRun<'_>) -> Result<T, String>,
+) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let clock = Arc::new(VirtualClock::new(NOW));
+    let mut run =
+        EngineRun { directory: directory.path(), clock, engine: None, rng: Rng::new(seed) };
+    let bounded = async {
+        match tokio::time::timeout(PATIENCE, work(&mut run)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err("hangs".into()),
+        }
+    };
+    let outcome = runtime.block_on(bounded);
+    {
+        // An engine may hold a runtime of its own.
+        let _inside = runtime.enter();
+        drop(run);
+    }
+    runtime.shutdown_background();
+    outcome
+}
