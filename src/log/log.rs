@@ -27,6 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::log::error::LogError;
 use crate::log::frame::{Frames, NewFrame, Position};
 use crate::log::group::{EncodedFrame, Group, as_one_request};
+use crate::log::listeners::Listeners;
 use crate::log::payload::{self, Encoder};
 use crate::log::read::OpenFiles;
 use crate::log::recover::{Recovered, recover};
@@ -83,9 +84,6 @@ pub struct Appended {
     pub frames: Frames,
 }
 
-/// Called after more frames became visible.
-pub type Listener = Arc<dyn Fn() + Send + Sync>;
-
 /// One relation's frames in one order.
 pub struct Log {
     pub(crate) name: String,
@@ -103,7 +101,7 @@ pub struct Log {
     pub(crate) retaining: Mutex<()>,
     /// Where readers stand who must not be overtaken by retention, each with its number.
     pub(crate) pins: Mutex<std::collections::BTreeSet<(Position, u64)>>,
-    listeners: RwLock<Listeners>,
+    pub(super) listeners: RwLock<Listeners>,
     /// The logs whose frames this one speaks of: they are synced first.
     below: RwLock<Vec<Weak<Log>>>,
     recovered: Recovered,
@@ -118,12 +116,6 @@ pub(crate) struct Shared {
     pub(crate) start: Position,
     pub(crate) visible: Position,
     pub(crate) last_watermark: i64,
-}
-
-#[derive(Default)]
-struct Listeners {
-    next_id: u64,
-    all: Arc<Vec<(u64, Listener)>>,
 }
 
 impl Log {
@@ -252,28 +244,6 @@ impl Log {
     pub fn sync_below(&self) -> Result<(), LogError> {
         let below = self.below.read().clone();
         below.iter().filter_map(Weak::upgrade).try_for_each(|log| log.sync())
-    }
-
-    /// Registers a callback for "there is more to read"; it runs on the appending thread, outside of
-    /// all locks, and must be short.
-    pub fn listen(&self, listener: Listener) -> u64 {
-        let mut listeners = self.listeners.write();
-        let id = listeners.next_id;
-        listeners.next_id += 1;
-        Arc::make_mut(&mut listeners.all).push((id, listener));
-        id
-    }
-
-    /// Removes a callback.
-    pub fn unlisten(&self, id: u64) {
-        Arc::make_mut(&mut self.listeners.write().all).retain(|(known, _)| *known != id);
-    }
-
-    fn notify(&self) {
-        let all = Arc::clone(&self.listeners.read().all);
-        for (_, listener) in all.iter() {
-            listener();
-        }
     }
 
     /// Appends frames that [`Log::encode`] made, as one group.

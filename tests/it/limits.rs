@@ -238,7 +238,7 @@ fn rows_that_are_too_long_too_deep_or_too_wide_are_dead_letters() {
         (
             "a number of a million digits",
             NDJSON,
-            object(&format!("\"n\":{},", "9".repeat(1_000_000))),
+            format!("{{\"n\":{}}}\n", "9".repeat(1_000_000)).into(),
         ),
         (
             "a CSV row with a million fields",
@@ -257,7 +257,7 @@ fn rows_that_are_too_long_too_deep_or_too_wide_are_dead_letters() {
         post(server, ROWS, NDJSON, &object(&wide))
     });
     let names: String = (0..1_000_000).map(|n| format!("c{n},")).collect();
-    victim.refuses("a CSV header with a million columns", BODY, "\"error\"", |server| {
+    victim.refuses("a CSV header with a million columns", BODY, "54000", |server| {
         post(server, ROWS, "text/csv", format!("{names}\n1,2\n").as_bytes())
     });
     victim.bears("a JSON array nested a million deep", BODY, |server| {
@@ -356,7 +356,7 @@ fn statements_that_are_too_long_too_deep_or_too_many_are_refused() {
     for (what, sql) in [
         ("a statement of 60 MB", format!("SELECT '{}'", many("x", 60_000_000))),
         ("30 million statements", many(";S", 15_000_000)),
-        ("a million statements", many("SELECT 1;", 1_000_000)),
+        ("a million statements", many("SELECT x;", 1_000_000)),
         ("a million columns", format!("CREATE STREAM w ({columns} z INT)")),
         ("a million parentheses", format!("SELECT {}", many("(", 1_000_000))),
         (

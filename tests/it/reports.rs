@@ -42,6 +42,16 @@ fn size(directory: &Path) -> u64 {
     files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
 }
 
+/// A line that is no row.
+fn noise(n: u64) -> String {
+    let mut state = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'a' + (state >> 33) as u8 % 26)
+    });
+    letters.take(100).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_stay_short_under_a_flood_and_the_counts_say_all() {
     let directory = tempfile::tempdir().unwrap();
@@ -54,14 +64,6 @@ async fn reports_stay_short_under_a_flood_and_the_counts_say_all() {
              FROM TUMBLE(s, at, INTERVAL '1 minute') GROUP BY window_start, window_end",
     )
     .await;
-    let noise = |n: u64| {
-        let mut state = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
-        let letters = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            char::from(b'a' + (state >> 33) as u8 % 26)
-        });
-        letters.take(100).collect::<String>()
-    };
     send(&engine, "other", Format::NdJson, b"x\n").await;
     send(&engine, "s", Format::NdJson, b"{\"n\":1,\"at\":\"2026-01-01T00:00:00Z\"}\n").await;
     let (mut refused, mut late, mut failed) = (0, 0, 0);

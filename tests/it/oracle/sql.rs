@@ -79,8 +79,7 @@ fn world(seed: u64) -> World {
 }
 
 fn row(rng: &mut Rng) -> String {
-    let or_null =
-        |text: String, rng: &mut Rng| if rng.one_in(7) { "NULL".into() } else { text };
+    let or_null = |text: String, rng: &mut Rng| if rng.one_in(7) { "NULL".into() } else { text };
     let numbers = [rng.between(0, 5), rng.between(-2, 6), rng.between(-300, 300)];
     let d = format!("CAST({}.{:02} AS NUMERIC(10, 2))", numbers[2] / 100, numbers[2].abs() % 100);
     let x = rng.pick(&["'a'", "'b'", "'ab'", "''", "'ü'"]).to_owned();

@@ -188,7 +188,8 @@ impl Simulation {
             match self.rng.index(100) {
                 0..=44 => drop(world.hands.turn()),
                 45..=64 => self.poll(world),
-                65..=86 => self.ask(world),
+                65..=84 => self.ask(world),
+                85..=86 => self.burst(world),
                 87..=91 => self.clock.advance(self.rng.between(1, 3_000) * 1_000),
                 // They may meet a fault that is not theirs to tell of.
                 92..=94 => drop(world.timers()),
@@ -314,6 +315,18 @@ impl Simulation {
         let ack = self.rng.pick(&[None, None, Some(AckLevel::Processed)]);
         self.model.requests.push(Request { ack, producer, ..Request::new(stream, rows) });
         self.model.requests.len() - 1
+    }
+
+    /// More rows at once than a short queue has room for.
+    fn burst(&mut self, world: &World) {
+        let stream = self.rng.pick(&SHEDDING);
+        for client in (0..CLIENTS.len()).filter(|client| CLIENTS[*client] == Client::Flood) {
+            if self.waiting[client].is_none() {
+                let number = self.request(stream, None);
+                self.waiting[client] = Some(self.send(world, number));
+            }
+            self.poll_one(world, client);
+        }
     }
 
     /// Rows of lots, closed ones too, or the promise that a lot is closed.
