@@ -24,6 +24,21 @@ use crate::sql::statement::{
 };
 use crate::sql::types::arrow_type;
 
+/// The options of CREATE STREAM.
+pub const STREAM_OPTIONS: [&str; 7] = [
+    "retention",
+    "retention_bytes",
+    "durability",
+    "idle_timeout",
+    "max_future_skew",
+    "on_error",
+    "unknown_fields",
+];
+
+/// The options of CREATE CONTINUOUS QUERY.
+pub const QUERY_OPTIONS: [&str; 5] =
+    ["start", "memory_limit", "on_memory", "retention", "require_bounded_state"];
+
 /// Columns of a stream or table, as many as PostgreSQL allows.
 const COLUMNS_MAX: usize = 1_600;
 
@@ -196,18 +211,7 @@ pub fn stream(
     create: &CreateStream,
     lookup: &dyn RelationLookup,
 ) -> Result<StreamDefinition, DefinitionError> {
-    let options = Options::new(
-        &create.options,
-        &[
-            "retention",
-            "retention_bytes",
-            "durability",
-            "idle_timeout",
-            "max_future_skew",
-            "on_error",
-            "unknown_fields",
-        ],
-    )?;
+    let options = Options::new(&create.options, &STREAM_OPTIONS)?;
     let mut fields = columns(&create.columns, "stream")?;
     let watermark = match &create.watermark {
         None => None,
@@ -256,10 +260,7 @@ pub fn table(create: &CreateTable) -> Result<TableDefinition, DefinitionError> {
 
 /// Checks the options of CREATE CONTINUOUS QUERY.
 pub fn query_options(create: &CreateQuery) -> Result<QueryOptions, DefinitionError> {
-    let options = Options::new(
-        &create.options,
-        &["start", "memory_limit", "on_memory", "retention", "require_bounded_state"],
-    )?;
+    let options = Options::new(&create.options, &QUERY_OPTIONS)?;
     let on_memory = options.choice("on_memory", &["fail", "approximate", "shed"])?;
     if on_memory != "fail" {
         return Err(DefinitionError::NotSupported {

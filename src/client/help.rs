@@ -43,6 +43,10 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("EXPLAIN", "EXPLAIN [ANALYZE] query or name;"),
     ("SHOW", "SHOW STREAMS | TABLES | QUERIES | SINKS;"),
     ("DESCRIBE", "DESCRIBE name;"),
+    (
+        "ALTER",
+        "ALTER STREAM | CONTINUOUS QUERY name SET (option = value, …);\nALTER STREAM | CONTINUOUS QUERY name RESET (option, …);",
+    ),
     ("PAUSE", "PAUSE query;"),
     ("RESUME", "RESUME query;"),
     ("REBUILD", "REBUILD CONTINUOUS QUERY query;"),

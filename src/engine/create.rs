@@ -268,6 +268,7 @@ fn passes_rows_through(plan: &PhysicalPlan) -> bool {
         | Node::Aggregate(_)
         | Node::Over(_)
         | Node::OverChanges(_)
+        | Node::MatchRecognize(_)
         | Node::Ranking(_) => false,
     }
 }

@@ -100,6 +100,7 @@ impl Engine {
             | Statement::CreateTable(_)
             | Statement::CreateQuery(_)
             | Statement::CreateSink(_)
+            | Statement::Alter(_)
             | Statement::Drop { .. }
             | Statement::Pause(_)
             | Statement::Rebuild(_)
@@ -120,6 +121,7 @@ impl Engine {
             Statement::Drop { kind, name, if_exists, cascade } => {
                 engine.drop_object(kind, &name, if_exists, cascade)
             }
+            Statement::Alter(alter) => engine.alter(&alter),
             Statement::Pause(name) => engine.pause(&name),
             Statement::Resume(name) => engine.resume(&name),
             Statement::Rebuild(name) => engine.rebuild(&name),

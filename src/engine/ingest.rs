@@ -83,7 +83,7 @@ impl StreamHandle {
 
     /// What a decoder needs to know.
     pub fn decode_spec(&self) -> DecodeSpecRef {
-        Arc::clone(&self.stream.decode_spec)
+        Arc::clone(&self.stream.options.read().decode_spec)
     }
 
     /// The ack level that the stream's durability gives.
@@ -93,7 +93,7 @@ impl StreamHandle {
 
     /// Whether one bad row refuses its whole request.
     pub fn rejects_requests(&self) -> bool {
-        self.stream.definition.reject_requests
+        self.stream.options.read().reject_requests
     }
 
     /// Stores the good rows as one piece of the log and the bad ones as dead letters, and waits for

@@ -6,6 +6,7 @@
 //! `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
 
 mod alter;
+mod alter_options;
 mod assign;
 mod copy;
 mod create;
@@ -30,6 +31,8 @@ mod reported;
 mod reports;
 mod retention;
 mod select;
+mod select_asof;
+mod select_match;
 mod shed;
 mod sink_source;
 mod sinks;

@@ -20,7 +20,7 @@ use crate::engine::select::SELECTS_MAX;
 use crate::engine::snapshot_writing::SnapshotWriter;
 use crate::engine::start::while_opening;
 use crate::engine::state::Engine;
-use crate::engine::stream::StreamState;
+use crate::engine::stream::{StreamOptions, StreamState};
 use crate::engine::system;
 use crate::engine::table::TableState;
 use crate::engine::{EngineSettings, Surroundings};
@@ -257,7 +257,7 @@ impl Engine {
         let last_arrival = if standing_at_open == i64::MIN { i64::MIN } else { self.clock.now() };
         Ok(Arc::new(StreamState {
             full_schema: Arc::new(with_hidden(&definition.schema)),
-            decode_spec: StreamState::decode_spec(&definition),
+            options: RwLock::new(StreamOptions::of(&definition, record.sql.clone())),
             record,
             definition,
             log,

@@ -37,9 +37,13 @@ impl Engine {
         let mut trimmed = self.trim_reports()?;
         for stream in streams {
             let needed_from = self.needed_from(&stream.definition.name);
+            let (retention, max_bytes) = {
+                let options = stream.options.read();
+                (options.retention, options.retention_bytes)
+            };
             let request = RetentionRequest {
-                older_than_ingest_time: Some(now.saturating_sub(stream.definition.retention)),
-                max_bytes: stream.definition.retention_bytes,
+                older_than_ingest_time: Some(now.saturating_sub(retention)),
+                max_bytes,
                 needed_from,
             };
             let carried = self.producers.carried(&stream, request, now);

@@ -23,11 +23,12 @@ use crate::engine::StatementResult;
 use crate::engine::registry::{Registry, Scanning};
 use crate::engine::state::Engine;
 use crate::engine::system;
-use crate::error::{Error, Result, SqlState};
+use crate::engine::{select_asof, select_match};
+use crate::error::{Error, Report, Result, SqlState};
 use crate::log::error::LogError;
 use crate::pipeline::source::full_rows;
 use crate::planner::bind;
-use crate::planner::error::{not_implemented, tidy_message};
+use crate::planner::error::{PlanError, not_implemented, tidy_message};
 use crate::planner::functions;
 use crate::planner::relations::{RelationInfo, RelationKind};
 use crate::planner::repeated_names::AnswerNames;
@@ -196,6 +197,15 @@ pub(super) fn execution_error(error: DataFusionError) -> Error {
         return Error::from(failed.clone());
     }
     if let DataFusionError::External(inner) = error.find_root()
+        && let Some(refused) = inner.downcast_ref::<PlanError>()
+    {
+        let error = Error::new(refused.code(), refused.to_string());
+        return match refused.hint() {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        };
+    }
+    if let DataFusionError::External(inner) = error.find_root()
         && let Some(failed) = inner.downcast_ref::<std::io::Error>()
     {
         return Error::new(SqlState::IO, "statement met a failure of the system")
@@ -237,74 +247,88 @@ impl Windows {
 impl Materialize for Windows {
     fn is_ours(&self, node: &LogicalPlan) -> bool {
         Self::node(node).is_some()
+            || select_match::node(node).is_some()
+            || select_asof::node(node).is_some()
     }
 
-    fn rows(&self, plan: &LogicalPlan, input: RecordBatch) -> DataFusionResult<RecordBatch> {
-        let node = Self::node(plan).ok_or_else(|| exec_datafusion_err!("not a window"))?;
-        let names = node.input.schema();
-        let mut columns = input.columns().to_vec();
-        let mut fields: Vec<_> = input.schema().fields().iter().map(Arc::clone).collect();
-        let place = |expr: &Expr| -> DataFusionResult<usize> {
-            let Expr::Column(column) = expr else {
-                return Err(exec_datafusion_err!("window argument {expr} is not a column"));
-            };
-            names.index_of_column(column)
-        };
-        let mut time = node.time.as_ref().map(place).transpose()?;
-        let partition = node.partition.iter().map(place).collect::<DataFusionResult<Vec<_>>>()?;
-        let start = node.start.as_ref().map(|e| mask(e, names, &input)).transpose()?;
-        let end = node.end.as_ref().map(|e| mask(e, names, &input)).transpose()?;
-        if let Some(column) = time {
-            let wanted = window_time_type(columns[column].data_type());
-            if *columns[column].data_type() != wanted {
-                let cast = arrow::compute::cast(&columns[column], &wanted)?;
-                let field = arrow::datatypes::Field::new("__time", wanted, true);
-                columns.push(cast);
-                fields.push(Arc::new(field));
-                time = Some(columns.len() - 1);
-            }
+    fn rows(&self, plan: &LogicalPlan, inputs: Vec<RecordBatch>) -> DataFusionResult<RecordBatch> {
+        if let Some(node) = select_asof::node(plan) {
+            return select_asof::rows(node, inputs);
         }
-        let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-        let widened = RecordBatch::try_new(schema, columns)?;
-        let ingest_column = names.index_of_column_by_name(None, INGEST_TIME);
-        let times = |time_column| RowTimes { time_column, ingest_column };
-        let required = || time.ok_or_else(|| exec_datafusion_err!("window needs a time column"));
-        let window = match &node.kind {
-            WindowKind::Time(window) => {
-                BatchWindow::Time { window: window.clone(), time_column: required()? }
-            }
-            WindowKind::Session(window) => {
-                BatchWindow::Session { window: window.clone(), time_column: required()?, partition }
-            }
-            WindowKind::Count(window) => {
-                BatchWindow::Count { window: window.clone(), times: times(time), partition }
-            }
-            WindowKind::Punctuation(window) => BatchWindow::Punctuation {
-                window: window.clone(),
-                times: times(time),
-                partition,
-                start,
-                end,
-            },
-        };
-        let (rows, added) = assign_batch(&window, &widened)
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let taken = arrow::compute::take_record_batch(&input, &rows)?;
-        let mut columns = taken.columns().to_vec();
-        columns.extend(added);
-        use datafusion::logical_expr::UserDefinedLogicalNodeCore;
-        let schema = UserDefinedLogicalNodeCore::schema(node).as_arrow();
-        let fields: Vec<_> = schema
-            .fields()
-            .iter()
-            .zip(&columns)
-            .map(|(field, column)| {
-                let field = field.as_ref().clone().with_data_type(column.data_type().clone());
-                field.with_nullable(true)
-            })
-            .collect();
-        Ok(RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns)?)
+        let input = inputs.into_iter().next().ok_or_else(|| exec_datafusion_err!("no input"))?;
+        if let Some(node) = select_match::node(plan) {
+            return select_match::rows(node, input);
+        }
+        let node = Self::node(plan).ok_or_else(|| exec_datafusion_err!("not a window"))?;
+        window_rows(node, input)
     }
+}
+
+/// The rows of a window function's input, each once per window that holds it.
+fn window_rows(node: &WindowNode, input: RecordBatch) -> DataFusionResult<RecordBatch> {
+    let names = node.input.schema();
+    let mut columns = input.columns().to_vec();
+    let mut fields: Vec<_> = input.schema().fields().iter().map(Arc::clone).collect();
+    let place = |expr: &Expr| -> DataFusionResult<usize> {
+        let Expr::Column(column) = expr else {
+            return Err(exec_datafusion_err!("window argument {expr} is not a column"));
+        };
+        names.index_of_column(column)
+    };
+    let mut time = node.time.as_ref().map(place).transpose()?;
+    let partition = node.partition.iter().map(place).collect::<DataFusionResult<Vec<_>>>()?;
+    let start = node.start.as_ref().map(|e| mask(e, names, &input)).transpose()?;
+    let end = node.end.as_ref().map(|e| mask(e, names, &input)).transpose()?;
+    if let Some(column) = time {
+        let wanted = window_time_type(columns[column].data_type());
+        if *columns[column].data_type() != wanted {
+            let cast = arrow::compute::cast(&columns[column], &wanted)?;
+            let field = arrow::datatypes::Field::new("__time", wanted, true);
+            columns.push(cast);
+            fields.push(Arc::new(field));
+            time = Some(columns.len() - 1);
+        }
+    }
+    let schema = Arc::new(arrow::datatypes::Schema::new(fields));
+    let widened = RecordBatch::try_new(schema, columns)?;
+    let ingest_column = names.index_of_column_by_name(None, INGEST_TIME);
+    let times = |time_column| RowTimes { time_column, ingest_column };
+    let required = || time.ok_or_else(|| exec_datafusion_err!("window needs a time column"));
+    let window = match &node.kind {
+        WindowKind::Time(window) => {
+            BatchWindow::Time { window: window.clone(), time_column: required()? }
+        }
+        WindowKind::Session(window) => {
+            BatchWindow::Session { window: window.clone(), time_column: required()?, partition }
+        }
+        WindowKind::Count(window) => {
+            BatchWindow::Count { window: window.clone(), times: times(time), partition }
+        }
+        WindowKind::Punctuation(window) => BatchWindow::Punctuation {
+            window: window.clone(),
+            times: times(time),
+            partition,
+            start,
+            end,
+        },
+    };
+    let (rows, added) = assign_batch(&window, &widened)
+        .map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let taken = arrow::compute::take_record_batch(&input, &rows)?;
+    let mut columns = taken.columns().to_vec();
+    columns.extend(added);
+    use datafusion::logical_expr::UserDefinedLogicalNodeCore;
+    let schema = UserDefinedLogicalNodeCore::schema(node).as_arrow();
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| {
+            let field = field.as_ref().clone().with_data_type(column.data_type().clone());
+            field.with_nullable(true)
+        })
+        .collect();
+    Ok(RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns)?)
 }
 
 fn mask(expr: &Expr, names: &DFSchema, input: &RecordBatch) -> DataFusionResult<BooleanArray> {

@@ -88,7 +88,7 @@ impl Engine {
 
     /// Whether the stream's size asks for the removal of what a running query needs.
     fn is_over_budget(&self, stream: &StreamState) -> bool {
-        let Some(limit) = stream.definition.retention_bytes else { return false };
+        let Some(limit) = stream.options.read().retention_bytes else { return false };
         if stream.log.bytes() <= limit {
             return false;
         }

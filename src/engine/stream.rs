@@ -7,6 +7,7 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::scalar::ScalarValue;
+use parking_lot::RwLock;
 
 use crate::catalog::definition::StreamDefinition;
 use crate::catalog::persist::Record;
@@ -29,7 +30,8 @@ pub(super) struct StreamState {
     pub full_schema: SchemaRef,
     pub log: Arc<Log>,
     pub appender: Appender,
-    pub decode_spec: DecodeSpecRef,
+    /// What ALTER changes; in `definition` these are as they were when the stream was opened.
+    pub options: RwLock<StreamOptions>,
     /// Promises made so far. Held for writing while one is made, for reading while rows are checked and
     /// queued, so that a row behind a promise in the log was checked against it.
     pub punctuations: tokio::sync::RwLock<Vec<Punctuation>>,
@@ -43,15 +45,43 @@ pub(super) struct StreamState {
     pub idle_base: parking_lot::Mutex<Option<(i64, i64)>>,
 }
 
-impl StreamState {
-    pub(super) fn decode_spec(definition: &StreamDefinition) -> DecodeSpecRef {
-        Arc::new(DecodeSpec {
+/// The options of a stream that may change while it runs.
+pub(super) struct StreamOptions {
+    /// CREATE STREAM with the options as they are now.
+    pub sql: String,
+    pub decode_spec: DecodeSpecRef,
+    /// How long rows are kept, microseconds of processing time.
+    pub retention: i64,
+    /// How many bytes are kept.
+    pub retention_bytes: Option<u64>,
+    /// After how long without rows the watermark follows the clock, microseconds.
+    pub idle_timeout: Option<i64>,
+    /// How far event time may run ahead of the clock, microseconds.
+    pub max_future_skew: i64,
+    /// Whether one bad row refuses its whole request.
+    pub reject_requests: bool,
+}
+
+impl StreamOptions {
+    pub(super) fn of(definition: &StreamDefinition, sql: String) -> StreamOptions {
+        let decode_spec = DecodeSpec {
             schema: Arc::clone(&definition.schema),
             reject_unknown_fields: definition.reject_unknown_fields,
             limits: Limits::default(),
-        })
+        };
+        StreamOptions {
+            sql,
+            decode_spec: Arc::new(decode_spec),
+            retention: definition.retention,
+            retention_bytes: definition.retention_bytes,
+            idle_timeout: definition.idle_timeout,
+            max_future_skew: definition.max_future_skew,
+            reject_requests: definition.reject_requests,
+        }
     }
+}
 
+impl StreamState {
     pub(super) fn info(&self) -> RelationInfo {
         stream_info(&self.definition, &self.full_schema)
     }
@@ -80,7 +110,7 @@ impl StreamState {
             let field = self.definition.schema.field(watermark.column);
             let times = event_times(decoded.batch.column(watermark.column))?;
             let timed = field.data_type().is_temporal();
-            let limit = now.saturating_add(self.definition.max_future_skew);
+            let limit = now.saturating_add(self.options.read().max_future_skew);
             let highest = arrow::compute::max(&times).unwrap_or(i64::MIN);
             if times.null_count() > 0 || (timed && highest > limit) {
                 for row in 0..rows {

@@ -93,7 +93,7 @@ impl Engine {
 
 /// The watermark that an idle stream has come to by the clock alone, if it is one.
 fn idle_watermark(stream: &StreamState, now: i64) -> Option<i64> {
-    let timeout = stream.definition.idle_timeout?;
+    let timeout = stream.options.read().idle_timeout?;
     stream.definition.watermark.as_ref()?;
     let last = stream.last_arrival.load(Ordering::Relaxed);
     let watermark = stream.watermark.load(Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
+use datafusion::scalar::ScalarValue;
 
 use crate::data::change::Change;
 use crate::operators::operator::EvalError;
@@ -79,6 +80,20 @@ impl OriginBuffer {
         }
         let own: Vec<usize> = (0..self.width).collect();
         Ok(rows.project(&own)?)
+    }
+
+    /// One column of the rows with these numbers, in this order; null where there is no number.
+    pub fn gather_column(
+        &self,
+        column: usize,
+        numbers: &[Option<u64>],
+    ) -> Result<ArrayRef, EvalError> {
+        Ok(self.rows.gather_column(column, numbers)?)
+    }
+
+    /// The value of one column of a row.
+    pub fn value(&self, column: usize, number: u64) -> Result<ScalarValue, EvalError> {
+        Ok(self.rows.value(column, number)?)
     }
 
     /// The same with the origins. Only where they are kept.

@@ -13,10 +13,13 @@ use std::collections::VecDeque;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array,
+    new_null_array,
 };
 use arrow::compute;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use datafusion::scalar::ScalarValue;
 use std::sync::Arc;
 
 use crate::operators::operator::EvalError;
@@ -137,6 +140,29 @@ impl RowBuffer {
         compute::interleave_record_batch(&batches, &places)
     }
 
+    /// One column of the rows with these numbers, in this order; null where there is no number.
+    pub fn gather_column(
+        &self,
+        column: usize,
+        numbers: &[Option<u64>],
+    ) -> Result<ArrayRef, ArrowError> {
+        let nothing = new_null_array(self.schema.field(column).data_type(), 1);
+        let nowhere = (self.chunks.len(), 0);
+        let places = numbers
+            .iter()
+            .map(|number| number.map_or(Ok(nowhere), |number| self.locate(number)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let columns = self.chunks.iter().map(|chunk| &**chunk.batch.column(column));
+        let columns: Vec<&dyn Array> = columns.chain([&*nothing]).collect();
+        compute::interleave(&columns, &places)
+    }
+
+    /// The value of one column of a row.
+    pub fn value(&self, column: usize, number: u64) -> Result<ScalarValue, DataFusionError> {
+        let (index, row) = self.locate(number)?;
+        ScalarValue::try_from_array(self.chunks[index].batch.column(column), row)
+    }
+
     /// Bytes held.
     pub fn state_bytes(&self) -> usize {
         self.bytes
@@ -248,6 +274,14 @@ mod tests {
                 number
             );
             assert_eq!(rows.column(1).as_string_view().value(row), text(number));
+        }
+        let some: Vec<Option<u64>> = numbers.iter().copied().map(Some).chain([None]).collect();
+        let column = buffer.gather_column(0, &some).unwrap();
+        assert_eq!(column.slice(0, numbers.len()).to_data(), rows.column(0).to_data());
+        assert!(column.is_null(numbers.len()));
+        for &number in numbers {
+            let value = buffer.value(0, number).unwrap();
+            assert_eq!(value, ScalarValue::Int64(Some(number as i64)));
         }
     }
 

@@ -8,6 +8,7 @@ use crate::operators::delay::Delay;
 use crate::operators::filter_project::FilterProject;
 use crate::operators::join::Join;
 use crate::operators::join::asof::AsofJoin;
+use crate::operators::match_recognize::MatchRecognize;
 use crate::operators::operator::{EvalError, Operator};
 use crate::operators::over::Over;
 use crate::operators::over_changes::OverChanges;
@@ -54,6 +55,7 @@ fn coalesces(plan: &PhysicalPlan) -> bool {
         | Node::Ranking(_) => true,
         Node::Source(_)
         | Node::Over(_)
+        | Node::MatchRecognize(_)
         | Node::FilterProject(_)
         | Node::Unnest(_)
         | Node::Union
@@ -99,6 +101,7 @@ fn add(
         Node::Ranking(spec) => Box::new(Ranking::new(Arc::clone(spec))?),
         Node::OverChanges(spec) => Box::new(OverChanges::new(Arc::clone(spec))?),
         Node::Over(spec) => Box::new(Over::new(Arc::clone(spec))?),
+        Node::MatchRecognize(spec) => Box::new(MatchRecognize::new(Arc::clone(spec))?),
     };
     let node = graph.add(operator, parent);
     for (port, input) in plan.inputs.iter().enumerate() {

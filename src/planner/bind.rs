@@ -32,9 +32,12 @@ use crate::planner::heavy_hitters_call;
 use crate::planner::hidden::exclude_hidden;
 use crate::planner::join_as_of;
 use crate::planner::join_names;
+use crate::planner::join_once;
 use crate::planner::lateral;
 use crate::planner::literal_casts::keep_constants;
+use crate::planner::match_call::MatchPlanner;
 use crate::planner::mining_call::MiningPlanner;
+use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
 use crate::planner::set_operations;
@@ -63,7 +66,7 @@ pub fn bind(
     exclude_hidden(&mut query, lookup);
     keep_constants(&mut query);
     let relation_planners: Vec<Arc<dyn RelationPlanner>> =
-        vec![Arc::new(WindowPlanner), Arc::new(MiningPlanner)];
+        vec![Arc::new(WindowPlanner), Arc::new(MiningPlanner), Arc::new(MatchPlanner)];
     let context = Context { lookup, purpose, relation_planners };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
@@ -72,6 +75,10 @@ pub fn bind(
         .and_then(lateral::inline)
         .and_then(set_operations::rewrite)
         .and_then(heavy_hitters_call::read_aggregates)
+        .and_then(|plan| match purpose {
+            Purpose::Once => join_once::rewrite(plan),
+            Purpose::Continuous => Ok(plan),
+        })
         .map_err(from_datafusion)
 }
 
@@ -123,8 +130,7 @@ pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let plan =
         Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(from_datafusion)?;
     let plan = grouping_sets::split(plan).map_err(from_datafusion)?;
-    let rules = Optimizer::new()
-        .rules
+    let rules = push_down::rules()
         .into_iter()
         .filter(|rule| !NOT_ON_STREAMS.contains(&rule.name()))
         .collect();
@@ -223,10 +229,7 @@ impl ContextProvider for Context<'_> {
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let ours =
             (self.purpose == Purpose::Continuous).then(|| functions::row_clock_function(name));
-        let ours = ours.flatten().or_else(|| {
-            let marks = self.purpose == Purpose::Continuous;
-            marks.then(|| join_as_of::marker_function(name)).flatten()
-        });
+        let ours = ours.flatten().or_else(|| join_as_of::marker_function(name));
         ours.or_else(|| functions::state().scalar_functions().get(name).cloned())
     }
 

@@ -8,6 +8,7 @@ use crate::operators::join::asof::AsofSpec;
 use crate::operators::join::spec::{JoinKind, JoinSpec};
 use crate::operators::window_aggregate::WindowSource;
 use crate::operators::window_answer::{Content, WindowAnswer};
+use crate::planner::match_recognize;
 use crate::planner::over_changes;
 use crate::planner::over_facts;
 use crate::planner::physical::{Node, PhysicalPlan, StateBound};
@@ -30,6 +31,7 @@ pub fn node_name(node: &Node) -> &'static str {
         Node::CountWindow(_) => "CountWindow",
         Node::PunctuationWindow(_) => "PunctuationWindow",
         Node::Aggregate(_) => "Aggregate",
+        Node::MatchRecognize(_) => "MatchRecognize",
         Node::Over(_) => "Over",
         Node::OverChanges(_) => "OverChanges",
         Node::Ranking(_) => "Ranking",
@@ -132,6 +134,7 @@ fn describe(plan: &PhysicalPlan) -> String {
         Node::Aggregate(spec) => {
             grouped(plan, "no window", &spec.keys, &spec.aggregates, &spec.emit)
         }
+        Node::MatchRecognize(spec) => match_recognize::describe(plan, spec),
         Node::Over(spec) => over_facts::describe(plan, spec),
         Node::OverChanges(spec) => over_changes::describe(plan, spec),
         Node::Ranking(spec) => ranking::describe(plan, spec),

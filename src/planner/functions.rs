@@ -28,6 +28,7 @@ use crate::planner::checked::CheckedArithmetic;
 use crate::planner::error::PlanError;
 use crate::planner::heavy_hitters_call;
 use crate::planner::postgres_functions;
+use crate::planner::push_down;
 use crate::planner::wide_sum::wide_sum;
 
 /// DataFusion's functions and planners, and ours; built once.
@@ -59,11 +60,13 @@ pub fn state() -> &'static SessionState {
     &STATE
 }
 
-/// The same for a plan that DataFusion executes: its integer arithmetic does not wrap.
+/// The same for a plan that DataFusion executes: its integer arithmetic does not wrap, and its
+/// conditions stay where they mean the same.
 pub fn once_state() -> &'static SessionState {
     static STATE: LazyLock<SessionState> = LazyLock::new(|| {
         SessionStateBuilder::new_from_existing(state().clone())
             .with_analyzer_rule(Arc::new(CheckedArithmetic))
+            .with_optimizer_rules(push_down::rules())
             .build()
     });
     &STATE

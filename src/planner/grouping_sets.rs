@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable, GroupingSet, LogicalPlan, LogicalPlanBuilder, cast, lit,
@@ -104,7 +105,15 @@ fn branch(
         .map(|(column, _)| column.clone())
         .collect();
     let input = Arc::clone(&aggregate.input);
-    let grouped = Aggregate::try_new(input, kept, aggregate.aggr_expr.clone())?;
+    let is_total = kept.is_empty();
+    let mut aggregates = aggregate.aggr_expr.clone();
+    let counts =
+        |expr: &Expr| expr.schema_name().to_string() == count_all().schema_name().to_string();
+    let rows = aggregates.iter().position(counts).unwrap_or(aggregates.len());
+    if is_total && rows == aggregates.len() {
+        aggregates.push(count_all());
+    }
+    let grouped = Aggregate::try_new(input, kept, aggregates)?;
     let mut own = grouped.schema.columns().into_iter().map(Expr::Column);
     let id = absent.iter().fold(0_u64, |id, absent| id << 1 | u64::from(*absent));
     let id = times_seen << absent.len() | id;
@@ -124,7 +133,14 @@ fn branch(
         };
         exprs.push(value.alias(format!("__grouped_{i}")));
     }
-    LogicalPlanBuilder::from(LogicalPlan::Aggregate(grouped)).project(exprs)?.build()
+    let rows = is_total.then(|| grouped.schema.columns().swap_remove(rows));
+    let mut grouped = LogicalPlanBuilder::from(LogicalPlan::Aggregate(grouped));
+    if let Some(rows) = rows {
+        // Always true, and keeps the total over the input where nobody reads it: the optimiser would put
+        // a row in its place that comes of nothing.
+        grouped = grouped.filter(Expr::Column(rows).gt_eq(lit(0_i64)))?;
+    }
+    grouped.project(exprs)?.build()
 }
 
 /// A grouping without the window's columns would never close beside others that do.

@@ -2,7 +2,8 @@
 //!
 //! It knows neither. So before it binds the query each becomes a plain join with one more condition: a
 //! call of a function that means nothing but this ([`Marker`]), over a column of each side, so that the
-//! optimiser leaves it where it stands. The translation takes it out again ([`take_marker`]).
+//! optimiser leaves it where it stands. The translation takes it out again ([`take_marker`]); of a one-off
+//! SELECT a node of ours does, before anything is optimised ([`super::join_once`]).
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
@@ -166,12 +167,6 @@ impl Rewriter<'_> {
         let JoinOperator::AsOf { match_condition, constraint } = &join.join_operator else {
             return Ok(());
         };
-        if self.purpose == Purpose::Once {
-            return Err(PlanError::unsupported_once(
-                "ASOF JOIN",
-                "Create a continuous query with it, and SELECT from that.",
-            ));
-        }
         let mut condition = match_condition;
         while let SqlExpr::Nested(inner) = condition {
             condition = inner;

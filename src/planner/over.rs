@@ -308,7 +308,7 @@ impl Translator {
 }
 
 /// Whether a column is the offset of the one stream that the rows come from, in its order.
-fn is_log_order(plan: &PhysicalPlan, column: usize) -> bool {
+pub(super) fn is_log_order(plan: &PhysicalPlan, column: usize) -> bool {
     match &plan.node {
         Node::Source(source) => {
             source.kind == RelationKind::Stream && plan.schema.field(column).name() == "_offset"

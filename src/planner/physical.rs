@@ -12,6 +12,7 @@ use crate::operators::count_window::CountWindowSpec;
 use crate::operators::filter_project::FilterProjectSpec;
 use crate::operators::join::asof::AsofSpec;
 use crate::operators::join::spec::JoinSpec;
+use crate::operators::match_recognize::MatchSpec;
 use crate::operators::over::OverSpec;
 use crate::operators::over_changes::OverChangesSpec;
 use crate::operators::punctuation_window::PunctuationWindowSpec;
@@ -219,6 +220,8 @@ pub enum Node {
     Aggregate(Arc<AggregateOpSpec>),
     /// Answers OVER by event time or log order.
     Over(Arc<OverSpec>),
+    /// Finds runs of rows that fit a pattern.
+    MatchRecognize(Arc<MatchSpec>),
     /// Answers OVER in any order by answering touched partitions anew.
     OverChanges(Arc<OverChangesSpec>),
     /// Keeps the first rows of groups in an order.

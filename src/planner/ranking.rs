@@ -1,6 +1,6 @@
-//! Translates ORDER BY … LIMIT, and row_number() in an order of values.
+//! Numbers the rows of groups in an order: for LIMIT ([`super::limit`]), DISTINCT ON, and row_number().
 //!
-//! Both number the rows of groups. `WHERE row_number <= n` above the numbering becomes part of it, so
+//! `WHERE row_number <= n` above the numbering becomes part of it, so
 //! that only rows which can be among the first n are kept; and where nothing reads the number, rows do
 //! not change when only their number does.
 
@@ -9,76 +9,20 @@ use std::sync::Arc;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::logical_expr::expr::Sort as SortExpr;
-use datafusion::logical_expr::{
-    BinaryExpr, Expr, FetchType, Limit, LogicalPlan, Operator, SkipType, Window,
-};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, Window};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 
 use crate::operators::emit::EmitMode;
 use crate::operators::expr;
 use crate::operators::ranking::RankingSpec;
-use crate::planner::error::{PlanError, from_datafusion};
+use crate::planner::error::PlanError;
 use crate::planner::over_changes::closed_times;
 use crate::planner::over_layers::WindowCall;
 use crate::planner::physical::{Facts, Node, PhysicalPlan, StateBound, WindowRole};
 use crate::planner::translate::{Built, Slot, Translator, source_column};
 
 impl Translator {
-    /// ORDER BY … LIMIT, and LIMIT alone.
-    pub(super) fn limit(&self, limit: &Limit, outermost: bool) -> Result<Built, PlanError> {
-        let hint = "Write constant numbers.";
-        let skip = match limit.get_skip_type().map_err(from_datafusion)? {
-            SkipType::Literal(skip) => skip,
-            SkipType::UnsupportedExpr => return Err(PlanError::unsupported("OFFSET", hint)),
-        };
-        let fetch = match limit.get_fetch_type().map_err(from_datafusion)? {
-            FetchType::Literal(fetch) => fetch,
-            FetchType::UnsupportedExpr => return Err(PlanError::unsupported("LIMIT", hint)),
-        };
-        match limit.input.as_ref() {
-            LogicalPlan::Sort(sort) => {
-                let built = self.build(&sort.input, outermost)?;
-                self.first_rows(built, &sort.expr, skip, fetch)
-            }
-            input => {
-                let built = self.build(input, outermost)?;
-                self.first_rows(built, &[], skip, fetch)
-            }
-        }
-    }
-
-    /// ORDER BY with the LIMIT that the optimiser has put into it.
-    pub(super) fn sort(
-        &self,
-        sort: &datafusion::logical_expr::Sort,
-        outermost: bool,
-    ) -> Result<Built, PlanError> {
-        let Some(fetch) = sort.fetch else {
-            return Err(PlanError::unsupported(
-                "ORDER BY without LIMIT",
-                "A result has no order of its own: order when you ask, SELECT … FROM query ORDER BY …, \
-                 or add LIMIT n to keep the first n rows.",
-            ));
-        };
-        let built = self.build(&sort.input, outermost)?;
-        self.first_rows(built, &sort.expr, 0, Some(fetch))
-    }
-
-    fn first_rows(
-        &self,
-        built: Built,
-        sorts: &[SortExpr],
-        skip: usize,
-        fetch: Option<usize>,
-    ) -> Result<Built, PlanError> {
-        let built = self.materialize(built)?;
-        let schema = Arc::clone(&built.schema);
-        let (mut plan, slots) = self.rank(built, &[], sorts, (skip, fetch))?;
-        unnumber(&mut plan);
-        Ok(Built { plan, schema, slots, pending: None })
-    }
-
     /// `row_number()` whose order is not that of OVER by event time or log.
     pub(super) fn numbered(
         &self,
@@ -94,7 +38,7 @@ impl Translator {
     }
 
     /// Puts the operator above the input.
-    fn rank(
+    pub(super) fn rank(
         &self,
         mut built: Built,
         partition: &[Expr],
@@ -295,7 +239,7 @@ fn change(plan: &mut PhysicalPlan, how: &dyn Fn(&mut RankingSpec)) {
 }
 
 /// Lets rows keep still when only their number changes, which nobody reads.
-fn unnumber(plan: &mut PhysicalPlan) {
+pub(super) fn unnumber(plan: &mut PhysicalPlan) {
     if number_of(plan).is_some() {
         change(plan, &|spec| spec.numbered = false);
     }

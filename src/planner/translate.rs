@@ -25,6 +25,7 @@ use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::functions;
 use crate::planner::join::shows_rows_without_match;
 use crate::planner::join_as_of::marker;
+use crate::planner::match_node::MatchNode;
 use crate::planner::mining_facts;
 use crate::planner::physical::{
     EventTimeColumn, Facts, Node, PhysicalPlan, SourceSpec, StateBound, WindowRole,
@@ -149,9 +150,13 @@ impl Translator {
                 self.filter(built, &filter.predicate)
             }
             LogicalPlan::Extension(extension) => {
-                match extension.node.as_any().downcast_ref::<WindowNode>() {
-                    Some(node) => self.window(node, outermost),
-                    None => Err(unsupported(logical)),
+                let node = extension.node.as_any();
+                if let Some(node) = node.downcast_ref::<WindowNode>() {
+                    self.window(node, outermost)
+                } else if let Some(node) = node.downcast_ref::<MatchNode>() {
+                    self.match_recognize(node, outermost)
+                } else {
+                    Err(unsupported(logical))
                 }
             }
             LogicalPlan::Aggregate(aggregate) => {

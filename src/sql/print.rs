@@ -190,6 +190,21 @@ impl Display for Statement {
                 let cascade = if *cascade { " CASCADE" } else { "" };
                 write!(f, "DROP {kind} {if_exists}{}{cascade}", quote_name(name))
             }
+            Statement::Alter(alter) => {
+                let kind = match alter.kind {
+                    ObjectKind::Stream => "STREAM",
+                    ObjectKind::Table => "TABLE",
+                    ObjectKind::Query => "CONTINUOUS QUERY",
+                    ObjectKind::Sink => "SINK",
+                };
+                write!(f, "ALTER {kind} {} ", quote_name(&alter.name))?;
+                if alter.reset.is_empty() {
+                    f.write_str("SET ")?;
+                    return options(f, &alter.set, " = ");
+                }
+                f.write_str("RESET ")?;
+                names(f, &alter.reset)
+            }
             Statement::Show(kind) => f.write_str(match kind {
                 ObjectKind::Stream => "SHOW STREAMS",
                 ObjectKind::Table => "SHOW TABLES",

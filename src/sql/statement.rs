@@ -32,6 +32,8 @@ pub enum Statement {
         /// Whether what depends on it goes too.
         cascade: bool,
     },
+    /// ALTER STREAM | CONTINUOUS QUERY name SET (…) | RESET (…).
+    Alter(AlterOptions),
     /// SHOW STREAMS | TABLES | QUERIES | SINKS.
     Show(ObjectKind),
     /// DESCRIBE name.
@@ -126,6 +128,19 @@ pub struct OptionItem {
     pub name: String,
     /// The value.
     pub value: OptionValue,
+}
+
+/// ALTER … SET (…), ALTER … RESET (…); one of the lists is empty.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlterOptions {
+    /// What kind of object.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: String,
+    /// Options with new values.
+    pub set: Vec<OptionItem>,
+    /// Options that get their defaults.
+    pub reset: Vec<String>,
 }
 
 /// The value of an option.

@@ -23,7 +23,8 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>, ParseError> {
             .map_err(|error| error.at(position(text, byte_of(text, at))))?;
     }
     refuse_numbered_fields(text, &tokens)?;
-    Ok(without_flink_words(with_aliases_behind_versions(with_types_closed(tokens))))
+    let tokens = with_aliases_behind_versions(with_types_closed(tokens));
+    Ok(without_flink_words(with_within_defined(tokens)))
 }
 
 /// `x . 1` would be written back as `x.1`, which reads as `x` and `.1`.
@@ -180,6 +181,56 @@ fn without_flink_words(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         at += 1;
     }
     kept
+}
+
+/// `PATTERN (…) WITHIN x DEFINE …` becomes `PATTERN (…) DEFINE WITHIN AS x, …`: sqlparser reads the
+/// latter, and both mean the same here.
+fn with_within_defined(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut at = 2;
+    while at < tokens.len() {
+        if is_word(&tokens[at].token, "WITHIN")
+            && tokens[at - 1].token == Token::RParen
+            && opens_pattern(&tokens[..at])
+            && let Some(define) = define_behind(&tokens, at)
+        {
+            let (start, end) = (tokens[at].span, tokens[define].span);
+            tokens[define] = TokenWithSpan { token: Token::Comma, span: end };
+            tokens.insert(at, TokenWithSpan { token: Token::make_keyword("DEFINE"), span: start });
+            tokens.insert(at + 2, TokenWithSpan { token: Token::make_keyword("AS"), span: start });
+        }
+        at += 1;
+    }
+    tokens
+}
+
+/// Whether the parenthesis that closes at the end is that of PATTERN.
+fn opens_pattern(tokens: &[TokenWithSpan]) -> bool {
+    let mut depth = 0usize;
+    for (at, token) in tokens.iter().enumerate().rev() {
+        match token.token {
+            Token::RParen => depth += 1,
+            Token::LParen if depth == 1 => {
+                return at.checked_sub(1).is_some_and(|at| is_word(&tokens[at].token, "PATTERN"));
+            }
+            Token::LParen => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// The DEFINE behind an expression.
+fn define_behind(tokens: &[TokenWithSpan], from: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for (at, token) in tokens.iter().enumerate().skip(from + 1) {
+        match &token.token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket => depth = depth.checked_sub(1)?,
+            token if depth == 0 && is_word(token, "DEFINE") => return Some(at),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Words that end the expression of FOR SYSTEM_TIME AS OF.

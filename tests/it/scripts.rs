@@ -37,6 +37,11 @@ fn over() {
 }
 
 #[test]
+fn matches() {
+    check("match");
+}
+
+#[test]
 fn mining() {
     check("mining");
 }

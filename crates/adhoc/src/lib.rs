@@ -49,12 +49,12 @@ pub struct Answer {
     pub batches: Vec<RecordBatch>,
 }
 
-/// Nodes of ours inside a plan, computed from all rows of their input at once.
+/// Nodes of ours inside a plan, computed from all rows of their inputs at once.
 pub trait Materialize: Send + Sync {
     /// Whether the node is one of ours.
     fn is_ours(&self, node: &LogicalPlan) -> bool;
-    /// The node's rows, given all rows of its (only) input in order; columns as the node's schema.
-    fn rows(&self, node: &LogicalPlan, input: RecordBatch) -> Result<RecordBatch>;
+    /// The node's rows, given all rows of each of its inputs in order; columns as the node's schema.
+    fn rows(&self, node: &LogicalPlan, inputs: Vec<RecordBatch>) -> Result<RecordBatch>;
 }
 
 /// Answers a bound plan: optimises it, computes nodes of ours from the leaves up, and collects.
@@ -82,10 +82,14 @@ pub fn answer(
         state.execution_props_mut().mark_start_execution(options);
         let mut plan = state.optimize(&plan)?;
         while let Some(node) = innermost(&plan, ours.as_ref())? {
-            let input = node.inputs()[0].clone();
-            let input = collect(&state, &input, limits, &stop).await?;
-            let input = datafusion::arrow::compute::concat_batches(&input.schema, &input.batches)?;
-            let rows = ours.rows(&node, input)?;
+            let mut inputs = Vec::with_capacity(node.inputs().len());
+            for input in node.inputs() {
+                let input = collect(&state, input, limits, &stop).await?;
+                let rows =
+                    datafusion::arrow::compute::concat_batches(&input.schema, &input.batches)?;
+                inputs.push(rows);
+            }
+            let rows = ours.rows(&node, inputs)?;
             plan = replace(plan, &node, &scan_of(&node, rows)?)?;
         }
         collect(&state, &plan, limits, &stop).await

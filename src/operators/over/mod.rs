@@ -6,7 +6,7 @@
 //! ```
 //!
 //! # Method
-//! By event time, rows are held in [`pending::Pending`] until the watermark less the allowed lateness
+//! By event time, rows are held in [`Pending`] until the watermark less the allowed lateness
 //! has passed them. Then they go on in the order of event times, log order among equals, and every
 //! function takes them in that order: partitions by [`keying::Keying`], frames by [`frames::Places`],
 //! functions by [`call::Call`]. By log order (`ORDER BY _offset`) they go on at once. Functions look
@@ -41,7 +41,6 @@ mod frames;
 mod keying;
 mod lag;
 mod lead;
-mod pending;
 mod ranks;
 mod running;
 #[cfg(test)]
@@ -58,13 +57,13 @@ use arrow::datatypes::SchemaRef;
 
 pub use self::call::{OverFunction, Shift};
 pub use self::frames::Frame;
-use self::pending::Pending;
 use self::running::{Failed, Running};
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
 use crate::operators::origin_buffer::{OriginBuffer, RowOrigins};
 use crate::operators::partitions::{late_row, null_time};
+use crate::operators::pending::Pending;
 use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
 use crate::windows::columns::event_times;

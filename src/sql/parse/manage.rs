@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::super::error::ParseError;
-use super::super::statement::{ObjectKind, Statement, SubscribeFrom};
+use super::super::statement::{AlterOptions, ObjectKind, Statement, SubscribeFrom};
 use super::cursor::Cursor;
 
 pub(super) fn drop(cursor: &mut Cursor) -> Result<Statement, ParseError> {
@@ -22,6 +22,24 @@ pub(super) fn drop(cursor: &mut Cursor) -> Result<Statement, ParseError> {
         cursor.accept(&["RESTRICT"]);
     }
     Ok(Statement::Drop { kind, name, if_exists, cascade })
+}
+
+/// ALTER … SET and RESET of options.
+pub(super) fn alter(cursor: &mut Cursor) -> Result<Statement, ParseError> {
+    cursor.expect(&["ALTER"])?;
+    let Some(kind) = kind(cursor) else {
+        return Err(cursor.unexpected("STREAM, CONTINUOUS QUERY or MATERIALIZED VIEW"));
+    };
+    let name = cursor.name()?;
+    let (mut set, mut reset) = (Vec::new(), Vec::new());
+    if cursor.accept(&["SET"]) {
+        set = cursor.options(|cursor| cursor.accept_token(&Token::Eq))?;
+    } else if cursor.accept(&["RESET"]) {
+        reset = cursor.names()?;
+    } else {
+        return Err(cursor.unexpected("SET or RESET"));
+    }
+    Ok(Statement::Alter(AlterOptions { kind, name, set, reset }))
 }
 
 /// The kind of an object, if it is written here.

@@ -37,7 +37,7 @@ pub struct Parsed {
     pub data: Range<usize>,
 }
 
-const STATEMENTS: &str = "Statements are CREATE, DROP, SHOW, DESCRIBE, INSERT, UPDATE, DELETE, \
+const STATEMENTS: &str = "Statements are CREATE, ALTER, DROP, SHOW, DESCRIBE, INSERT, UPDATE, DELETE, \
      COPY, SELECT, SUBSCRIBE, EXPLAIN, PAUSE, RESUME, REBUILD, PUNCTUATE and FLUSH.";
 
 /// All statements of a text, or its first error.
@@ -183,6 +183,7 @@ fn statement(cursor: &mut Cursor) -> Result<Statement, ParseError> {
     match word.as_str() {
         "CREATE" => create::create(cursor),
         "DROP" => manage::drop(cursor),
+        "ALTER" => manage::alter(cursor),
         "SHOW" => manage::show(cursor),
         "DESCRIBE" | "DESC" => manage::describe(cursor),
         "PAUSE" | "RESUME" | "REBUILD" => manage::run_state(cursor),

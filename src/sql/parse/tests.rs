@@ -243,6 +243,12 @@ fn objects() {
     check("DESC x", "DESCRIBE x");
     check("DESCRIBE STREAM x", "DESCRIBE x");
     same("DESCRIBE weir.streams");
+    same("ALTER STREAM s SET (retention = '1 day', retention_bytes = '1 GB')");
+    same("ALTER CONTINUOUS QUERY q RESET (memory_limit, retention)");
+    check(
+        "ALTER MATERIALIZED VIEW q SET (retention='1 h')",
+        "ALTER CONTINUOUS QUERY q SET (retention = '1 h')",
+    );
     check("PAUSE q", "PAUSE CONTINUOUS QUERY q");
     check("PAUSE query", "PAUSE CONTINUOUS QUERY query");
     check("RESUME QUERY q", "RESUME CONTINUOUS QUERY q");

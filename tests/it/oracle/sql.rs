@@ -183,7 +183,11 @@ async fn compare(
     for (question, waits) in live.iter().filter(|(_, waits)| closed || !waits) {
         let sql = question.node.sql();
         let found = run.execute(&format!("SELECT * FROM {}", question.name)).await?;
-        let expected = run.execute(&sql).await?;
+        // DataFusion has plans that it then refuses itself.
+        let Ok(expected) = run.execute(&sql).await else {
+            *tally.refused.entry("the SELECT itself, later".into()).or_default() += 1;
+            continue;
+        };
         tally.compared += 1;
         if found != expected {
             return Err(format!(

@@ -19,8 +19,9 @@ const ROWS_PER_RELEASE: usize = 32_768;
 
 /// The rows, with their numbers by time.
 #[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) rows: OriginBuffer,
+pub struct Pending {
+    /// The rows by number; whoever takes numbers releases them.
+    pub rows: OriginBuffer,
     /// Time and number, ascending.
     sorted: VecDeque<(i64, u64)>,
     /// What has come since.
@@ -28,25 +29,26 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(rows: OriginBuffer) -> Pending {
+    /// Holds nothing.
+    pub fn new(rows: OriginBuffer) -> Pending {
         Pending { rows, sorted: VecDeque::new(), fresh: Vec::new() }
     }
 
     /// Takes rows with their times.
-    pub(super) fn push(&mut self, change: &Change, times: &[i64]) -> Result<(), EvalError> {
+    pub fn push(&mut self, change: &Change, times: &[i64]) -> Result<(), EvalError> {
         let first = self.rows.push(change)?;
         self.fresh.extend(times.iter().copied().zip(first..));
         Ok(())
     }
 
     /// The latest time of a row that is held.
-    pub(super) fn last_time(&self) -> Option<i64> {
+    pub fn last_time(&self) -> Option<i64> {
         let fresh = self.fresh.iter().map(|(time, _)| *time).max();
         self.sorted.back().map(|(time, _)| *time).max(fresh)
     }
 
     /// Times and numbers of the next rows below `end` (`None`: of all), in their order.
-    pub(super) fn take(&mut self, end: Option<i64>) -> Vec<(i64, u64)> {
+    pub fn take(&mut self, end: Option<i64>) -> Vec<(i64, u64)> {
         self.merge();
         let mut taken = Vec::new();
         while let Some(&(time, number)) = self.sorted.front() {
@@ -78,17 +80,20 @@ impl Pending {
         self.sorted.extend(later);
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
         (self.sorted.len() + self.fresh.len()) * size_of::<(i64, u64)>() + self.rows.state_bytes()
     }
 
-    pub(super) fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
+    /// Writes all rows that are held.
+    pub fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
         self.merge();
         out.put(&self.sorted)?;
         self.rows.save(out)
     }
 
-    pub(super) fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
+    /// Reads what [`save`](Self::save) wrote, where nothing is held.
+    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
         self.sorted = from.get()?;
         self.rows.restore(from)
     }

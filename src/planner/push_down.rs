@@ -1,0 +1,172 @@
+//! Moves conditions towards the rows as DataFusion does, and keeps two promises that it breaks.
+//!
+//! *Conditions joined by AND hold from the left*: one that can fail on a row is asked only where those
+//! before it are true (`x LIKE '1%' AND CAST(x AS BIGINT) > 5`). DataFusion asks cheap conditions first,
+//! and takes a cast to be cheap. So while conditions move, one that may fail stands in a function of which
+//! nothing is known, and what is costly is not put behind others.
+//!
+//! *An aggregate without groups answers one row, whatever it reads*: a condition above it is about that row.
+//! DataFusion moves one that names no column below, where it is about the rows read.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::DataType;
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
+};
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
+
+/// DataFusion's rule, in its place and under its name.
+#[derive(Debug, Default)]
+struct PushDown(PushDownFilter);
+
+/// DataFusion's rules, with this one in its place.
+pub(super) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let ours: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(PushDown::default());
+    let rules = Optimizer::new().rules.into_iter();
+    rules.map(|rule| if rule.name() == ours.name() { Arc::clone(&ours) } else { rule }).collect()
+}
+
+impl OptimizerRule for PushDown {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        config: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
+        let marked = plan.transform_up_with_subqueries(mark)?.data;
+        let moved =
+            marked.transform_down_with_subqueries(|node| match is_about_one_row(&node) {
+                true => Ok(Transformed::no(node)),
+                false => self.0.rewrite(node, config),
+            })?;
+        moved.map_data(|plan| Ok(plan.transform_up_with_subqueries(unmark)?.data))
+    }
+}
+
+/// Whether this is a condition on the only row of an aggregate.
+fn is_about_one_row(node: &LogicalPlan) -> bool {
+    let LogicalPlan::Filter(filter) = node else { return false };
+    matches!(&*filter.input, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty())
+}
+
+fn mark(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    Ok(Transformed::yes(match node {
+        LogicalPlan::Filter(mut filter) => {
+            filter.predicate = mark_conditions(filter.predicate);
+            LogicalPlan::Filter(filter)
+        }
+        LogicalPlan::Join(mut join) => {
+            join.filter = join.filter.map(mark_conditions);
+            LogicalPlan::Join(join)
+        }
+        other => return Ok(Transformed::no(other)),
+    }))
+}
+
+/// Marks the conditions behind the first that may fail.
+fn mark_conditions(predicate: Expr) -> Expr {
+    let conditions = split_conjunction_owned(predicate).into_iter().enumerate();
+    let marked = conditions.map(|(place, condition)| match place > 0 && may_fail(&condition) {
+        true => Guarded::function().call(vec![condition]),
+        false => condition,
+    });
+    conjunction(marked).expect("a predicate is at least one condition")
+}
+
+fn unmark(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    if !matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_) | LogicalPlan::TableScan(_)) {
+        return Ok(Transformed::no(node));
+    }
+    node.map_expressions(|expr| {
+        expr.transform_up(|expr| match expr {
+            Expr::ScalarFunction(mut call) if call.func.name() == Guarded::NAME => {
+                Ok(Transformed::yes(call.args.pop().expect("it guards one condition")))
+            }
+            other => Ok(Transformed::no(other)),
+        })
+    })
+}
+
+/// Whether a condition may be an error for some row: anything but comparisons, and what joins them.
+fn may_fail(condition: &Expr) -> bool {
+    let fails = condition.exists(|expr| {
+        Ok(match expr {
+            Expr::BinaryExpr(binary) => !matches!(
+                binary.op,
+                Operator::Eq
+                    | Operator::NotEq
+                    | Operator::Lt
+                    | Operator::LtEq
+                    | Operator::Gt
+                    | Operator::GtEq
+                    | Operator::And
+                    | Operator::Or
+                    | Operator::IsDistinctFrom
+                    | Operator::IsNotDistinctFrom
+            ),
+            Expr::Column(_)
+            | Expr::OuterReferenceColumn(..)
+            | Expr::Literal(..)
+            | Expr::Alias(_)
+            | Expr::Not(_)
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::IsTrue(_)
+            | Expr::IsFalse(_)
+            | Expr::IsUnknown(_)
+            | Expr::IsNotTrue(_)
+            | Expr::IsNotFalse(_)
+            | Expr::IsNotUnknown(_)
+            | Expr::Between(_)
+            | Expr::InList(_)
+            | Expr::Like(_) => false,
+            // A volatile function forbids that conditions change places at all, a subquery is joined.
+            Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) => false,
+            _ => true,
+        })
+    });
+    fails.expect("nothing above is an error") && !condition.is_volatile()
+}
+
+/// Holds a condition that may fail.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Guarded {
+    signature: Signature,
+}
+
+impl Guarded {
+    const NAME: &str = "__guarded";
+
+    fn function() -> &'static ScalarUDF {
+        static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+            let signature = Signature::any(1, Volatility::Immutable);
+            Arc::new(ScalarUDF::from(Guarded { signature }))
+        });
+        &FUNCTION
+    }
+}
+
+impl ScalarUDFImpl for Guarded {
+    fn name(&self) -> &str {
+        Guarded::NAME
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+    /// Never asked of rows; the same as the condition if it were.
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(args.args.swap_remove(0))
+    }
+}
