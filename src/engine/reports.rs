@@ -42,6 +42,9 @@ pub(super) struct Reports {
     pub reported: Mutex<Reported>,
 }
 
+/// Refused rows that become one frame.
+const REJECTED_ROWS: usize = 16_384;
+
 /// Rows of `weir.dead_letters` before they are columns.
 #[derive(Default)]
 struct DeadLetters {
@@ -57,9 +60,11 @@ struct DeadLetters {
 impl Reports {
     /// Records rows of a request that were refused.
     pub(super) fn dead_letters(&self, relation: &str, rejected: &[Rejected]) -> Result<()> {
-        if rejected.is_empty() {
-            return Ok(());
-        }
+        // In pieces, because each is copied into columns.
+        rejected.chunks(REJECTED_ROWS).try_for_each(|rows| self.append_letters(relation, rows))
+    }
+
+    fn append_letters(&self, relation: &str, rejected: &[Rejected]) -> Result<()> {
         let mut rows = DeadLetters::default();
         for row in rejected {
             rows.relation.push(relation.into());

@@ -187,3 +187,44 @@ fn a_full_disk_after_power_loss_delays_the_epoch_and_loses_nothing() {
     let (offset, _) = whole.changes.last_key_value().unwrap();
     assert!(*offset >= seen_before, "offset {offset} was seen before");
 }
+
+#[test]
+fn a_group_by_over_offsets_that_are_passed_over_shows_the_groups_there_are() {
+    let disk = MemoryStorage::new();
+    let world = open(&disk);
+    run(&world, "CREATE STREAM s (n BIGINT) WITH (durability = 'memory')");
+    run(
+        &world,
+        "CREATE CONTINUOUS QUERY g AS SELECT n % 2 AS k, count(*) AS c FROM s GROUP BY n % 2",
+    );
+    insert(&world, 0..10);
+    let left = world.disk.kill();
+    drop(world);
+    let world = open(&left);
+    assert_eq!(run(&world, "FLUSH; SELECT * FROM g").len(), 0);
+    insert(&world, 1..2);
+    let rows = run(&world, "SELECT k, c FROM g");
+    assert_eq!(rows, [serde_json::json!({"k": 1, "c": 1})]);
+}
+
+#[test]
+fn epochs_one_behind_the_other_are_told_without_a_pause() {
+    let (mut disk, mut seen) = power_loss(11);
+    for round in 0..3 {
+        let world = open(&disk);
+        if round == 0 {
+            // Its watermarks are written from now on, between the epochs as well.
+            run(&world, "CREATE CONTINUOUS QUERY up AS SELECT n FROM q");
+        }
+        insert(&world, 100..101);
+        disk = world.disk.crash(round);
+        drop(world);
+    }
+    let world = open(&disk);
+    run(&world, "FLUSH");
+    let whole = world.follow("q", 0).unwrap();
+    let head = run(&world, "SELECT next_offset FROM weir.queries WHERE name = 'q'");
+    assert_eq!(head[0]["next_offset"], whole.next);
+    seen.go_on(world.follow("q", seen.next).unwrap());
+    assert_eq!((seen.changes, seen.next), (whole.changes, whole.next));
+}
