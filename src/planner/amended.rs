@@ -1,8 +1,8 @@
-//! Amends functions of DataFusion: bounds what they make, and keeps fractions of seconds.
+//! Amends functions of DataFusion: bounds what they make, keeps fractions of seconds, and hides what nulls hold.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Float64Array};
+use arrow::array::{Array, AsArray, Float64Array, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Int64Type, TimeUnit};
 use datafusion::common::{Result, ScalarValue};
@@ -20,6 +20,7 @@ pub(super) fn amended(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
     let amendment = match growth_of(function.name()) {
         Some(growth) => Amendment::Bounded(growth),
         None if function.name() == "date_part" => Amendment::ExactEpoch,
+        None if function.name() == "date_trunc" => Amendment::TamedNulls,
         None => return None,
     };
     Some(Arc::new(ScalarUDF::from(Amended { theirs: Arc::clone(function), amendment })))
@@ -31,6 +32,8 @@ enum Amendment {
     Bounded(Grows),
     /// `date_part('epoch', t1 - t2)` has fractions, as PostgreSQL's; DataFusion's drops them.
     ExactEpoch,
+    /// `date_trunc` computes with what stands in the places of nulls, too, and overflows on it.
+    TamedNulls,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -73,6 +76,20 @@ fn exact_epoch(args: &ScalarFunctionArgs) -> Result<Option<ColumnarValue>> {
     }))
 }
 
+/// Puts zeros in the places of nulls.
+fn tamed(mut args: ScalarFunctionArgs) -> Result<ScalarFunctionArgs> {
+    for arg in &mut args.args {
+        let ColumnarValue::Array(array) = arg else { continue };
+        let data_type = array.data_type().clone();
+        if array.null_count() > 0 && matches!(data_type, DataType::Timestamp(..)) {
+            let values = cast(array, &DataType::Int64)?;
+            let tame: Int64Array = values.as_primitive::<Int64Type>().iter().collect();
+            *array = cast(&tame, &data_type)?;
+        }
+    }
+    Ok(args)
+}
+
 impl ScalarUDFImpl for Amended {
     fn name(&self) -> &str {
         self.theirs.name()
@@ -95,7 +112,7 @@ impl ScalarUDFImpl for Amended {
     fn is_strict(&self) -> bool {
         self.theirs.is_strict()
     }
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match &self.amendment {
             Amendment::Bounded(growth) => growth.check(self.name(), &args)?,
             Amendment::ExactEpoch => {
@@ -103,6 +120,7 @@ impl ScalarUDFImpl for Amended {
                     return Ok(seconds);
                 }
             }
+            Amendment::TamedNulls => args = tamed(args)?,
         }
         self.theirs.invoke_with_args(args)
     }
@@ -125,5 +143,41 @@ impl ScalarUDFImpl for Amended {
     }
     fn documentation(&self) -> Option<&Documentation> {
         self.theirs.documentation()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::TimestampMicrosecondArray;
+    use arrow::buffer::NullBuffer;
+    use arrow::datatypes::Field;
+    use datafusion::config::ConfigOptions;
+    use datafusion::functions::datetime::date_trunc;
+
+    use super::*;
+
+    #[test]
+    fn a_null_over_the_least_of_all_numbers_stays_null() {
+        let function = amended(&date_trunc()).unwrap();
+        let nulls = Some(NullBuffer::from(vec![false, true]));
+        let times = TimestampMicrosecondArray::new(vec![i64::MIN, 61_000_000].into(), nulls);
+        let field = Arc::new(Field::new("t", times.data_type().clone(), true));
+        let text = Arc::new(Field::new("part", DataType::Utf8, false));
+        let args = ScalarFunctionArgs {
+            args: vec![
+                ColumnarValue::Scalar(ScalarValue::from("minute")),
+                ColumnarValue::Array(Arc::new(times)),
+            ],
+            arg_fields: vec![text, Arc::clone(&field)],
+            number_rows: 2,
+            return_field: field,
+            config_options: Arc::new(ConfigOptions::default()),
+        };
+        let ColumnarValue::Array(result) = function.invoke_with_args(args).unwrap() else {
+            panic!("it is a column")
+        };
+        let result: Vec<Option<i64>> =
+            cast(&result, &DataType::Int64).unwrap().as_primitive::<Int64Type>().iter().collect();
+        assert_eq!(result, [None, Some(60_000_000)]);
     }
 }
