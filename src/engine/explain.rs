@@ -48,10 +48,10 @@ fn live(query: &QueryState) -> Vec<String> {
         figures.rejected_rows.load(Ordering::Relaxed),
         figures.state_bytes.load(Ordering::Relaxed),
     )];
-    for (node, (name, bytes, rows)) in query.operators.lock().iter().enumerate() {
+    for (node, operator) in query.operators.lock().iter().enumerate() {
         lines.push(format!(
-            "{node} {name}: rows in {}, rows out {}, state {bytes} bytes",
-            rows.rows_in, rows.rows_out
+            "{node} {}: rows in {}, rows out {}, state {} bytes",
+            operator.name, operator.rows.rows_in, operator.rows.rows_out, operator.state_bytes
         ));
     }
     lines

@@ -20,7 +20,7 @@ use crate::fault;
 use crate::log::frame::Position;
 use crate::log::log::Log;
 use crate::pipeline::drive::{QueryRun, StepReport};
-use crate::pipeline::graph::RowCount;
+use crate::pipeline::figures::OperatorFigures;
 use crate::pipeline::schedule::{Next, Task, Work};
 use crate::planner::physical::{Node, PhysicalPlan};
 use crate::planner::relations::{RelationInfo, RelationKind};
@@ -71,7 +71,7 @@ pub(super) struct QueryState {
     pub task: OnceLock<Arc<Task>>,
     pub status: Mutex<Status>,
     pub figures: Figures,
-    pub operators: Mutex<Vec<(&'static str, usize, RowCount)>>,
+    pub operators: Mutex<Vec<OperatorFigures>>,
     /// Rings when a replay has ended, or nothing runs any more.
     pub replayed: Condvar,
     /// Who runs it.

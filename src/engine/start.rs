@@ -152,6 +152,7 @@ impl Engine {
             written_watermark: i64::MIN,
             write_progress: false,
             record_steps: steps_show(&shape.plan),
+            begins: steps_show(&shape.plan),
             memory_limit: shape.options.memory_limit,
             step_rows: self.settings.step_rows.min(STEP_ROWS_FIRST),
             step_rows_max: self.settings.step_rows,

@@ -44,7 +44,8 @@ const RELATIONS: [(&str, &str); 11] = [
     ),
     (
         "weir.operators",
-        "query text, node int, operator text, rows_in int, rows_out int, state_bytes int",
+        "query text, node int, operator text, rows_in int, rows_out int, state_bytes int, \
+         held int",
     ),
     (
         "weir.sinks",
@@ -255,10 +256,11 @@ fn operators(registry: &Registry) -> Vec<ArrayRef> {
     vec![
         texts(rows.iter().map(|(query, ..)| Some(query))),
         counts(rows.iter().map(|(_, node, _)| Some(*node as u64))),
-        texts(rows.iter().map(|(.., operator)| Some(operator.0))),
-        counts(rows.iter().map(|(.., operator)| Some(operator.2.rows_in))),
-        counts(rows.iter().map(|(.., operator)| Some(operator.2.rows_out))),
-        counts(rows.iter().map(|(.., operator)| Some(operator.1 as u64))),
+        texts(rows.iter().map(|(.., operator)| Some(operator.name))),
+        counts(rows.iter().map(|(.., operator)| Some(operator.rows.rows_in))),
+        counts(rows.iter().map(|(.., operator)| Some(operator.rows.rows_out))),
+        counts(rows.iter().map(|(.., operator)| Some(operator.state_bytes as u64))),
+        counts(rows.iter().map(|(.., operator)| Some(operator.held as u64))),
     ]
 }
 

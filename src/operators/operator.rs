@@ -85,6 +85,12 @@ pub trait Operator: Send {
     /// Bytes of state held.
     fn state_bytes(&self) -> usize;
 
+    /// How many rows, groups, windows or partitions it holds: what stands behind the bytes, without the room
+    /// that is kept for more.
+    fn held(&self) -> usize {
+        0
+    }
+
     /// Whether an operator that [`restore`](Self::restore)s goes on to the bit as this one would.
     /// Where it does not, the query has no snapshots and replays its log instead.
     fn restores_exactly(&self) -> bool {

@@ -195,6 +195,11 @@ impl<T: Default> Partitions<T> {
         self.slots.len()
     }
 
+    /// Whether there are partition columns.
+    pub fn is_keyed(&self) -> bool {
+        self.converter.is_some()
+    }
+
     /// Whether there is no partition.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()

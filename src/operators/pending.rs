@@ -80,6 +80,11 @@ impl Pending {
         self.sorted.extend(later);
     }
 
+    /// Number of rows.
+    pub fn row_count(&self) -> usize {
+        self.sorted.len() + self.fresh.len()
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         (self.sorted.len() + self.fresh.len()) * size_of::<(i64, u64)>() + self.rows.state_bytes()

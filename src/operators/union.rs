@@ -6,33 +6,56 @@
 //!
 //! A promise holds for the output once every input has made it.
 //!
+//! # Order
+//!
+//! Where several inputs read one log, a frame's rows come on all of them, one input after the other. They
+//! are put out row by row, for one row the lower port first, as if each had come alone: else the order
+//! would tell how rows were cut into frames. Where such inputs pass each row on at once
+//! ([`Sharing::Merged`]) a frame is held until all have had it, and merged; else the whole query is
+//! given its rows one by one ([`Operator::interleaves`]).
+//!
 //! # State
 //!
 //! A watermark per input, and at most [`PROMISES_MAX`] punctuations per input that some other input
 //! has not made yet; beyond that the oldest is forgotten, which costs state downstream, never an
-//! answer.
+//! answer. Nothing is held between two frames.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::ScalarBuffer;
+use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
-use crate::operators::operator::{Emitter, EvalError, Operator};
+use crate::operators::operator::{Emitter, EvalError, Operator, Output};
 use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
 
 /// Punctuations remembered per input.
 const PROMISES_MAX: usize = 1_024;
 
+/// What inputs have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// No log: rows come in the order of the logs.
+    Apart,
+    /// A log, whose rows they pass on at once, with its watermark.
+    Merged,
+    /// A log, and some of them keep rows back or make others of them.
+    Interleaved,
+}
+
 /// Runs UNION ALL.
 #[derive(Debug)]
 pub struct Union {
     schema: SchemaRef,
     inputs: Vec<Input>,
+    sharing: Sharing,
+    /// What came with the frame under way, where it is merged.
+    held: Vec<(usize, Output)>,
     /// The watermark forwarded last: the least of the inputs'.
     forwarded: EventTime,
 }
@@ -47,20 +70,133 @@ struct Input {
 
 impl Union {
     /// A union of inputs with these columns; types agree by position, names are `schema`'s.
-    pub fn new(inputs: Vec<SchemaRef>, schema: SchemaRef) -> Union {
+    pub fn new(inputs: Vec<SchemaRef>, schema: SchemaRef, sharing: Sharing) -> Union {
         assert!(!inputs.is_empty());
         assert!(inputs.iter().all(|input| input.fields().len() == schema.fields().len()));
         let inputs = inputs
             .into_iter()
             .map(|schema| Input { schema, watermark: EventTime::MIN, promises: VecDeque::new() })
             .collect();
-        Union { schema, inputs, forwarded: EventTime::MIN }
+        Union { schema, inputs, sharing, held: Vec::new(), forwarded: EventTime::MIN }
     }
 
     /// The least watermark of the inputs other than `port`.
     fn others(&self, port: usize) -> EventTime {
         let others = self.inputs.iter().enumerate().filter(|(i, _)| *i != port);
         others.map(|(_, input)| input.watermark).min().unwrap_or(EventTime::MAX)
+    }
+
+    /// The rows under the output's names.
+    fn named(&self, batch: &RecordBatch) -> Result<RecordBatch, EvalError> {
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let (schema, columns) = (Arc::clone(&self.schema), batch.columns().to_vec());
+        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    }
+
+    /// Takes what came with a frame on several ports.
+    fn release(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.sort_by_key(|(port, _)| *port);
+        // A port that heard nothing reads another log, or has come as far as the rows before.
+        let silent = |port: usize| held.iter().all(|(other, _)| *other != port);
+        let silent = self.inputs.iter().enumerate().filter(|(port, _)| silent(*port));
+        let limit = silent.map(|(_, input)| input.watermark).min().unwrap_or(EventTime::MAX);
+        let mut changes = Vec::new();
+        let mut others = Vec::new();
+        for (port, output) in held {
+            match output {
+                Output::Change(change) => changes.push(change),
+                other => others.push((port, other)),
+            }
+        }
+        self.merge(&changes, limit, out)?;
+        for (port, other) in others {
+            match other {
+                Output::Watermark(watermark) => self.take_watermark(port, watermark, out),
+                Output::Punctuation(promise) => self.take_punctuation(port, &promise, out),
+                Output::Change(_) => unreachable!("changes were taken out"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts out rows of one frame in the order of the frame; of one row, in that of the changes.
+    fn merge(
+        &self,
+        changes: &[Change],
+        limit: EventTime,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let mut order = Vec::with_capacity(changes.iter().map(|c| c.batch.num_rows()).sum());
+        for (index, change) in changes.iter().enumerate() {
+            order.extend((0..change.batch.num_rows()).map(|row| (change.offset(row), index, row)));
+        }
+        order.sort_unstable();
+        let alike = |(_, a, _): &(u64, usize, usize), (_, b, _): &(u64, usize, usize)| {
+            a == b || same_marks(&changes[*a].origin, &changes[*b].origin)
+        };
+        for part in order.chunk_by(alike) {
+            let origin = &changes[part[0].1].origin;
+            let places: Vec<_> = part.iter().map(|(_, index, row)| (*index, *row)).collect();
+            let weights = changes.iter().any(|change| change.weights.is_some());
+            let weight = |&(index, row): &(usize, usize)| changes[index].weight(row);
+            let frame_row =
+                |(offset, ..): &(u64, usize, usize)| (offset - origin.first_offset) as u32;
+            out.change(Change {
+                batch: self.interleaved(changes, &places)?,
+                weights: weights.then(|| places.iter().map(weight).collect()),
+                rows: Some(UInt32Array::from_iter_values(part.iter().map(frame_row))),
+                origin: lowered(origin, limit),
+            });
+        }
+        Ok(())
+    }
+
+    fn interleaved(
+        &self,
+        changes: &[Change],
+        places: &[(usize, usize)],
+    ) -> Result<RecordBatch, EvalError> {
+        let column = |column: usize| {
+            let parts: Vec<&dyn Array> =
+                changes.iter().map(|change| change.batch.column(column).as_ref()).collect();
+            compute::interleave(&parts, places)
+        };
+        let columns = (0..self.schema.fields().len()).map(column).collect::<Result<_, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+
+    fn take_watermark(&mut self, port: usize, watermark: EventTime, out: &mut Emitter) {
+        debug_assert!(watermark >= self.inputs[port].watermark, "a watermark never goes back");
+        self.inputs[port].watermark = watermark;
+        let least = watermark.min(self.others(port));
+        if least > self.forwarded {
+            self.forwarded = least;
+            out.watermark(least);
+        }
+    }
+
+    fn take_punctuation(&mut self, port: usize, punctuation: &Punctuation, out: &mut Emitter) {
+        let Some(promise) = self.renamed(port, punctuation) else { return };
+        let made = |(i, input): (usize, &Input)| i == port || input.promises.contains(&promise);
+        if self.inputs.iter().enumerate().all(made) {
+            for input in &mut self.inputs {
+                input.promises.retain(|earlier| *earlier != promise);
+            }
+            out.punctuation(Arc::new(promise));
+            return;
+        }
+        let promises = &mut self.inputs[port].promises;
+        if !promises.contains(&promise) {
+            if promises.len() == PROMISES_MAX {
+                promises.pop_front();
+            }
+            promises.push_back(promise);
+        }
     }
 
     /// The punctuation with the output's column names.
@@ -70,6 +206,16 @@ impl Union {
             Some(self.schema.field(index).name().clone())
         })
     }
+}
+
+/// Whether rows of two changes of one frame are judged by the same watermarks.
+fn same_marks(a: &Arc<Origin>, b: &Arc<Origin>) -> bool {
+    let same = |a: &Marks, b: &Marks| match (a, b) {
+        (Marks::All(a), Marks::All(b)) => a == b,
+        (Marks::Rows(a), Marks::Rows(b)) => a == b,
+        _ => false,
+    };
+    Arc::ptr_eq(a, b) || (same(&a.arrival, &b.arrival) && same(&a.progress, &b.progress))
 }
 
 /// The same frame, for a query that had come no further than `limit`.
@@ -103,7 +249,7 @@ impl Operator for Union {
     }
 
     fn interleaves(&self) -> bool {
-        true
+        self.sharing == Sharing::Interleaved
     }
 
     fn on_change(
@@ -112,12 +258,11 @@ impl Operator for Union {
         change: Change,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        let options = RecordBatchOptions::new().with_row_count(Some(change.batch.num_rows()));
-        let batch = RecordBatch::try_new_with_options(
-            Arc::clone(&self.schema),
-            change.batch.columns().to_vec(),
-            &options,
-        )?;
+        if self.sharing == Sharing::Merged {
+            self.held.push((port, Output::Change(change)));
+            return Ok(());
+        }
+        let batch = self.named(&change.batch)?;
         let origin = lowered(&change.origin, self.others(port));
         out.change(Change { batch, origin, weights: change.weights, rows: change.rows });
         Ok(())
@@ -129,12 +274,9 @@ impl Operator for Union {
         watermark: EventTime,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        debug_assert!(watermark >= self.inputs[port].watermark, "a watermark never goes back");
-        self.inputs[port].watermark = watermark;
-        let least = watermark.min(self.others(port));
-        if least > self.forwarded {
-            self.forwarded = least;
-            out.watermark(least);
+        match self.sharing {
+            Sharing::Merged => self.held.push((port, Output::Watermark(watermark))),
+            _ => self.take_watermark(port, watermark, out),
         }
         Ok(())
     }
@@ -145,25 +287,21 @@ impl Operator for Union {
         punctuation: &Punctuation,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        let Some(promise) = self.renamed(port, punctuation) else {
-            return Ok(());
-        };
-        let made = |(i, input): (usize, &Input)| i == port || input.promises.contains(&promise);
-        if self.inputs.iter().enumerate().all(made) {
-            for input in &mut self.inputs {
-                input.promises.retain(|earlier| *earlier != promise);
+        match self.sharing {
+            Sharing::Merged => {
+                self.held.push((port, Output::Punctuation(Arc::new(punctuation.clone()))));
             }
-            out.punctuation(Arc::new(promise));
-            return Ok(());
-        }
-        let promises = &mut self.inputs[port].promises;
-        if !promises.contains(&promise) {
-            if promises.len() == PROMISES_MAX {
-                promises.pop_front();
-            }
-            promises.push_back(promise);
+            _ => self.take_punctuation(port, punctuation, out),
         }
         Ok(())
+    }
+
+    fn on_frame_end(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
+        self.release(out)
+    }
+
+    fn on_step_end(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
+        self.release(out)
     }
 
     fn state_bytes(&self) -> usize {
@@ -200,7 +338,6 @@ mod tests {
 
     use super::*;
     use crate::data::punctuation::Pattern;
-    use crate::operators::operator::Output;
 
     fn schema(name: &str) -> SchemaRef {
         Arc::new(Schema::new(vec![Field::new(name, DataType::Int64, true)]))
@@ -208,7 +345,8 @@ mod tests {
 
     fn union(ports: usize) -> Union {
         let names = ["a", "b", "c"];
-        Union::new(names[..ports].iter().map(|name| schema(name)).collect(), schema("a"))
+        let inputs = names[..ports].iter().map(|name| schema(name)).collect();
+        Union::new(inputs, schema("a"), Sharing::Apart)
     }
 
     fn outputs(call: impl FnOnce(&mut Emitter) -> Result<(), EvalError>) -> Vec<Output> {
@@ -264,6 +402,49 @@ mod tests {
         assert_eq!(found.batch.schema(), schema("a"), "names are the output's");
         // Input 0 has promised nothing yet, so rows of input 1 close nothing.
         assert_eq!(of_port(&mut union, 1).progress(1), EventTime::MIN);
+    }
+
+    #[test]
+    fn a_frame_on_several_ports_comes_out_row_by_row() {
+        let inputs = ["a", "b", "c"].map(schema).to_vec();
+        let mut union = Union::new(inputs, schema("a"), Sharing::Merged);
+        let change = |rows: &[(u32, i64)]| {
+            let values: Int64Array = rows.iter().map(|row| row.1).collect();
+            let origin = Origin {
+                relation: Arc::from("s"),
+                first_offset: 7,
+                ingest_time: 0,
+                arrival: Marks::Rows(ScalarBuffer::from(vec![3, 9, 9])),
+                progress: Marks::Rows(ScalarBuffer::from(vec![3, 9, 9])),
+            };
+            Change {
+                batch: RecordBatch::try_new(schema("b"), vec![Arc::new(values)]).unwrap(),
+                weights: None,
+                origin: Arc::new(origin),
+                rows: Some(rows.iter().map(|row| row.0).collect()),
+            }
+        };
+        // Port 2 reads another log, and has come to 5.
+        outputs(|out| union.on_watermark(2, EventTime(5), out));
+        outputs(|out| union.on_frame_end(out));
+        let held = outputs(|out| {
+            union.on_change(1, change(&[(1, 20), (1, 21), (2, 30)]), out)?;
+            union.on_watermark(1, EventTime(9), out)?;
+            union.on_change(0, change(&[(0, 1), (1, 2)]), out)?;
+            union.on_watermark(0, EventTime(9), out)
+        });
+        assert!(held.is_empty());
+        let out = outputs(|out| union.on_frame_end(out));
+        let [Output::Change(rows), Output::Watermark(watermark)] = out.as_slice() else {
+            panic!("expected rows and a watermark, found {out:?}");
+        };
+        let values: Int64Array = rows.batch.column(0).to_data().into();
+        assert_eq!(values.values(), &[1, 2, 20, 21, 30]);
+        let offsets: Vec<u64> = (0..5).map(|row| rows.offset(row)).collect();
+        assert_eq!(offsets, [7, 8, 8, 8, 9]);
+        let progress = [0, 4].map(|row| rows.progress(row));
+        assert_eq!((progress, *watermark), ([EventTime(3), EventTime(5)], EventTime(5)));
+        assert!(outputs(|out| union.on_step_end(out)).is_empty(), "nothing is held any more");
     }
 
     #[test]

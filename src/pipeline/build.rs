@@ -15,7 +15,7 @@ use crate::operators::over_changes::OverChanges;
 use crate::operators::punctuation_window::{PunctuationWindow, PunctuationWindowSpec};
 use crate::operators::ranking::Ranking;
 use crate::operators::session_aggregate::{SessionAggregate, SessionAggregateSpec};
-use crate::operators::union::Union;
+use crate::operators::union::{Sharing, Union};
 use crate::operators::unnest::Unnest;
 use crate::operators::window_aggregate::WindowAggregate;
 use crate::operators::window_assign::WindowAssign;
@@ -67,6 +67,47 @@ fn coalesces(plan: &PhysicalPlan) -> bool {
     groups || plan.inputs.iter().any(coalesces)
 }
 
+/// What the inputs of a union have in common: a log that several read, and whether they pass its rows on.
+fn sharing(union: &PhysicalPlan) -> Sharing {
+    let read: Vec<Vec<&SourceSpec>> = union.inputs.iter().map(sources_of).collect();
+    let reads = |input: usize, relation: &str| {
+        read[input].iter().any(|source| *source.relation == *relation)
+    };
+    let shares = |input: usize| {
+        let others = || (0..read.len()).filter(move |other| *other != input);
+        read[input].iter().any(|source| others().any(|other| reads(other, &source.relation)))
+    };
+    if !union.facts.append_only {
+        // What is taken back has no order that anything could depend on.
+        return Sharing::Apart;
+    }
+    let sharing: Vec<usize> = (0..read.len()).filter(|input| shares(*input)).collect();
+    if sharing.is_empty() {
+        Sharing::Apart
+    } else if sharing.iter().all(|input| passes_rows_on(&union.inputs[*input])) {
+        Sharing::Merged
+    } else {
+        Sharing::Interleaved
+    }
+}
+
+fn sources_of(plan: &PhysicalPlan) -> Vec<&SourceSpec> {
+    match &plan.node {
+        Node::Source(source) => vec![source],
+        _ => plan.inputs.iter().flat_map(sources_of).collect(),
+    }
+}
+
+/// Whether each row leads to its own rows at once, and the watermark stays what it is.
+fn passes_rows_on(plan: &PhysicalPlan) -> bool {
+    let own = match plan.node {
+        Node::Source(_) | Node::FilterProject(_) | Node::Unnest(_) | Node::WindowAssign(_) => true,
+        Node::Union => sharing(plan) != Sharing::Interleaved,
+        _ => false,
+    };
+    own && plan.inputs.iter().all(passes_rows_on)
+}
+
 fn add(
     plan: &PhysicalPlan,
     parent: Target,
@@ -83,7 +124,7 @@ fn add(
         Node::Unnest(spec) => Box::new(Unnest::new(Arc::clone(spec))),
         Node::Union => {
             let inputs = plan.inputs.iter().map(|input| Arc::clone(&input.schema)).collect();
-            Box::new(Union::new(inputs, Arc::clone(&plan.schema)))
+            Box::new(Union::new(inputs, Arc::clone(&plan.schema), sharing(plan)))
         }
         Node::Join(spec) => Box::new(Join::new(Arc::clone(spec))?),
         Node::AsofJoin(spec) => Box::new(AsofJoin::new(Arc::clone(spec))?),

@@ -16,7 +16,8 @@ use crate::log::frame::{Frame, NewFrame, Position};
 use crate::log::log::Durability;
 use crate::log::sequence::Sequencer;
 use crate::operators::operator::{LateRow, RejectedRow};
-use crate::pipeline::graph::{Graph, StepOutput};
+use crate::pipeline::figures::StepOutput;
+use crate::pipeline::graph::Graph;
 use crate::pipeline::recorded::{Recorded, entry_rows};
 use crate::pipeline::source::Source;
 use crate::views::changelog::{Changelog, EntryMeta, Frontier};
@@ -76,6 +77,9 @@ pub struct QueryRun {
     /// Whether every step is recorded, also one that answered nothing: what an operator passes to
     /// another at the end of a step shows in later answers, so steps have to end there again.
     pub record_steps: bool,
+    /// Whether the operators have yet to put out what they answer before any row: where every step is
+    /// recorded that comes before the first one, which may be recorded or not.
+    pub begins: bool,
     /// Bytes of state at which the query stops.
     pub memory_limit: u64,
     /// Rows that a step takes: as many as it can in the time that it may take.

@@ -18,10 +18,9 @@ use std::sync::Arc;
 
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
-use crate::operators::operator::{
-    Current, Emitter, EvalError, LateRow, Operator, Output, RejectedRow,
-};
+use crate::operators::operator::{Current, Emitter, EvalError, Operator, Output};
 use crate::operators::state::{StateReader, StateWriter, misfit};
+use crate::pipeline::figures::{OperatorFigures, RowCount, StepOutput};
 use crate::time::EventTime;
 
 /// An input of an operator: its node and port. `None` is the graph's own output.
@@ -59,45 +58,6 @@ pub struct Section {
     pub node: u32,
     /// What it wrote.
     pub state: Vec<u8>,
-}
-
-/// Rows through an operator.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RowCount {
-    /// Rows taken.
-    pub rows_in: u64,
-    /// Rows put out.
-    pub rows_out: u64,
-}
-
-/// What came out of a graph.
-#[derive(Debug)]
-pub struct StepOutput {
-    /// Rows, in order.
-    pub changes: Vec<Change>,
-    /// The output's watermark.
-    pub watermark: EventTime,
-    /// Punctuations that hold for the output.
-    pub punctuations: Vec<Arc<Punctuation>>,
-    /// Rows that were dropped as too late.
-    pub late: Vec<LateRow>,
-    /// Rows that were refused.
-    pub rejected: Vec<RejectedRow>,
-    /// Per operator, by its index in the graph.
-    pub rows: Vec<RowCount>,
-}
-
-impl Default for StepOutput {
-    fn default() -> StepOutput {
-        StepOutput {
-            changes: Vec::new(),
-            watermark: EventTime::MIN,
-            punctuations: Vec::new(),
-            late: Vec::new(),
-            rejected: Vec::new(),
-            rows: Vec::new(),
-        }
-    }
 }
 
 impl Default for Graph {
@@ -243,6 +203,11 @@ impl Graph {
         self.nodes.iter_mut().try_for_each(|node| node.operator.restored())
     }
 
+    /// Lets every operator put out what it answers before any row has come.
+    pub fn begin(&mut self) -> Result<(), EvalError> {
+        self.each_operator(|operator, out| operator.on_step_end(out))
+    }
+
     /// Ends the step and gives what came out since the last end.
     pub fn step_end(&mut self) -> Result<StepOutput, EvalError> {
         self.each_operator(|operator, out| operator.on_step_end(out))?;
@@ -283,9 +248,14 @@ impl Graph {
         self.nodes.iter().map(|node| node.operator.state_bytes()).sum()
     }
 
-    /// Name, bytes of state, and rows up to the last end of a step, per operator by index.
-    pub fn operators(&self) -> impl Iterator<Item = (&'static str, usize, RowCount)> + '_ {
-        self.nodes.iter().map(|n| (n.operator.name(), n.operator.state_bytes(), n.rows))
+    /// The operators by their index: of a plan, root first, each before its inputs.
+    pub fn operators(&self) -> impl Iterator<Item = OperatorFigures> + '_ {
+        self.nodes.iter().map(|node| OperatorFigures {
+            name: node.operator.name(),
+            state_bytes: node.operator.state_bytes(),
+            held: node.operator.held(),
+            rows: node.rows,
+        })
     }
 
     /// Calls every operator, leaves first, and sends what each emits on to the output.
@@ -404,7 +374,7 @@ mod tests {
 
     use super::*;
     use crate::data::change::{Marks, Origin};
-    use crate::operators::union::Union;
+    use crate::operators::union::{Sharing, Union};
 
     fn schema() -> SchemaRef {
         Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, true)]))
@@ -495,7 +465,7 @@ mod tests {
     }
 
     fn union(ports: usize) -> Box<dyn Operator> {
-        Box::new(Union::new(vec![schema(); ports], schema()))
+        Box::new(Union::new(vec![schema(); ports], schema(), Sharing::Apart))
     }
 
     #[test]
@@ -513,7 +483,7 @@ mod tests {
         assert_eq!(output.rows[child], RowCount { rows_in: 1, rows_out: 3 });
         let next = graph.step_end().unwrap();
         assert!(next.changes.is_empty() && next.rows[root] == RowCount::default());
-        let totals: Vec<_> = graph.operators().map(|(_, _, rows)| rows.rows_out).collect();
+        let totals: Vec<_> = graph.operators().map(|operator| operator.rows.rows_out).collect();
         assert_eq!(totals, [9, 3]);
     }
 

@@ -25,6 +25,9 @@ impl QueryRun {
         until: Option<&[Position]>,
         report: &mut StepReport,
     ) -> Result<()> {
+        if std::mem::take(&mut self.begins) {
+            self.graph.begin()?;
+        }
         // Taken before the logs are looked at: whatever is below it can be seen.
         let complete = self.sequencer.complete_through();
         let single = self.inputs.len() == 1;
@@ -104,7 +107,7 @@ impl QueryRun {
             });
             changes.push((*index, change, EventTime(watermark)));
         }
-        if readers.len() > 1 && self.changelog.append_only() && self.graph.interleaves() {
+        if readers.len() > 1 && self.graph.interleaves() {
             self.push_row_by_row(&changes)?;
         } else {
             for (index, change, _) in &mut changes {
@@ -127,9 +130,9 @@ impl QueryRun {
         Ok(())
     }
 
-    /// Pushes rows that meet themselves again further up (UNION of one stream, GROUPING SETS) one by one,
-    /// each followed by its watermark: the order of what comes out must not tell how they were cut
-    /// into frames.
+    /// Pushes rows whose answers meet again further up (GROUPING SETS of windows) one by one, each
+    /// followed by its watermark: the order of what comes out must not tell how they were cut into
+    /// frames.
     fn push_row_by_row(&mut self, changes: &[(usize, Option<Change>, EventTime)]) -> Result<()> {
         let with_rows: Vec<(usize, &Change)> = changes
             .iter()

@@ -1,11 +1,12 @@
 //! Turns a plan into running operators and drives them step by step.
 //!
-//! In reading order: [`graph`] (operators and their edges), [`build`] (plan to graph), [`source`]
+//! In reading order: [`graph`] (operators and their edges; what they tell is in [`figures`]), [`build`] (plan to graph), [`source`]
 //! (frames of a log to changes), [`drive`] (the step), `intake` (its frames), `rehearse` (steps that write nothing), [`snapshot`] with [`snapshot_head`] (its state in files), [`schedule`]
 //! (who runs when).
 
 pub mod build;
 pub mod drive;
+pub mod figures;
 pub mod graph;
 mod intake;
 mod pace;

@@ -104,6 +104,7 @@ impl QueryRun {
         let graph = &mut self.graph;
         snapshot.sections(|section| graph.restore_section(section.node, &section.state))?;
         self.graph.restored()?;
+        self.begins = false;
         for (input, at) in self.inputs.iter_mut().zip(&head.frontier) {
             input.position = *at;
         }

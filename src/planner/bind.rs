@@ -30,6 +30,7 @@ use crate::planner::functions;
 use crate::planner::grouping_sets;
 use crate::planner::heavy_hitters_call;
 use crate::planner::hidden::exclude_hidden;
+use crate::planner::in_subqueries;
 use crate::planner::join_as_of;
 use crate::planner::join_names;
 use crate::planner::join_once;
@@ -37,9 +38,11 @@ use crate::planner::lateral;
 use crate::planner::literal_casts::keep_constants;
 use crate::planner::match_call::MatchPlanner;
 use crate::planner::mining_call::MiningPlanner;
+use crate::planner::modulo;
 use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
+use crate::planner::set_count_call;
 use crate::planner::set_operations;
 use crate::planner::window_call::WindowPlanner;
 
@@ -65,6 +68,7 @@ pub fn bind(
     join_as_of::normalize(&mut query, lookup, purpose)?;
     exclude_hidden(&mut query, lookup);
     keep_constants(&mut query);
+    modulo::normalize(&mut query);
     let relation_planners: Vec<Arc<dyn RelationPlanner>> =
         vec![Arc::new(WindowPlanner), Arc::new(MiningPlanner), Arc::new(MatchPlanner)];
     let context = Context { lookup, purpose, relation_planners };
@@ -74,7 +78,9 @@ pub fn bind(
         .sql_statement_to_plan(SqlStatement::Query(Box::new(query)))
         .and_then(lateral::inline)
         .and_then(set_operations::rewrite)
+        .and_then(in_subqueries::rewrite)
         .and_then(heavy_hitters_call::read_aggregates)
+        .and_then(set_count_call::read)
         .and_then(|plan| match purpose {
             Purpose::Once => join_once::rewrite(plan),
             Purpose::Continuous => Ok(plan),

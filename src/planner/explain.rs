@@ -162,6 +162,7 @@ fn join_text(plan: &PhysicalPlan, spec: &JoinSpec) -> String {
         JoinKind::Full => "full",
         JoinKind::Semi => "semi",
         JoinKind::Anti => "anti",
+        JoinKind::Mark => "mark",
     };
     let [left, right] = [0, 1].map(|port| &plan.inputs[port].schema);
     let equal =

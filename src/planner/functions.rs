@@ -29,6 +29,7 @@ use crate::planner::error::PlanError;
 use crate::planner::heavy_hitters_call;
 use crate::planner::postgres_functions;
 use crate::planner::push_down;
+use crate::planner::set_count_call;
 use crate::planner::wide_sum::wide_sum;
 
 /// DataFusion's functions and planners, and ours; built once.
@@ -45,12 +46,14 @@ pub fn state() -> &'static SessionState {
             }
             functions.push(Arc::new(ScalarUDF::from(RegexpExtractAll::new())));
             functions.extend(postgres_functions::all());
+            functions.push(set_count_call::ever());
         }
         if let Some(functions) = builder.aggregate_functions() {
             functions.retain(|function| function.name() != "sum");
             functions.push(wide_sum());
             functions.extend(bounds::functions());
             functions.push(heavy_hitters_call::aggregate());
+            functions.push(set_count_call::aggregate());
         }
         if let Some(planners) = builder.expr_planners() {
             planners.insert(0, Arc::new(Extract));

@@ -24,12 +24,10 @@ use crate::operators::aggregates::mining::heavy_hitters::{Form, HeavyHitters};
 use crate::operators::aggregates::mining::{Miner, MiningFunction};
 use crate::planner::constants;
 use crate::planner::error::PlanError;
-use crate::planner::mining_call::{Mining, comparable, expression, expressions, mine, window_of};
+use crate::planner::mining_call::{Mining, comparable, expression, expressions, mine, overlapping};
 use crate::planner::relation_call::{Call, Parameters};
-use crate::planner::window_node::{WindowKind, window_time_type};
 use crate::sketches::fraction::Fraction;
 use crate::sketches::heavy_hitters::{Algorithm, Mode, Question};
-use crate::windows::spec::{TimeWindow, TimeWindowKind};
 
 /// Arguments of HEAVY_HITTERS.
 pub(super) const PARAMETERS: Parameters = (
@@ -55,11 +53,6 @@ pub(super) fn plan(call: &Call, context: &mut dyn RelationPlannerContext) -> Res
     let weighted = weight.is_some();
     let is_sampled = question.algorithm == Algorithm::StickySampling;
     if let Some(weight) = weight {
-        if is_sampled {
-            let hint = "Use ALGORITHM => 'lossy_counting' or 'space_saving'.";
-            let what = "WEIGHT of HEAVY_HITTERS with sticky_sampling";
-            return Err(PlanError::unsupported(what, hint).into());
-        }
         let weight = expression(weight, &schema, context)?;
         if !weight.expr.get_type(&schema)?.is_integer() {
             return Err(PlanError::Window {
@@ -77,9 +70,9 @@ pub(super) fn plan(call: &Call, context: &mut dyn RelationPlannerContext) -> Res
     let place = place.map(|at| Expr::Column(Column::from(schema.qualified_field(at))));
     let placed = place.is_some();
     arguments.extend(place);
-    let slices = if is_sampled { None } else { overlapping(&input, &schema)? };
-    let (slices, time) = slices.unzip();
+    let (slices, time) = overlapping(&input, &schema)?.unzip();
     arguments.extend(time);
+    let question = Question { in_parts: slices.is_some(), ..question };
     let form = Form::Relation;
     let miner = HeavyHitters { question, item: types, weighted, placed, slices, form };
     let mut columns: Vec<String> = items.into_iter().map(|item| item.name).collect();
@@ -88,21 +81,6 @@ pub(super) fn plan(call: &Call, context: &mut dyn RelationPlannerContext) -> Res
             .map(String::from),
     );
     mine(input, Mining { miner: Arc::new(miner), arguments, by, columns })
-}
-
-/// Windows that share rows, and the time by which rows fall into their slices.
-fn overlapping(input: &LogicalPlan, schema: &DFSchema) -> Result<Option<(TimeWindow, Expr)>> {
-    let Some(node) = window_of(input) else { return Ok(None) };
-    let (WindowKind::Time(window), Some(time)) = (&node.kind, &node.time) else { return Ok(None) };
-    let overlap =
-        matches!(window.kind, TimeWindowKind::Hop { .. } | TimeWindowKind::Cumulate { .. });
-    if !overlap {
-        return Ok(None);
-    }
-    let data_type = time.get_type(schema)?;
-    let wanted = window_time_type(&data_type);
-    let time = if data_type == wanted { time.clone() } else { cast(time.clone(), wanted) };
-    Ok(Some((window.clone(), time)))
 }
 
 fn question(call: &Call, context: &mut dyn RelationPlannerContext) -> Result<Question> {
@@ -131,7 +109,7 @@ fn question(call: &Call, context: &mut dyn RelationPlannerContext) -> Result<Que
             seed as u64
         }
     };
-    Ok(Question { support, error, algorithm, mode, failure, seed })
+    Ok(Question { support, error, algorithm, mode, failure, seed, in_parts: false })
 }
 
 /// A constant number of at least 0, exactly as it is written.
@@ -249,6 +227,7 @@ impl AggregateUDFImpl for Unread {
             mode: Mode::NoFalseNegatives,
             failure: Fraction::ONE,
             seed: 0,
+            in_parts: false,
         };
         Ok(of_aggregate(question, arguments[0].clone()).result())
     }
@@ -318,6 +297,7 @@ fn read_call(mut call: AggregateFunction, schema: &DFSchema) -> Result<Aggregate
         mode: Mode::NoFalseNegatives,
         failure: Fraction::parse(FAILURE).expect("a constant of this file"),
         seed: 0,
+        in_parts: false,
     };
     call.func = MiningFunction::of(Arc::new(of_aggregate(question, data_type)));
     call.params.args.truncate(1);

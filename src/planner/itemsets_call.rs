@@ -13,7 +13,7 @@ use crate::operators::aggregates::mining::itemsets::ItemsetMiner;
 use crate::planner::constants;
 use crate::planner::error::PlanError;
 use crate::planner::heavy_hitters_call::{checked_fractions, fraction};
-use crate::planner::mining_call::{Mining, comparable, expression, expressions, mine};
+use crate::planner::mining_call::{Mining, comparable, expression, expressions, mine, overlapping};
 use crate::planner::relation_call::{Call, Parameters};
 use crate::sketches::fraction::Fraction;
 use crate::sketches::itemsets::SIZE_LIMIT;
@@ -53,9 +53,10 @@ pub(super) fn plan(call: &Call, context: &mut dyn RelationPlannerContext) -> Res
         _ => None,
     };
     let size_max = size_max(call, context)?;
-    let miner = ItemsetMiner { support, error, size_max, confidence, item };
+    let (slices, time) = overlapping(&input, &schema)?.unzip();
+    let miner = ItemsetMiner { support, error, size_max, confidence, item, slices };
     let columns = miner.columns();
-    let arguments: Vec<Expr> = vec![items.expr];
+    let arguments: Vec<Expr> = [items.expr].into_iter().chain(time).collect();
     mine(input, Mining { miner: Arc::new(miner), arguments, by, columns })
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, JoinType, NullEquality};
-use datafusion::logical_expr::{Expr, Join, LogicalPlan};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, lit};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::operators::emit::EmitMode;
@@ -58,7 +58,8 @@ impl Translator {
             keys.push(pair);
         }
         let rest = join.filter.iter().flat_map(datafusion::logical_expr::utils::split_conjunction);
-        let mut rest: Vec<Expr> = rest.cloned().collect();
+        // EXISTS that depends on no row is a join on truth.
+        let mut rest: Vec<Expr> = rest.filter(|part| **part != lit(true)).cloned().collect();
         let marker = take_marker(&mut rest);
         self.markers.set(self.markers.get() + usize::from(marker.is_some()));
         let as_of_now = match marker {
@@ -126,7 +127,8 @@ impl Translator {
             false => {
                 let fields = left.schema.fields().iter().enumerate();
                 let fields = fields.map(|(i, field)| unmarked(field, tells(i)));
-                Arc::new(Schema::new(fields.collect::<Vec<Field>>()))
+                let mark = (kind == JoinKind::Mark).then(mark_field);
+                Arc::new(Schema::new(fields.chain(mark).collect::<Vec<Field>>()))
             }
         };
         let mut spec = JoinSpec {
@@ -182,7 +184,10 @@ impl Parts<'_> {
                 let own = (0..columns[0]).map(|column| place(own, column));
                 own.chain((0..columns[1]).map(|column| place(other, column))).collect()
             }
-            false => (0..columns[own]).map(Slot::Column).collect(),
+            false => {
+                let mark = (self.kind == JoinKind::Mark).then_some(Slot::Column(width));
+                (0..columns[own]).map(Slot::Column).chain(mark).collect()
+            }
         }
     }
 }
@@ -231,12 +236,8 @@ fn kind_of(join: &Join) -> Result<(JoinKind, bool), PlanError> {
         JoinType::RightSemi => (JoinKind::Semi, true),
         JoinType::LeftAnti => (JoinKind::Anti, false),
         JoinType::RightAnti => (JoinKind::Anti, true),
-        JoinType::LeftMark | JoinType::RightMark => {
-            return Err(PlanError::unsupported(
-                "IN or EXISTS beside OR",
-                "Write the two conditions as queries of their own and put them together with UNION.",
-            ));
-        }
+        JoinType::LeftMark => (JoinKind::Mark, false),
+        JoinType::RightMark => (JoinKind::Mark, true),
     })
 }
 
@@ -296,6 +297,11 @@ fn joined_names(sides: &[Built; 2]) -> Result<DFSchema, PlanError> {
         }
     }
     DFSchema::new_with_metadata(fields, Default::default()).map_err(from_datafusion)
+}
+
+/// What a mark join says of a row.
+fn mark_field() -> Field {
+    Field::new("mark", DataType::Boolean, false)
 }
 
 fn unmarked(field: &Field, tells_window: bool) -> Field {

@@ -38,7 +38,7 @@ pub(super) fn facts(
     let width = left.schema.fields().len();
     let shows = |port: usize| match kind {
         JoinKind::Inner => true,
-        JoinKind::Left | JoinKind::Semi | JoinKind::Anti => port == 0,
+        JoinKind::Left | JoinKind::Semi | JoinKind::Anti | JoinKind::Mark => port == 0,
         JoinKind::Full => false,
     };
     let mut event_times: Vec<EventTimeColumn> = Vec::new();
@@ -51,6 +51,7 @@ pub(super) fn facts(
     event_times.sort_by_key(|time| time.column);
     let total = if kind.shows_pairs() { width + right.schema.fields().len() } else { width };
     let roles = left.facts.windows.iter().chain(&right.facts.windows).take(total);
+    let mark = (kind == JoinKind::Mark).then_some(None);
     let windows = roles
         .enumerate()
         .map(|(column, role)| {
@@ -58,6 +59,7 @@ pub(super) fn facts(
             let bounded = event_times.iter().any(|time| time.column == column);
             role.filter(|_| bounded && bounds.windows.contains(&place))
         })
+        .chain(mark)
         .collect();
     Facts {
         append_only: false,

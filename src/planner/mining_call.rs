@@ -17,7 +17,7 @@ use datafusion::common::{Column, DFSchema, NullHandling, Result as PlannerResult
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, TableFactor};
 
 use crate::error::SqlState;
@@ -27,7 +27,8 @@ use crate::planner::heavy_hitters_call;
 use crate::planner::itemsets_call;
 use crate::planner::relation_call::{Call, Parameters, function_call};
 use crate::planner::trend_call;
-use crate::planner::window_node::{WindowKind, WindowNode};
+use crate::planner::window_node::{WindowKind, WindowNode, window_time_type};
+use crate::windows::spec::{TimeWindow, TimeWindowKind};
 
 /// The column that holds a group's answers until they are unnested.
 const ANSWERS: &str = "__answers";
@@ -179,9 +180,27 @@ pub(super) fn mine(input: LogicalPlan, mining: Mining) -> PlannerResult<LogicalP
 }
 
 /// The window that the input is, if it is one.
-pub(super) fn window_of(input: &LogicalPlan) -> Option<&WindowNode> {
+fn window_of(input: &LogicalPlan) -> Option<&WindowNode> {
     let LogicalPlan::Extension(extension) = input else { return None };
     extension.node.as_any().downcast_ref::<WindowNode>()
+}
+
+/// Windows that share rows, and the time by which rows fall into their slices.
+pub(super) fn overlapping(
+    input: &LogicalPlan,
+    schema: &DFSchema,
+) -> PlannerResult<Option<(TimeWindow, Expr)>> {
+    let Some(node) = window_of(input) else { return Ok(None) };
+    let (WindowKind::Time(window), Some(time)) = (&node.kind, &node.time) else { return Ok(None) };
+    let overlap =
+        matches!(window.kind, TimeWindowKind::Hop { .. } | TimeWindowKind::Cumulate { .. });
+    if !overlap {
+        return Ok(None);
+    }
+    let data_type = time.get_type(schema)?;
+    let wanted = window_time_type(&data_type);
+    let time = if data_type == wanted { time.clone() } else { cast(time.clone(), wanted) };
+    Ok(Some((window.clone(), time)))
 }
 
 fn window_columns(node: &WindowNode) -> Vec<Named> {

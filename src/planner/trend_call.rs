@@ -40,8 +40,10 @@ use crate::sketches::trend::Thresholds;
 use crate::windows::spec::{Span, TimeWindowKind};
 
 /// Arguments of TREND.
-pub(super) const PARAMETERS: Parameters =
-    (&["relation", "item", "compare_to"], &["by", "min_support", "min_ratio", "min_difference"]);
+pub(super) const PARAMETERS: Parameters = (
+    &["relation", "item", "compare_to"],
+    &["by", "min_support", "min_ratio", "min_difference", "confidence"],
+);
 
 const TIME: &str = "__time";
 const BEFORE: &str = "__before";
@@ -173,7 +175,11 @@ fn thresholds(call: &Call, context: &mut dyn RelationPlannerContext) -> Result<T
             constants::integer(&value).ok_or_else(|| call.bad("min_difference", "an integer"))?
         }
     };
-    Ok(Thresholds { support, ratio, difference })
+    let confidence = fraction(call, "confidence", context)?;
+    if confidence.is_some_and(|share| share.is_zero() || !Fraction::ONE.exceeds(share)) {
+        return Err(call.bad("confidence", "above 0 and below 1").into());
+    }
+    Ok(Thresholds { support, ratio, confidence, difference })
 }
 
 /// `time + distance` with a distance that is not negative.

@@ -184,7 +184,7 @@ impl Session {
     }
 
     /// Moves the clock and runs timers until none is due.
-    fn advance(&mut self, micros: i64) -> Result<()> {
+    pub(super) fn advance(&mut self, micros: i64) -> Result<()> {
         self.clock.advance(micros);
         let engine = self.engine();
         for _ in 0..TIMER_ROUNDS {

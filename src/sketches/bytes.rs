@@ -53,14 +53,6 @@ pub fn take_bytes<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// Takes so many numbers.
-pub fn take_all(from: &mut &[u8], length: usize) -> Option<Vec<u64>> {
-    if length > from.len() {
-        return None;
-    }
-    (0..length).map(|_| take(from)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,14 +6,19 @@
 //!
 //! The summary is a function of the **set** of values: neither order, nor cuts, nor the way in which
 //! parts were merged shows, which the update sketches of the crate `datasketches` do not promise.
-//! The same hashes serve differences: what is below both thresholds is sampled alike on both sides.
+//! The same hashes serve unions, intersections and differences: what is below the thresholds of all sets is
+//! sampled alike in each.
 //!
 //! The bounds invert Chernoff's inequality for the binomial distribution, on each side with half of
-//! [`FAILURE`]. So they hold with at least 99 % for any number of values, small ones included.
+//! [`FAILURE`]. So they hold with at least 99 % for any number of values, small ones included. Where
+//! several bounds are combined each has its part of the failure.
 //!
 //! # State
 //!
 //! 8 bytes for each of at most 2 × [`KEPT`] hashes.
+
+use super::chernoff::{crossing, unlikeliness};
+use super::set_expression::SetExpression;
 
 /// Hashes kept, and the number of values up to which counts are exact.
 pub const KEPT: usize = 4096;
@@ -100,30 +105,47 @@ impl Distinct {
         self.settle();
         match self.threshold {
             ALL => CountBounds::exact(self.hashes.len()),
-            threshold => bounds(self.hashes.len(), threshold),
+            threshold => bounds(self.hashes.len(), threshold, FAILURE),
         }
     }
 
-    /// How many of the values are not in `other`.
-    pub fn count_except(&mut self, other: &mut Distinct) -> CountBounds {
-        self.settle();
-        other.settle();
-        let threshold = self.threshold.min(other.threshold);
-        let mut here = 0;
-        let mut shared = 0;
-        for hash in self.hashes.iter().take_while(|hash| **hash < threshold) {
-            match other.hashes.binary_search(hash) {
-                Ok(_) => shared += 1,
-                Err(_) => here += 1,
-            }
-        }
+    /// How many different values there are for which the expression holds, of the sets that they are in.
+    pub fn count_where(sets: &mut [Distinct], expression: &SetExpression) -> CountBounds {
+        sets.iter_mut().for_each(Distinct::settle);
+        let threshold = sets.iter().map(|set| set.threshold).min().unwrap_or(ALL);
+        let sampled = memberships(sets, threshold);
+        let chosen = sampled.iter().filter(|members| expression.holds(**members)).count();
         if threshold == ALL {
-            return CountBounds::exact(here);
+            return CountBounds::exact(chosen);
         }
-        let found = bounds(here, threshold);
-        // What was not sampled may all be in the other set, or none of it.
-        let upper = found.upper.min(self.count().upper.saturating_sub(shared));
-        CountBounds { estimate: found.estimate.min(upper), lower: found.lower, upper }
+        // What holds of one set alone may bound the count far better, where that set is small.
+        let is_better = |set: &usize| sets[*set].threshold / 2 >= threshold;
+        let (above, below): (Vec<usize>, Vec<usize>) = (
+            expression.supersets(sets.len()).filter(is_better).collect(),
+            expression.subsets(sets.len()).filter(is_better).collect(),
+        );
+        let doubtful = |set: &&usize| sets[**set].threshold != ALL;
+        let combined = 1 + above.iter().chain(&below).filter(doubtful).count();
+        let failure = FAILURE / combined as f64;
+        let bounds_of = |set: usize| match sets[set].threshold {
+            ALL => CountBounds::exact(sets[set].hashes.len()),
+            threshold => bounds(sets[set].hashes.len(), threshold, failure),
+        };
+        let sampled_of = |set: usize, holds: bool| {
+            let fits = |members: &&u64| **members >> set & 1 == u64::from(!holds);
+            sampled.iter().filter(fits).filter(|m| expression.holds(**m) == holds).count() as u64
+        };
+        let found = bounds(chosen, threshold, failure);
+        let upper = above.iter().fold(found.upper, |upper, &set| {
+            // All of these are in the set, where what was sampled and does not belong here is, too.
+            upper.min(bounds_of(set).upper.saturating_sub(sampled_of(set, false)))
+        });
+        let lower = below.iter().fold(found.lower, |lower, &set| {
+            lower.max(bounds_of(set).lower + sampled_of(set, true))
+        });
+        // The bounds of parts may cross where one of them fails.
+        let upper = upper.max(lower);
+        CountBounds { estimate: found.estimate.clamp(lower, upper), lower, upper }
     }
 
     /// The bytes, the same for the same set.
@@ -152,12 +174,24 @@ impl Distinct {
     }
 }
 
-/// The bounds of a count of which `sampled` are below the threshold.
-fn bounds(sampled: usize, threshold: u64) -> CountBounds {
+/// For each hash below the threshold, in which of the sets it is, a bit each.
+fn memberships(sets: &[Distinct], threshold: u64) -> Vec<u64> {
+    let below = |set: &Distinct| set.hashes.partition_point(|hash| *hash < threshold);
+    let all = sets.iter().enumerate().flat_map(|(at, set)| {
+        set.hashes[..below(set)].iter().map(move |hash| (*hash, 1_u64 << at))
+    });
+    let mut all: Vec<(u64, u64)> = all.collect();
+    all.sort_unstable();
+    let of_one = |run: &[(u64, u64)]| run.iter().fold(0, |members, (_, set)| members | set);
+    all.chunk_by(|a, b| a.0 == b.0).map(of_one).collect()
+}
+
+/// The bounds of a count of which `sampled` are below the threshold, that fail so often at most.
+fn bounds(sampled: usize, threshold: u64, failure: f64) -> CountBounds {
     let share = threshold as f64 / 2_f64.powi(64);
     let sampled = sampled as f64;
     let middle = sampled / share;
-    let doubt = (2.0 / FAILURE).ln();
+    let doubt = (2.0 / failure).ln();
     let lower = if sampled == 0.0 {
         0.0
     } else {
@@ -173,38 +207,22 @@ fn bounds(sampled: usize, threshold: u64) -> CountBounds {
     }
 }
 
-/// Minus the logarithm of Chernoff's bound of the chance that of `count` values as few, or as many, as
-/// `sampled` fall below the threshold.
-fn unlikeliness(sampled: f64, count: f64, share: f64) -> f64 {
-    let rest = count - sampled;
-    let below = if sampled == 0.0 { 0.0 } else { sampled * (sampled / (count * share)).ln() };
-    let above = if rest <= 0.0 { 0.0 } else { rest * (rest / (count * (1.0 - share))).ln() };
-    below + above
-}
-
-/// Where `holds` turns from false at `low` to true at `high`.
-fn crossing(holds: impl Fn(f64) -> bool, mut low: f64, mut high: f64) -> f64 {
-    if holds(low) {
-        return low;
-    }
-    for _ in 0..100 {
-        let middle = low + (high - low) / 2.0;
-        if holds(middle) { high = middle } else { low = middle }
-    }
-    low
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::sketches::hash;
+    use crate::sketches::set_expression::SetExpression as E;
 
     fn of(values: impl IntoIterator<Item = u64>) -> Distinct {
         let mut distinct = Distinct::default();
         values.into_iter().for_each(|value| distinct.add(hash::of_word(value)));
         distinct
+    }
+
+    fn except(left: Distinct, right: Distinct) -> CountBounds {
+        Distinct::count_where(&mut [left, right], &E::set(0).and(E::set(1).not()))
     }
 
     #[test]
@@ -240,9 +258,9 @@ mod tests {
             // A small difference of large sets is the hard case: few of it are sampled.
             let only = [0, 1, 3, 10, 40, 200, 2_000, 30_000][seed as usize % 8];
             let value = |value: u64| value ^ (seed << 40);
-            let mut left = of((0..20_000 + only).map(value));
-            let mut right = of((0..20_000).chain(1 << 30..(1 << 30) + 10_000).map(value));
-            let found = left.count_except(&mut right);
+            let left = of((0..20_000 + only).map(value));
+            let right = of((0..20_000).chain(1 << 30..(1 << 30) + 10_000).map(value));
+            let found = except(left, right);
             cases += 1;
             missed += u64::from(only < found.lower || found.upper < only);
         }
@@ -251,12 +269,64 @@ mod tests {
 
     #[test]
     fn a_difference_of_small_sets_is_exact() {
-        assert_eq!(of(0..3000).count_except(&mut of(1000..4000)), CountBounds::exact(1000));
-        assert_eq!(of(0..3000).count_except(&mut of([])), CountBounds::exact(3000));
-        assert_eq!(
-            of([]).count_except(&mut of(0..100_000)),
-            CountBounds { estimate: 0, lower: 0, upper: 0 }
-        );
+        assert_eq!(except(of(0..3000), of(1000..4000)), CountBounds::exact(1000));
+        assert_eq!(except(of(0..3000), of([])), CountBounds::exact(3000));
+        assert_eq!(except(of([]), of(0..100_000)), CountBounds { estimate: 0, lower: 0, upper: 0 });
+    }
+
+    /// Every expression over three sets that has a use.
+    fn expressions() -> Vec<E> {
+        let [a, b, c] = [0, 1, 2].map(E::set);
+        vec![
+            a.clone(),
+            a.clone().or(b.clone()).or(c.clone()),
+            a.clone().and(b.clone()).and(c.clone()),
+            a.clone().and(b.clone().or(c.clone()).not()),
+            a.clone().or(b.clone()).and(c.clone().not()),
+            a.clone().and(b.clone()).or(b.clone().and(c.clone())).or(a.clone().and(c.clone())),
+            a.clone().or(b.clone().and(c.clone())),
+            a.clone().and(b.clone().not()).or(b.and(a.not())).and(c.not().not()),
+        ]
+    }
+
+    fn truth(sets: &[std::collections::BTreeSet<u64>], expression: &E) -> u64 {
+        let all: std::collections::BTreeSet<u64> = sets.iter().flatten().copied().collect();
+        let members = |value: &u64| {
+            let bit = |(at, set): (usize, &std::collections::BTreeSet<u64>)| {
+                u64::from(set.contains(value)) << at
+            };
+            sets.iter().enumerate().map(bit).sum()
+        };
+        all.iter().filter(|value| expression.holds(members(value))).count() as u64
+    }
+
+    #[test]
+    fn bounds_of_set_expressions_hold_in_the_promised_share_of_cases() {
+        let (mut cases, mut missed) = (0, 0);
+        let mut exact_parts = 0;
+        for seed in 0..60_u64 {
+            // From equal sets to ones of which the smallest is known exactly.
+            let sizes = [[20_000, 20_000, 20_000], [300, 60_000, 9_000], [5_000, 100, 90_000]];
+            let sizes = sizes[seed as usize % 3];
+            let shared = [0, 50, 4_000][seed as usize / 3 % 3];
+            let ranges = [0, 1, 2].map(|at| {
+                let from = at as u64 * 200_000;
+                let own = from..from + sizes[at];
+                own.chain(1_000_000..1_000_000 + shared).map(move |value| value ^ (seed << 40))
+            });
+            let exact = ranges.clone().map(|range| range.collect());
+            for expression in expressions() {
+                let mut sets = ranges.clone().map(of);
+                let found = Distinct::count_where(&mut sets, &expression);
+                let truth = truth(&exact, &expression);
+                cases += 1;
+                missed += u64::from(truth < found.lower || found.upper < truth);
+                assert!(found.lower <= found.estimate && found.estimate <= found.upper);
+                exact_parts += u64::from(found.is_exact());
+            }
+        }
+        assert!(missed * 100 <= cases, "{missed} of {cases} missed");
+        assert!(exact_parts > 0, "a small set alone is exact, whatever the others");
     }
 
     #[test]
@@ -272,6 +342,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn expressions_over_small_sets_are_exact(
+            values in prop::collection::vec((0..200_u64, 0..8_u64), 0..400), which in 0..8_usize,
+        ) {
+            let mut exact: [std::collections::BTreeSet<u64>; 3] = Default::default();
+            for (value, members) in values {
+                (0..3).filter(|at| members >> at & 1 == 1).for_each(|at| {
+                    exact[at].insert(value);
+                });
+            }
+            let mut sets = exact.clone().map(of);
+            let expression = &expressions()[which];
+            let found = Distinct::count_where(&mut sets, expression);
+            let truth = truth(&exact, expression);
+            prop_assert_eq!((found.lower, found.estimate, found.upper), (truth, truth, truth));
+        }
+
         #[test]
         fn neither_order_nor_cuts_show(
             values in prop::collection::vec(0..20_000_u64, 0..12_000),

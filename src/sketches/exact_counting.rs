@@ -1,6 +1,7 @@
 //! Counts every item: as large as there are items, and right.
 
 use super::bytes;
+use super::counts::Counts;
 use super::items::Items;
 use super::table::Table;
 
@@ -9,12 +10,12 @@ use super::table::Table;
 pub struct ExactCounting<I> {
     total: u64,
     table: Table<I>,
-    counts: Vec<u64>,
+    counts: Counts,
 }
 
 impl<I: Items> Default for ExactCounting<I> {
     fn default() -> ExactCounting<I> {
-        ExactCounting { total: 0, table: Table::default(), counts: Vec::new() }
+        ExactCounting { total: 0, table: Table::default(), counts: Counts::default() }
     }
 }
 
@@ -24,7 +25,7 @@ impl<I: Items> ExactCounting<I> {
     pub fn add(&mut self, item: Option<I::Value<'_>>, weight: u64) {
         match self.table.find_or_insert(item) {
             (_, true) => self.counts.push(weight),
-            (entry, false) => self.counts[entry] = self.counts[entry].saturating_add(weight),
+            (entry, false) => self.counts.add(entry, weight),
         }
         self.total = self.total.saturating_add(weight);
     }
@@ -33,7 +34,7 @@ impl<I: Items> ExactCounting<I> {
     pub fn merge(&mut self, other: &ExactCounting<I>) {
         let total = self.total.saturating_add(other.total);
         for entry in 0..other.counts.len() {
-            self.add(other.table.get(entry), other.counts[entry]);
+            self.add(other.table.get(entry), other.counts.get(entry));
         }
         self.total = total;
     }
@@ -55,26 +56,26 @@ impl<I: Items> ExactCounting<I> {
 
     /// How often it came.
     pub fn count(&self, entry: usize) -> u64 {
-        self.counts[entry]
+        self.counts.get(entry)
     }
 
     /// Bytes held.
     pub fn size(&self) -> usize {
-        self.table.size() + 8 * self.counts.capacity()
+        self.table.size() + self.counts.size()
     }
 
     /// Writes it.
     pub fn write(&self, out: &mut Vec<u8>) {
         bytes::put(out, self.total);
         self.table.write(out);
-        self.counts.iter().for_each(|&number| bytes::put(out, number));
+        self.counts.write(out);
     }
 
     /// Reads what [`write`](Self::write) wrote.
     pub fn read(from: &mut &[u8]) -> Option<ExactCounting<I>> {
         let total = bytes::take(from)?;
         let table = Table::read(from)?;
-        let counts = bytes::take_all(from, table.len())?;
+        let counts = Counts::read(from, table.len())?;
         Some(ExactCounting { total, table, counts })
     }
 }

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;
 
 use super::bytes;
+use super::counts::{make_room, push_tightly};
 
 /// No entry holds NULL.
 const NO_NULL: u32 = u32::MAX;
@@ -101,7 +102,7 @@ impl Items for Numbers {
         if item.is_none() {
             self.null = Some(self.values.len() as u32);
         }
-        self.values.push(item.unwrap_or_default());
+        push_tightly(&mut self.values, item.unwrap_or_default());
     }
 
     fn keep(&mut self, numbers: &[u32]) {
@@ -205,8 +206,12 @@ impl Items for Texts {
         if item.is_none() {
             self.null = Some(self.ends.len() as u32);
         }
-        self.bytes.extend_from_slice(item.unwrap_or_default());
-        self.ends.push(self.bytes.len() as u64);
+        let text = item.unwrap_or_default();
+        if self.bytes.capacity() - self.bytes.len() < text.len() {
+            make_room(&mut self.bytes, text.len());
+        }
+        self.bytes.extend_from_slice(text);
+        push_tightly(&mut self.ends, self.bytes.len() as u64);
     }
 
     fn keep(&mut self, numbers: &[u32]) {

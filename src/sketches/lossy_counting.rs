@@ -13,6 +13,7 @@
 //! L2. `buckets` = ⌊N/width⌋ after every row, so nothing depends on how rows come in batches.
 
 use super::bytes;
+use super::counts::Counts;
 use super::items::Items;
 use super::table::Table;
 
@@ -27,8 +28,9 @@ pub struct LossyCounting<I> {
     /// Where the current bucket ends.
     bucket_end: u64,
     table: Table<I>,
-    counts: Vec<u64>,
-    deltas: Vec<u64>,
+    counts: Counts,
+    /// Empty as long as no bucket is over: each Δ is 0.
+    deltas: Counts,
 }
 
 impl<I: Items> LossyCounting<I> {
@@ -41,8 +43,8 @@ impl<I: Items> LossyCounting<I> {
             buckets: 0,
             bucket_end: width,
             table: Table::default(),
-            counts: Vec::new(),
-            deltas: Vec::new(),
+            counts: Counts::default(),
+            deltas: Counts::default(),
         }
     }
 
@@ -52,9 +54,11 @@ impl<I: Items> LossyCounting<I> {
         match self.table.find_or_insert(item) {
             (_, true) => {
                 self.counts.push(weight);
-                self.deltas.push(self.buckets);
+                if self.buckets > 0 {
+                    self.deltas.push(self.buckets);
+                }
             }
-            (entry, false) => self.counts[entry] = self.counts[entry].saturating_add(weight),
+            (entry, false) => self.counts.add(entry, weight),
         }
         self.total = self.total.saturating_add(weight);
         if self.total >= self.bucket_end {
@@ -64,35 +68,43 @@ impl<I: Items> LossyCounting<I> {
 
     #[cold]
     fn end_buckets(&mut self) {
+        let is_first = self.buckets == 0;
         self.buckets = self.total / self.width;
         self.bucket_end = (self.buckets + 1).saturating_mul(self.width);
         self.prune();
+        if is_first && self.buckets > 0 {
+            self.fill_deltas();
+        }
+    }
+
+    /// Writes down that each Δ so far is 0.
+    fn fill_deltas(&mut self) {
+        while self.deltas.len() < self.counts.len() {
+            self.deltas.push(0);
+        }
     }
 
     /// Lets go of what came at most `buckets` times.
     fn prune(&mut self) {
-        let mut kept = vec![0_u32; self.counts.len()];
-        let mut length = 0;
-        for (entry, (&count, &delta)) in self.counts.iter().zip(&self.deltas).enumerate() {
-            // Written every time and counted or not: no branch to guess.
-            kept[length] = entry as u32;
-            length += usize::from(count.saturating_add(delta) > self.buckets);
-        }
-        kept.truncate(length);
-        self.keep(&kept);
-    }
-
-    fn keep(&mut self, kept: &[u32]) {
+        let least = self.buckets;
+        let kept = match (&self.counts, &self.deltas) {
+            (Counts::Narrow(counts), deltas) if deltas.is_empty() => exceeding(counts, least),
+            (Counts::Wide(counts), deltas) if deltas.is_empty() => exceeding(counts, least),
+            (Counts::Narrow(counts), Counts::Narrow(deltas)) => {
+                sums_exceeding(counts, deltas, least)
+            }
+            (Counts::Narrow(counts), Counts::Wide(deltas)) => sums_exceeding(counts, deltas, least),
+            (Counts::Wide(counts), Counts::Narrow(deltas)) => sums_exceeding(counts, deltas, least),
+            (Counts::Wide(counts), Counts::Wide(deltas)) => sums_exceeding(counts, deltas, least),
+        };
         if kept.len() == self.counts.len() {
             return;
         }
-        for (place, &entry) in kept.iter().enumerate() {
-            self.counts[place] = self.counts[entry as usize];
-            self.deltas[place] = self.deltas[entry as usize];
+        self.counts.keep(&kept);
+        if !self.deltas.is_empty() {
+            self.deltas.keep(&kept);
         }
-        self.counts.truncate(kept.len());
-        self.deltas.truncate(kept.len());
-        self.table.keep(kept);
+        self.table.keep(&kept);
     }
 
     /// Adds what another counted over other rows. An item that one side lacks came at most as often
@@ -105,27 +117,32 @@ impl<I: Items> LossyCounting<I> {
             *self = other.clone();
             return;
         }
+        self.fill_deltas();
         let mut seen = vec![false; self.counts.len()];
         for entry in 0..other.counts.len() {
             let item = other.table.get(entry);
-            let (count, delta) = (other.counts[entry], other.deltas[entry]);
+            let (count, delta) = (other.count(entry), other.delta(entry));
             match self.table.find_or_insert(item) {
                 (own, false) => {
-                    self.counts[own] = self.counts[own].saturating_add(count);
-                    self.deltas[own] += delta;
+                    self.counts.add(own, count);
+                    self.deltas.add(own, delta);
                     seen[own] = true;
                 }
                 (_, true) => {
                     self.counts.push(count);
-                    self.deltas.push(delta + self.buckets);
+                    self.deltas.push(delta.saturating_add(self.buckets));
                 }
             }
         }
-        for (delta, _) in self.deltas.iter_mut().zip(&seen).filter(|(_, seen)| !**seen) {
-            *delta += other.buckets;
+        for entry in (0..seen.len()).filter(|&entry| !seen[entry]) {
+            self.deltas.add(entry, other.buckets);
         }
         self.total = self.total.saturating_add(other.total);
         self.end_buckets();
+        if self.buckets == 0 {
+            // Neither had let anything go, so each Δ is still 0.
+            self.deltas = Counts::default();
+        }
     }
 
     /// Rows counted, or their weight.
@@ -145,34 +162,67 @@ impl<I: Items> LossyCounting<I> {
 
     /// f of an entry.
     pub fn count(&self, entry: usize) -> u64 {
-        self.counts[entry]
+        self.counts.get(entry)
     }
 
     /// Δ of an entry.
     pub fn delta(&self, entry: usize) -> u64 {
-        self.deltas[entry]
+        if self.deltas.is_empty() { 0 } else { self.deltas.get(entry) }
     }
 
     /// Bytes held.
     pub fn size(&self) -> usize {
-        self.table.size() + 8 * (self.counts.capacity() + self.deltas.capacity())
+        self.table.size() + self.counts.size() + self.deltas.size()
     }
 
     /// Writes it.
     pub fn write(&self, out: &mut Vec<u8>) {
         bytes::put(out, self.total);
         self.table.write(out);
-        self.counts.iter().chain(&self.deltas).for_each(|&number| bytes::put(out, number));
+        self.counts.write(out);
+        self.deltas.write(out);
     }
 
     /// Reads what [`write`](Self::write) wrote.
     pub fn read(width: u64, from: &mut &[u8]) -> Option<LossyCounting<I>> {
         let total = bytes::take(from)?;
         let table = Table::read(from)?;
-        let counts = bytes::take_all(from, table.len())?;
-        let deltas = bytes::take_all(from, table.len())?;
         let buckets = total / width;
+        let counts = Counts::read(from, table.len())?;
+        let deltas = match buckets {
+            0 => Counts::default(),
+            _ => Counts::read(from, table.len())?,
+        };
         let bucket_end = (buckets + 1).saturating_mul(width);
         Some(LossyCounting { width, total, buckets, bucket_end, table, counts, deltas })
     }
+}
+
+/// The entries whose count is above `least`.
+fn exceeding<C: Copy + Into<u64>>(counts: &[C], least: u64) -> Vec<u32> {
+    chosen(counts.len(), |entry| counts[entry].into() > least)
+}
+
+/// The entries whose f + Δ is above `least`.
+fn sums_exceeding<C, D>(counts: &[C], deltas: &[D], least: u64) -> Vec<u32>
+where
+    C: Copy + Into<u64>,
+    D: Copy + Into<u64>,
+{
+    let length = counts.len().min(deltas.len());
+    let (counts, deltas) = (&counts[..length], &deltas[..length]);
+    chosen(length, |entry| counts[entry].into().saturating_add(deltas[entry].into()) > least)
+}
+
+#[inline]
+fn chosen(length: usize, is_chosen: impl Fn(usize) -> bool) -> Vec<u32> {
+    let mut kept = vec![0_u32; length];
+    let mut place = 0;
+    for entry in 0..length {
+        // Written every time and counted or not: no branch to guess.
+        kept[place] = entry as u32;
+        place += usize::from(is_chosen(entry));
+    }
+    kept.truncate(place);
+    kept
 }

@@ -15,6 +15,7 @@
 //! S2. offset · counters / 2 + (sum of counters) <= N.
 
 use super::bytes;
+use super::counts::Counts;
 use super::items::Items;
 use super::table::Table;
 
@@ -25,7 +26,7 @@ pub struct SpaceSaving<I> {
     total: u64,
     offset: u64,
     table: Table<I>,
-    counts: Vec<u64>,
+    counts: Counts,
 }
 
 impl<I: Items> SpaceSaving<I> {
@@ -38,7 +39,7 @@ impl<I: Items> SpaceSaving<I> {
             total: 0,
             offset: 0,
             table: Table::default(),
-            counts: Vec::new(),
+            counts: Counts::default(),
         }
     }
 
@@ -52,7 +53,7 @@ impl<I: Items> SpaceSaving<I> {
                     self.sweep();
                 }
             }
-            (entry, false) => self.counts[entry] = self.counts[entry].saturating_add(weight),
+            (entry, false) => self.counts.add(entry, weight),
         }
         self.total = self.total.saturating_add(weight);
     }
@@ -60,21 +61,21 @@ impl<I: Items> SpaceSaving<I> {
     /// Takes the median from all counters.
     #[cold]
     fn sweep(&mut self) {
-        let mut sorted = self.counts.clone();
+        let mut sorted: Vec<u64> = self.counts.iter().collect();
         let middle = sorted.len() / 2;
         let (_, &mut median, _) = sorted.select_nth_unstable(middle);
         self.offset = self.offset.saturating_add(median);
         let mut kept = vec![0_u32; self.counts.len()];
         let mut length = 0;
-        for (entry, &count) in self.counts.iter().enumerate() {
+        for (entry, count) in self.counts.iter().enumerate() {
             kept[length] = entry as u32;
             length += usize::from(count > median);
         }
         kept.truncate(length);
-        for (place, &entry) in kept.iter().enumerate() {
-            self.counts[place] = self.counts[entry as usize] - median;
+        self.counts.keep(&kept);
+        for entry in 0..length {
+            self.counts.set(entry, self.counts.get(entry) - median);
         }
-        self.counts.truncate(length);
         self.table.keep(&kept);
     }
 
@@ -86,7 +87,7 @@ impl<I: Items> SpaceSaving<I> {
         }
         let total = self.total.saturating_add(other.total);
         for entry in 0..other.counts.len() {
-            self.add(other.table.get(entry), other.counts[entry]);
+            self.add(other.table.get(entry), other.counts.get(entry));
         }
         self.total = total;
         self.offset = self.offset.saturating_add(other.offset);
@@ -114,12 +115,12 @@ impl<I: Items> SpaceSaving<I> {
 
     /// The counter.
     pub fn count(&self, entry: usize) -> u64 {
-        self.counts[entry]
+        self.counts.get(entry)
     }
 
     /// Bytes held.
     pub fn size(&self) -> usize {
-        self.table.size() + 8 * self.counts.capacity()
+        self.table.size() + self.counts.size()
     }
 
     /// Writes it.
@@ -127,7 +128,7 @@ impl<I: Items> SpaceSaving<I> {
         bytes::put(out, self.total);
         bytes::put(out, self.offset);
         self.table.write(out);
-        self.counts.iter().for_each(|&number| bytes::put(out, number));
+        self.counts.write(out);
     }
 
     /// Reads what [`write`](Self::write) wrote.
@@ -136,7 +137,7 @@ impl<I: Items> SpaceSaving<I> {
         read.total = bytes::take(from)?;
         read.offset = bytes::take(from)?;
         read.table = Table::read(from)?;
-        read.counts = bytes::take_all(from, read.table.len())?;
+        read.counts = Counts::read(from, read.table.len())?;
         Some(read)
     }
 }

@@ -1,26 +1,78 @@
 //! Finds items by their hash: their numbers in a power of two of places, the next free one taken.
 //!
 //! Items that a summary lets go leave in one sweep, which numbers the others anew and fills the places
-//! afresh; so no place is ever marked as deleted.
+//! afresh; so no place is ever marked as deleted. A place is 16 bits wide in all but large tables: most
+//! summaries hold few items, and there may be a summary for each of many groups.
 
 use super::items::{Items, secret};
 
 /// Fewer items than this are looked through one by one.
 const FEW: usize = 8;
+/// Up to so many places the number of an item fits in 16 bits, because half of them are free.
+const NARROW_MAX: usize = 1 << 16;
 
 /// Items that can be found.
 #[derive(Debug, Clone)]
 pub struct Table<I> {
     items: I,
     secret: u64,
-    /// Number of an item plus one; 0 is free. Empty where the items are few. Never more than half
-    /// full, so a search ends.
-    places: Vec<u32>,
+    places: Places,
+}
+
+/// Number of an item plus one by place; 0 is free. Never more than half full, so a search ends.
+#[derive(Debug, Clone)]
+enum Places {
+    /// The items are few.
+    None,
+    Narrow(Vec<u16>),
+    Wide(Vec<u32>),
+}
+
+impl Places {
+    fn len(&self) -> usize {
+        match self {
+            Places::None => 0,
+            Places::Narrow(places) => places.len(),
+            Places::Wide(places) => places.len(),
+        }
+    }
+
+    fn set(&mut self, place: usize, number: usize) {
+        match self {
+            Places::None => {}
+            Places::Narrow(places) => places[place] = number as u16 + 1,
+            Places::Wide(places) => places[place] = number as u32 + 1,
+        }
+    }
+
+    /// So many places, all free.
+    fn clear(&mut self, length: usize) {
+        match self {
+            Places::Narrow(places) if length <= NARROW_MAX => {
+                places.clear();
+                places.resize(length, 0);
+            }
+            Places::Wide(places) if length > NARROW_MAX => {
+                places.clear();
+                places.resize(length, 0);
+            }
+            other if length <= NARROW_MAX => *other = Places::Narrow(vec![0; length]),
+            other => *other = Places::Wide(vec![0; length]),
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Places::None => 0,
+            Places::Narrow(places) => 2 * places.capacity(),
+            Places::Wide(places) => 4 * places.capacity(),
+        }
+    }
 }
 
 impl<I: Items> Default for Table<I> {
     fn default() -> Table<I> {
-        Table { items: I::default(), secret: secret(), places: Vec::new() }
+        Table { items: I::default(), secret: secret(), places: Places::None }
     }
 }
 
@@ -56,14 +108,22 @@ impl<I: Items> Table<I> {
 
     #[inline]
     fn search(&self, item: Option<I::Value<'_>>) -> Found {
-        if self.places.is_empty() {
-            let found = (0..self.items.len()).find(|&number| self.items.is(number, item));
-            return found.map_or(Found::Free(0), Found::Item);
+        match &self.places {
+            Places::None => {
+                let found = (0..self.items.len()).find(|&number| self.items.is(number, item));
+                found.map_or(Found::Free(0), Found::Item)
+            }
+            Places::Narrow(places) => self.probe(places, item),
+            Places::Wide(places) => self.probe(places, item),
         }
-        let mask = self.places.len() - 1;
+    }
+
+    #[inline]
+    fn probe<P: Copy + Into<u32>>(&self, places: &[P], item: Option<I::Value<'_>>) -> Found {
+        let mask = places.len() - 1;
         let mut place = (I::hash(item, self.secret) >> 20) as usize & mask;
         loop {
-            match self.places[place] {
+            match places[place].into() {
                 0 => return Found::Free(place),
                 found if self.items.is(found as usize - 1, item) => {
                     return Found::Item(found as usize - 1);
@@ -88,18 +148,19 @@ impl<I: Items> Table<I> {
         self.items.push(item);
         if number >= FEW && 2 * (number + 1) > self.places.len() {
             self.spread((2 * (number + 1) + 1).next_power_of_two());
-        } else if let Some(free) = self.places.get_mut(place) {
-            *free = number as u32 + 1;
+        } else {
+            self.places.set(place, number);
         }
         number
     }
 
     /// Fills `length` places afresh.
     fn spread(&mut self, length: usize) {
-        self.places.clear();
-        self.places.resize(length, 0);
-        for number in 0..self.items.len() {
-            place(&mut self.places, I::hash(self.items.get(number), self.secret), number);
+        self.places.clear(length);
+        match &mut self.places {
+            Places::None => {}
+            Places::Narrow(places) => fill(&self.items, self.secret, places, |n| n as u16),
+            Places::Wide(places) => fill(&self.items, self.secret, places, |n| n as u32),
         }
     }
 
@@ -109,7 +170,7 @@ impl<I: Items> Table<I> {
             return;
         }
         self.items.keep(numbers);
-        if !self.places.is_empty() {
+        if self.places.len() > 0 {
             self.spread(self.places.len());
         }
     }
@@ -121,7 +182,7 @@ impl<I: Items> Table<I> {
             items => (2 * items + 2).next_power_of_two(),
         };
         if length < self.places.len() {
-            self.places = Vec::new();
+            self.places = Places::None;
             if length > 0 {
                 self.spread(length);
             }
@@ -137,7 +198,7 @@ impl<I: Items> Table<I> {
 
     /// Bytes held.
     pub fn size(&self) -> usize {
-        self.items.size() + 4 * self.places.capacity()
+        self.items.size() + self.places.size()
     }
 
     /// Writes all items in the order of their numbers.
@@ -156,14 +217,22 @@ impl<I: Items> Table<I> {
     }
 }
 
+/// Puts the number of each item, plus one, in the first free place from that of its hash.
 #[inline]
-fn place(places: &mut [u32], hash: u64, number: usize) {
+fn fill<I: Items, P: Copy + Default + PartialEq>(
+    items: &I,
+    secret: u64,
+    places: &mut [P],
+    narrowed: impl Fn(usize) -> P,
+) {
     let mask = places.len() - 1;
-    let mut place = (hash >> 20) as usize & mask;
-    while places[place] != 0 {
-        place = (place + 1) & mask;
+    for number in 0..items.len() {
+        let mut place = (I::hash(items.get(number), secret) >> 20) as usize & mask;
+        while places[place] != P::default() {
+            place = (place + 1) & mask;
+        }
+        places[place] = narrowed(number + 1);
     }
-    places[place] = number as u32 + 1;
 }
 
 #[cfg(test)]
@@ -201,6 +270,15 @@ mod tests {
         let numbers: Vec<Option<u64>> = (0..100).map(Some).chain([None, Some(u64::MAX)]).collect();
         check::<Numbers>(&numbers);
         check::<Numbers>(&[None, Some(0)]);
+        let many: Vec<Option<u64>> = (0..40_000).map(|number| Some(number * number)).collect();
+        let mut table = Table::<Numbers>::default();
+        for (number, item) in many.iter().enumerate() {
+            assert_eq!(table.find_or_insert(*item), (number, true));
+        }
+        assert!(matches!(table.places, Places::Wide(_)));
+        for (number, item) in many.iter().enumerate() {
+            assert_eq!(table.find(*item), Some(number));
+        }
         let texts: Vec<String> = (0..200).map(|i| "x".repeat(i)).collect();
         let texts: Vec<Option<&[u8]>> =
             [None].into_iter().chain(texts.iter().map(|text| Some(text.as_bytes()))).collect();

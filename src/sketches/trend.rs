@@ -4,6 +4,12 @@
 //! before has an infinite ratio. Where nothing at all came before there is nothing to compare with, and
 //! no answer.
 //!
+//! With a *confidence* the counts are taken as what chance made of two rates: rows of an item come
+//! independently, so of all its rows in both windows each is of the later one with probability
+//! ratio / (1 + ratio). The bounds of that share by [`crate::sketches::chernoff`] give those of the ratio
+//! of the rates. An item is reported where the lower one reaches the threshold: one whose rate did not
+//! rise so much is with probability (1 − confidence)/2 at most.
+//!
 //! # State
 //!
 //! Each different item of both windows, with two counts.
@@ -11,6 +17,7 @@
 use std::collections::HashMap;
 
 use super::bytes;
+use super::chernoff::share_bounds;
 use super::fraction::Fraction;
 
 const VERSION: u8 = 1;
@@ -37,8 +44,10 @@ pub enum When {
 pub struct Thresholds {
     /// The fraction of the rows of the window now.
     pub support: Fraction,
-    /// Count now over count before.
+    /// Count now over count before; with a confidence its lower bound.
     pub ratio: f64,
+    /// Where counts are taken as what chance made of rates: how sure the bounds of their ratio are.
+    pub confidence: Option<Fraction>,
     /// Count now less count before.
     pub difference: i64,
 }
@@ -54,6 +63,31 @@ pub struct Rising<'a> {
     pub now: u64,
     /// `now` over `before`, infinite where there were none.
     pub ratio: f64,
+    /// The ratio is no less than this.
+    pub ratio_lower: f64,
+    /// The ratio is no more than this.
+    pub ratio_upper: f64,
+}
+
+impl<'a> Rising<'a> {
+    fn new(item: &'a [u8], [before, now]: [u64; 2], confidence: Option<Fraction>) -> Rising<'a> {
+        let ratio = if before == 0 { f64::INFINITY } else { now as f64 / before as f64 };
+        let (ratio_lower, ratio_upper) = match confidence {
+            Some(confidence) if before > 0 || now > 0 => {
+                let (lower, upper) = ratio_bounds(before, now, 1.0 - confidence.as_f64());
+                // What is computed may miss what is seen by the last bit.
+                (lower.min(ratio), upper.max(ratio))
+            }
+            _ => (ratio, ratio),
+        };
+        Rising { item, before, now, ratio, ratio_lower, ratio_upper }
+    }
+}
+
+/// The bounds of the ratio of two rates of which came what was counted.
+fn ratio_bounds(before: u64, now: u64, failure: f64) -> (f64, f64) {
+    let (lower, upper) = share_bounds(now as f64, before as f64 + now as f64, failure);
+    (lower / (1.0 - lower), upper / (1.0 - upper))
 }
 
 impl Trend {
@@ -93,19 +127,12 @@ impl Trend {
         let mut rising: Vec<Rising<'_>> = self
             .counts
             .iter()
-            .map(|(item, [before, now])| Rising {
-                item,
-                before: *before,
-                now: *now,
-                ratio: if *before == 0 { f64::INFINITY } else { *now as f64 / *before as f64 },
+            .filter(|(_, [before, now])| {
+                let difference = i128::from(*now) - i128::from(*before);
+                *now > 0 && difference >= i128::from(thresholds.difference) && *now >= support
             })
-            .filter(|item| {
-                let difference = item.now as i128 - item.before as i128;
-                item.now > 0
-                    && item.ratio >= thresholds.ratio
-                    && difference >= i128::from(thresholds.difference)
-                    && item.now >= support
-            })
+            .map(|(item, counts)| Rising::new(item, *counts, thresholds.confidence))
+            .filter(|item| item.ratio_lower >= thresholds.ratio)
             .collect();
         rising.sort_unstable_by_key(|item| item.item);
         rising
@@ -152,7 +179,8 @@ impl Trend {
 mod tests {
     use super::*;
 
-    const TWICE: Thresholds = Thresholds { support: Fraction::ZERO, ratio: 2.0, difference: 1 };
+    const TWICE: Thresholds =
+        Thresholds { support: Fraction::ZERO, ratio: 2.0, confidence: None, difference: 1 };
 
     fn of(before: &str, now: &str) -> Trend {
         let mut trend = Trend::default();
@@ -182,6 +210,70 @@ mod tests {
     fn without_anything_before_there_is_nothing_to_compare() {
         assert!(check(&of("", "a a a"), &TWICE).is_empty());
         assert!(check(&of("a", ""), &TWICE).is_empty());
+    }
+
+    fn share(text: &str) -> Fraction {
+        Fraction::parse(text).unwrap()
+    }
+
+    #[test]
+    fn two_against_one_proves_nothing_and_two_hundred_against_one_hundred_do() {
+        let rising = |before: usize, now: usize| {
+            let sure = Thresholds { ratio: 1.0, confidence: Some(share("0.95")), ..TWICE };
+            let trend = of(&"a ".repeat(before), &"a ".repeat(now));
+            let found = trend.rising(&sure).first().map(|a| (a.ratio_lower, a.ratio_upper));
+            found.map(|(lower, upper)| format!("{lower:.2} to {upper:.2}"))
+        };
+        assert_eq!(rising(1, 2), None);
+        assert_eq!(rising(100, 200).as_deref(), Some("1.44 to 2.81"));
+        assert_eq!(rising(1, 20).as_deref(), Some("2.64 to 2207.67"));
+    }
+
+    /// Rows of an item in one window: the sum of many rare chances.
+    fn drawn(rate: f64, seed: u64) -> u64 {
+        let mut coins = crate::sketches::coins::Coins::new(seed, rate as u64, 0);
+        let tries = 40 * rate.ceil() as u64;
+        let chance = (rate / tries as f64 * 2_f64.powi(64)) as u64;
+        (0..tries).filter(|_| coins.word() < chance).count() as u64
+    }
+
+    #[test]
+    fn few_items_are_reported_whose_rate_did_not_rise() {
+        // Items of every rate, all of which come as often now as before.
+        const ITEMS: u64 = 3_000;
+        for (confidence, allowed) in [("0.9", 0.05), ("0.99", 0.005)] {
+            let mut trend = Trend::default();
+            let (mut naive, mut outside) = (0, 0);
+            for item in 0..ITEMS {
+                let rate = [1.5, 4.0, 12.0, 50.0][item as usize % 4];
+                let counts = [drawn(rate, 2 * item), drawn(rate, 2 * item + 1)];
+                for (when, rows) in [(When::Before, counts[0]), (When::Now, counts[1])] {
+                    trend.add(&item.to_le_bytes(), when, rows);
+                }
+                naive += u64::from(counts[1] > counts[0]);
+                let rising = Rising::new(b"", counts, Some(share(confidence)));
+                let doubtful = counts != [0, 0];
+                outside +=
+                    u64::from(doubtful && (rising.ratio_lower > 1.0 || rising.ratio_upper < 1.0));
+            }
+            let sure = Thresholds { ratio: 1.0, confidence: Some(share(confidence)), ..TWICE };
+            let reported = trend.rising(&sure).len() as f64 / ITEMS as f64;
+            assert!(reported <= allowed, "{reported} at {confidence}");
+            assert!(outside as f64 <= 2.0 * allowed * ITEMS as f64, "{outside} intervals miss");
+            // Without it every other item seems to rise.
+            assert!(naive * 5 > ITEMS * 2, "{naive}");
+        }
+    }
+
+    #[test]
+    fn items_that_rose_a_lot_are_reported() {
+        let mut trend = Trend::default();
+        for item in 0..1_000_u64 {
+            trend.add(&item.to_le_bytes(), When::Before, drawn(20.0, 2 * item));
+            trend.add(&item.to_le_bytes(), When::Now, drawn(100.0, 2 * item + 1));
+        }
+        let sure = Thresholds { confidence: Some(share("0.95")), ..TWICE };
+        assert!(trend.rising(&sure).len() > 850, "{}", trend.rising(&sure).len());
     }
 
     #[test]

@@ -20,6 +20,9 @@ mod hostile;
 mod isolation;
 mod limits;
 mod memory;
+mod mining;
+mod mining_picture;
+mod nexmark;
 mod oracle;
 #[path = "../pg/mod.rs"]
 #[expect(unreachable_pub, reason = "unit tests include the file as well")]

@@ -256,6 +256,33 @@ fn every_error_code_is_provoked() {
 }
 
 #[test]
+fn every_script_and_test_that_the_table_of_conformance_names_exists() {
+    let mut findings = Findings::default();
+    let file = "docs/conformance.md";
+    let document = read(file);
+    let scripts = files("tests/scripts", ".slt");
+    let sources: Vec<String> = files("tests/it", ".rs").into_values().collect();
+    for (index, line) in document.lines().enumerate() {
+        for name in line.split('`').skip(1).step_by(2) {
+            let there = if name.ends_with(".slt") {
+                scripts.contains_key(&format!("tests/scripts/{name}"))
+            } else if let Some((_, test)) =
+                name.rsplit_once("::").filter(|(_, test)| !test.is_empty())
+            {
+                sources.iter().any(|source| source.contains(&format!("fn {test}(")))
+            } else {
+                true
+            };
+            if !there {
+                let rule = format!("\"{name}\" does not exist");
+                findings.add(file, index + 1, &rule, "name what shows the feature");
+            }
+        }
+    }
+    findings.report();
+}
+
+#[test]
 fn every_document_has_one_title_and_no_dead_link() {
     let mut findings = Findings::default();
     for (file, text) in documents() {

@@ -347,6 +347,10 @@ impl Operator for Aggregate {
         folds + groups + self.keys.size() + self.emission.bytes()
     }
 
+    fn held(&self) -> usize {
+        self.keys.len()
+    }
+
     fn restores_exactly(&self) -> bool {
         self.measures.iter().all(|measure| measure.fold.restores_exactly())
     }

@@ -217,7 +217,7 @@ pub fn is_order_sensitive(spec: &AggregateSpec) -> bool {
         "array_agg" | "string_agg" | "first_value" | "last_value" | "nth_value" | "any_value"
     );
     by_name
-        || miner_of(function).is_some()
+        || miner_of(function).is_some_and(|miner| !miner.merges_slices())
         || (!function.order_bys().is_empty() && !is_ordered_set(function))
 }
 

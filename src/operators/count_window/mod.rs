@@ -393,6 +393,10 @@ impl Operator for CountWindow {
             + self.deadlines.len() * size_of::<(i64, u64, usize)>()
     }
 
+    fn held(&self) -> usize {
+        self.partitions.len()
+    }
+
     fn restores_exactly(&self) -> bool {
         true
     }

@@ -288,6 +288,10 @@ impl Operator for AsofJoin {
             + self.versions.capacity() * size_of::<Vec<(i64, u32)>>()
     }
 
+    fn held(&self) -> usize {
+        self.sides.iter().map(Side::held_rows).sum()
+    }
+
     fn restores_exactly(&self) -> bool {
         true
     }

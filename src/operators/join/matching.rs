@@ -315,6 +315,10 @@ impl Join {
         side.matches[slot as usize] = matches;
         // One that is not held can match nothing that still comes, so there is nothing to wait for.
         let waits = self.defers && side.weight[slot as usize] != 0;
+        if kind == JoinKind::Mark {
+            outputs.push_marked(slot, matches != 0, weight, row.cause());
+            return;
+        }
         let shown = match kind {
             JoinKind::Semi => matches != 0,
             _ => matches == 0 && kind.shows_unmatched(port) && !waits,
@@ -333,6 +337,11 @@ impl Join {
         *matches = matches.wrapping_add(row.weight);
         let after = *matches != 0;
         if before == after || self.defers {
+            return;
+        }
+        if self.spec.kind == JoinKind::Mark {
+            outputs.push_marked(slot, before, -weight, row.cause());
+            outputs.push_marked(slot, after, weight, row.cause());
             return;
         }
         let appears = if self.spec.kind == JoinKind::Semi { after } else { before };

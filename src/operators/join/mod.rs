@@ -362,6 +362,10 @@ impl Operator for Join {
             + self.promises.state_bytes()
     }
 
+    fn held(&self) -> usize {
+        self.sides.iter().map(Side::held_rows).sum()
+    }
+
     fn restores_exactly(&self) -> bool {
         true
     }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{
+    ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array,
+};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::side::NONE;
-use super::spec::JoinSpec;
+use super::spec::{JoinKind, JoinSpec};
 use super::{Join, Lot};
 use crate::data::change::Change;
 use crate::operators::expr;
@@ -78,6 +80,11 @@ impl Outputs {
     pub(super) fn push_alone(&mut self, port: usize, slot: u32, weight: i64, cause: (u32, u32)) {
         let (left, right) = if port == 0 { (slot, NONE) } else { (NONE, slot) };
         self.push(left, right, weight, cause);
+    }
+
+    /// A row of the left side with its mark, which stands where the other side's slot would.
+    pub(super) fn push_marked(&mut self, slot: u32, mark: bool, weight: i64, cause: (u32, u32)) {
+        self.push(slot, if mark { 0 } else { NONE }, weight, cause);
     }
 }
 
@@ -151,6 +158,10 @@ impl Join {
         let mut columns = self.columns(0, &outputs.left, arriving)?;
         if self.spec.kind.shows_pairs() {
             columns.extend(self.columns(1, &outputs.right, arriving)?);
+        }
+        if self.spec.kind == JoinKind::Mark {
+            let marks = outputs.right.iter().map(|&mark| mark != NONE);
+            columns.push(Arc::new(BooleanArray::from_iter(marks.map(Some))));
         }
         let batch = self.batch(columns, outputs.left.len())?;
         let frame_row = |(lot, slot): &(u32, u32)| {

@@ -216,6 +216,11 @@ impl Side {
         self.gone > PACKED_MIN && self.gone * 2 > self.len()
     }
 
+    /// Number of rows that are held.
+    pub(super) fn held_rows(&self) -> usize {
+        self.len() - self.gone
+    }
+
     /// The slots of the rows that are held.
     pub(super) fn held(&self) -> Vec<u32> {
         (0..self.len() as u32).filter(|&slot| self.weight[slot as usize] != 0).collect()

@@ -20,6 +20,8 @@ pub enum JoinKind {
     Semi,
     /// Rows of the left side that match none.
     Anti,
+    /// All rows of the left side, with a column that says whether they match.
+    Mark,
 }
 
 impl JoinKind {
@@ -33,13 +35,13 @@ impl JoinKind {
         match self {
             JoinKind::Left | JoinKind::Anti => port == 0,
             JoinKind::Full => true,
-            JoinKind::Inner | JoinKind::Semi => false,
+            JoinKind::Inner | JoinKind::Semi | JoinKind::Mark => false,
         }
     }
 
     /// Whether matches of that side's rows have to be counted.
     pub fn counts_matches(self, port: usize) -> bool {
-        self.shows_unmatched(port) || (self == JoinKind::Semi && port == 0)
+        self.shows_unmatched(port) || (matches!(self, JoinKind::Semi | JoinKind::Mark) && port == 0)
     }
 }
 
@@ -66,7 +68,7 @@ pub struct JoinSpec {
     pub shares_input: bool,
     /// Columns of both sides, all nullable: what `filter` reads.
     pub joined: SchemaRef,
-    /// Columns of the output: of both sides, or of the left one.
+    /// Columns of the output: of both sides, or of the left one; of a mark join with the mark behind.
     pub schema: SchemaRef,
 }
 
@@ -93,6 +95,8 @@ impl JoinSpec {
         let grows = match self.kind {
             JoinKind::Inner | JoinKind::Semi => true,
             JoinKind::Left | JoinKind::Full | JoinKind::Anti => self.defers(),
+            // A match may come at any time, and changes what was said of the row.
+            JoinKind::Mark => false,
         };
         grows && self.append_only == [true; 2]
     }

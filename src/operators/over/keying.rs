@@ -108,6 +108,11 @@ impl Keying {
         self.partitions.is_empty()
     }
 
+    /// Number of partitions; one alone, without columns, is none.
+    pub(super) fn len(&self) -> usize {
+        if self.partitions.is_keyed() { self.partitions.len() } else { 0 }
+    }
+
     /// Drops the partitions that no frame of a row at or above `time` reaches, and those to which no
     /// row can come any more; gives their slots.
     pub(super) fn drop_below(&mut self, time: i64) -> Vec<usize> {

@@ -332,6 +332,10 @@ impl Operator for Over {
             + self.promises.len() * size_of::<(i64, Punctuation)>()
     }
 
+    fn held(&self) -> usize {
+        self.pending.row_count() + self.running.partitions()
+    }
+
     fn restores_exactly(&self) -> bool {
         self.running.restores_exactly()
     }

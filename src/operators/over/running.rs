@@ -146,6 +146,11 @@ impl Running {
         }
     }
 
+    /// Number of partitions, where there are columns that tell them apart.
+    pub(super) fn partitions(&self) -> usize {
+        self.keyings.iter().map(Keying::len).sum()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         let calls = self.calls.iter().filter_map(|(_, call)| call.as_ref());
         self.keyings.iter().map(Keying::bytes).sum::<usize>()

@@ -343,6 +343,10 @@ impl Operator for OverChanges {
         self.partitions.state_bytes() + self.bytes + self.ends.state_bytes()
     }
 
+    fn held(&self) -> usize {
+        self.partitions.len()
+    }
+
     fn restores_exactly(&self) -> bool {
         true
     }

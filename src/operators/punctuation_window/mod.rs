@@ -362,6 +362,10 @@ impl Operator for PunctuationWindow {
             + self.deadlines.len() * size_of::<(i64, u64, usize)>()
     }
 
+    fn held(&self) -> usize {
+        self.partitions.len()
+    }
+
     fn restores_exactly(&self) -> bool {
         true
     }

@@ -353,6 +353,10 @@ impl Operator for Ranking {
         self.partitions.state_bytes() + self.held + self.ends.state_bytes()
     }
 
+    fn held(&self) -> usize {
+        self.partitions.len()
+    }
+
     fn restores_exactly(&self) -> bool {
         true
     }

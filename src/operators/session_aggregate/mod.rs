@@ -344,6 +344,10 @@ impl Operator for SessionAggregate {
             + self.rows.as_ref().map_or(0, RowIndex::state_bytes)
     }
 
+    fn held(&self) -> usize {
+        self.partitions.len()
+    }
+
     fn restores_exactly(&self) -> bool {
         true
     }

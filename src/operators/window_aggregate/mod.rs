@@ -357,6 +357,10 @@ impl Operator for WindowAggregate {
         self.keys.size() + slices + windows + running
     }
 
+    fn held(&self) -> usize {
+        self.slices.len() + self.open.len()
+    }
+
     fn restores_exactly(&self) -> bool {
         self.aggregates.restore_exactly
     }

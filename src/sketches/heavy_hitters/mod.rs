@@ -11,15 +11,16 @@
 //! either mode no answer came less than (s−ε)N times.
 
 use super::bytes;
+use super::coins;
 use super::exact_counting::ExactCounting;
 use super::fraction::Fraction;
 use super::items::Items;
 use super::lossy_counting::LossyCounting;
 use super::space_saving::SpaceSaving;
-use super::sticky_sampling::{StickySampling, stretch};
+use super::sticky_sampling::{StickySampling, stretch, stretch_of_parts};
 
 /// The first byte of a summary's bytes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// How items are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +59,8 @@ pub struct Question {
     pub failure: Fraction,
     /// What the coins of sticky sampling depend on beside the rows.
     pub seed: u64,
+    /// Whether rows are counted in parts whose summaries are merged.
+    pub in_parts: bool,
 }
 
 /// A frequent item, by its entry.
@@ -101,14 +104,14 @@ macro_rules! each {
 }
 
 impl<I: Items> Summary<I> {
-    /// A summary of no rows.
-    pub fn new(question: &Question) -> Summary<I> {
+    /// A summary of no rows. `part` tells the parts apart whose summaries are merged: their coins differ.
+    pub fn new(question: &Question, part: i64) -> Summary<I> {
         match question.algorithm {
             Algorithm::LossyCounting => {
                 Summary::Lossy(LossyCounting::new(question.error.reciprocal()))
             }
             Algorithm::StickySampling => {
-                Summary::Sticky(StickySampling::new(question.seed, question.stretch()))
+                Summary::Sticky(StickySampling::new(question.seed_of(part), question.stretch()))
             }
             Algorithm::SpaceSaving => {
                 Summary::Saving(SpaceSaving::new(question.error.reciprocal()))
@@ -117,14 +120,14 @@ impl<I: Items> Summary<I> {
         }
     }
 
-    /// Adds a summary of other rows to the same question. False where the two cannot be one.
+    /// Adds a summary of other rows to the same question. False where it is of another algorithm.
     #[must_use]
     pub fn merge(&mut self, other: &Summary<I>) -> bool {
         match (self, other) {
             (Summary::Lossy(own), Summary::Lossy(other)) => own.merge(other),
             (Summary::Saving(own), Summary::Saving(other)) => own.merge(other),
             (Summary::Exact(own), Summary::Exact(other)) => own.merge(other),
-            (Summary::Sticky(own), Summary::Sticky(other)) => return own.merge(other),
+            (Summary::Sticky(own), Summary::Sticky(other)) => own.merge(other),
             _ => return false,
         }
         true
@@ -204,8 +207,8 @@ impl<I: Items> Summary<I> {
         each!(self, summary => summary.write(out));
     }
 
-    /// Reads what a summary of the same question wrote.
-    pub fn read(question: &Question, from: &mut &[u8]) -> Option<Summary<I>> {
+    /// Reads what a summary of the same question and part wrote.
+    pub fn read(question: &Question, part: i64, from: &mut &[u8]) -> Option<Summary<I>> {
         if bytes::byte(from)? != VERSION {
             return None;
         }
@@ -213,7 +216,8 @@ impl<I: Items> Summary<I> {
         Some(match question.algorithm {
             Algorithm::LossyCounting => Summary::Lossy(LossyCounting::read(width, from)?),
             Algorithm::StickySampling => {
-                Summary::Sticky(StickySampling::read(question.seed, question.stretch(), from)?)
+                let seed = question.seed_of(part);
+                Summary::Sticky(StickySampling::read(seed, question.stretch(), from)?)
             }
             Algorithm::SpaceSaving => Summary::Saving(SpaceSaving::read(width, from)?),
             Algorithm::Exact => Summary::Exact(ExactCounting::read(from)?),
@@ -222,13 +226,18 @@ impl<I: Items> Summary<I> {
 }
 
 impl Question {
-    /// Entries that sticky sampling is expected to hold: 2t.
+    /// Entries that sticky sampling is expected to hold at most, in each part: 2t.
     pub fn expected_entries(&self) -> u64 {
         self.stretch()
     }
 
     fn stretch(&self) -> u64 {
+        let stretch = if self.in_parts { stretch_of_parts } else { stretch };
         stretch(self.support.as_f64(), self.error.as_f64(), self.failure.as_f64())
+    }
+
+    fn seed_of(&self, part: i64) -> u64 {
+        coins::at(self.seed, part as u64)
     }
 }
 

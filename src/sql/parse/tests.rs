@@ -308,7 +308,7 @@ fn statements_have_their_place_and_run_up_to_the_first_error() {
 #[test]
 fn errors_say_where_and_what_to_type() {
     let syntax = SqlState::SYNTAX;
-    refused("FROB x", syntax, "syntax error at or near \"FROB\"", 1, "CREATE, DROP");
+    refused("FROB x", syntax, "syntax error at or near \"FROB\"", 1, "CREATE, ALTER, DROP");
     refused("CREATE VIEW v", syntax, "syntax error at or near \"VIEW\"", 8, "MATERIALIZED VIEW");
     refused("CREATE INDEX i", syntax, "syntax error at or near \"INDEX\"", 8, "CREATE STREAM");
     refused("CREATE", syntax, "syntax error at end of input", 7, "CREATE STREAM");

@@ -283,6 +283,8 @@ pub(super) struct Query {
     pub(super) emit: Emit,
     pub(super) lateness: i64,
     pub(super) outer: Option<Outer>,
+    /// Over the union of the stream with itself.
+    pub(super) twice: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -317,7 +319,7 @@ impl Case {
 
     fn source(&self, dropped: Option<&Dropped>) -> String {
         let query = &self.query;
-        if !query.union && query.prefilter.is_none() && dropped.is_none() {
+        if !query.union && !query.twice && query.prefilter.is_none() && dropped.is_none() {
             return "s".into();
         }
         let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
@@ -336,7 +338,10 @@ impl Case {
             };
             format!("SELECT at, {} FROM {}{filter}", names.join(", "), name(stream))
         };
-        let parts: Vec<String> = (0..self.streams()).map(part).collect();
+        let mut parts: Vec<String> = (0..self.streams()).map(part).collect();
+        if query.twice {
+            parts.push(part(0));
+        }
         format!("({})", parts.join(" UNION ALL "))
     }
 

@@ -173,8 +173,9 @@ fn query(rng: &mut Rng, columns: &[Column]) -> Query {
             _ => Outer::Group,
         }
     });
+    let union = rng.one_in(5);
     Query {
-        union: rng.one_in(5),
+        union,
         prefilter: rng.one_in(5).then(|| predicate(rng, columns)),
         window,
         keys,
@@ -186,5 +187,6 @@ fn query(rng: &mut Rng, columns: &[Column]) -> Query {
         emit,
         lateness,
         outer,
+        twice: !union && rng.one_in(8),
     }
 }

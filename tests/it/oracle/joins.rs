@@ -75,6 +75,9 @@ fn question(rng: &mut Rng) -> Question {
     if rng.one_in(3) {
         return in_time(rng);
     }
+    if rng.one_in(4) {
+        return looked_up(rng);
+    }
     let (a, b) = (input(rng, "a"), input(rng, "b"));
     let on = condition(rng, "a", "b");
     let kind = rng.pick(&["JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
@@ -103,6 +106,37 @@ fn question(rng: &mut Rng) -> Question {
         ),
     };
     Question { sql, select: None, at_any_time: true }
+}
+
+/// IN and EXISTS where nulls and OR matter. A SELECT counts what there is, and compares the counts.
+fn looked_up(rng: &mut Rng) -> Question {
+    let (a, b) = (input(rng, "a"), input(rng, "b"));
+    let column = rng.pick(&["k", "v"]);
+    let found = format!("a.k IN (SELECT b.{column} FROM {b})");
+    let near = format!("EXISTS (SELECT 1 FROM {b} WHERE b.{column} = a.k)");
+    let counted = "CASE WHEN equal.n > 0 THEN true \
+        WHEN every.n > every.filled OR (a.k IS NULL AND every.n > 0) THEN NULL ELSE false END";
+    let exists = "(equal.n IS NOT NULL)";
+    let form = rng.pick(&[
+        "NOT ({in})",
+        "{in} OR a.v = 1",
+        "NOT ({in}) OR a.v = 2",
+        "NOT ({in} AND a.v = 1)",
+        "({in}) IS NULL",
+        "CASE WHEN {in} THEN a.v > 1 ELSE a.v < 3 END",
+        "{exists} OR a.v = 0",
+        "NOT ({exists} AND a.v < 3) AND NOT ({in})",
+    ]);
+    let condition = form.replace("{in}", &found).replace("{exists}", &near);
+    let by_count = form.replace("{in}", counted).replace("{exists}", exists);
+    let sql = format!("SELECT a.k, a.v, a.x FROM {a} WHERE {condition}");
+    let select = format!(
+        "SELECT a.k, a.v, a.x FROM {a} \
+         LEFT JOIN (SELECT b.{column} AS w, count(*) AS n FROM {b} GROUP BY b.{column}) AS equal ON equal.w = a.k \
+         CROSS JOIN (SELECT count(*) AS n, count(b.{column}) AS filled FROM {b}) AS every \
+         WHERE {by_count}"
+    );
+    Question { sql, select: Some(select), at_any_time: true }
 }
 
 /// A join that bounds the time between the sides.

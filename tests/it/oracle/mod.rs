@@ -68,7 +68,7 @@ fn has_reference(case: &Case) -> bool {
     match query.window {
         Window::Hop { .. } | Window::Cumulate { .. } if late => false,
         // A SELECT does not read a union in the order of arrival.
-        Window::Count { .. } | Window::Punctuation { .. } if query.union => false,
+        Window::Count { .. } | Window::Punctuation { .. } if query.union || query.twice => false,
         // Early results of windows that never fill stay, and one that nothing closes is closed in a SELECT.
         Window::Count { .. } if matches!(query.emit, Emit::EveryRows(..)) => false,
         Window::Punctuation { .. } if query.emit != Emit::Changes => false,
@@ -164,7 +164,8 @@ fn shrink(mut case: Case, mut failure: String) -> (Case, String) {
             _ => false,
         }
     };
-    let simpler: [fn(&mut Case); 8] = [
+    let simpler: [fn(&mut Case); 9] = [
+        |case| case.query.twice = false,
         |case| case.query.near_start = None,
         |case| case.query.outer = None,
         |case| case.query.having = None,

@@ -101,6 +101,7 @@ pub(super) fn answer(case: &Case, closed: bool) -> Option<Vec<Answer>> {
     let frontier = last[..case.streams()].iter().copied().min().flatten();
     type Key = (i64, i64, Vec<String>);
     let mut groups: BTreeMap<Key, Vec<&Row>> = BTreeMap::new();
+    let copies = |row| std::iter::repeat_n(row, if query.twice { 2 } else { 1 });
     if query.keys.is_empty() && query.window == Window::None {
         groups.insert((0, 0, vec![]), vec![]);
     }
@@ -112,7 +113,7 @@ pub(super) fn answer(case: &Case, closed: bool) -> Option<Vec<Answer>> {
         let keys: Vec<String> =
             query.keys.iter().map(|key| row.values[*key].json().to_string()).collect();
         if query.window == Window::None {
-            groups.entry((0, 0, keys)).or_default().push(row);
+            groups.entry((0, 0, keys)).or_default().extend(copies(row));
             continue;
         }
         for (start, end) in windows(case, row.at) {
@@ -120,7 +121,7 @@ pub(super) fn answer(case: &Case, closed: bool) -> Option<Vec<Answer>> {
                 continue;
             }
             if watermark.is_none_or(|w| w < end + query.lateness) {
-                groups.entry((start, end, keys.clone())).or_default().push(row);
+                groups.entry((start, end, keys.clone())).or_default().extend(copies(row));
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Answers with bounds from summaries of bounded size: distinct counts, set differences, quantiles.
+//! Answers with bounds from summaries of bounded size: distinct counts, also of unions,
+//! intersections and differences, and quantiles.
 //!
 //! These are functions of DataFusion's kind, so they work wherever an aggregate does, in a one-off
 //! SELECT and in a continuous query. Their summaries depend on the rows and not on their order or
@@ -10,6 +11,7 @@
 mod distinct;
 mod hashes;
 mod quantile;
+mod sets;
 
 use std::sync::Arc;
 
@@ -21,21 +23,22 @@ use datafusion::logical_expr::function::StateFieldsArgs;
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-pub use distinct::{DISTINCT_BOUNDS, DISTINCT_EXCEPT};
+pub use distinct::DISTINCT_BOUNDS;
 pub use quantile::QUANTILE_BOUNDS;
+pub use sets::{DISTINCT_EXCEPT, DISTINCT_WHERE, DistinctSets};
 
-/// All functions of this family.
+/// The functions of this family that need no reading of their arguments.
 pub fn functions() -> Vec<Arc<AggregateUDF>> {
     vec![
         Arc::new(AggregateUDF::from(distinct::DistinctBounds::default())),
-        Arc::new(AggregateUDF::from(distinct::DistinctExcept::default())),
+        Arc::new(AggregateUDF::from(DistinctSets::except())),
         Arc::new(AggregateUDF::from(quantile::QuantileBounds::default())),
     ]
 }
 
 /// Whether the function is of this family: its partial results merge exactly, and in any order.
 pub fn is_bounds(name: &str) -> bool {
-    [DISTINCT_BOUNDS, DISTINCT_EXCEPT, QUANTILE_BOUNDS].contains(&name)
+    [DISTINCT_BOUNDS, DISTINCT_EXCEPT, DISTINCT_WHERE, QUANTILE_BOUNDS].contains(&name)
 }
 
 /// Checks the constant arguments of a call; the text of the error says what is wrong.

@@ -13,14 +13,13 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 
 use super::items::{Codec, Encoding, is_comparable, naturals};
-use super::pieces::Pieces;
+use super::pieces::{Pieces, Slicer};
 use super::{KEY_MARK, Miner, Summaries};
 use crate::operators::aggregates::accumulator::{Rows, cannot_retract};
 use crate::operators::operator::EvalError;
 use crate::operators::state::misfit;
 use crate::sketches::heavy_hitters::{Algorithm, Mode, Question, Summary};
 use crate::sketches::items::Items;
-use crate::windows::assign::Windows;
 use crate::windows::spec::TimeWindow;
 
 /// What is asked, of which columns.
@@ -83,7 +82,8 @@ impl Miner for HeavyHitters {
     }
 
     fn describe(&self) -> String {
-        let Question { support, error, algorithm, mode, failure, seed } = self.question;
+        let Question { support, error, algorithm, mode, failure, seed, in_parts: _ } =
+            self.question;
         let algorithm = match algorithm {
             Algorithm::LossyCounting => format!("error {error}, lossy_counting"),
             Algorithm::StickySampling => {
@@ -129,7 +129,8 @@ impl Miner for HeavyHitters {
             }
             Algorithm::StickySampling => {
                 let entries = self.question.expected_entries();
-                format!("{entries} entries per group expected")
+                let of = if self.slices.is_some() { "slice and group" } else { "group" };
+                format!("{entries} entries per {of} expected")
             }
             Algorithm::SpaceSaving => {
                 let counters = error.reciprocal().saturating_mul(2);
@@ -144,8 +145,8 @@ impl Miner for HeavyHitters {
 struct Hitters<C: Codec> {
     spec: HeavyHitters,
     codec: C,
-    groups: Vec<Pieces<C::Items>>,
-    slicer: Option<Windows>,
+    groups: Vec<Pieces<Summary<C::Items>>>,
+    slicer: Option<Slicer>,
 }
 
 /// What the rows of a batch are counted with.
@@ -176,14 +177,16 @@ impl Counting {
         rest.iter().all(|&slice| slice == first).then_some(first)
     }
 
-    fn place(&self, row: usize) -> Option<u64> {
-        self.places.as_ref().filter(|p| p.is_valid(row)).map(|places| places.value(row) as u64)
+    /// Where a row stands in the log, if that is known.
+    fn place(&self, row: usize) -> u64 {
+        let places = self.places.as_ref().filter(|places| places.is_valid(row));
+        places.map_or(0, |places| places.value(row) as u64)
     }
 }
 
 impl<C: Codec> Hitters<C> {
     fn new(spec: HeavyHitters, codec: C) -> Hitters<C> {
-        let slicer = spec.slices.as_ref().map(Windows::new);
+        let slicer = spec.slices.as_ref().map(Slicer::new);
         Hitters { spec, codec, groups: Vec::new(), slicer }
     }
 
@@ -201,10 +204,9 @@ impl<C: Codec> Hitters<C> {
                 (0..length).for_each(|row| saving.add(C::item(items, row), 1));
             }
             Summary::Exact(exact) => (0..length).for_each(|row| exact.add(C::item(items, row), 1)),
-            Summary::Sticky(sticky) => (0..length).for_each(|row| {
-                let place = counting.place(row).unwrap_or(sticky.total());
-                sticky.add(C::item(items, row), place);
-            }),
+            Summary::Sticky(sticky) => {
+                (0..length).for_each(|row| sticky.add(C::item(items, row), 1, counting.place(row)))
+            }
         }
     }
 
@@ -213,7 +215,7 @@ impl<C: Codec> Hitters<C> {
         (group, slice): (usize, i64),
         item: Option<<C::Items as Items>::Value<'_>>,
         weight: u64,
-        place: Option<u64>,
+        place: u64,
     ) {
         if weight == 0 {
             return;
@@ -222,10 +224,7 @@ impl<C: Codec> Hitters<C> {
             Summary::Lossy(lossy) => lossy.add(item, weight),
             Summary::Saving(saving) => saving.add(item, weight),
             Summary::Exact(exact) => exact.add(item, weight),
-            Summary::Sticky(sticky) => (0..weight).for_each(|_| {
-                let place = place.unwrap_or(sticky.total());
-                sticky.add(item, place);
-            }),
+            Summary::Sticky(sticky) => sticky.add(item, weight, place),
         }
     }
 }
@@ -249,14 +248,9 @@ impl<C: Codec> Summaries for Hitters<C> {
         };
         let weights = next(self.spec.weighted)?;
         let places = next(self.spec.placed)?;
-        let slices = match &self.slicer {
-            Some(windows) => {
-                let (times, mut starts) = (next(true)?, Vec::new());
-                let times = times.as_ref().map_or(&[][..], |times| times.values());
-                windows.slice_starts(times, &mut starts);
-                Some(starts)
-            }
-            None => None,
+        let slices = match (&self.slicer, others.next()) {
+            (Some(slicer), Some(times)) => Some(slicer.starts(times)?),
+            _ => None,
         };
         let counting = Counting { weights, places, slices };
         let items = self.codec.read(&columns[..self.spec.item.len()])?;
@@ -348,6 +342,6 @@ impl<C: Codec> Summaries for Hitters<C> {
     fn size(&self) -> usize {
         let spare = self.groups.capacity() - self.groups.len();
         let held: usize = self.groups.iter().map(Pieces::size).sum();
-        held + spare * size_of::<Pieces<C::Items>>()
+        held + spare * size_of::<Pieces<Summary<C::Items>>>()
     }
 }

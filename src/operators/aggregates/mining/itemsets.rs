@@ -5,7 +5,7 @@
 //! items are left out. Items are held as `arrow::row` writes them, which sort like the values.
 //!
 //! # State
-//! Per group a summary of [`crate::sketches::itemsets`].
+//! Per group a summary of [`crate::sketches::itemsets`], or one for each slice of windows that share rows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::row::{RowConverter, SortField};
 
+use super::pieces::{Pieces, Slicer};
 use super::{KEY_MARK, Miner, Summaries};
 use crate::operators::aggregates::accumulator::{Rows, cannot_retract};
 use crate::operators::operator::EvalError;
@@ -24,6 +25,7 @@ use crate::operators::state::misfit;
 use crate::sketches::fraction::Fraction;
 use crate::sketches::itemsets::{ANSWERS_MAX, Frequent, ItemsetOptions, Itemsets, SETS_MAX};
 use crate::sketches::rules::{Rule, rules};
+use crate::windows::spec::TimeWindow;
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -38,6 +40,9 @@ pub struct ItemsetMiner {
     pub confidence: Option<Fraction>,
     /// Type of an item.
     pub item: DataType,
+    /// The windows where they overlap: transactions are counted by slice. A second argument is the row's
+    /// time, in the units of the windows.
+    pub slices: Option<TimeWindow>,
 }
 
 impl ItemsetMiner {
@@ -102,7 +107,8 @@ impl Miner for ItemsetMiner {
     fn describe(&self) -> String {
         let ItemsetMiner { support, error, size_max, confidence, .. } = self;
         let confidence = confidence.map_or(String::new(), |c| format!(", confidence {c}"));
-        format!("support {support}, error {error}, max_size {size_max}{confidence}")
+        let slices = if self.slices.is_some() { ", by slice" } else { "" };
+        format!("support {support}, error {error}, max_size {size_max}{confidence}{slices}")
     }
 
     fn result(&self) -> DataType {
@@ -112,17 +118,23 @@ impl Miner for ItemsetMiner {
     fn summaries(&self) -> Result<Box<dyn Summaries>, EvalError> {
         let converter = RowConverter::new(vec![SortField::new(self.item.clone())])?;
         let options = ItemsetOptions::new(self.error, self.size_max);
-        Ok(Box::new(Sets { spec: self.clone(), converter, options, groups: Vec::new() }))
+        let slicer = self.slices.as_ref().map(Slicer::new);
+        Ok(Box::new(Sets { spec: self.clone(), converter, options, groups: Vec::new(), slicer }))
     }
 
     fn needs_append_only(&self) -> bool {
         true
     }
 
+    fn merges_slices(&self) -> bool {
+        self.slices.is_some()
+    }
+
     fn bound(&self) -> Option<String> {
+        let of = if self.slices.is_some() { "slice and group" } else { "group" };
         let buffered = ItemsetOptions::new(self.error, self.size_max).buffer_transactions();
         Some(format!(
-            "{buffered} transactions, counted exactly, and at most {SETS_MAX} sets of up to {} items per group",
+            "{buffered} transactions, counted exactly, and at most {SETS_MAX} sets of up to {} items per {of}",
             self.size_max
         ))
     }
@@ -133,8 +145,8 @@ struct Sets {
     spec: ItemsetMiner,
     converter: RowConverter,
     options: ItemsetOptions,
-    /// `None`: no rows.
-    groups: Vec<Option<Itemsets>>,
+    groups: Vec<Pieces<Itemsets>>,
+    slicer: Option<Slicer>,
 }
 
 /// What all answers hold, column by column.
@@ -233,7 +245,7 @@ impl Sets {
 
 impl Summaries for Sets {
     fn resize(&mut self, groups: usize) {
-        self.groups.resize_with(groups, || None);
+        self.groups.resize_with(groups, Pieces::default);
     }
 
     fn update(&mut self, columns: &[ArrayRef], rows: &Rows<'_>) -> Result<(), EvalError> {
@@ -244,12 +256,17 @@ impl Summaries for Sets {
         let nulls = items.logical_nulls();
         let is_item = |item: &usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(*item));
         let offsets = lists.value_offsets();
+        let slices = match (&self.slicer, columns.get(1)) {
+            (Some(slicer), Some(times)) => slicer.starts(times)?,
+            _ => Vec::new(),
+        };
         let options = self.options;
         let mut retracts = false;
         rows.for_each(lists.nulls(), |row, group, times| {
             retracts |= times < 0;
             let range = offsets[row] as usize..offsets[row + 1] as usize;
-            let itemsets = self.groups[group].get_or_insert_with(|| Itemsets::new(options));
+            let slice = slices.get(row).copied().unwrap_or_default();
+            let itemsets = self.groups[group].at(slice, &options);
             for _ in 0..times {
                 itemsets.add(range.clone().filter(is_item).map(|item| keys.row(item).data()));
             }
@@ -258,28 +275,18 @@ impl Summaries for Sets {
     }
 
     fn merge(&mut self, group: usize, bytes: &[u8]) -> Result<(), EvalError> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let read = Itemsets::from_bytes(self.options, bytes)
-            .ok_or_else(|| misfit("a summary of itemsets cannot be read"))?;
-        match &mut self.groups[group] {
-            Some(itemsets) => itemsets.merge(&read),
-            empty => *empty = Some(read),
-        }
-        Ok(())
+        let merged = self.groups[group].merge(bytes, &self.options);
+        merged.ok_or_else(|| misfit("a summary of itemsets cannot be read"))
     }
 
     fn write(&self, group: usize, out: &mut Vec<u8>) {
-        if let Some(itemsets) = &self.groups[group] {
-            out.extend(itemsets.to_bytes());
-        }
+        self.groups[group].write(out);
     }
 
     fn answers(&self, groups: &[usize]) -> Result<(ArrayRef, Vec<usize>), EvalError> {
         let (mut answers, mut failed) = (Answers::default(), Vec::new());
         for (position, &group) in groups.iter().enumerate() {
-            match self.groups[group].as_ref().map(|itemsets| itemsets.frequent(self.spec.support)) {
+            match self.groups[group].merged().map(|sets| sets.frequent(self.spec.support)) {
                 Some(Ok(frequent)) => self.answer(&frequent, &mut answers),
                 Some(Err(_)) => {
                     failed.push(position);
@@ -299,19 +306,20 @@ impl Summaries for Sets {
     }
 
     fn is_empty(&self, group: usize) -> bool {
-        self.groups[group].is_none()
+        self.groups[group].is_empty()
     }
 
     fn clear(&mut self, group: usize) {
-        self.groups[group] = None;
+        self.groups[group] = Pieces::default();
     }
 
     fn keep(&mut self, groups: &[usize]) {
-        self.groups = groups.iter().map(|&group| self.groups[group].take()).collect();
+        self.groups = groups.iter().map(|&g| std::mem::take(&mut self.groups[g])).collect();
     }
 
     fn size(&self) -> usize {
-        let slots = self.groups.capacity() * size_of::<Option<Itemsets>>();
-        slots + self.groups.iter().flatten().map(Itemsets::size).sum::<usize>()
+        let spare = self.groups.capacity() - self.groups.len();
+        let held: usize = self.groups.iter().map(Pieces::size).sum();
+        held + spare * size_of::<Pieces<Itemsets>>()
     }
 }

@@ -33,6 +33,7 @@ fn miner(algorithm: Algorithm, item: Vec<DataType>) -> HeavyHitters {
             mode: Mode::NoFalseNegatives,
             failure: fraction("0.9"),
             seed: 7,
+            in_parts: false,
         },
         item,
         weighted: false,

@@ -58,8 +58,9 @@ impl Miner for TrendMiner {
     }
 
     fn describe(&self) -> String {
-        let Thresholds { support, ratio, difference } = self.thresholds;
-        format!("min_support {support}, min_ratio {ratio}, min_difference {difference}")
+        let Thresholds { support, ratio, confidence, difference } = self.thresholds;
+        let confidence = confidence.map_or(String::new(), |c| format!(", confidence {c}"));
+        format!("min_support {support}, min_ratio {ratio}, min_difference {difference}{confidence}")
     }
 
     fn result(&self) -> DataType {
@@ -134,7 +135,7 @@ impl Summaries for Trends {
 
     fn answers(&self, groups: &[usize]) -> Result<(ArrayRef, Vec<usize>), EvalError> {
         let (mut items, mut lengths) = (Vec::new(), Vec::with_capacity(groups.len()));
-        let (mut counts, mut ratios): ([Vec<i64>; 3], Vec<f64>) = Default::default();
+        let (mut counts, mut ratios): ([Vec<i64>; 3], [Vec<f64>; 3]) = Default::default();
         let parser = self.converter.parser();
         for &group in groups {
             let trend = self.groups[group].as_ref();
@@ -147,14 +148,13 @@ impl Summaries for Trends {
                 for (column, value) in counts.iter_mut().zip([before, now, now - before]) {
                     column.push(value);
                 }
-                ratios.push(found.ratio);
+                let bounds = [found.ratio, found.ratio_lower, found.ratio_upper];
+                ratios.iter_mut().zip(bounds).for_each(|(column, ratio)| column.push(ratio));
             }
         }
         let mut columns = self.converter.convert_rows(items)?;
         columns.extend(counts.map(|counts| Arc::new(Int64Array::from(counts)) as ArrayRef));
-        let ratio: ArrayRef = Arc::new(Float64Array::from(ratios));
-        // Exact counts leave no doubt about their ratio.
-        columns.extend([Arc::clone(&ratio), Arc::clone(&ratio), ratio]);
+        columns.extend(ratios.map(|ratios| Arc::new(Float64Array::from(ratios)) as ArrayRef));
         let answers = StructArray::try_new(self.spec.fields(), columns, None)?;
         let field = Arc::new(Field::new_list_field(answers.data_type().clone(), true));
         let lengths = OffsetBuffer::from_lengths(lengths);

@@ -1,0 +1,45 @@
+//! Reads PostgreSQL's `mod(a, b)` as `a % b`, with its checks of zero and of range.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, VisitMut,
+    VisitorMut,
+};
+
+/// Rewrites every such call of a query.
+pub(super) fn normalize(query: &mut Query) {
+    let walked = VisitMut::visit(query, &mut Normalizer);
+    debug_assert!(walked.is_continue(), "the normalizer never breaks off");
+}
+
+struct Normalizer;
+
+impl VisitorMut for Normalizer {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some((left, right)) = operands(expr) {
+            let of = |operand| Box::new(Expr::Nested(Box::new(operand)));
+            let (left, op, right) = (of(left), BinaryOperator::Modulo, of(right));
+            *expr = Expr::Nested(Box::new(Expr::BinaryOp { left, op, right }));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn operands(expr: &Expr) -> Option<(Expr, Expr)> {
+    let Expr::Function(call) = expr else { return None };
+    let [name] = call.name.0.as_slice() else { return None };
+    let FunctionArguments::List(list) = &call.args else { return None };
+    let [
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(left)),
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(right)),
+    ] = list.args.as_slice()
+    else {
+        return None;
+    };
+    let plain = call.over.is_none() && call.filter.is_none() && list.duplicate_treatment.is_none();
+    let is_mod = name.as_ident().is_some_and(|name| name.value.eq_ignore_ascii_case("mod"));
+    (is_mod && plain).then(|| (left.clone(), right.clone()))
+}
