@@ -38,8 +38,9 @@ pub(crate) fn audit_of(
     world.sql("FLUSH").expect("what was recovered can be flushed");
     let lost = ending == Ending::PowerLoss;
     // What is only written may be gone, and what clients have seen of it.
-    let loose = loose_queries(model);
+    let mut loose = loose_queries(model);
     model.let_float();
+    loose.extend(loose_queries(model));
     let mut stored =
         Stored { streams: BTreeMap::new(), users: table(world, model), trimmed: BTreeMap::new() };
     for name in ["clicks", "bids", "lots", "some", "keyed", "newest"] {
