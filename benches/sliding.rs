@@ -52,6 +52,8 @@ fn main() {
         keys: Keys::Dense,
         key_count: keys,
         batch: if full { 32_768 } else { 700 },
+        shards: 1,
+        costly: false,
     };
     run("sliding 60 s by 1 s, count and sum", &load, |changes, digest| {
         let zero = || vec![(0, 0); keys as usize];

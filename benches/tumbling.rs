@@ -1,6 +1,7 @@
 //! Measures count and sum over tumbling windows by keys of several kinds, beside hand-written loops.
 //!
-//! The loop over integers from 0 on has an array for its table and knows it; the others have a hash
+//! Each with one shard and with two; once more with a count of distinct values beside count and sum, which
+//! the loop leaves out. The loop over integers from 0 on has an array for its table and knows it; the others have a hash
 //! map. `cargo bench --bench tumbling`; with `-- "4 M"` only the runs whose names hold that. Without
 //! `--bench` few rows, and only the answers are checked.
 
@@ -19,7 +20,7 @@ use window::{Digest, Keys, Load, columns, full, number_of_text, run};
 const SIZE: i64 = 10 * SECOND;
 
 fn main() {
-    let runs: [(&str, Keys, i64); 7] = [
+    let runs: [(&str, Keys, i64); 9] = [
         ("100 integer keys", Keys::Dense, 100),
         ("100 k integer keys", Keys::Dense, 100_000),
         ("4 M integer keys", Keys::Dense, 4_000_000),
@@ -27,10 +28,19 @@ fn main() {
         ("100 k short texts", Keys::Short, 100_000),
         ("100 k long texts", Keys::Long, 100_000),
         ("100 k pairs of integers", Keys::Pairs, 100_000),
+        ("1 M integer keys far apart", Keys::Spread, 1_000_000),
+        ("4 M integer keys far apart", Keys::Spread, 4_000_000),
     ];
+    let costly = [("100 integer keys", 100), ("100 k integer keys", 100_000)];
+    let costly =
+        costly.map(|(name, count)| (format!("{name}, distinct values"), Keys::Dense, count));
+    let runs = runs.map(|(name, kind, count)| (name.to_owned(), kind, count));
+    let runs = runs.map(|run| (run, false)).into_iter().chain(costly.map(|run| (run, true)));
+    let runs = runs.flat_map(|run| [1, 2].map(|shards| (run.clone(), shards)));
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| name.contains(wanted));
-    for (name, kind, count) in runs.into_iter().filter(|run| is_wanted(run.0)) {
+    let runs = runs.filter(|(((name, ..), _), _)| is_wanted(name));
+    for (((name, kind, count), costly), shards) in runs {
         let load = match full() {
             true => load(kind, count, 8_000_000.max(4 * count as usize)),
             false => Load {
@@ -40,7 +50,8 @@ fn main() {
                 ..load(kind, count.min(100), 0)
             },
         };
-        let name = format!("tumbling 10 s, count and sum, {name}");
+        let load = Load { shards, costly, ..load };
+        let name = format!("tumbling 10 s, count and sum, {name}, {shards} shards");
         match kind {
             Keys::Dense => run(&name, &load, |changes, digest| array(&load, changes, digest)),
             Keys::Spread => run(&name, &load, |changes, digest| {
@@ -73,6 +84,8 @@ fn load(keys: Keys, key_count: i64, rows: usize) -> Load {
         // A window holds ten rows a key, and not fewer than a million.
         rows_per_second: 100_000.max(key_count as usize / 10),
         batch: 32_768,
+        shards: 1,
+        costly: false,
     }
 }
 

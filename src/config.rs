@@ -10,6 +10,9 @@ use crate::time::parse_duration;
 /// The file that is read when none is named and it is there.
 const FILE: &str = "weir.toml";
 
+/// Shards that an operator may have.
+pub const SHARDS_MAX: usize = 64;
+
 /// Everything that can be set about a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -23,6 +26,8 @@ pub struct Config {
     pub pg: String,
     /// Least time between two snapshots of a query, in microseconds.
     pub snapshot_interval: i64,
+    /// Shards of a GROUP BY of many keys; 1: it is never split.
+    pub shards: usize,
 }
 
 /// The flags of `weir serve`; what is not given comes from elsewhere.
@@ -46,6 +51,9 @@ pub struct Flags {
     /// Least time between two snapshots of a query [env: WEIR_SNAPSHOT_INTERVAL] [default: 10 s]
     #[arg(long, value_name = "DURATION")]
     pub snapshot_interval: Option<String>,
+    /// Shards into which a GROUP BY of many keys is split, 1 to 64 [env: WEIR_SHARDS] [default: 1]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<String>,
 }
 
 /// The keys of `weir.toml`. A misspelt key is an error, or it would be ignored in silence.
@@ -57,6 +65,7 @@ struct File {
     tcp: Option<String>,
     pg: Option<String>,
     snapshot_interval: Option<String>,
+    shards: Option<usize>,
 }
 
 impl Config {
@@ -83,6 +92,8 @@ impl Config {
             Error::new(SqlState::INVALID_PARAMETER, message)
                 .with_hint("It is a duration such as '10 s' or '5 min'.")
         })?;
+        let shards = flags.shards.clone().or_else(|| environment("WEIR_SHARDS"));
+        let shards = shards.or(file.shards.map(|shards| shards.to_string()));
         let data_dir = flags.data_dir.clone();
         Ok(Config {
             data_dir: data_dir
@@ -93,8 +104,18 @@ impl Config {
             tcp: pick(&flags.tcp, "WEIR_TCP", file.tcp, "127.0.0.1:4881"),
             pg: pick(&flags.pg, "WEIR_PG", file.pg, "127.0.0.1:4882"),
             snapshot_interval,
+            shards: shards.map_or(Ok(1), |shards| number_of_shards(&shards))?,
         })
     }
+}
+
+fn number_of_shards(text: &str) -> Result<usize> {
+    let number = text.trim().parse().ok().filter(|number| (1..=SHARDS_MAX).contains(number));
+    number.ok_or_else(|| {
+        let message = format!("shards '{text}' is not valid");
+        Error::new(SqlState::INVALID_PARAMETER, message)
+            .with_hint(format!("It is a number from 1 (no shards) to {SHARDS_MAX}."))
+    })
 }
 
 fn read(path: &Path) -> Result<File> {
@@ -107,7 +128,7 @@ fn read(path: &Path) -> Result<File> {
         let message = format!("the settings file \"{shown}\" is not valid");
         Error::new(SqlState::INVALID_PARAMETER, message)
             .with_detail(error.to_string().trim().to_string())
-            .with_hint("Its keys are data_dir, http, tcp, pg and snapshot_interval.")
+            .with_hint("Its keys are data_dir, http, tcp, pg, snapshot_interval and shards.")
     })
 }
 
@@ -140,6 +161,30 @@ mod tests {
         assert_eq!(config.pg, "file:3");
         assert_eq!(config.data_dir, PathBuf::from("./weir-data"));
         assert_eq!(config.snapshot_interval, 10 * crate::time::SECOND);
+        assert_eq!(config.shards, 1);
+    }
+
+    #[test]
+    fn the_number_of_shards_comes_from_anywhere_and_has_bounds() {
+        let file = file("shards = 3\n");
+        let path = file.path().display().to_string();
+        let gather = |flag: Option<&str>, variable: Option<&str>| {
+            let flags = Flags { shards: flag.map(String::from), ..Flags::default() };
+            let environment = |name: &str| match name {
+                "WEIR_CONFIG" => Some(path.clone()),
+                "WEIR_SHARDS" => variable.map(String::from),
+                _ => None,
+            };
+            Config::gather(&flags, environment).map(|config| config.shards)
+        };
+        assert_eq!(gather(None, None).unwrap(), 3);
+        assert_eq!(gather(None, Some("2")).unwrap(), 2);
+        assert_eq!(gather(Some("1"), Some("2")).unwrap(), 1);
+        for wrong in ["0", "65", "-1", "two", ""] {
+            let error = gather(Some(wrong), None).unwrap_err();
+            assert_eq!(error.code(), SqlState::INVALID_PARAMETER);
+            assert!(error.hint().unwrap().contains("1 (no shards)"));
+        }
     }
 
     #[test]

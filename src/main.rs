@@ -90,6 +90,7 @@ fn serve(flags: &Flags) -> Result<()> {
     let outcome = runtime.block_on(async {
         let settings = EngineSettings {
             snapshot_interval: config.snapshot_interval,
+            shards: config.shards,
             ..EngineSettings::new(&config.data_dir)
         };
         let engine: Arc<Engine> = Engine::open(settings, Arc::new(SystemClock))?;

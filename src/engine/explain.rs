@@ -9,6 +9,7 @@ use crate::engine::execute::texts;
 use crate::engine::query::QueryState;
 use crate::engine::state::Engine;
 use crate::error::Result;
+use crate::pipeline::figures::OperatorFigures;
 use crate::planner::explain::explain;
 use crate::planner::plan_continuous;
 use crate::sql::statement::{EmitClause, ExplainTarget};
@@ -49,9 +50,11 @@ fn live(query: &QueryState) -> Vec<String> {
         figures.state_bytes.load(Ordering::Relaxed),
     )];
     for (node, operator) in query.operators.lock().iter().enumerate() {
+        let OperatorFigures { name, state_bytes, shards, rows, .. } = operator;
+        let shards = if *shards > 1 { format!(", {shards} shards") } else { String::new() };
         lines.push(format!(
-            "{node} {}: rows in {}, rows out {}, state {} bytes",
-            operator.name, operator.rows.rows_in, operator.rows.rows_out, operator.state_bytes
+            "{node} {name}: rows in {}, rows out {}, state {state_bytes} bytes{shards}",
+            rows.rows_in, rows.rows_out
         ));
     }
     lines

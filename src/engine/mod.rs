@@ -69,6 +69,11 @@ pub use ingest::{IngestOrigin, StreamHandle};
 pub use producers::Producer;
 pub use state::Engine;
 
+/// More shards than this would be too small.
+pub const SHARDS_MAX: usize = 64;
+/// Below that tables of keys are quick, and threads cost more than they save.
+const SHARDS_FROM: (usize, usize) = (500_000, 4_096);
+
 /// What an engine needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct EngineSettings {
@@ -84,6 +89,10 @@ pub struct EngineSettings {
     pub select_rows: usize,
     /// How long a SELECT may take, in microseconds.
     pub select_time: i64,
+    /// Shards into which a GROUP BY of many keys is split; 1: none.
+    pub shards: usize,
+    /// Keys from which on it is split, and rows from which on a batch goes to several threads.
+    pub shards_from: (usize, usize),
     /// Rows that a step of a query takes at most; a frame is never cut.
     pub step_rows: usize,
     /// Least time between two snapshots of a query, microseconds; `i64::MAX`: no snapshots.
@@ -109,6 +118,8 @@ impl EngineSettings {
             select_memory: 256 << 20,
             select_rows: 10_000_000,
             select_time: 60 * crate::time::SECOND,
+            shards: 1,
+            shards_from: SHARDS_FROM,
             step_rows: 65_536,
             snapshot_interval: 10 * crate::time::SECOND,
             snapshot_portion: 2 << 20,

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::catalog::definition;
 use crate::catalog::persist::{Kind, Record, Store};
 use crate::crew::Crew;
+use crate::crew::helpers::Helpers;
 use crate::data::punctuation::Punctuation;
 use crate::data::schema::with_hidden;
 use crate::engine::data_dir::{io, lock};
@@ -23,7 +24,7 @@ use crate::engine::state::Engine;
 use crate::engine::stream::{StreamOptions, StreamState};
 use crate::engine::system;
 use crate::engine::table::TableState;
-use crate::engine::{EngineSettings, Surroundings};
+use crate::engine::{EngineSettings, SHARDS_MAX, Surroundings};
 use crate::error::{Error, Result, SqlState};
 use crate::fault;
 use crate::log::append::{Admission, Appender, QueueLimits};
@@ -32,7 +33,9 @@ use crate::log::headers::FrameSummary;
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::log::sequence::Sequencer;
 use crate::log::storage::DiskStorage;
+use crate::operators::fork::Sharding;
 use crate::pipeline::schedule::Scheduler;
+use crate::pipeline::shards::Forked;
 use crate::pipeline::source::watermark_after;
 use crate::sql::parse::parse_statement;
 use crate::sql::statement::Statement;
@@ -97,6 +100,7 @@ impl Engine {
         let engine = Arc::new(Engine {
             scheduler: Scheduler::start(&crew, settings.query_threads, Arc::clone(&clock)),
             snapshot_writer: Arc::new(SnapshotWriter::start(&crew)),
+            sharding: sharding(&settings, &crew)?,
             settings,
             clock,
             crew,
@@ -327,6 +331,14 @@ impl Engine {
         let registry = self.registry.read();
         work(&Planning(&registry))
     }
+}
+
+/// How queries split their keys, with threads that help where there are shards.
+fn sharding(settings: &EngineSettings, crew: &Crew) -> Result<Sharding> {
+    let shards = settings.shards.clamp(1, SHARDS_MAX);
+    let (keys, rows) = settings.shards_from;
+    let helpers = Helpers::start(crew, shards - 1).map_err(|e| io(settings, &e))?;
+    Ok(Sharding { shards, keys, rows, fork: Arc::new(Forked(Arc::new(helpers))) })
 }
 
 /// How logs are kept unless their objects say otherwise.

@@ -20,8 +20,8 @@ use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
 use crate::log::log::{Durability, Log};
-use crate::pipeline::build::build;
 use crate::pipeline::drive::QueryRun;
+use crate::pipeline::graph::Graph;
 use crate::pipeline::snapshot::{KEPT, SnapshotFiles};
 use crate::pipeline::snapshot_head::Head;
 use crate::planner::explain::explain;
@@ -247,7 +247,12 @@ impl Snapshots {
 
     /// Puts a new run into the state of the newest snapshot that fits; gives what that says. Those that
     /// fit no more are removed.
-    pub(super) fn restore(&self, run: &mut QueryRun, plan: &PhysicalPlan) -> Result<Option<Head>> {
+    /// `fresh` makes new operators in the place of those that took a part of one.
+    pub(super) fn restore(
+        &self,
+        run: &mut QueryRun,
+        fresh: impl Fn() -> Result<Graph>,
+    ) -> Result<Option<Head>> {
         self.give_up();
         if !self.possible(run) {
             return Ok(None);
@@ -292,7 +297,7 @@ impl Snapshots {
                     }
                     if found.is_none() {
                         // It may have been read in part.
-                        run.graph = build(plan)?.0;
+                        run.graph = fresh()?;
                     }
                 }
             }

@@ -94,7 +94,8 @@ impl Engine {
     ) -> Result<(QueryRun, (u64, u64, u64))> {
         let OnDisk { record, changelog, snapshots } = *disk;
         let mut run = self.fresh_run(registry, shape, &record.start, changelog)?;
-        let snapshot = snapshots.restore(&mut run, &shape.plan)?;
+        let fresh = || Ok(build(&shape.plan, &self.sharding)?.0);
+        let snapshot = snapshots.restore(&mut run, fresh)?;
         let reached = snapshot.as_ref().map_or(0, |snapshot| snapshot.changelog.frame);
         changelog.note_signed(snapshot.as_ref().is_some_and(|snapshot| snapshot.signed));
         let given = record.base.as_ref().map_or(0, |base| base.frame + 1);
@@ -122,7 +123,7 @@ impl Engine {
         start: &[(u64, u64)],
         changelog: &Arc<Changelog>,
     ) -> Result<QueryRun> {
-        let (graph, specs) = build(&shape.plan)?;
+        let (graph, specs) = build(&shape.plan, &self.sharding)?;
         let inputs = specs
             .into_iter()
             .zip(start)

@@ -16,6 +16,7 @@ use crate::engine::reports::Reports;
 use crate::engine::snapshot_writing::SnapshotWriter;
 use crate::log::sequence::Sequencer;
 use crate::log::storage::Storage;
+use crate::operators::fork::Sharding;
 use crate::pipeline::schedule::Scheduler;
 use crate::sinks::sink::OpenTarget;
 use crate::time::Clock;
@@ -38,6 +39,8 @@ pub struct Engine {
     /// What the reports told of streams at the start.
     pub(super) recounts: Recounts,
     pub(super) snapshot_writer: Arc<SnapshotWriter>,
+    /// How queries split their keys.
+    pub(super) sharding: Sharding,
     /// Who sends rows with sequences.
     pub(super) producers: Producers,
     /// Rings when a query has taken a step.

@@ -45,7 +45,7 @@ const RELATIONS: [(&str, &str); 11] = [
     (
         "weir.operators",
         "query text, node int, operator text, rows_in int, rows_out int, state_bytes int, \
-         held int",
+         held int, shards int",
     ),
     (
         "weir.sinks",
@@ -261,6 +261,7 @@ fn operators(registry: &Registry) -> Vec<ArrayRef> {
         counts(rows.iter().map(|(.., operator)| Some(operator.rows.rows_out))),
         counts(rows.iter().map(|(.., operator)| Some(operator.state_bytes as u64))),
         counts(rows.iter().map(|(.., operator)| Some(operator.held as u64))),
+        counts(rows.iter().map(|(.., operator)| Some(operator.shards as u64))),
     ]
 }
 

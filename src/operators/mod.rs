@@ -12,6 +12,7 @@ pub mod emission;
 pub mod emit;
 pub mod expr;
 pub mod filter_project;
+pub mod fork;
 #[cfg(test)]
 pub(crate) mod held;
 pub mod join;

@@ -91,6 +91,11 @@ pub trait Operator: Send {
         0
     }
 
+    /// Into how many shards its keys are split at the moment.
+    fn shards(&self) -> usize {
+        1
+    }
+
     /// Whether an operator that [`restore`](Self::restore)s goes on to the bit as this one would.
     /// Where it does not, the query has no snapshots and replays its log instead.
     fn restores_exactly(&self) -> bool {

@@ -178,6 +178,11 @@ impl<'a> StateReader<'a> {
         Ok(value)
     }
 
+    /// The next byte, which stays where it is.
+    pub fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
     /// Whether everything is read.
     pub fn is_at_end(&self) -> bool {
         self.rest.is_empty()

@@ -6,6 +6,7 @@ use crate::operators::aggregate::Aggregate;
 use crate::operators::count_window::{CountWindow, CountWindowSpec};
 use crate::operators::delay::Delay;
 use crate::operators::filter_project::FilterProject;
+use crate::operators::fork::Sharding;
 use crate::operators::join::Join;
 use crate::operators::join::asof::AsofJoin;
 use crate::operators::match_recognize::MatchRecognize;
@@ -17,16 +18,19 @@ use crate::operators::ranking::Ranking;
 use crate::operators::session_aggregate::{SessionAggregate, SessionAggregateSpec};
 use crate::operators::union::{Sharing, Union};
 use crate::operators::unnest::Unnest;
-use crate::operators::window_aggregate::WindowAggregate;
+use crate::operators::window_aggregate::Shards;
 use crate::operators::window_assign::WindowAssign;
 use crate::pipeline::graph::{Graph, Target};
 use crate::planner::physical::{Node, PhysicalPlan, SourceSpec};
 
 /// The operators of a plan, and its sources in the order of the graph's.
-pub fn build(plan: &PhysicalPlan) -> Result<(Graph, Vec<SourceSpec>), EvalError> {
+pub fn build(
+    plan: &PhysicalPlan,
+    sharding: &Sharding,
+) -> Result<(Graph, Vec<SourceSpec>), EvalError> {
     let mut graph = Graph::new();
     let mut sources = Vec::new();
-    add(plan, None, &mut graph, &mut sources)?;
+    add(plan, None, sharding, &mut graph, &mut sources)?;
     // Rows of a relation that is read more than once are pushed one by one, each with its watermark.
     let relations: Vec<_> = sources.iter().map(|source| Arc::clone(&source.relation)).collect();
     for source in &mut sources {
@@ -111,6 +115,7 @@ fn passes_rows_on(plan: &PhysicalPlan) -> bool {
 fn add(
     plan: &PhysicalPlan,
     parent: Target,
+    sharding: &Sharding,
     graph: &mut Graph,
     sources: &mut Vec<SourceSpec>,
 ) -> Result<(), EvalError> {
@@ -130,7 +135,7 @@ fn add(
         Node::AsofJoin(spec) => Box::new(AsofJoin::new(Arc::clone(spec))?),
         Node::Delay(delay) => Box::new(Delay::new(*delay)),
         Node::WindowAssign(spec) => Box::new(WindowAssign::new(Arc::clone(spec))),
-        Node::WindowAggregate(spec) => Box::new(WindowAggregate::new(Arc::clone(spec))?),
+        Node::WindowAggregate(spec) => Box::new(Shards::new(Arc::clone(spec), sharding.clone())?),
         Node::SessionAggregate(spec) => {
             Box::new(SessionAggregate::new(SessionAggregateSpec::clone(spec))?)
         }
@@ -146,7 +151,7 @@ fn add(
     };
     let node = graph.add(operator, parent);
     for (port, input) in plan.inputs.iter().enumerate() {
-        add(input, Some((node, port)), graph, sources)?;
+        add(input, Some((node, port)), sharding, graph, sources)?;
     }
     Ok(())
 }

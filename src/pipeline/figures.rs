@@ -17,7 +17,7 @@ pub struct RowCount {
 }
 
 /// What is known of an operator that runs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OperatorFigures {
     /// What EXPLAIN calls it.
     pub name: &'static str,
@@ -25,6 +25,8 @@ pub struct OperatorFigures {
     pub state_bytes: usize,
     /// Rows, groups, windows or partitions that it holds.
     pub held: usize,
+    /// Into how many shards its keys are split.
+    pub shards: usize,
     /// Rows up to the last end of a step.
     pub rows: RowCount,
 }

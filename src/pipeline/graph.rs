@@ -254,6 +254,7 @@ impl Graph {
             name: node.operator.name(),
             state_bytes: node.operator.state_bytes(),
             held: node.operator.held(),
+            shards: node.operator.shards(),
             rows: node.rows,
         })
     }

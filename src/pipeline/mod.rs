@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`graph`] (operators and their edges; what they tell is in [`figures`]), [`build`] (plan to graph), [`source`]
 //! (frames of a log to changes), [`drive`] (the step), `intake` (its frames), `rehearse` (steps that write nothing), [`snapshot`] with [`snapshot_head`] (its state in files), [`schedule`]
-//! (who runs when).
+//! (who runs when), [`shards`] (who helps).
 
 pub mod build;
 pub mod drive;
@@ -13,6 +13,7 @@ mod pace;
 pub mod recorded;
 mod rehearse;
 pub mod schedule;
+pub mod shards;
 pub mod snapshot;
 pub mod snapshot_head;
 pub mod source;

@@ -56,6 +56,17 @@ impl Mode {
         }
     }
 
+    /// Shards of a GROUP BY while the engine is open for the `opened`-th time. Where it is restarted after
+    /// each feed there are one to three in turn, so that states of each number are read back by each.
+    pub(super) fn shards(self, opened: u64) -> usize {
+        match self {
+            Mode::AsWritten | Mode::RowByRow => 1,
+            Mode::SmallSteps => 2,
+            Mode::RandomCuts { .. } => 3,
+            Mode::RestartAfterFeeds => [1, 3, 3, 2][(opened % 4) as usize],
+        }
+    }
+
     /// Whether changes that coalesce may come out in other portions than the script was written for.
     pub(super) fn cuts_feeds(self) -> bool {
         matches!(self, Mode::RowByRow | Mode::RandomCuts { .. } | Mode::SmallSteps)

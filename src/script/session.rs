@@ -106,6 +106,9 @@ impl Session {
         let settings = EngineSettings {
             timers: false,
             query_threads: 1,
+            shards: self.mode.shards(self.opened),
+            // Every key, and every row, may be in another shard.
+            shards_from: (0, 0),
             step_rows: self.mode.step_rows(),
             snapshot_interval: self.mode.snapshot_interval(self.opened),
             // One group at a time: many steps come between the begin and the end of a snapshot.

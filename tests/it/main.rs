@@ -34,6 +34,7 @@ mod recordings;
 mod reports;
 mod scripts;
 mod server;
+mod shards;
 mod shell;
 mod sim;
 mod snapshots;

@@ -194,7 +194,7 @@ fn wrong_type(data_type: &DataType) -> EvalError {
     EvalError::Broken(format!("a key column changed its type to {data_type}"))
 }
 
-fn fill_fixed(keys: &ArrayRef, words: &mut Vec<u64>) -> Result<(), EvalError> {
+pub(super) fn fill_fixed(keys: &ArrayRef, words: &mut Vec<u64>) -> Result<(), EvalError> {
     if let Some(flags) = keys.as_boolean_opt() {
         words.extend(flags.values().iter().map(u64::from));
         return Ok(());

@@ -37,7 +37,8 @@ mod direct;
 mod hashed;
 mod long_texts;
 mod persist;
-mod ranking;
+pub mod ranking;
+pub mod spread;
 mod texts;
 
 #[cfg(test)]

@@ -100,8 +100,8 @@ impl KeyDictionary {
     }
 }
 
-/// Compares rows of columns.
-fn comparator(columns: &[ArrayRef]) -> Result<impl Fn(usize, usize) -> Ordering, EvalError> {
+/// Compares rows of key columns: ascending, nulls last.
+pub fn comparator(columns: &[ArrayRef]) -> Result<impl Fn(usize, usize) -> Ordering, EvalError> {
     let comparators = columns
         .iter()
         .map(|column| make_comparator(column, column, ASCENDING))

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array};
 
 use super::numbering::Numbering;
-use super::results::Results;
+use super::output::{Answer, Failure};
+use super::results::{Failed, Results};
 use super::slice::Slice;
-use super::{Relation, Running, SliceKey, WindowAggregate, WindowKey, output};
-use crate::data::change::Change;
+use super::{Relation, Running, SliceKey, WindowAggregate, WindowKey};
 use crate::error::Report;
 use crate::operators::emit::EmitMode;
 use crate::operators::operator::{Emitter, EvalError, RejectedRow};
@@ -98,8 +98,8 @@ impl WindowAggregate {
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
         let Results { ids: new, columns, failed } = results;
-        if let Some((error, keys)) = failed {
-            self.report(window, &error, keys, out);
+        if let Some(failed) = failed {
+            self.report(window, failed, out)?;
         }
         if self.relation != Relation::Retracts {
             self.emit_rows(window, (&new, columns), None, out)?;
@@ -127,8 +127,25 @@ impl WindowAggregate {
         self.emit_rows(window, (&refined.ids, refined.columns), Some(weights), out)
     }
 
+    fn report(
+        &mut self,
+        window: WindowKey,
+        failed: Failed,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let Failed { error, first, keys } = failed;
+        let first = self.keys.keys_of(&[first])?;
+        let failure = Failure { window, error, first, keys };
+        match &mut self.outbox {
+            Some(outbox) => outbox.failures.push(failure),
+            None => self.reject(&failure, out),
+        }
+        Ok(())
+    }
+
     /// Tells of keys that a window cannot show: a dead letter at the frame that made it look.
-    fn report(&self, window: WindowKey, error: &EvalError, keys: usize, out: &mut Emitter) {
+    pub(super) fn reject(&self, failure: &Failure, out: &mut Emitter) {
+        let Failure { window, error, keys, .. } = failure;
         let edge = |at: i64| chrono::DateTime::from_timestamp_micros(at);
         let which = match (&self.spec.time_column, edge(window.start)) {
             (Some(column), Some(start))
@@ -157,10 +174,11 @@ impl WindowAggregate {
             return Ok(());
         }
         let keys = self.keys.keys_of(ids)?;
-        let edges = (window.start, window.end);
-        let all = keys.into_iter().chain(columns);
-        let batch = output::batch(&self.spec.schema, edges, all, ids.len())?;
-        out.change(Change::derived(batch, weights, &self.origin));
+        let answer = Answer { window, rows: ids.len(), keys, columns, weights };
+        match &mut self.outbox {
+            Some(outbox) => outbox.answers.push(answer),
+            None => out.change(answer.into_change(&self.spec.schema, &self.origin)?),
+        }
         Ok(())
     }
 
@@ -219,7 +237,7 @@ impl WindowAggregate {
     }
 
     /// The slices of a window, in time order.
-    fn members(&self, window: WindowKey) -> impl Iterator<Item = SliceKey> + '_ {
+    pub(super) fn members(&self, window: WindowKey) -> impl Iterator<Item = SliceKey> + '_ {
         let from = SliceKey { start: window.start, end: i64::MIN, floor: i64::MIN };
         let to = SliceKey { start: window.end, end: i64::MIN, floor: i64::MIN };
         // Only a window without end may hold a slice that starts at the end of time.
@@ -312,6 +330,6 @@ impl WindowAggregate {
 }
 
 /// The slice that a window is where windows share none.
-fn own_slice(window: WindowKey) -> SliceKey {
+pub(super) fn own_slice(window: WindowKey) -> SliceKey {
     SliceKey { start: window.start, end: window.end, floor: i64::MIN }
 }

@@ -121,8 +121,19 @@ impl Emitted {
         Ok(())
     }
 
+    /// Takes rows of other keys in.
+    pub(super) fn add(&mut self, ids: &[u32], columns: Vec<ArrayRef>) {
+        if ids.is_empty() {
+            return;
+        }
+        let chunk = self.chunks.len() as u32;
+        self.at.extend((0..).zip(ids).map(|(row, &id)| (id, (chunk, row))));
+        self.chunks.push(columns);
+        self.rows += ids.len();
+    }
+
     /// The rows that stand, by key.
-    fn live(&self) -> Result<(Vec<u32>, Vec<ArrayRef>), EvalError> {
+    pub(super) fn live(&self) -> Result<(Vec<u32>, Vec<ArrayRef>), EvalError> {
         let mut live: Vec<(u32, (u32, u32))> = self.at.iter().map(|(&id, &at)| (id, at)).collect();
         live.sort_unstable();
         let like = self.chunks.first().cloned().unwrap_or_default();

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute;
 
-use super::input::{Input, RowSet};
+use super::input::{Columns, Input, RowSet};
 use super::slice::Slice;
 use super::sorter::{Part, Sorter};
 use super::times::{numbers, span};
@@ -20,14 +21,13 @@ use crate::operators::operator::{Emitter, EvalError, LateRow};
 use crate::operators::partitions::null_time;
 use crate::time::EventTime;
 
-/// A batch with what the operator needs of it.
-struct Arriving<'a> {
+/// A batch with what says where its rows belong.
+pub(super) struct Arriving<'a> {
     change: &'a Change,
     /// Event times; where windows are assigned, their starts.
     times: ScalarBuffer<i64>,
     /// Ends of assigned windows.
     ends: Option<ScalarBuffer<i64>>,
-    input: Input,
 }
 
 impl WindowAggregate {
@@ -42,31 +42,35 @@ impl WindowAggregate {
             return Ok(());
         }
         self.origin = Arc::clone(&change.origin);
-        let arriving = self.prepare(&change)?;
+        let arriving = self.arriving(&change)?;
+        let columns = self.columns(&change)?;
         let rows = change.batch.num_rows();
+        let mut ids = Vec::with_capacity(rows);
+        self.keys.intern(&columns.keys, rows, &mut ids)?;
+        let input = Input { columns, ids };
         if !self.may_emit_within(&arriving) {
-            return self.fold_rows(&arriving, 0, rows, out);
+            return self.fold_rows(&arriving, &input, 0..rows, out);
         }
         let mut folded = 0;
         for row in 0..rows {
-            let due = self.windows_due_at(&arriving, row);
+            let due = self.windows_due_at(&arriving, row, input.ids[row]);
             if due.is_empty() {
                 continue;
             }
             // Byte-equal output for any batch cut: what closed before this row goes first.
-            self.fold_rows(&arriving, folded, row, out)?;
-            self.close_up_to(EventTime(self.progress(&arriving, row)), out)?;
-            self.fold_rows(&arriving, row, row + 1, out)?;
+            self.fold_rows(&arriving, &input, folded..row, out)?;
+            self.close_up_to(self.progress(&arriving, row), out)?;
+            self.fold_rows(&arriving, &input, row..row + 1, out)?;
             folded = row + 1;
             for window in due {
-                self.emit_key(window, arriving.input.ids[row], out)?;
+                self.emit_key(window, input.ids[row], out)?;
             }
         }
-        self.fold_rows(&arriving, folded, rows, out)
+        self.fold_rows(&arriving, &input, folded..rows, out)
     }
 
     /// The rows that have an event time; without one a row belongs to no window.
-    fn with_times<'a>(
+    pub(super) fn with_times<'a>(
         &self,
         change: &'a Change,
         out: &mut Emitter,
@@ -83,7 +87,8 @@ impl WindowAggregate {
         Ok(Cow::Owned(change.filter(&known)?))
     }
 
-    fn prepare<'a>(&mut self, change: &'a Change) -> Result<Arriving<'a>, EvalError> {
+    /// Where the rows of a batch belong.
+    pub(super) fn arriving<'a>(&self, change: &'a Change) -> Result<Arriving<'a>, EvalError> {
         let batch = &change.batch;
         let (times, ends) = match (&self.spec.window, self.spec.time_column) {
             (WindowSource::Assigned { start, end }, _) => {
@@ -97,18 +102,20 @@ impl WindowAggregate {
                 return Err(EvalError::Broken("a time window has no time column".to_owned()));
             }
         };
+        Ok(Arriving { change, times, ends })
+    }
+
+    /// What a batch brings to keys and aggregates.
+    pub(super) fn columns(&self, change: &Change) -> Result<Columns, EvalError> {
+        let batch = &change.batch;
         let specs = self.aggregates.specs();
         let arguments: Vec<Vec<ArrayRef>> =
             specs.iter().map(|spec| arguments(spec, batch)).collect::<Result<_, _>>()?;
         let filters: Vec<Option<BooleanArray>> =
             specs.iter().map(|spec| filter(spec, batch)).collect::<Result<_, _>>()?;
         let weights = change.weights.as_ref().filter(|w| w.values().iter().any(|&w| w != 1));
-        let mut ids = Vec::with_capacity(batch.num_rows());
-        let keys: Vec<ArrayRef> =
-            self.spec.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
-        self.keys.intern(&keys, batch.num_rows(), &mut ids)?;
-        let input = Input { arguments, filters, weights: weights.cloned(), ids };
-        Ok(Arriving { change, times, ends, input })
+        let keys = self.spec.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
+        Ok(Columns { keys, arguments, filters, weights: weights.cloned() })
     }
 
     /// The row's own stream's watermark. Rows that an operator made know none; for them it is ours.
@@ -117,8 +124,8 @@ impl WindowAggregate {
     }
 
     /// How far the query had come when the row arrived.
-    fn progress(&self, arriving: &Arriving<'_>, row: usize) -> i64 {
-        arriving.change.progress(row).max(self.watermark).0
+    pub(super) fn progress(&self, arriving: &Arriving<'_>, row: usize) -> EventTime {
+        arriving.change.progress(row).max(self.watermark)
     }
 
     fn windows_of(&self, arriving: &Arriving<'_>, row: usize) -> Vec<(i64, i64)> {
@@ -134,10 +141,10 @@ impl WindowAggregate {
         &self,
         arriving: &Arriving<'_>,
         marks: &Marks,
-        (from, to): (usize, usize),
+        range: Range<usize>,
         first: i64,
     ) -> bool {
-        let (times, ours) = (&arriving.times[from..to], self.watermark.0);
+        let (times, ours) = (&arriving.times[range.clone()], self.watermark.0);
         // Marks never fall, so the last one is the greatest.
         if first >= marks.last().max(ours) {
             return false;
@@ -146,23 +153,23 @@ impl WindowAggregate {
         match (marks, &arriving.change.rows) {
             (Marks::All(mark), _) => times.iter().any(|&t| t < least(*mark)),
             (Marks::Rows(marks), None) => {
-                let mut pairs = times.iter().zip(&marks[from..to]);
+                let mut pairs = times.iter().zip(&marks[range]);
                 pairs.any(|(&t, &mark)| t < least(mark))
             }
             (Marks::Rows(marks), Some(rows)) => {
-                let mut pairs = times.iter().zip(&rows.values()[from..to]);
+                let mut pairs = times.iter().zip(&rows.values()[range]);
                 pairs.any(|(&t, &row)| t < least(marks[row as usize]))
             }
         }
     }
 
     /// Whether some row of the batch may have to emit at once.
-    fn may_emit_within(&self, arriving: &Arriving<'_>) -> bool {
+    pub(super) fn may_emit_within(&self, arriving: &Arriving<'_>) -> bool {
         match self.spec.emit.mode {
             EmitMode::EveryRows { .. } => true,
             EmitMode::Changes => false,
             EmitMode::OnClose | EmitMode::EveryInterval { .. } => {
-                let (marks, all) = (&arriving.change.origin.progress, (0, arriving.times.len()));
+                let (marks, all) = (&arriving.change.origin.progress, 0..arriving.times.len());
                 self.spec.emit.allowed_lateness > 0
                     && (arriving.ends.is_some()
                         || self.any_below(arriving, marks, all, span(&arriving.times).0))
@@ -172,12 +179,17 @@ impl WindowAggregate {
 
     /// The windows that the row changes and that must show it at once: those already closed, and
     /// those for which it is the n-th row of its key.
-    fn windows_due_at(&mut self, arriving: &Arriving<'_>, row: usize) -> Vec<WindowKey> {
+    pub(super) fn windows_due_at(
+        &mut self,
+        arriving: &Arriving<'_>,
+        row: usize,
+        id: u32,
+    ) -> Vec<WindowKey> {
         let every = match self.spec.emit.mode {
             EmitMode::EveryRows { rows, .. } => Some(rows.max(1)),
             EmitMode::OnClose | EmitMode::Changes | EmitMode::EveryInterval { .. } => None,
         };
-        let (arrival, progress) = (self.arrival(arriving, row), self.progress(arriving, row));
+        let (arrival, progress) = (self.arrival(arriving, row), self.progress(arriving, row).0);
         if every.is_none() && arriving.ends.is_none() && arriving.times[row] >= progress {
             return Vec::new();
         }
@@ -191,7 +203,7 @@ impl WindowAggregate {
                 due.push(window);
             } else if let Some(every) = every {
                 let counts = &mut self.open.entry(window).or_default().counts;
-                let count = counts.entry(arriving.input.ids[row]).or_insert(0);
+                let count = counts.entry(id).or_insert(0);
                 *count += 1;
                 if *count == every {
                     *count = 0;
@@ -206,37 +218,48 @@ impl WindowAggregate {
     fn fold_rows(
         &mut self,
         arriving: &Arriving<'_>,
-        from: usize,
-        to: usize,
+        input: &Input,
+        range: Range<usize>,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        if from == to {
-            return Ok(());
+        let parts = self.parts(arriving, range, out);
+        self.fold_parts(input, parts)
+    }
+
+    /// Sorts some rows of the batch into slices, and reports those that come too late.
+    pub(super) fn parts(
+        &self,
+        arriving: &Arriving<'_>,
+        range: Range<usize>,
+        out: &mut Emitter,
+    ) -> Vec<Part> {
+        if range.is_empty() {
+            return Vec::new();
         }
-        let parts = match &self.windows {
-            Some(windows) => {
-                let times = &arriving.times[from..to];
-                let (first, last) = span(times);
-                let (start, end) = windows.slice_of(first);
-                if self.any_below(arriving, &arriving.change.origin.arrival, (from, to), first) {
-                    self.parts_by_row(arriving, from, to, out)
-                } else if last < end {
-                    let key = SliceKey { start, end, floor: i64::MIN };
-                    vec![Part { key, time: first, rows: RowSet::Range(from, to - from) }]
-                } else {
-                    self.parts_in_time(times, from)
-                }
-            }
-            None => self.parts_by_row(arriving, from, to, out),
-        };
+        let Some(windows) = &self.windows else { return self.parts_by_row(arriving, range, out) };
+        let times = &arriving.times[range.clone()];
+        let (first, last) = span(times);
+        let (start, end) = windows.slice_of(first);
+        if self.any_below(arriving, &arriving.change.origin.arrival, range.clone(), first) {
+            self.parts_by_row(arriving, range, out)
+        } else if last < end {
+            let key = SliceKey { start, end, floor: i64::MIN };
+            vec![Part { key, time: first, rows: RowSet::Range(range.start, range.len()) }]
+        } else {
+            self.parts_in_time(times, range.start)
+        }
+    }
+
+    /// Folds rows that are sorted into slices.
+    pub(super) fn fold_parts(&mut self, input: &Input, parts: Vec<Part>) -> Result<(), EvalError> {
         if !self.shared {
-            return self.fold_into_windows(arriving, parts);
+            return self.fold_into_windows(input, parts);
         }
         for part in parts {
             if self.running.as_ref().is_some_and(|r| r.members.contains(&part.key)) {
                 self.running = None;
             }
-            self.fold_into(part.key, &part, arriving)?;
+            self.fold_into(part.key, &part, input)?;
         }
         Ok(())
     }
@@ -264,13 +287,12 @@ impl WindowAggregate {
     fn parts_by_row(
         &self,
         arriving: &Arriving<'_>,
-        from: usize,
-        to: usize,
+        range: Range<usize>,
         out: &mut Emitter,
     ) -> Vec<Part> {
         let mut sorter = Sorter::default();
         let mut slice = (0, 0);
-        for row in from..to {
+        for row in range {
             let (time, arrival) = (arriving.times[row], self.arrival(arriving, row));
             match (&self.windows, &arriving.ends) {
                 (Some(_), _) if slice.0 <= time && time < slice.1 => {}
@@ -304,11 +326,7 @@ impl WindowAggregate {
 
     /// Folds rows into each of their windows, where every window is a slice of its own. A window
     /// sees its rows in log order, whichever slices they came by.
-    fn fold_into_windows(
-        &mut self,
-        arriving: &Arriving<'_>,
-        parts: Vec<Part>,
-    ) -> Result<(), EvalError> {
+    fn fold_into_windows(&mut self, input: &Input, parts: Vec<Part>) -> Result<(), EvalError> {
         let mut by_window: BTreeMap<WindowKey, Part> = BTreeMap::new();
         for part in parts {
             for window in self.windows_above(part.key, part.time) {
@@ -322,11 +340,11 @@ impl WindowAggregate {
         }
         for (window, mut part) in by_window {
             part.rows.sort();
-            self.fold_into(part.key, &part, arriving)?;
+            self.fold_into(part.key, &part, input)?;
             if self.collects_changes()
                 && let Some(slice) = self.slices.get_mut(&part.key)
             {
-                slice.mark_changed(&arriving.input, &part.rows, self.keys.len());
+                slice.mark_changed(input, &part.rows, self.keys.len());
                 self.changed.insert(window);
             }
         }
@@ -343,12 +361,7 @@ impl WindowAggregate {
         counts.map(|(start, end)| WindowKey { end, start }).collect()
     }
 
-    fn fold_into(
-        &mut self,
-        key: SliceKey,
-        part: &Part,
-        arriving: &Arriving<'_>,
-    ) -> Result<(), EvalError> {
+    fn fold_into(&mut self, key: SliceKey, part: &Part, input: &Input) -> Result<(), EvalError> {
         if !self.slices.contains_key(&key) {
             let windows = if self.shared {
                 self.windows_above(key, part.time)
@@ -364,6 +377,6 @@ impl WindowAggregate {
             self.slices.insert(key, Slice::new(&self.aggregates, numbering)?);
         }
         let slice = self.slices.get_mut(&key).expect("the slice was made above");
-        slice.fold(&self.aggregates, &arriving.input, &part.rows, self.keys.len())
+        slice.fold(&self.aggregates, input, &part.rows, self.keys.len())
     }
 }

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Int64Type, SchemaRef};
 
 use crate::operators::aggregates::accumulator::{self, GroupedAggregate};
 use crate::operators::aggregates::retractable::needs_multiset;
@@ -91,14 +91,39 @@ impl Aggregates {
     }
 }
 
-/// What a batch brings to the aggregates.
-pub(super) struct Input {
+/// What a batch brings to keys and aggregates.
+pub(super) struct Columns {
+    pub(super) keys: Vec<ArrayRef>,
     /// For each aggregate of the spec its arguments.
     pub(super) arguments: Vec<Vec<ArrayRef>>,
     /// For each aggregate of the spec its filter.
     pub(super) filters: Vec<Option<BooleanArray>>,
     /// Weights, where they are not all one.
     pub(super) weights: Option<Int64Array>,
+}
+
+impl Columns {
+    /// The rows at `rows`, which ascend.
+    pub(super) fn at(&self, rows: &UInt32Array) -> Result<Columns, EvalError> {
+        let take = |column: &dyn Array| compute::take(column, rows, None);
+        let cut = |columns: &Vec<ArrayRef>| columns.iter().map(|column| take(column)).collect();
+        let filter = |filter: &Option<BooleanArray>| {
+            let taken = filter.as_ref().map(|filter| take(filter)).transpose()?;
+            Ok(taken.map(|filter| filter.as_boolean().clone()))
+        };
+        let weights = self.weights.as_ref().map(|weights| take(weights)).transpose()?;
+        Ok(Columns {
+            keys: cut(&self.keys)?,
+            arguments: self.arguments.iter().map(cut).collect::<Result<_, _>>()?,
+            filters: self.filters.iter().map(filter).collect::<Result<_, EvalError>>()?,
+            weights: weights.map(|weights| weights.as_primitive::<Int64Type>().clone()),
+        })
+    }
+}
+
+/// Rows on their way into slices.
+pub(super) struct Input {
+    pub(super) columns: Columns,
     /// For each row its key.
     pub(super) ids: Vec<u32>,
 }

@@ -64,21 +64,32 @@ mod close;
 mod emitted;
 mod fold;
 mod input;
+mod merging;
+mod names;
 mod numbering;
 mod output;
 mod persist;
+mod persist_shards;
 mod persist_slice;
 mod results;
+mod routing;
+mod shards;
+mod shares;
 mod slice;
 mod sorter;
 mod times;
 
 #[cfg(test)]
+mod shards_tests;
+#[cfg(test)]
 mod tests;
 
 use emitted::Emitted;
 use input::Aggregates;
+use names::{SliceKey, WindowKey};
 use numbering::Numbering;
+use output::Outbox;
+pub use shards::Shards;
 use slice::Slice;
 
 /// Where a row's windows come from.
@@ -123,22 +134,6 @@ impl fmt::Display for WindowAggregateSpec {
         let aggregates: Vec<String> = self.aggregates.iter().map(|a| a.to_string()).collect();
         write!(f, "keys=[{}] aggregates=[{}]", keys.join(", "), aggregates.join(", "))
     }
-}
-
-/// A window, in the order of emission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct WindowKey {
-    end: i64,
-    start: i64,
-}
-
-/// A slice, in the order of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct SliceKey {
-    start: i64,
-    end: i64,
-    /// The slice does not count in windows that end here or before.
-    floor: i64,
 }
 
 /// What is known of a window that has rows, beside its slices.
@@ -198,6 +193,8 @@ pub struct WindowAggregate {
     boundary: Option<i64>,
     saving: Option<persist::Saving>,
     restoring: Option<persist::Restoring>,
+    /// In one of several shards: where answers go to be put together with those of the others.
+    outbox: Option<Outbox>,
 }
 
 impl WindowAggregate {
@@ -249,6 +246,7 @@ impl WindowAggregate {
             boundary: None,
             saving: None,
             restoring: None,
+            outbox: None,
             spec,
         })
     }

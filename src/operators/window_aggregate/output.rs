@@ -6,11 +6,54 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray,
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 
+use super::WindowKey;
+use crate::data::change::{Change, Origin};
 use crate::operators::operator::EvalError;
 use crate::windows::columns::named_edge;
 
+/// What a window puts out at a time, in the order of keys.
+pub(super) struct Answer {
+    pub(super) window: WindowKey,
+    pub(super) rows: usize,
+    pub(super) keys: Vec<ArrayRef>,
+    /// The aggregates.
+    pub(super) columns: Vec<ArrayRef>,
+    pub(super) weights: Option<Int64Array>,
+}
+
+/// Keys that a window cannot show.
+pub(super) struct Failure {
+    pub(super) window: WindowKey,
+    /// What is wrong with the first of them.
+    pub(super) error: EvalError,
+    /// That key, in columns of one row.
+    pub(super) first: Vec<ArrayRef>,
+    /// How many there are.
+    pub(super) keys: usize,
+}
+
+/// What a shard would put out, for whoever puts the shards' answers together.
+#[derive(Default)]
+pub(super) struct Outbox {
+    pub(super) answers: Vec<Answer>,
+    pub(super) failures: Vec<Failure>,
+}
+
+impl Answer {
+    pub(super) fn into_change(
+        self,
+        schema: &SchemaRef,
+        cause: &Origin,
+    ) -> Result<Change, EvalError> {
+        let edges = (self.window.start, self.window.end);
+        let columns = self.keys.into_iter().chain(self.columns);
+        let batch = batch(schema, edges, columns, self.rows)?;
+        Ok(Change::derived(batch, self.weights, cause))
+    }
+}
+
 /// Rows of one window.
-pub(super) fn batch(
+fn batch(
     schema: &SchemaRef,
     (start, end): (i64, i64),
     columns: impl IntoIterator<Item = ArrayRef>,

@@ -104,6 +104,10 @@ impl WindowAggregate {
         Ok(true)
     }
 
+    pub(super) fn is_saving(&self) -> bool {
+        self.saving.is_some()
+    }
+
     pub(super) fn abandon_saving(&mut self) {
         self.saving = None;
         self.slices.values_mut().for_each(|slice| slice.saving = None);

@@ -13,8 +13,17 @@ pub(super) struct Results {
     pub(super) ids: Vec<u32>,
     /// A column per aggregate, one row per key.
     pub(super) columns: Vec<ArrayRef>,
-    /// Why some keys are left out, and how many: their results do not fit the type.
-    pub(super) failed: Option<(EvalError, usize)>,
+    /// Keys that are left out: their results do not fit the type.
+    pub(super) failed: Option<Failed>,
+}
+
+/// Why keys of a window are left out.
+pub(super) struct Failed {
+    /// What is wrong with the first of them.
+    pub(super) error: EvalError,
+    pub(super) first: u32,
+    /// How many there are.
+    pub(super) keys: usize,
 }
 
 impl Slice {
@@ -77,8 +86,8 @@ impl Slice {
                     kept.push(group);
                 }
                 Err(error) if error.is_of_one_group() => {
-                    let (_, count) = failed.get_or_insert((error, 0));
-                    *count += 1;
+                    let failed = failed.get_or_insert(Failed { error, first: id, keys: 0 });
+                    failed.keys += 1;
                 }
                 Err(error) => return Err(error),
             }

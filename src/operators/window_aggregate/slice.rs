@@ -73,7 +73,11 @@ impl Slice {
         (0..self.rows.len()).filter(|&group| self.is_used(group)).count()
     }
 
-    fn groups_of<'a>(&mut self, ids: Cow<'a, [u32]>, key_count: usize) -> Cow<'a, [u32]> {
+    pub(super) fn groups_of<'a>(
+        &mut self,
+        ids: Cow<'a, [u32]>,
+        key_count: usize,
+    ) -> Cow<'a, [u32]> {
         let groups = self.numbering.groups_of(ids, key_count);
         let count = self.numbering.group_count(key_count).max(self.rows.len());
         self.rows.resize(count, 0);
@@ -123,7 +127,8 @@ impl Slice {
         let groups = self.groups_of(rows.of(&input.ids), key_count);
         self.save_early(&groups)?;
         let group_count = self.rows.len();
-        let weights = input.weights.as_ref().map(|weights| rows.typed(weights)).transpose()?;
+        let columns = &input.columns;
+        let weights = columns.weights.as_ref().map(|weights| rows.typed(weights)).transpose()?;
         match &weights {
             None => groups.iter().for_each(|&group| self.rows[group as usize] += 1),
             Some(weights) => {
@@ -134,11 +139,12 @@ impl Slice {
         }
         let plain = Rows { weights: weights.as_ref(), ..Rows::all(&groups, group_count) };
         for (aggregate, &i) in self.open(aggregates)?.iter_mut().zip(&aggregates.folded) {
-            let values = input.arguments[i]
+            let values = columns.arguments[i]
                 .iter()
                 .map(|column| rows.column(column))
                 .collect::<Result<Vec<_>, _>>()?;
-            let filter = input.filters[i].as_ref().map(|filter| rows.typed(filter)).transpose()?;
+            let filter =
+                columns.filters[i].as_ref().map(|filter| rows.typed(filter)).transpose()?;
             aggregate.update(&values, &Rows { filter: filter.as_ref(), ..plain })?;
         }
         let used = self.rows.as_slice();

@@ -80,11 +80,11 @@ fn spec(
     })
 }
 
-fn tumble(size: i64) -> TimeWindowKind {
+pub(super) fn tumble(size: i64) -> TimeWindowKind {
     TimeWindowKind::Tumble { size: Span::Fixed(size) }
 }
 
-fn hop(slide: i64, size: i64) -> TimeWindowKind {
+pub(super) fn hop(slide: i64, size: i64) -> TimeWindowKind {
     TimeWindowKind::Hop { slide: Span::Fixed(slide), size: Span::Fixed(size) }
 }
 
@@ -691,7 +691,7 @@ fn consolidated(lines: &[String]) -> Vec<String> {
     left.map(|(row, n)| format!("{n} {row}")).collect()
 }
 
-fn any_kind() -> impl Strategy<Value = TimeWindowKind> {
+pub(super) fn any_kind() -> impl Strategy<Value = TimeWindowKind> {
     prop_oneof![
         (1..12_i64).prop_map(tumble),
         (1..12_i64, 1..30_i64).prop_map(|(slide, size)| hop(slide, size)),

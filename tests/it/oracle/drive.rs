@@ -201,13 +201,16 @@ impl<'a> Run<'a> {
 }
 
 /// Every other engine takes snapshots after every step, the others take none: so a restart goes on from
-/// the last state, from an older one, or from nothing.
+/// the last state, from an older one, or from nothing. Each has another number of shards than the last.
 fn open(directory: &Path, clock: &Arc<VirtualClock>) -> Result<Arc<Engine>, String> {
     static OPENED: AtomicU64 = AtomicU64::new(0);
-    let often = OPENED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+    let opened = OPENED.fetch_add(1, Ordering::Relaxed);
+    let often = opened.is_multiple_of(2);
     let settings = EngineSettings {
         timers: false,
         query_threads: 2,
+        shards: 1 + (opened % 3) as usize,
+        shards_from: (0, 0),
         snapshot_interval: if often { 0 } else { i64::MAX },
         ..EngineSettings::new(directory)
     };

@@ -3,7 +3,7 @@
 //! A first engine runs random queries while random rows come, cut into random requests, with
 //! restarts and a clock that moves. Then its data directory is copied without changelogs and
 //! snapshots: over the copy the same queries answer the same streams again, with steps of another
-//! size, on another number of threads, restarted in between. Another copy keeps its changelogs and
+//! size, on another number of threads, with another number of shards, restarted in between. Another copy keeps its changelogs and
 //! replays. A last engine gets the same rows, cut otherwise.
 //!
 //! What must be equal is what PRODUCT says in "Semantics, exactly", 5: answers that retract nothing,
@@ -153,6 +153,8 @@ impl Again<'_> {
         let settings = EngineSettings {
             timers: false,
             query_threads: self.rng.pick(&[1, 2, 4]),
+            shards: self.rng.pick(&[1, 2, 3, 4]),
+            shards_from: self.rng.pick(&[(0, 0), (0, 4), (3, 0)]),
             step_rows: self.rng.pick(&[1, 2, 5, 20, 65_536]),
             snapshot_interval: self.rng.pick(&[0, 3_000_000, i64::MAX]),
             ..EngineSettings::new(directory)

@@ -88,6 +88,9 @@ impl World {
         let settings = EngineSettings {
             timers: false,
             query_threads: 1,
+            // Another number after each restart.
+            shards: 1 + (seed % 4) as usize,
+            shards_from: (0, 0),
             step_rows: setup.step_rows,
             snapshot_interval: setup.snapshot_interval,
             segment_bytes: setup.segment_bytes,

@@ -19,6 +19,8 @@ use std::thread::JoinHandle;
 use futures::future::BoxFuture;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+pub mod helpers;
+
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {

@@ -1,0 +1,255 @@
+//! Lends threads to whoever has work in several pieces and waits for all of them.
+//!
+//! ```text
+//! run(a, b, c)   the caller takes a ┐
+//!                a helper takes b   ├─▶ all are done: the caller goes on
+//!                whoever is free: c ┘
+//! ```
+//! The caller takes pieces itself until none is left, so it never waits for a helper that is busy
+//! elsewhere: with none it does everything alone. By hand there are no helpers, and a seed says which piece
+//! comes next, so that a simulation shows whether their order matters.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Crew, Hired, Turn, Worker};
+
+/// A piece of work.
+pub type Piece = Box<dyn FnOnce() + Send>;
+
+/// Threads that help.
+pub struct Helpers {
+    crew: Crew,
+    shared: Arc<Shared>,
+    hired: Mutex<Vec<Hired>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    calls: Mutex<Calls>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct Calls {
+    /// One for each helper that is asked for; those of a call go with it.
+    waiting: VecDeque<Arc<Pile>>,
+    stopping: bool,
+}
+
+/// The pieces of one call.
+struct Pile {
+    pieces: Mutex<Pieces>,
+    done: Condvar,
+}
+
+struct Pieces {
+    left: VecDeque<Piece>,
+    /// Those that are not done.
+    open: usize,
+    /// Why the first of those that broke did.
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+struct Helper(Arc<Shared>);
+
+impl Helpers {
+    /// Takes on so many helpers.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(crew: &Crew, count: usize) -> io::Result<Helpers> {
+        let shared = Arc::new(Shared::default());
+        let count = if let Crew::Threads = crew { count } else { 0 };
+        let hire =
+            |number| crew.start(&format!("helper-{number}"), Box::new(Helper(Arc::clone(&shared))));
+        let hired = (0..count).map(hire).collect::<io::Result<_>>()?;
+        Ok(Helpers { crew: crew.clone(), shared, hired: Mutex::new(hired) })
+    }
+
+    /// Does all pieces and returns when they are done; a panic of one is a panic of the caller, once all
+    /// have ended.
+    pub fn run(&self, mut pieces: Vec<Piece>) {
+        if let Crew::ByHand(hands) = &self.crew {
+            while !pieces.is_empty() {
+                pieces.swap_remove(hands.choose(pieces.len()))();
+            }
+            return;
+        }
+        let open = pieces.len();
+        let pieces = Pieces { left: pieces.into(), open, panic: None };
+        let pile = Arc::new(Pile { pieces: Mutex::new(pieces), done: Condvar::new() });
+        if open > 1 {
+            let mut calls = self.shared.calls.lock();
+            calls.waiting.extend((1..open).map(|_| Arc::clone(&pile)));
+            drop(calls);
+            for _ in 1..open {
+                self.shared.ready.notify_one();
+            }
+        }
+        pile.work();
+        // Helpers that were busy all the time need not come any more.
+        self.shared.calls.lock().waiting.retain(|other| !Arc::ptr_eq(other, &pile));
+        let mut pieces = pile.pieces.lock();
+        pile.done.wait_while(&mut pieces, |pieces| pieces.open > 0);
+        if let Some(panic) = pieces.panic.take() {
+            drop(pieces);
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Pile {
+    /// Does pieces until none is left.
+    fn work(&self) {
+        loop {
+            let Some(piece) = self.pieces.lock().left.pop_front() else { return };
+            let panic = catch_unwind(AssertUnwindSafe(piece)).err();
+            let mut pieces = self.pieces.lock();
+            pieces.open -= 1;
+            if let Some(panic) = panic {
+                pieces.panic.get_or_insert(panic);
+            }
+            if pieces.open == 0 {
+                self.done.notify_all();
+            }
+        }
+    }
+}
+
+impl Worker for Helper {
+    fn turn(&mut self, may_sleep: bool) -> Turn {
+        let mut calls = self.0.calls.lock();
+        let pile = loop {
+            if calls.stopping {
+                return Turn::Ended;
+            }
+            if let Some(pile) = calls.waiting.pop_front() {
+                break pile;
+            }
+            if !may_sleep {
+                return Turn::Idle;
+            }
+            self.0.ready.wait(&mut calls);
+        };
+        drop(calls);
+        pile.work();
+        Turn::Done
+    }
+}
+
+impl Drop for Helpers {
+    fn drop(&mut self) {
+        self.shared.calls.lock().stopping = true;
+        self.shared.ready.notify_all();
+        self.hired.lock().drain(..).for_each(Hired::join);
+    }
+}
+
+impl fmt::Debug for Helpers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Helpers").field("count", &self.hired.lock().len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn pieces(count: usize, done: &Arc<AtomicUsize>) -> Vec<Piece> {
+        let piece = |_| {
+            let done = Arc::clone(done);
+            Box::new(move || {
+                done.fetch_add(1, Ordering::SeqCst);
+            }) as Piece
+        };
+        (0..count).map(piece).collect()
+    }
+
+    #[test]
+    fn all_pieces_are_done_however_many_help() {
+        for helpers in [0, 1, 3] {
+            for crew in [Crew::Threads, Crew::by_hand(1).0] {
+                let helpers = Helpers::start(&crew, helpers).unwrap();
+                for count in 0..20 {
+                    let done = Arc::default();
+                    helpers.run(pieces(count, &done));
+                    assert_eq!(done.load(Ordering::SeqCst), count);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_run_beside_each_other() {
+        let helpers = Helpers::start(&Crew::Threads, 1).unwrap();
+        let both = Arc::new(std::sync::Barrier::new(2));
+        let piece = |_| {
+            let both = Arc::clone(&both);
+            Box::new(move || {
+                both.wait();
+            }) as Piece
+        };
+        helpers.run((0..2).map(piece).collect());
+    }
+
+    #[test]
+    fn callers_that_share_helpers_do_not_wait_for_each_other() {
+        let helpers = Arc::new(Helpers::start(&Crew::Threads, 1).unwrap());
+        let gate = Arc::new(std::sync::Barrier::new(3));
+        let block = |_| {
+            let gate = Arc::clone(&gate);
+            Box::new(move || {
+                gate.wait();
+            }) as Piece
+        };
+        let blocked: Vec<Piece> = (0..2).map(block).collect();
+        std::thread::scope(|scope| {
+            let busy = Arc::clone(&helpers);
+            scope.spawn(move || busy.run(blocked));
+            let done = Arc::default();
+            // The only helper may be held up: whoever asks does the work alone.
+            helpers.run(pieces(8, &done));
+            assert_eq!(done.load(Ordering::SeqCst), 8);
+            gate.wait();
+        });
+    }
+
+    #[test]
+    fn a_panic_is_the_callers_and_the_helpers_go_on() {
+        let helpers = Helpers::start(&Crew::Threads, 2).unwrap();
+        let done = Arc::default();
+        for _ in 0..5 {
+            let mut all = pieces(3, &done);
+            all.push(Box::new(|| panic!("a piece broke")));
+            let panic = catch_unwind(AssertUnwindSafe(|| helpers.run(all))).unwrap_err();
+            assert_eq!(panic.downcast_ref::<&str>(), Some(&"a piece broke"));
+        }
+        assert_eq!(done.load(Ordering::SeqCst), 15, "the others are done first");
+    }
+
+    #[test]
+    fn by_hand_the_seed_says_which_piece_comes_first() {
+        let order = |seed| {
+            let helpers = Helpers::start(&Crew::by_hand(seed).0, 2).unwrap();
+            let said = Arc::new(Mutex::new(Vec::new()));
+            let piece = |index| {
+                let said = Arc::clone(&said);
+                Box::new(move || said.lock().push(index)) as Piece
+            };
+            helpers.run((0..4).map(piece).collect());
+            said.lock().clone()
+        };
+        let orders: std::collections::BTreeSet<Vec<usize>> = (0..30).map(order).collect();
+        assert!(orders.len() > 5, "{orders:?}");
+        assert_eq!(order(7), order(7));
+    }
+}
