@@ -1,8 +1,10 @@
 //! Remembers what exists: streams, tables, queries, sinks, and their definitions.
 //!
-//! [`definition`] checks what a CREATE statement says; [`persist`] keeps the statements.
+//! [`definition`] checks what a CREATE statement says; [`persist`] keeps the statements, and
+//! says no in words of [`error`](mod@error).
 
 pub mod definition;
+pub mod error;
 pub mod options;
 mod overload;
 pub mod persist;

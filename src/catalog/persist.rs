@@ -14,7 +14,7 @@ use arrow::datatypes::Schema;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Report, SqlState};
+use crate::catalog::error::CatalogError;
 use crate::fault;
 use crate::log::error::LogError;
 use crate::log::frame::{FrameKind, NewFrame, Position};
@@ -25,9 +25,10 @@ use crate::log::storage::Storage;
 use crate::sql::statement::ObjectKind;
 use crate::time::VirtualClock;
 
-const FORMAT: u64 = 2;
+/// The form of its changes.
+pub(super) const FORMAT: u64 = 2;
 /// The catalog's directory.
-const DIRECTORY: &str = "catalog";
+pub(super) const DIRECTORY: &str = "catalog";
 /// The file that was the catalog in format 1.
 const OLD_FILE: &str = "catalog.redb";
 /// There once an engine has run: then there was a catalog.
@@ -36,59 +37,6 @@ const TRACES: &str = "system/dead_letters";
 const SEGMENT_BYTES: u64 = 256 << 10;
 /// Below this the log is never shortened.
 const SHORT_BYTES: u64 = 1 << 20;
-
-/// Why the catalog cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum CatalogError {
-    /// Its log failed.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// A change is damaged or of another version.
-    #[error("catalog record {id} is damaged")]
-    Damaged {
-        /// The frame.
-        id: u64,
-        /// What does not fit.
-        detail: String,
-    },
-    /// The catalog is gone, and what it named is not.
-    #[error("catalog is missing")]
-    Missing,
-    /// The catalog is of another version of the program.
-    #[error("catalog has format {found}, and this program reads format {FORMAT}")]
-    Format {
-        /// The format found.
-        found: u64,
-    },
-}
-
-impl Report for CatalogError {
-    fn code(&self) -> SqlState {
-        match self {
-            CatalogError::Log(error) => error.code(),
-            CatalogError::Damaged { .. } | CatalogError::Missing => SqlState::CORRUPT,
-            CatalogError::Format { .. } => SqlState::NOT_SUPPORTED,
-        }
-    }
-    fn detail(&self) -> Option<String> {
-        match self {
-            CatalogError::Log(error) => error.detail(),
-            CatalogError::Damaged { detail, .. } => Some(detail.clone()),
-            CatalogError::Missing => {
-                Some("The directory holds logs whose streams and queries nothing names.".into())
-            }
-            CatalogError::Format { .. } => None,
-        }
-    }
-    fn hint(&self) -> Option<String> {
-        match self {
-            CatalogError::Log(error) => error.hint(),
-            CatalogError::Damaged { .. } | CatalogError::Missing | CatalogError::Format { .. } => {
-                None
-            }
-        }
-    }
-}
 
 /// One object of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,11 +160,34 @@ struct Change {
     /// Objects that are written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     written: Vec<(u64, Record)>,
+    /// Of queries: the first offset that nobody can have seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shown: Vec<(u64, u64)>,
+    /// The server's run, where one begins or ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<Run>,
+}
+
+/// A run of the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The run of the machine that it belongs to.
+    pub boot: String,
+    /// It came to an orderly end: what was written is on the disk.
+    #[serde(default)]
+    pub ended: bool,
+}
+
+/// What a change says first, whatever else it holds.
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
 }
 
 impl Default for Change {
     fn default() -> Change {
-        Change { format: FORMAT, next_id: None, whole: false, removed: vec![], written: vec![] }
+        let (removed, written, shown) = (vec![], vec![], vec![]);
+        Change { format: FORMAT, next_id: None, whole: false, removed, written, shown, run: None }
     }
 }
 
@@ -233,6 +204,8 @@ struct Known {
     records: BTreeMap<u64, Record>,
     /// The last number given, 0 if none was.
     last_id: u64,
+    shown: BTreeMap<u64, u64>,
+    run: Option<Run>,
     /// Bytes of the log that a frame with all records would take, about.
     whole_bytes: u64,
 }
@@ -241,13 +214,17 @@ impl Known {
     fn apply(&mut self, change: Change) {
         if change.whole {
             self.records.clear();
+            self.shown.clear();
         }
         if let Some(next) = change.next_id {
             self.last_id = next - 1;
         }
         for id in change.removed {
             self.records.remove(&id);
+            self.shown.remove(&id);
         }
+        self.shown.extend(change.shown);
+        self.run = change.run.or(self.run.take());
         for (id, record) in change.written {
             self.records.insert(id, Record { id, ..record });
         }
@@ -256,7 +233,9 @@ impl Known {
     fn whole(&self) -> Change {
         let written = self.records.iter().map(|(id, record)| (*id, record.clone())).collect();
         let next_id = Some(self.last_id + 1);
-        Change { next_id, whole: true, written, ..Change::default() }
+        let there = |(id, _): &(&u64, &u64)| self.records.contains_key(*id);
+        let shown = self.shown.iter().filter(there).map(|(id, offset)| (*id, *offset)).collect();
+        Change { next_id, whole: true, written, shown, run: self.run.clone(), ..Change::default() }
     }
 }
 
@@ -287,11 +266,14 @@ impl Store {
         while position < log.visible() {
             for frame in log.read(position, 1)? {
                 let damaged = |detail: String| CatalogError::Damaged { id: frame.index, detail };
+                // A newer format may mean something else by the same names.
+                let Format { format } = serde_json::from_slice(&frame.meta)
+                    .map_err(|error| damaged(error.to_string()))?;
+                if format != FORMAT {
+                    return Err(CatalogError::Format { found: format });
+                }
                 let change: Change = serde_json::from_slice(&frame.meta)
                     .map_err(|error| damaged(error.to_string()))?;
-                if change.format != FORMAT {
-                    return Err(CatalogError::Format { found: change.format });
-                }
                 known.apply(change);
                 position = Position { frame: frame.index + 1, offset: 0 };
             }
@@ -342,6 +324,34 @@ impl Store {
         self.exchange(&[], ids)
     }
 
+    /// The first offset of a query's changelog that nobody can have seen, if that was ever said.
+    pub fn shown(&self, id: u64) -> Option<u64> {
+        self.known.lock().shown.get(&id).copied()
+    }
+
+    /// Says that offsets of a query's changelog below this one may be seen.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn show(&self, id: u64, below: u64) -> Result<(), CatalogError> {
+        let change = Change { shown: vec![(id, below)], ..Change::default() };
+        self.change(&mut self.known.lock(), change)
+    }
+
+    /// The last run of a server.
+    pub fn last_run(&self) -> Option<Run> {
+        self.known.lock().run.clone()
+    }
+
+    /// Notes that a run begins or ends; and with the end, how far changelogs were seen.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn note_run(&self, run: Run, shown: Vec<(u64, u64)>) -> Result<(), CatalogError> {
+        let change = Change { run: Some(run), shown, ..Change::default() };
+        self.change(&mut self.known.lock(), change)
+    }
+
     fn change(&self, known: &mut Known, change: Change) -> Result<(), CatalogError> {
         self.append(&change)?;
         known.apply(change);
@@ -385,6 +395,7 @@ fn bytes(change: &Change) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Report, SqlState};
     use crate::log::storage::MemoryStorage;
 
     fn record(id: u64, name: &str) -> Record {
@@ -452,5 +463,48 @@ mod tests {
         let old = MemoryStorage::new();
         old.put("catalog.redb", vec![]);
         assert!(matches!(open(&old), Err(CatalogError::Format { found: 1 })));
+    }
+
+    #[test]
+    fn a_catalog_of_a_newer_program_is_refused_whatever_it_means_by_its_words() {
+        let storage = MemoryStorage::new();
+        let store = open(&storage).unwrap();
+        let id = store.next_id().unwrap();
+        store.put(&record(id, "clicks")).unwrap();
+        let meta = br#"{"format":3,"written":{"in another":"form"}}"#.to_vec();
+        let change = NewFrame::control(FrameKind::Progress, i64::MIN, meta);
+        store.log.append(vec![change], true).unwrap();
+        drop(store);
+        let newest = |disk: &MemoryStorage| disk.contents("catalog/00000000000000000000.seg");
+        let before = newest(&storage);
+        let error = open(&storage).unwrap_err();
+        assert_eq!(error.code(), SqlState::NOT_SUPPORTED);
+        let said = "catalog \"catalog\" has format 3, and this program reads format 2";
+        assert_eq!(error.to_string(), said);
+        assert_eq!(newest(&storage), before);
+    }
+
+    #[test]
+    fn runs_and_what_was_seen_are_there_after_reopening() {
+        let storage = MemoryStorage::new();
+        let store = open(&storage).unwrap();
+        assert_eq!((store.last_run(), store.shown(1)), (None, None));
+        let id = store.next_id().unwrap();
+        store.put(&record(id, "q")).unwrap();
+        store.show(id, 500).unwrap();
+        let run = Run { boot: "7".into(), ended: false };
+        store.note_run(run.clone(), vec![]).unwrap();
+        drop(store);
+        let store = open(&storage.crash(1)).unwrap();
+        assert_eq!((store.last_run(), store.shown(id)), (Some(run.clone()), Some(500)));
+        let ended = Run { ended: true, ..run };
+        store.note_run(ended.clone(), vec![(id, 20)]).unwrap();
+        let whole = store.known.lock().whole();
+        drop(store);
+        let store = open(&storage.crash(1)).unwrap();
+        assert_eq!((store.last_run(), store.shown(id)), (Some(ended.clone()), Some(20)));
+        assert_eq!((whole.run, whole.shown), (Some(ended), vec![(id, 20)]));
+        store.remove(&[id]).unwrap();
+        assert_eq!(store.shown(id), None);
     }
 }

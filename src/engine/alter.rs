@@ -7,6 +7,7 @@ use crate::catalog::persist::Kind;
 use crate::engine::StatementResult;
 use crate::engine::query::{QueryState, Status};
 use crate::engine::registry::wrong_kind;
+use crate::engine::snapshots::DIRECTORY as SNAPSHOTS;
 use crate::engine::start::{OnDisk, what_is_missing};
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
@@ -77,6 +78,17 @@ impl Engine {
         let Some(id) = self.registry.read().id_of(kind, name) else { return Ok(()) };
         self.store.remove(&[id])?;
         let mut registry = self.registry.write();
+        if registry.damaged.remove(name).is_some() {
+            drop(registry);
+            let directory = match kind {
+                Kind::Stream => "streams",
+                Kind::Table => "tables",
+                Kind::Query | Kind::Sink => "queries",
+            };
+            self.remove_files(directory, &id);
+            self.remove_files(SNAPSHOTS, &id);
+            return Ok(());
+        }
         match kind {
             Kind::Stream => {
                 if let Some(stream) = registry.streams.remove(name) {
@@ -175,6 +187,7 @@ impl Engine {
 
     /// Starts a query that is paused or has failed.
     fn run_again(&self, query: &Arc<QueryState>) -> Result<()> {
+        self.begin_epoch_of(query)?;
         let registry = self.registry.read();
         let mut record = query.record.lock().clone();
         record.paused = false;

@@ -165,13 +165,15 @@ impl Engine {
             )
         };
         let mut log = open()?;
+        let (seen, mut cut) = (log.visible().offset, false);
         let given = record.base.as_ref().map_or(0, |base| base.frame + 1);
         if let Some(frame) = first_orphan(&registry, plan, &log, given)? {
             tracing::warn!(query = record.name, "rows were lost: its changelog is cut at {frame}");
             log.cut(frame)?;
-            log = open()?;
+            (log, cut) = (open()?, true);
         }
         let changelog = Arc::new(Changelog::new(Arc::new(log), Arc::clone(&plan.schema), layout));
+        self.guard_offsets(&changelog, record.id, (seen, cut, fresh.is_some()));
         if let Some((frame, offset)) = record.kept {
             let log = self.kept_log(record.id, frame, &changelog)?;
             changelog.keep(Kept::new(Position { frame, offset }, log));
@@ -329,11 +331,12 @@ pub(super) fn readable(
     spec: &SourceSpec,
 ) -> Result<(Readable, arrow::datatypes::SchemaRef)> {
     let name = &*spec.relation;
-    let missing = || {
-        Error::new(
+    let missing = || match registry.damaged.get(name) {
+        Some(damaged) => damaged.error(),
+        None => Error::new(
             SqlState::UNDEFINED_RELATION,
             format!("{} \"{name}\" does not exist", spec.kind.noun()),
-        )
+        ),
     };
     Ok(match spec.kind {
         RelationKind::Stream => {

@@ -150,12 +150,15 @@ impl Engine {
 
     fn show(&self, kind: ObjectKind) -> StatementResult {
         let registry = self.registry.read();
-        let names: Vec<String> = match kind {
+        let mut names: Vec<String> = match kind {
             ObjectKind::Stream => registry.streams.keys().cloned().collect(),
             ObjectKind::Table => registry.tables.keys().cloned().collect(),
             ObjectKind::Query => registry.queries.keys().cloned().collect(),
             ObjectKind::Sink => registry.sinks.keys().cloned().collect(),
         };
+        let damaged = registry.damaged_of(Kind::from(kind));
+        names.extend(damaged.into_iter().map(|damaged| damaged.record.name.clone()));
+        names.sort();
         texts("SHOW", &["name"], vec![names])
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures::future::BoxFuture;
+
 use crate::data::punctuation::Punctuation;
 use crate::decode::{DecodeSpecRef, Decoded, Rejected};
 use crate::engine::producers::{Known, Producer, Sent};
@@ -12,6 +14,7 @@ use crate::engine::stream::StreamState;
 use crate::engine::{AckLevel, IngestReceipt};
 use crate::error::{Error, Result, SqlState};
 use crate::log::error::LogError;
+use crate::log::log::Durability;
 
 /// Errors of one request that are listed one by one.
 const LISTED_ERRORS: usize = 1_000;
@@ -199,8 +202,7 @@ impl StreamHandle {
         let log = Arc::clone(&self.stream.log);
         if ack >= AckLevel::Durable && log.visible().frame < log.appended() {
             let synced = self.engine.crew.apart(move || log.sync()).await;
-            synced
-                .map_err(|_| Error::new(SqlState::SHUTTING_DOWN, "server is shutting down"))??;
+            synced.map_err(|_| stopped())??;
         }
         Ok(())
     }
@@ -229,6 +231,7 @@ impl StreamHandle {
         }
         // Before the good ones, so that a crash in between loses none of them from sight.
         self.engine.reports.dead_letters(self.name(), &decoded.rejected)?;
+        let letters = self.letters_synced(receipt.rejected, ack);
         receipt.shed = self.engine.shed(stream, &mut decoded)?;
         receipt.accepted = decoded.batch.num_rows() as u64;
         let mut frames = stream.frames(&decoded);
@@ -245,7 +248,10 @@ impl StreamHandle {
             stream.last_arrival.store(now, Ordering::Relaxed);
             let early = ack == AckLevel::Written;
             let appended = match stream.appender.submit_async(frames, early).await {
-                Err(LogError::Shed { .. }) => return Ok(self.was_shed(receipt)),
+                Err(LogError::Shed { .. }) => {
+                    letters.await?;
+                    return Ok(self.was_shed(receipt));
+                }
                 appended => appended?,
             };
             promises.extend(decoded.punctuations.drain(..).map(|(_, promise)| promise));
@@ -256,7 +262,21 @@ impl StreamHandle {
                 sender.known.stored(sent, &appended, &mut receipt);
             }
         }
+        letters.await?;
         Ok(receipt)
+    }
+
+    /// Begins to sync the dead letters of a request, and is done when they are as durable as its rows: the
+    /// answer tells of both. Begun and not waited for, because requests take their places in the log in the
+    /// order in which they are polled first.
+    fn letters_synced(&self, rejected: u64, ack: AckLevel) -> BoxFuture<'static, Result<()>> {
+        let durable = self.stream.definition.durability == Durability::Durable;
+        if rejected == 0 || !durable || ack == AckLevel::Written {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        let log = Arc::clone(&self.engine.reports.dead_letters);
+        let synced = self.engine.crew.apart(move || log.sync());
+        Box::pin(async { Ok(synced.await.map_err(|_| stopped())??) })
     }
 
     /// The answer to a request that gave way to newer ones while it waited.
@@ -291,6 +311,10 @@ impl StreamHandle {
         }
         Ok(ack)
     }
+}
+
+fn stopped() -> Error {
+    Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")
 }
 
 impl Engine {

@@ -1,8 +1,8 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
-//! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss),
-//! `select` (one-off answers), `system` (the schema `weir`), `reports` and `reported` (dead letters, late rows),
+//! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss), `damaged` (what rests),
+//! `select` (one-off answers), `system` (the schema `weir`), `reports`, `report_retention` and `reported` (dead letters, late rows),
 //! `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
 
 mod alter;
@@ -10,6 +10,7 @@ mod alter_options;
 mod assign;
 mod copy;
 mod create;
+mod damaged;
 mod data_dir;
 mod exact_numbers;
 mod execute;
@@ -25,6 +26,7 @@ mod query;
 mod query_progress;
 mod recounts;
 mod registry;
+mod report_retention;
 mod reported;
 mod reports;
 mod retention;
@@ -57,6 +59,7 @@ use crate::crew::Crew;
 use crate::error::{Error, SqlState};
 use crate::log::log::LogOptions;
 use crate::log::storage::Storage;
+use crate::sinks::sink::OpenTarget;
 use crate::time::Clock;
 pub use crate::views::subscription::{
     Hello, OnSlow, SubscribeRequest, Subscription, SubscriptionFrame,
@@ -100,6 +103,8 @@ pub struct EngineSettings {
     pub segment_bytes: u64,
     /// Rows and bytes that may wait for a stream's writer.
     pub queue: (u64, usize),
+    /// Bytes of a report of the server's own: of dead letters, late rows, shed rows.
+    pub report_bytes: u64,
 }
 
 impl EngineSettings {
@@ -120,6 +125,7 @@ impl EngineSettings {
             snapshot_portion: 2 << 20,
             segment_bytes: LogOptions::default().segment_bytes,
             queue: (1 << 20, 256 << 20),
+            report_bytes: 64 << 20,
         }
     }
 }
@@ -134,6 +140,8 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     /// Who works.
     pub crew: Crew,
+    /// Whom sinks write to; `None`: whomever their options name.
+    pub targets: Option<Arc<dyn OpenTarget>>,
 }
 
 /// When an append is acknowledged.

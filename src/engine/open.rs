@@ -52,7 +52,7 @@ impl Engine {
         std::fs::create_dir_all(&settings.data_dir).map_err(|e| io(&settings, &e))?;
         let lock = lock(&settings)?;
         let storage = Arc::new(DiskStorage::new(&settings.data_dir));
-        let surroundings = Surroundings { storage, clock, crew: Crew::Threads };
+        let surroundings = Surroundings { storage, clock, crew: Crew::Threads, targets: None };
         let engine = Engine::open_in(settings, surroundings)?;
         *engine.lock.lock() = Some(lock);
         Ok(engine)
@@ -63,12 +63,19 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::open`] but for the lock.
     pub fn open_in(settings: EngineSettings, surroundings: Surroundings) -> Result<Arc<Engine>> {
-        let Surroundings { storage, clock, crew } = surroundings;
+        let Surroundings { storage, clock, crew, targets } = surroundings;
         let store = Store::open(&storage)?;
+        let power_lost =
+            store.last_run().is_none_or(|run| !run.ended && run.boot != storage.boot());
         let sequencer = Arc::new(Sequencer::new(Arc::clone(&clock), 0, 0));
         let report_log = |name: &str, directory: &str| -> Result<Arc<Log>> {
             let schema = system::schema_of(name).expect("it is a system relation");
-            let options = LogOptions { durability: Durability::Written, ..log_options(&settings) };
+            let defaults = log_options(&settings);
+            // Only whole segments go, so that one holds a small part of what is kept.
+            let segment_bytes =
+                defaults.segment_bytes.min((settings.report_bytes / 8).max(16 << 10));
+            let durability = Durability::Written;
+            let options = LogOptions { durability, segment_bytes, ..defaults };
             let opened = Log::open(
                 Arc::clone(&storage),
                 directory,
@@ -106,6 +113,9 @@ impl Engine {
             recounts,
             producers: Producers::default(),
             stepped: Arc::new(Notify::new()),
+            power_lost,
+            run_noted: AtomicBool::new(false),
+            targets,
             select_places: Arc::new(tokio::sync::Semaphore::new(SELECTS_MAX)),
             stopping: Arc::new(AtomicBool::new(false)),
             timer: Mutex::new(None),
@@ -128,16 +138,18 @@ impl Engine {
         let (queries, logs): (Vec<Record>, Vec<Record>) =
             records.into_iter().partition(|record| matches!(record.kind, Kind::Query | Kind::Sink));
         for record in logs {
-            self.recover_one(record)?;
+            self.recover_or_set_aside(record)?;
         }
         let (sinks, queries): (Vec<Record>, Vec<Record>) =
             queries.into_iter().partition(|record| record.kind == Kind::Sink);
         self.recover_queries(queries)?;
+        self.skip_sequences();
+        self.begin_epochs()?;
         self.start_queries()?;
         for query in self.registry.read().queries_in_order() {
             query.wake();
         }
-        sinks.into_iter().try_for_each(|record| self.recover_one(record))
+        sinks.into_iter().try_for_each(|record| self.recover_or_set_aside(record))
     }
 
     /// Brings queries back; one that was replaced may read one that was made after it.
@@ -146,7 +158,7 @@ impl Engine {
             let (count, mut failure) = (queries.len(), None);
             let mut waiting = Vec::new();
             for record in queries {
-                match self.recover_one(record.clone()) {
+                match self.recover_or_set_aside(record.clone()) {
                     Ok(()) => {}
                     Err(error) if error.code() == SqlState::UNDEFINED_RELATION => {
                         failure = Some(error);
@@ -163,7 +175,7 @@ impl Engine {
         Ok(())
     }
 
-    fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
+    pub(super) fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
         fault::at("open.object", &record.name);
         let named = |error: Error| while_opening(error, record.kind, &record.name);
         match parse_statement(&record.sql).map_err(Error::from).map_err(named)? {
@@ -244,7 +256,7 @@ impl Engine {
         let controls = log.summaries(wanted)?;
         let promises = stored_punctuations(&definition, &controls);
         self.producers.recall(record.id, &controls);
-        let (rejected, shed) = self.recounts.of(&definition.name, &record.start);
+        let (rejected, shed) = self.recounts.of(&record);
         // Time while nobody could send is no silence of the senders: idleness begins afresh.
         let last_arrival = if standing_at_open == i64::MIN { i64::MIN } else { self.clock.now() };
         Ok(Arc::new(StreamState {

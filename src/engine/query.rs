@@ -254,15 +254,18 @@ impl QueryState {
         self.figures.rows_out.store(rows_out, Ordering::Relaxed);
     }
 
-    fn late_log(&self) -> Option<Arc<Log>> {
-        self.late_rows_to().map(|stream| Arc::clone(&stream.log))
+    /// The logs that hold rows which were too late or refused.
+    fn reported(&self) -> Vec<Arc<Log>> {
+        let reports = [&self.reports.late_rows, &self.reports.dead_letters].map(Arc::clone);
+        let late = self.late_rows_to().map(|stream| Arc::clone(&stream.log));
+        reports.into_iter().chain(late).collect()
     }
 
     /// Takes a snapshot if one is due and no step is under way.
     pub(super) fn snapshot_if_due(&self) {
         if let Some(mut run) = self.run.try_lock()
             && let Some(run) = run.as_mut().filter(|_| self.is_running())
-            && self.snapshots.after_step(run, (0, 0), self.counts(), self.late_log())
+            && self.snapshots.after_step(run, (0, 0), self.counts(), &self.reported())
         {
             self.wake();
         }
@@ -271,7 +274,7 @@ impl QueryState {
     /// Writes the state that the query would start again with, if it runs.
     pub(super) fn take_last_snapshot(&self) {
         if let Some(run) = self.run.lock().as_mut().filter(|_| self.is_running()) {
-            self.snapshots.take_last(run, self.counts(), self.late_log());
+            self.snapshots.take_last(run, self.counts(), &self.reported());
         }
     }
 
@@ -305,7 +308,7 @@ impl QueryState {
         self.reports.rejected_rows(&self.name, &report.rejected);
         self.record_step(run, &report);
         let (rows, time) = (report.rows_in, self.snapshots.now().saturating_sub(began));
-        let saving = self.snapshots.after_step(run, (rows, time), self.counts(), self.late_log());
+        let saving = self.snapshots.after_step(run, (rows, time), self.counts(), &self.reported());
         run.pace(rows, time);
         let again = !run.stalled() && (report.progressed || has_more(run) || saving);
         drop(guard);

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
+use crate::catalog::persist::Record;
+use crate::engine::report_retention::Gone;
 use crate::engine::reports::Reports;
 use crate::error::Result;
 use crate::log::frame::Position;
@@ -19,39 +21,75 @@ type Told = BTreeMap<String, Vec<(u64, u64)>>;
 /// What the reports held at the start.
 #[derive(Default)]
 pub(super) struct Recounts {
-    rejected: Told,
-    shed: Told,
+    rejected: (Gone, Told),
+    shed: (Gone, Told),
+}
+
+/// What a report tells of streams.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Counted {
+    /// Each row is one that was refused.
+    Rejected,
+    /// Each row has a number of rows that were shed.
+    Shed,
+}
+
+impl Counted {
+    /// The frame of the report at which a stream's part begins.
+    pub(super) fn begin(self, stream: &Record) -> u64 {
+        let place = match self {
+            Counted::Rejected => 0,
+            Counted::Shed => 1,
+        };
+        stream.start.get(place).map_or(0, |(frame, _)| *frame)
+    }
+
+    /// Streams with numbers of rows.
+    pub(super) fn each(self, batch: &RecordBatch, mut tell: impl FnMut(&str, u64)) {
+        let names = batch.column(0).as_string_view();
+        match self {
+            Counted::Rejected => {
+                let queries = batch.column(7);
+                let rows = (0..batch.num_rows()).filter(|row| queries.is_null(*row));
+                rows.for_each(|row| tell(names.value(row), 1));
+            }
+            Counted::Shed => {
+                let rows = batch.column(2).as_primitive::<Int64Type>();
+                for (stream, rows) in names.iter().zip(rows.values()) {
+                    tell(stream.unwrap_or_default(), u64::try_from(*rows).unwrap_or_default());
+                }
+            }
+        }
+    }
+
+    fn read(self, report: &Log) -> Result<(Gone, Told)> {
+        let (gone, mut told) = (Gone::read(report)?, Told::new());
+        each_batch(report, |frame, batch| {
+            if frame >= gone.before {
+                self.each(batch, |stream, rows| tell(&mut told, stream, frame, rows));
+            }
+        })?;
+        Ok((gone, told))
+    }
 }
 
 impl Recounts {
-    /// Counts rows of streams that were refused.
+    /// Counts rows of streams that were refused, and those that were shed.
     pub(super) fn read(dead_letters: &Log, shed: &Log) -> Result<Recounts> {
-        let mut counts = Recounts::default();
-        each_batch(dead_letters, |frame, batch| {
-            let (relations, queries) = (batch.column(0).as_string_view(), batch.column(7));
-            for row in (0..batch.num_rows()).filter(|row| queries.is_null(*row)) {
-                tell(&mut counts.rejected, relations.value(row), frame, 1);
-            }
-        })?;
-        each_batch(shed, |frame, batch| {
-            let streams = batch.column(0).as_string_view();
-            let rows = batch.column(2).as_primitive::<Int64Type>();
-            for (stream, rows) in streams.iter().zip(rows.values()) {
-                let rows = u64::try_from(*rows).unwrap_or_default();
-                tell(&mut counts.shed, stream.unwrap_or_default(), frame, rows);
-            }
-        })?;
-        Ok(counts)
+        let rejected = Counted::Rejected.read(dead_letters)?;
+        Ok(Recounts { rejected, shed: Counted::Shed.read(shed)? })
     }
 
-    /// Rows refused and rows shed of a stream whose reports begin at these places.
-    pub(super) fn of(&self, stream: &str, begin: &[(u64, u64)]) -> (u64, u64) {
-        let since = |told: &Told, place: usize| {
-            let first = begin.get(place).map_or(0, |(frame, _)| *frame);
-            let frames = told.get(stream).into_iter().flatten();
-            frames.filter(|(frame, _)| *frame >= first).map(|(_, rows)| rows).sum()
+    /// Rows refused and rows shed of a stream.
+    pub(super) fn of(&self, record: &Record) -> (u64, u64) {
+        let since = |(gone, told): &(Gone, Told), what: Counted| {
+            let begin = what.begin(record);
+            let frames = told.get(&record.name).into_iter().flatten();
+            let there: u64 =
+                frames.filter(|(frame, _)| *frame >= begin).map(|(_, rows)| rows).sum();
+            there + gone.of(&record.name, begin)
         };
-        (since(&self.rejected, 0), since(&self.shed, 1))
+        (since(&self.rejected, Counted::Rejected), since(&self.shed, Counted::Shed))
     }
 }
 
@@ -74,7 +112,8 @@ fn tell(told: &mut Told, relation: &str, frame: u64, rows: u64) {
     }
 }
 
-fn each_batch(log: &Log, mut each: impl FnMut(u64, &RecordBatch)) -> Result<()> {
+/// Calls `each` with every batch of a log and its frame.
+pub(super) fn each_batch(log: &Log, mut each: impl FnMut(u64, &RecordBatch)) -> Result<()> {
     let mut position = log.start();
     while position.frame < log.visible().frame {
         let frames = log.read(position, 65_536)?;

@@ -7,6 +7,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::TableSource;
 
 use crate::catalog::persist::Kind;
+use crate::engine::damaged::Damaged;
 use crate::engine::query::QueryState;
 use crate::engine::sinks::SinkState;
 use crate::engine::state::Engine;
@@ -23,6 +24,8 @@ pub(super) struct Registry {
     pub tables: BTreeMap<String, Arc<TableState>>,
     pub queries: BTreeMap<String, Arc<QueryState>>,
     pub sinks: BTreeMap<String, Arc<SinkState>>,
+    /// Streams, tables and queries that are set aside.
+    pub damaged: BTreeMap<String, Damaged>,
 }
 
 impl Registry {
@@ -37,12 +40,15 @@ impl Registry {
         } else if self.sinks.contains_key(name) {
             Some(Kind::Sink)
         } else {
-            None
+            self.damaged.get(name).map(|damaged| damaged.record.kind)
         }
     }
 
     /// The number of the object of that kind and name in the catalog.
     pub(super) fn id_of(&self, kind: Kind, name: &str) -> Option<u64> {
+        if let Some(damaged) = self.damaged.get(name) {
+            return (damaged.record.kind == kind).then_some(damaged.record.id);
+        }
         match kind {
             Kind::Stream => self.streams.get(name).map(|stream| stream.record.id),
             Kind::Table => self.tables.get(name).map(|table| table.record.id),
@@ -59,7 +65,8 @@ impl Registry {
         if let Some(table) = self.tables.get(name) {
             return Some(table.info());
         }
-        self.queries.get(name).map(|query| query.info())
+        let query = self.queries.get(name).map(|query| query.info());
+        query.or_else(|| self.damaged.get(name).map(|damaged| damaged.info.clone()))
     }
 
     /// Names of the queries that read a relation, and of the sinks that a query feeds.
@@ -77,7 +84,9 @@ impl Registry {
             .values()
             .filter(|sink| sink.from == name)
             .map(|sink| (Kind::Sink, sink.name.clone()));
-        queries.chain(sinks).collect()
+        let damaged = self.damaged.values().filter(|damaged| damaged.reads(name));
+        let damaged = damaged.map(|damaged| (damaged.record.kind, damaged.record.name.clone()));
+        queries.chain(damaged).chain(sinks).collect()
     }
 
     /// Queries such that every query comes after those it reads.
@@ -167,6 +176,9 @@ impl Engine {
 
 /// Why a name does not stand for an object of the wanted kind.
 pub(super) fn wrong_kind(registry: &Registry, name: &str, wanted: Kind) -> Error {
+    if let Some(damaged) = registry.damaged.get(name) {
+        return damaged.error();
+    }
     match registry.kind_of(name) {
         Some(kind) => Error::new(
             SqlState::WRONG_OBJECT,
@@ -199,8 +211,8 @@ impl RelationLookup for Planning<'_> {
 
     fn names(&self) -> Vec<String> {
         let registry = self.0;
-        let streams = registry.streams.keys();
-        streams.chain(registry.tables.keys()).chain(registry.queries.keys()).cloned().collect()
+        let running = registry.streams.keys().chain(registry.tables.keys());
+        running.chain(registry.queries.keys()).chain(registry.damaged.keys()).cloned().collect()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::engine::shed::Shortage;
 use crate::engine::stream::StreamState;
 use crate::engine::system;
 use crate::error::{Error, Result, SqlState};
-use crate::log::frame::{FrameKind, NewFrame, Position};
+use crate::log::frame::{NewFrame, Position};
 use crate::log::log::Log;
 use crate::operators::operator::{LateRow, RejectedRow};
 use crate::time::Clock;
@@ -42,6 +42,9 @@ pub(super) struct Reports {
     pub reported: Mutex<Reported>,
 }
 
+/// Refused rows that become one frame.
+const REJECTED_ROWS: usize = 16_384;
+
 /// Rows of `weir.dead_letters` before they are columns.
 #[derive(Default)]
 struct DeadLetters {
@@ -57,9 +60,11 @@ struct DeadLetters {
 impl Reports {
     /// Records rows of a request that were refused.
     pub(super) fn dead_letters(&self, relation: &str, rejected: &[Rejected]) -> Result<()> {
-        if rejected.is_empty() {
-            return Ok(());
-        }
+        // In pieces, because each is copied into columns.
+        rejected.chunks(REJECTED_ROWS).try_for_each(|rows| self.append_letters(relation, rows))
+    }
+
+    fn append_letters(&self, relation: &str, rejected: &[Rejected]) -> Result<()> {
         let mut rows = DeadLetters::default();
         for row in rejected {
             rows.relation.push(relation.into());
@@ -192,13 +197,7 @@ impl Reports {
         let batch = RecordBatch::try_new(self.schema_of(log), columns).map_err(|error| {
             Error::new(SqlState::INTERNAL, format!("report cannot be written: {error}"))
         })?;
-        let frame = NewFrame {
-            kind: FrameKind::Rows,
-            batch: Some(batch),
-            watermark: i64::MIN,
-            meta: vec![],
-        };
-        log.append(vec![frame], false)?;
+        log.append(vec![NewFrame::rows(batch, i64::MIN)], false)?;
         Ok(())
     }
 

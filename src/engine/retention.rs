@@ -34,7 +34,7 @@ impl Engine {
         let now = self.clock.now();
         let streams: Vec<Arc<StreamState>> =
             self.registry.read().streams.values().map(Arc::clone).collect();
-        let mut trimmed = 0;
+        let mut trimmed = self.trim_reports()?;
         for stream in streams {
             let needed_from = self.needed_from(&stream.definition.name);
             let (retention, max_bytes) = {
@@ -78,6 +78,7 @@ impl Engine {
             })
             .filter(|(name, _)| &**name == stream)
             .map(|(_, position)| position)
+            .chain(registry.damaged_need(stream))
             .min()
     }
 

@@ -135,7 +135,8 @@ impl Engine {
     ) -> Result<Arc<dyn TableProvider>> {
         match info.kind {
             RelationKind::Stream => {
-                let stream = registry.streams.get(&*info.name).ok_or_else(|| gone(info))?;
+                let stream =
+                    registry.streams.get(&*info.name).ok_or_else(|| gone(registry, info))?;
                 let definition = Arc::clone(&stream.definition);
                 let schema = Arc::clone(&stream.full_schema);
                 let rows = {
@@ -147,11 +148,12 @@ impl Engine {
                 log_provider(&stream.log, schema, rows)
             }
             RelationKind::Table => {
-                let table = registry.tables.get(&*info.name).ok_or_else(|| gone(info))?;
+                let table = registry.tables.get(&*info.name).ok_or_else(|| gone(registry, info))?;
                 rows_provider(nullable(&info.schema), table.view.snapshot()?.0)
             }
             RelationKind::Query => {
-                let query = registry.queries.get(&*info.name).ok_or_else(|| gone(info))?;
+                let query =
+                    registry.queries.get(&*info.name).ok_or_else(|| gone(registry, info))?;
                 if query.changelog.append_only() && query.changelog.kept().is_none() {
                     let changelog = Arc::clone(&query.changelog);
                     let schema = nullable(&info.schema);
@@ -179,7 +181,10 @@ fn nullable(schema: &arrow::datatypes::SchemaRef) -> arrow::datatypes::SchemaRef
     Arc::new(arrow::datatypes::Schema::new(fields))
 }
 
-fn gone(info: &RelationInfo) -> Error {
+fn gone(registry: &Registry, info: &RelationInfo) -> Error {
+    if let Some(damaged) = registry.damaged.get(&*info.name) {
+        return damaged.error();
+    }
     let kind = info.kind.noun();
     Error::new(SqlState::UNDEFINED_RELATION, format!("{kind} \"{}\" does not exist", info.name))
 }

@@ -1,14 +1,20 @@
 //! Lets sinks read changelogs, and keeps what their targets refuse.
+//!
+//! What a target has committed cannot be taken back. So nothing is handed to it that power loss could take:
+//! of a changelog that is only written, the entries and the rows that they answer to are synced first.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use tokio::sync::Notify;
 
 use crate::decode::Rejected;
 use crate::engine::query::QueryState;
 use crate::engine::reports::Reports;
 use crate::error::{Error, Result, SqlState};
+use crate::log::frame::{Frame, FrameKind, Position};
+use crate::log::log::Durability;
 use crate::sinks::chunk::ChangelogChunk;
 use crate::sinks::run::ChangelogSource;
 use crate::sinks::sink::Refused;
@@ -31,13 +37,23 @@ impl Reader {
             .map_err(|e| Error::new(SqlState::IO, format!("sink cannot start: {e}")))?;
         Ok(Reader { changelog: Arc::clone(&query.changelog), bell, query, runtime })
     }
+
+    /// No rows, but an offset to go on from.
+    fn nothing_up_to(&self, offset: u64) -> ChangelogChunk {
+        let batch = RecordBatch::new_empty(Arc::clone(self.changelog.schema()));
+        ChangelogChunk { first_offset: offset, batch, weights: None, next_offset: offset }
+    }
 }
 
 impl ChangelogSource for Reader {
     fn read(&mut self, from: u64, max_rows: usize) -> Result<Option<ChangelogChunk>> {
         let log = self.changelog.log();
-        if log.visible().offset == from {
+        let end = log.visible();
+        if end.offset == from {
             return Ok(None);
+        }
+        if log.durability() != Durability::Durable {
+            log.sync()?;
         }
         if let Some(kept) = self.changelog.kept().filter(|kept| from == 0 && kept.at.offset > 0) {
             // A new sink begins with the result that stands for what is gone.
@@ -49,13 +65,25 @@ impl ChangelogSource for Reader {
             let next_offset = kept.at.offset;
             return Ok(Some(ChangelogChunk { first_offset: 0, batch, weights: None, next_offset }));
         }
-        let position = log.position_of_offset(from)?;
-        let frames = self.changelog.read(position, max_rows)?;
-        let entries: Vec<_> = frames
-            .iter()
-            .filter_map(|frame| self.changelog.entry(frame))
-            .filter_map(|entry| entry.from_offset(from))
-            .collect();
+        let mut position = log.position_of_offset(from)?;
+        let entries = loop {
+            let mut frames = self.changelog.read(position, max_rows)?;
+            frames.retain(|frame| frame.index < end.frame);
+            let Some(last) = frames.last() else { return Ok(None) };
+            position = Position { frame: last.index + 1, offset: last.next_offset() };
+            // Offsets that are passed over end a piece: its rows have one offset after the other.
+            let is_void = |frame: &Arc<Frame>| frame.kind == FrameKind::Void;
+            let told = frames.iter().find(|frame| frame.batch.is_some() || is_void(frame));
+            if let Some(void) = told.filter(|frame| is_void(frame)) {
+                return Ok(Some(self.nothing_up_to(void.next_offset())));
+            }
+            let rows = frames.iter().take_while(|frame| !is_void(frame));
+            let entries = rows.filter_map(|frame| self.changelog.entry(frame));
+            let entries: Vec<_> = entries.filter_map(|entry| entry.from_offset(from)).collect();
+            if !entries.is_empty() {
+                break entries;
+            }
+        };
         let Some(first) = entries.first() else { return Ok(None) };
         let schema = first.batch.schema();
         let batch = arrow::compute::concat_batches(&schema, entries.iter().map(|e| &e.batch))
@@ -108,7 +136,9 @@ pub(super) fn dead_letters(
                 raw: row.row.clone().into_bytes(),
             })
             .collect();
-        reports.dead_letters(&relation, &rows)
+        reports.dead_letters(&relation, &rows)?;
+        // Durable before the transaction that passes over them.
+        Ok(reports.dead_letters.sync()?)
     }
 }
 

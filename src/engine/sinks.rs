@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::catalog::persist::{Kind, Record};
+use crate::crew::{Crew, Hired, Worker};
 use crate::engine::StatementResult;
 use crate::engine::query::QueryState;
 use crate::engine::registry::wrong_kind;
@@ -19,8 +20,9 @@ use crate::log::log::Durability;
 use crate::planner::physical::PhysicalPlan;
 use crate::sinks::options::{self, SinkOptions};
 use crate::sinks::run::SinkRunner;
-use crate::sinks::sink::SinkMode;
+use crate::sinks::sink::{SinkMode, SinkPlan, SinkTarget};
 use crate::sinks::status::{SinkHandle, SinkState as Doing};
+use crate::sinks::turns::SinkWorker;
 use crate::sql::parse::parse_statement;
 use crate::sql::print::print;
 use crate::sql::statement::{CreateSink, OptionItem, Statement};
@@ -46,7 +48,7 @@ pub(super) struct SinkState {
 struct Running {
     handle: SinkHandle,
     bell: Arc<Notify>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    worker: Option<Hired>,
 }
 
 /// A sink's figures as `weir.sinks` shows them.
@@ -59,6 +61,20 @@ pub(super) struct SinkFigures {
 }
 
 impl SinkState {
+    /// A sink that cannot run, because its query is damaged.
+    pub(super) fn failed(record: Record, create: &CreateSink, error: &Error) -> SinkState {
+        let running = Running::idle();
+        running.handle.failed(Doing::Failed, error);
+        SinkState {
+            record: Mutex::new(record),
+            name: create.name.clone(),
+            from: create.from.clone(),
+            into: create.into.clone(),
+            mode: SinkMode::Changelog,
+            running: Mutex::new(running),
+        }
+    }
+
     pub(super) fn figures(&self) -> SinkFigures {
         let status = self.handle().status();
         let record = self.record.lock();
@@ -105,11 +121,8 @@ impl SinkState {
     /// Ends the sink after the transaction that it is in.
     pub(super) fn stop(&self) {
         self.ask_to_stop();
-        let thread = self.running.lock().thread.take();
-        if let Some(thread) = thread {
-            // The loop catches its own panics, so there is nothing to learn from how it ended.
-            drop(thread.join());
-        }
+        let worker = self.running.lock().worker.take();
+        worker.into_iter().for_each(Hired::join);
     }
 
     /// The record of the sink once its query's changelog is gone.
@@ -157,15 +170,20 @@ impl Running {
     fn idle() -> Running {
         let handle = SinkHandle::new();
         handle.update(|status| status.state = Doing::Stopped);
-        Running { handle, bell: Arc::new(Notify::new()), thread: None }
+        Running { handle, bell: Arc::new(Notify::new()), worker: None }
     }
 
-    fn start(runner: SinkRunner, bell: Arc<Notify>) -> Result<Running> {
-        let handle = runner.handle();
-        let thread = runner
-            .spawn()
+    fn start(crew: &Crew, runner: SinkRunner, bell: Arc<Notify>) -> Result<Running> {
+        let (handle, name) = (runner.handle(), runner.thread_name());
+        let mut worker = Box::new(SinkWorker::new(runner));
+        if let Crew::ByHand(_) = crew {
+            // Nobody else would: who creates a sink waits for its first look at the target.
+            worker.turn(false);
+        }
+        let worker = crew
+            .start(&name, worker)
             .map_err(|e| Error::new(SqlState::IO, format!("sink cannot start: {e}")))?;
-        Ok(Running { handle, bell, thread: Some(thread) })
+        Ok(Running { handle, bell, worker: Some(worker) })
     }
 }
 
@@ -258,7 +276,8 @@ impl Engine {
             let given: Vec<OptionItem> = given.cloned().collect();
             let parsed = options::parse(&create.into, &given, &schema, &[], true)?;
             let id = record.sink_id.clone().unwrap_or_default();
-            parsed.open(&self.sink_marks()).forget(&parsed.plan(&id, &create.name, "", schema))?;
+            let plan = parsed.plan(&id, &create.name, "", schema);
+            self.target(&parsed, &plan).forget(&plan)?;
             Ok(())
         };
         if let Err(error) = forget() {
@@ -304,15 +323,24 @@ impl Engine {
         let bell = Arc::new(Notify::new());
         let reader = Reader::new(query, Arc::clone(&bell))?;
         let letters = dead_letters(Arc::clone(&self.reports), create.from.clone());
+        let target = self.target(parsed, &plan);
         let runner = SinkRunner::new(
             plan,
-            parsed.open(&self.sink_marks()),
+            target,
             Box::new(reader),
             Box::new(letters),
             Arc::clone(&self.clock),
         )
         .with_settings(parsed.settings());
-        Running::start(runner, bell)
+        Running::start(&self.crew, runner, bell)
+    }
+
+    /// Whom a sink writes to.
+    fn target(&self, parsed: &SinkOptions, plan: &SinkPlan) -> Box<dyn SinkTarget> {
+        match &self.targets {
+            Some(targets) => targets.open(plan),
+            None => parsed.open(&self.sink_marks()),
+        }
     }
 
     /// The folder for marks of sinks whose targets cannot hold one.

@@ -94,7 +94,7 @@ impl Snapshots {
         self: &Arc<Snapshots>,
         run: &mut QueryRun,
         counts: (u64, u64, u64),
-        late: Option<Arc<Log>>,
+        reported: &[Arc<Log>],
     ) -> Option<(Arc<Writing>, usize)> {
         let now = self.clock.now();
         let begun = run.snapshot(&self.plan.lock(), counts);
@@ -107,7 +107,7 @@ impl Snapshots {
             draft: Mutex::new(None),
             began: now,
             frontier: head.frontier.clone(),
-            logs: spoken_of(run, late),
+            logs: spoken_of(run, reported),
             waiting: AtomicUsize::new(0),
             given_up: AtomicBool::new(false),
         });
@@ -245,7 +245,7 @@ impl Snapshots {
         &self,
         run: &mut QueryRun,
         counts: (u64, u64, u64),
-        late: Option<Arc<Log>>,
+        reported: &[Arc<Log>],
     ) {
         let (idle, saving) = {
             let progress = self.progress.lock();
@@ -256,7 +256,7 @@ impl Snapshots {
         }
         self.give_up();
         let began = self.clock.now();
-        let logs = spoken_of(run, late);
+        let logs = spoken_of(run, reported);
         let synced = logs.iter().try_for_each(|log| log.sync()).map_err(Error::from);
         match synced.and_then(|()| self.write_all(run, counts)) {
             Ok(bytes) => self.note_written(bytes, run.frontier(), began),
@@ -287,8 +287,8 @@ fn unwritable(error: &std::io::Error) -> Error {
 }
 
 /// The logs that have to be durable before a snapshot is: its frontier lies in the inputs and in the
-/// changelog, and rows that went to `late` do not come again.
-fn spoken_of(run: &QueryRun, late: Option<Arc<Log>>) -> Vec<Arc<Log>> {
-    let inputs = run.inputs.iter().map(|input| Arc::clone(input.source.log()));
-    inputs.chain([Arc::clone(run.changelog.log())]).chain(late).collect()
+/// changelog, and rows that were reported, as late or refused, do not come again.
+fn spoken_of(run: &QueryRun, reported: &[Arc<Log>]) -> Vec<Arc<Log>> {
+    let inputs = run.inputs.iter().map(|input| input.source.log());
+    inputs.chain([run.changelog.log()]).chain(reported).map(Arc::clone).collect()
 }

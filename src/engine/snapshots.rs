@@ -22,7 +22,8 @@ use crate::log::frame::Position;
 use crate::log::log::{Durability, Log};
 use crate::pipeline::drive::QueryRun;
 use crate::pipeline::graph::Graph;
-use crate::pipeline::snapshot::{Head, KEPT, SnapshotFiles};
+use crate::pipeline::snapshot::{KEPT, SnapshotFiles};
+use crate::pipeline::snapshot_head::Head;
 use crate::planner::explain::explain;
 use crate::planner::physical::PhysicalPlan;
 use crate::time::Clock;
@@ -39,7 +40,7 @@ const REPLAY_MAX: i64 = crate::time::SECOND;
 const SOONER: i64 = 10;
 
 /// The directory of all snapshots.
-const DIRECTORY: &str = "snapshots";
+pub(super) const DIRECTORY: &str = "snapshots";
 
 /// How long a shutdown goes on taking snapshots, microseconds.
 const SHUTDOWN_SNAPSHOTS: i64 = 3 * crate::time::SECOND;
@@ -196,7 +197,7 @@ impl Snapshots {
         run: &mut QueryRun,
         (rows, time): (u64, i64),
         counts: (u64, u64, u64),
-        late: Option<Arc<Log>>,
+        reported: &[Arc<Log>],
     ) -> bool {
         let began = self.clock.now();
         let saving = {
@@ -214,7 +215,7 @@ impl Snapshots {
         let (saving, begun) = match saving {
             Some(saving) => (saving, 0),
             None if !self.possible(run) => return false,
-            None => match self.begin(run, counts, late) {
+            None => match self.begin(run, counts, reported) {
                 Some(begun) => begun,
                 None => return false,
             },
@@ -284,13 +285,16 @@ impl Snapshots {
                 Err(error) => {
                     let detail = error.detail().map_or(String::new(), |d| format!(": {d}"));
                     let reason = format!(
-                        "{}: snapshot {number} is left out: {}{detail}",
+                        "{}: snapshot {number} is left out: {}{detail} (file \"{}\")",
                         error.code(),
-                        error.message()
+                        error.message(),
+                        files.path(number)
                     );
                     tracing::warn!("{reason}");
                     self.figures.lock().refused.get_or_insert(reason);
-                    files.remove(number).map_err(|e| unreadable(&e))?;
+                    if !files.is_newer(number).unwrap_or(false) {
+                        files.remove(number).map_err(|e| unreadable(&e))?;
+                    }
                     if found.is_none() {
                         // It may have been read in part.
                         run.graph = fresh()?;

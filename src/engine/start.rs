@@ -40,10 +40,12 @@ impl Engine {
         let work = || {
             loop {
                 let Some(query) = queries.lock().next() else { return };
-                if let Err(error) = self.start_query(&query) {
-                    failure
-                        .lock()
-                        .get_or_insert_with(|| while_opening(error, Kind::Query, query.name()));
+                let Err(error) = self.start_query(&query) else { continue };
+                let error = while_opening(error, Kind::Query, query.name());
+                match error.code() {
+                    // It stops alone, and says why.
+                    SqlState::CORRUPT => query.fail(&error),
+                    _ => drop(failure.lock().get_or_insert(error)),
                 }
             }
         };
@@ -71,6 +73,7 @@ impl Engine {
         drop(record);
         query.recount(counts);
         *query.processed.lock() = run.frontier();
+        run.rest_on_inputs();
         if query.is_running()
             && let Some(error) = what_is_missing(query, &run)
         {
@@ -193,9 +196,12 @@ pub(super) fn what_is_missing(query: &QueryState, run: &QueryRun) -> Option<Erro
 /// The error with what was being opened.
 pub(super) fn while_opening(error: Error, kind: Kind, name: &str) -> Error {
     let message = format!("{}, while opening {} \"{name}\"", error.message(), kind.noun());
-    let renamed = Error::new(error.code(), message);
-    match error.detail() {
-        Some(detail) => renamed.with_detail(detail),
+    let mut renamed = Error::new(error.code(), message);
+    if let Some(detail) = error.detail() {
+        renamed = renamed.with_detail(detail);
+    }
+    match error.hint() {
+        Some(hint) => renamed.with_hint(hint),
         None => renamed,
     }
 }

@@ -18,6 +18,7 @@ use crate::log::sequence::Sequencer;
 use crate::log::storage::Storage;
 use crate::operators::fork::Sharding;
 use crate::pipeline::schedule::Scheduler;
+use crate::sinks::sink::OpenTarget;
 use crate::time::Clock;
 
 /// A running engine. Everything that outlives a call is here.
@@ -46,6 +47,12 @@ pub struct Engine {
     pub(super) stepped: Arc<Notify>,
     /// Places for one-off answers that are computed at once.
     pub(super) select_places: Arc<tokio::sync::Semaphore>,
+    /// What was written and not synced before this run may be gone.
+    pub(super) power_lost: bool,
+    /// The catalog knows of this run.
+    pub(super) run_noted: AtomicBool,
+    /// Whom sinks write to, where that is not what their options say.
+    pub(super) targets: Option<Arc<dyn OpenTarget>>,
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) timer: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Keeps a second server off the data directory, until this one has stopped.

@@ -34,7 +34,11 @@ impl Engine {
         }
         self.scheduler.stop();
         self.take_last_snapshots();
-        self.sync_everything();
+        if self.sync_everything()
+            && let Err(error) = self.end_run()
+        {
+            tracing::warn!("the end is not noted: {}", error.message());
+        }
         // Last, because a target that hangs holds its sink up.
         sinks.iter().for_each(|sink| sink.stop());
         // Whoever still holds the engine, a SELECT that ends, say, writes nothing any more.
@@ -43,15 +47,19 @@ impl Engine {
     }
 
     /// What was only written survives power loss, too, after an orderly end.
-    fn sync_everything(&self) {
+    /// Whether all of it is.
+    fn sync_everything(&self) -> bool {
         let registry = self.registry.read();
         let streams = registry.streams.values().map(|stream| &stream.log);
         let queries = registry.queries.values().map(|query| query.changelog.log());
         let reports = [&self.reports.dead_letters, &self.reports.late_rows, &self.reports.shed];
+        let mut whole = true;
         for log in streams.chain(queries).chain(reports) {
             if let Err(error) = log.sync() {
                 tracing::warn!("after the last rows: {error}");
+                whole = false;
             }
         }
+        whole
     }
 }

@@ -83,23 +83,7 @@ impl StreamOptions {
 
 impl StreamState {
     pub(super) fn info(&self) -> RelationInfo {
-        let visible = self.definition.schema.fields().len();
-        let (event_times, processing_time) = match &self.definition.watermark {
-            Some(watermark) => {
-                (vec![EventTimeColumn { column: watermark.column, delay: 0 }], false)
-            }
-            // `_ingest_time` never goes back: it is its own watermark.
-            None => (vec![EventTimeColumn { column: visible + 1, delay: 0 }], true),
-        };
-        RelationInfo {
-            name: Arc::clone(&self.definition.name),
-            kind: RelationKind::Stream,
-            schema: Arc::clone(&self.full_schema),
-            append_only: true,
-            event_times,
-            processing_time,
-            unique_keys: vec![vec![visible]],
-        }
+        stream_info(&self.definition, &self.full_schema)
     }
 
     pub(super) fn default_ack(&self) -> AckLevel {
@@ -162,11 +146,8 @@ impl StreamState {
 
     /// The frames of a request: its rows, cut where punctuations stand.
     pub(super) fn frames(&self, decoded: &Decoded) -> Vec<NewFrame> {
-        let rows = |start: usize, end: usize| NewFrame {
-            kind: FrameKind::Rows,
-            batch: Some(decoded.batch.slice(start, end - start)),
-            watermark: i64::MIN,
-            meta: vec![],
+        let rows = |start: usize, end: usize| {
+            NewFrame::rows(decoded.batch.slice(start, end - start), i64::MIN)
         };
         let mut frames = Vec::with_capacity(1 + 2 * decoded.punctuations.len());
         let mut start = 0;
@@ -191,12 +172,27 @@ impl StreamState {
             let times = event_times(&bound.to_array().ok()?).ok()?;
             Some(times.value(0))
         });
-        NewFrame {
-            kind: FrameKind::Punctuation,
-            batch: None,
-            watermark: watermark.unwrap_or(i64::MIN),
-            meta: crate::engine::reports::punctuation_bytes(punctuation),
-        }
+        let meta = crate::engine::reports::punctuation_bytes(punctuation);
+        NewFrame::control(FrameKind::Punctuation, watermark.unwrap_or(i64::MIN), meta)
+    }
+}
+
+/// What the planner needs to know of a stream.
+pub(super) fn stream_info(definition: &StreamDefinition, full_schema: &SchemaRef) -> RelationInfo {
+    let visible = definition.schema.fields().len();
+    let (event_times, processing_time) = match &definition.watermark {
+        Some(watermark) => (vec![EventTimeColumn { column: watermark.column, delay: 0 }], false),
+        // `_ingest_time` never goes back: it is its own watermark.
+        None => (vec![EventTimeColumn { column: visible + 1, delay: 0 }], true),
+    };
+    RelationInfo {
+        name: Arc::clone(&definition.name),
+        kind: RelationKind::Stream,
+        schema: Arc::clone(full_schema),
+        append_only: true,
+        event_times,
+        processing_time,
+        unique_keys: vec![vec![visible]],
     }
 }
 

@@ -158,6 +158,7 @@ impl Engine {
         query.snapshots.begin_again(plan_text(&shape.plan, &record));
         *query.record.lock() = record;
         query.set_shape(shape);
+        run.rest_on_inputs();
         let written = run.append_swap(change);
         *query.processed.lock() = run.frontier();
         query.figures.watermark.store(run.graph.output_watermark().0, Ordering::Relaxed);

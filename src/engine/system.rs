@@ -9,10 +9,13 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
+use crate::catalog::persist::Kind;
 use crate::data::schema::TIMESTAMP;
+use crate::engine::damaged::Damaged;
 use crate::engine::query::{QueryState, Status};
 use crate::engine::registry::Registry;
 use crate::engine::state::Engine;
+use crate::engine::stream::StreamState;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
 use crate::log::log::{Durability, Log};
@@ -30,9 +33,9 @@ const RELATIONS: [(&str, &str); 11] = [
     (
         "weir.streams",
         "name text, next_offset int, first_offset int, rows_rejected int, watermark time, \
-         durability text, bytes int, rows_shed int",
+         durability text, bytes int, rows_shed int, error text",
     ),
-    ("weir.tables", "name text, rows int"),
+    ("weir.tables", "name text, rows int, error text"),
     (
         "weir.queries",
         "name text, status text, lag int, watermark time, rows_in int, rows_out int, late_rows int, \
@@ -132,25 +135,43 @@ fn streams(registry: &Registry) -> Vec<ArrayRef> {
         Durability::Written => "written",
         Durability::Memory => "memory",
     };
+    let rest = registry.damaged_of(Kind::Stream);
+    let none = || rest.iter().map(|_| None);
+    let figure = |get: &dyn Fn(&StreamState) -> u64| {
+        counts(streams.iter().map(|stream| Some(get(stream))).chain(none()))
+    };
+    let names = streams.iter().map(|s| Some(&*s.definition.name));
+    let marks = streams.iter().map(|s| s.watermark.load(Ordering::Relaxed));
+    let kept = streams.iter().map(|s| Some(durability(s.definition.durability)));
     vec![
-        texts(streams.iter().map(|s| Some(&*s.definition.name))),
-        counts(streams.iter().map(|s| Some(s.log.visible().offset))),
-        counts(streams.iter().map(|s| Some(s.log.start().offset))),
-        counts(streams.iter().map(|s| Some(s.rows_rejected.load(Ordering::Relaxed)))),
-        times(streams.iter().map(|s| s.watermark.load(Ordering::Relaxed))),
-        texts(streams.iter().map(|s| Some(durability(s.definition.durability)))),
-        counts(streams.iter().map(|s| Some(s.log.bytes()))),
-        counts(streams.iter().map(|s| Some(s.rows_shed.load(Ordering::Relaxed)))),
+        texts(names.chain(rest.iter().map(|damaged| Some(&*damaged.record.name)))),
+        figure(&|s| s.log.visible().offset),
+        figure(&|s| s.log.start().offset),
+        figure(&|s| s.rows_rejected.load(Ordering::Relaxed)),
+        times(marks.chain(rest.iter().map(|_| i64::MIN))),
+        texts(kept.chain(rest.iter().map(|_| None))),
+        figure(&|s| s.log.bytes()),
+        figure(&|s| s.rows_shed.load(Ordering::Relaxed)),
+        errors(streams.len(), &rest),
     ]
 }
 
+/// Nothing for those that run, then why the others rest.
+fn errors(running: usize, rest: &[&Damaged]) -> ArrayRef {
+    let none = std::iter::repeat_n(None, running);
+    texts(none.chain(rest.iter().map(|damaged| Some(damaged.line()))))
+}
+
 fn tables(registry: &Registry) -> Result<Vec<ArrayRef>> {
+    let rest = registry.damaged_of(Kind::Table);
     let mut rows = Vec::new();
     for table in registry.tables.values() {
         let (batches, _) = table.view.snapshot()?;
         rows.push(Some(batches.iter().map(|batch| batch.num_rows() as u64).sum()));
     }
-    Ok(vec![texts(registry.tables.keys().map(Some)), counts(rows)])
+    rows.extend(rest.iter().map(|_| None));
+    let names = registry.tables.keys().chain(rest.iter().map(|damaged| &damaged.record.name));
+    Ok(vec![texts(names.map(Some)), counts(rows), errors(registry.tables.len(), &rest)])
 }
 
 /// Rows that are in a query's inputs and not yet in its results.
@@ -176,8 +197,11 @@ fn head(registry: &Registry, name: &str) -> Position {
 
 fn queries(registry: &Registry) -> Vec<ArrayRef> {
     let queries: Vec<_> = registry.queries.values().collect();
-    let figure =
-        |get: &dyn Fn(&QueryState) -> u64| counts(queries.iter().map(|query| Some(get(query))));
+    let rest = registry.damaged_of(Kind::Query);
+    let figure = |get: &dyn Fn(&QueryState) -> u64| {
+        let none = rest.iter().map(|_| None);
+        counts(queries.iter().map(|query| Some(get(query))).chain(none))
+    };
     let status = |query: &QueryState| match &*query.status.lock() {
         Status::Running => ("running", None),
         Status::Paused => ("paused", None),
@@ -195,21 +219,28 @@ fn queries(registry: &Registry) -> Vec<ArrayRef> {
         }
         (holds && idle && time.is_some()).then_some("watermark")
     };
+    let flags = queries.iter().map(|q| Some(q.changelog.append_only()));
+    let marks = queries.iter().map(|q| q.figures.watermark.load(Ordering::Relaxed));
+    let sql = queries.iter().map(|q| Some(q.record.lock().sql.clone()));
+    let names = queries.iter().map(|q| Some(q.name()));
+    let rested = |text: fn(&Damaged) -> String| rest.iter().map(move |d| Some(text(d)));
+    let errors = queries.iter().map(|q| status(q).1);
+    let failed = rest.iter().map(|_| Some("failed"));
     vec![
-        texts(queries.iter().map(|q| Some(q.name()))),
-        texts(queries.iter().map(|q| Some(status(q).0))),
+        texts(names.chain(rest.iter().map(|damaged| Some(&*damaged.record.name)))),
+        texts(queries.iter().map(|q| Some(status(q).0)).chain(failed)),
         figure(&|q| lag(registry, q)),
-        times(queries.iter().map(|q| q.figures.watermark.load(Ordering::Relaxed))),
+        times(marks.chain(rest.iter().map(|_| i64::MIN))),
         figure(&|q| q.figures.rows_in.load(Ordering::Relaxed)),
         figure(&|q| q.figures.rows_out.load(Ordering::Relaxed)),
         figure(&|q| q.figures.late_rows.load(Ordering::Relaxed)),
         figure(&|q| q.figures.rejected_rows.load(Ordering::Relaxed)),
         figure(&|q| q.figures.state_bytes.load(Ordering::Relaxed)),
         figure(&|q| q.changelog.log().visible().offset),
-        Arc::new(BooleanArray::from_iter(queries.iter().map(|q| Some(q.changelog.append_only())))),
-        texts(queries.iter().map(|q| waits(q))),
-        texts(queries.iter().map(|q| status(q).1)),
-        texts(queries.iter().map(|q| Some(q.record.lock().sql.clone()))),
+        Arc::new(BooleanArray::from_iter(flags.chain(rest.iter().map(|_| None)))),
+        texts(queries.iter().map(|q| waits(q)).chain(rest.iter().map(|_| None))),
+        texts(errors.chain(rested(Damaged::line))),
+        texts(sql.chain(rested(|damaged| damaged.record.sql.clone()))),
     ]
 }
 

@@ -47,16 +47,7 @@ impl TableState {
     }
 
     pub(super) fn info(&self) -> RelationInfo {
-        let key = &self.definition.primary_key;
-        RelationInfo {
-            name: Arc::clone(&self.definition.name),
-            kind: RelationKind::Table,
-            schema: Arc::clone(self.changelog.schema()),
-            append_only: false,
-            event_times: vec![],
-            processing_time: false,
-            unique_keys: if key.is_empty() { vec![] } else { vec![key.clone()] },
-        }
+        table_info(&self.definition)
     }
 
     /// Applies rows with weights as one entry: all or nothing.
@@ -205,6 +196,20 @@ fn one_zero(array: &ArrayRef) -> ArrayRef {
             }))
         }
         _ => Arc::clone(array),
+    }
+}
+
+/// What the planner needs to know of a table.
+pub(super) fn table_info(definition: &TableDefinition) -> RelationInfo {
+    let key = &definition.primary_key;
+    RelationInfo {
+        name: Arc::clone(&definition.name),
+        kind: RelationKind::Table,
+        schema: Arc::clone(&definition.schema),
+        append_only: false,
+        event_times: vec![],
+        processing_time: false,
+        unique_keys: if key.is_empty() { vec![] } else { vec![key.clone()] },
     }
 }
 

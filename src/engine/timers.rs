@@ -49,7 +49,7 @@ impl Engine {
         let (written, answers) = std::sync::mpsc::channel();
         for stream in &streams {
             let watermark = idle_watermark(stream, now).unwrap_or(i64::MIN);
-            let tick = NewFrame { kind: FrameKind::Tick, batch: None, watermark, meta: vec![] };
+            let tick = NewFrame::control(FrameKind::Tick, watermark, vec![]);
             let written = written.clone();
             // Whoever waits may be gone already when the engine stops.
             stream.appender.submit(vec![tick], move |appended| drop(written.send(appended)));

@@ -30,6 +30,16 @@ pub enum LogError {
         /// What is wrong there.
         reason: String,
     },
+    /// A newer program wrote the file.
+    #[error("file \"{path}\" has version {found}, and this program reads version {known}")]
+    Version {
+        /// The file.
+        path: String,
+        /// Its version.
+        found: u32,
+        /// The newest version that this program reads.
+        known: u32,
+    },
     /// An earlier write or sync failed; what the disk holds since then is unknown.
     #[error("log \"{log}\" takes no more rows: {cause}")]
     Refusing {
@@ -140,6 +150,7 @@ impl Report for LogError {
             } => SqlState::DISK_FULL,
             LogError::Io { .. } => SqlState::IO,
             LogError::Corrupt { .. } | LogError::SchemaMismatch { .. } => SqlState::CORRUPT,
+            LogError::Version { .. } => SqlState::NOT_SUPPORTED,
             LogError::Refusing { cause, .. } => cause.code(),
             LogError::NotRetained { .. } => SqlState::OFFSET_NOT_RETAINED,
             LogError::PastEnd { .. } => SqlState::INVALID_PARAMETER,
@@ -171,6 +182,7 @@ impl Report for LogError {
             LogError::Corrupt { .. } => Some(
                 "These bytes were acknowledged as durable, so they are not skipped.".to_owned(),
             ),
+            LogError::Version { .. } => Some("Nothing was changed.".to_owned()),
             LogError::Io { .. }
             | LogError::WrongColumns { .. }
             | LogError::UnsupportedType { .. }
@@ -186,6 +198,9 @@ impl Report for LogError {
             }
             LogError::Corrupt { .. } => {
                 Some("Restore the file from a backup; check the disk and the memory.".to_owned())
+            }
+            LogError::Version { .. } => {
+                Some("Start the version of the program that wrote it, or a newer one.".to_owned())
             }
             LogError::NotRetained { .. } => {
                 Some("Start from EARLIEST, or give the relation a longer retention.".to_owned())

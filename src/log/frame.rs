@@ -16,6 +16,8 @@ pub enum FrameKind {
     Tick = 2,
     /// The watermark or the frontier of a query has moved without rows.
     Progress = 3,
+    /// Offsets are passed over: no row has them any more, nor ever will.
+    Void = 4,
 }
 
 /// A frame before it has its place in the log.
@@ -30,17 +32,31 @@ pub struct NewFrame {
     pub watermark: i64,
     /// Whatever the log's owner wants to keep with the frame (frontier, punctuation, producer).
     pub meta: Vec<u8>,
+    /// Offsets that no row will have; 0 unless the kind is [`FrameKind::Void`].
+    pub passed_over: u32,
 }
 
 impl NewFrame {
     /// Rows, before which the relation's watermark stood at `watermark`.
     pub fn rows(batch: RecordBatch, watermark: i64) -> NewFrame {
-        NewFrame { kind: FrameKind::Rows, batch: Some(batch), watermark, meta: Vec::new() }
+        let meta = Vec::new();
+        NewFrame { kind: FrameKind::Rows, batch: Some(batch), watermark, meta, passed_over: 0 }
     }
 
     /// A control record that establishes `watermark`.
     pub fn control(kind: FrameKind, watermark: i64, meta: Vec<u8>) -> NewFrame {
-        NewFrame { kind, batch: None, watermark, meta }
+        NewFrame { kind, batch: None, watermark, meta, passed_over: 0 }
+    }
+
+    /// Passes over so many offsets.
+    pub fn void(passed_over: u32, watermark: i64, meta: Vec<u8>) -> NewFrame {
+        NewFrame { kind: FrameKind::Void, batch: None, watermark, meta, passed_over }
+    }
+
+    /// Offsets that it takes.
+    pub fn offsets(&self) -> u64 {
+        let rows = self.batch.as_ref().map_or(0, |batch| batch.num_rows() as u64);
+        rows + u64::from(self.passed_over)
     }
 }
 
@@ -63,6 +79,8 @@ pub struct Frame {
     pub meta: Vec<u8>,
     /// The rows.
     pub batch: Option<RecordBatch>,
+    /// See [`NewFrame::passed_over`].
+    pub passed_over: u32,
 }
 
 impl Frame {
@@ -72,7 +90,7 @@ impl Frame {
     }
     /// Offset of the row after the last one.
     pub fn next_offset(&self) -> u64 {
-        self.first_offset + self.rows()
+        self.first_offset + self.rows() + u64::from(self.passed_over)
     }
 }
 

@@ -87,6 +87,7 @@ impl FrameHeader {
             1 => FrameKind::Punctuation,
             2 => FrameKind::Tick,
             3 => FrameKind::Progress,
+            4 => FrameKind::Void,
             _ => return Err("the frame is of an unknown kind"),
         };
         if bytes[9] & !(FLAG_BATCH | FLAG_MORE) != 0 || bytes[10..12] != [0, 0] {
@@ -117,7 +118,8 @@ impl FrameHeader {
         if padded(self.meta_length as usize) > self.length as usize {
             return Err("the frame's meta is longer than the frame");
         }
-        if !self.has_batch && self.rows > 0 {
+        let void = self.kind == FrameKind::Void;
+        if self.rows > 0 && self.has_batch == void {
             return Err("the frame counts rows but has none");
         }
         if self.first_offset.checked_add(u64::from(self.rows)).is_none() {
@@ -165,9 +167,9 @@ mod tests {
 
     #[test]
     fn a_header_comes_back_as_it_was_written() {
-        for kind in [FrameKind::Rows, FrameKind::Punctuation, FrameKind::Tick, FrameKind::Progress]
-        {
-            let header = FrameHeader { kind, ..header() };
+        use FrameKind::{Progress, Punctuation, Rows, Tick, Void};
+        for kind in [Rows, Punctuation, Tick, Progress, Void] {
+            let header = FrameHeader { kind, has_batch: kind != Void, ..header() };
             assert_eq!(FrameHeader::parse(&header.to_bytes()), Ok(header));
         }
     }

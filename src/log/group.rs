@@ -129,8 +129,8 @@ impl Group {
         sequence: u64,
         ingest_time: i64,
     ) -> Arc<Frame> {
-        let EncodedFrame { frame: NewFrame { kind, batch, watermark, meta }, payload, more } =
-            encoded;
+        let EncodedFrame { frame, payload, more } = encoded;
+        let NewFrame { kind, batch, watermark, meta, passed_over } = frame;
         let Position { frame: index, offset: first_offset } = writer.next;
         let frame = Arc::new(Frame {
             kind,
@@ -141,6 +141,7 @@ impl Group {
             watermark,
             meta,
             batch,
+            passed_over,
         });
         writer.next = Position { frame: index + 1, offset: frame.next_offset() };
         writer.last = Last { sequence, ingest_time, watermark };
@@ -164,7 +165,10 @@ impl Group {
             kind: frame.kind,
             has_batch: frame.batch.is_some(),
             more,
-            rows: u32::try_from(frame.rows()).expect("encode checked the limit"),
+            rows: match frame.passed_over {
+                0 => u32::try_from(frame.rows()).expect("encode checked the limit"),
+                passed_over => passed_over,
+            },
             index: frame.index,
             first_offset: frame.first_offset,
             sequence: frame.sequence,

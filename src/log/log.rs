@@ -18,8 +18,8 @@
 //! 5. A write for which the disk has no room is cut off again and not acknowledged; the log goes on.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use arrow::datatypes::SchemaRef;
 use parking_lot::{Mutex, RwLock};
@@ -27,6 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::log::error::LogError;
 use crate::log::frame::{Frames, NewFrame, Position};
 use crate::log::group::{EncodedFrame, Group, as_one_request};
+use crate::log::listeners::Listeners;
 use crate::log::payload::{self, Encoder};
 use crate::log::read::OpenFiles;
 use crate::log::recover::{Recovered, recover};
@@ -83,9 +84,6 @@ pub struct Appended {
     pub frames: Frames,
 }
 
-/// Called after more frames became visible.
-pub type Listener = Arc<dyn Fn() + Send + Sync>;
-
 /// One relation's frames in one order.
 pub struct Log {
     pub(crate) name: String,
@@ -103,7 +101,9 @@ pub struct Log {
     pub(crate) retaining: Mutex<()>,
     /// Where readers stand who must not be overtaken by retention, each with its number.
     pub(crate) pins: Mutex<std::collections::BTreeSet<(Position, u64)>>,
-    listeners: RwLock<Listeners>,
+    pub(super) listeners: RwLock<Listeners>,
+    /// The logs whose frames this one speaks of: they are synced first.
+    below: RwLock<Vec<Weak<Log>>>,
     recovered: Recovered,
 }
 
@@ -116,12 +116,6 @@ pub(crate) struct Shared {
     pub(crate) start: Position,
     pub(crate) visible: Position,
     pub(crate) last_watermark: i64,
-}
-
-#[derive(Default)]
-struct Listeners {
-    next_id: u64,
-    all: Arc<Vec<(u64, Listener)>>,
 }
 
 impl Log {
@@ -175,6 +169,7 @@ impl Log {
             retaining: Mutex::new(()),
             pins: Mutex::default(),
             listeners: RwLock::default(),
+            below: RwLock::default(),
             recovered,
         })
     }
@@ -223,8 +218,14 @@ impl Log {
         self.append_encoded(encoded, sync)
     }
 
-    /// Makes everything durable that was appended.
+    /// Says whose frames this log speaks of.
+    pub fn rests_on<'a>(&self, below: impl Iterator<Item = &'a Arc<Log>>) {
+        *self.below.write() = below.map(Arc::downgrade).collect();
+    }
+
+    /// Makes everything durable that was appended, and before that what it rests on, down to the bottom.
     pub fn sync(&self) -> Result<(), LogError> {
+        self.sync_below()?;
         let more = {
             let mut writer = self.writer.lock();
             self.check(&writer)?;
@@ -239,26 +240,10 @@ impl Log {
         Ok(())
     }
 
-    /// Registers a callback for "there is more to read"; it runs on the appending thread, outside of
-    /// all locks, and must be short.
-    pub fn listen(&self, listener: Listener) -> u64 {
-        let mut listeners = self.listeners.write();
-        let id = listeners.next_id;
-        listeners.next_id += 1;
-        Arc::make_mut(&mut listeners.all).push((id, listener));
-        id
-    }
-
-    /// Removes a callback.
-    pub fn unlisten(&self, id: u64) {
-        Arc::make_mut(&mut self.listeners.write().all).retain(|(known, _)| *known != id);
-    }
-
-    fn notify(&self) {
-        let all = Arc::clone(&self.listeners.read().all);
-        for (_, listener) in all.iter() {
-            listener();
-        }
+    /// Makes everything durable that this log rests on.
+    pub fn sync_below(&self) -> Result<(), LogError> {
+        let below = self.below.read().clone();
+        below.iter().filter_map(Weak::upgrade).try_for_each(|log| log.sync())
     }
 
     /// Appends frames that [`Log::encode`] made, as one group.

@@ -66,6 +66,9 @@ impl MarkFile {
             let bytes = file
                 .read_at(slot * SLOT_DISTANCE, SLOT_BYTES)
                 .map_err(|error| LogError::io("read", &path, &error))?;
+            if let Some(found) = newer(&bytes) {
+                return Err(LogError::Version { path, found, known: VERSION });
+            }
             if let Some((generation, mark)) = parse(&bytes)
                 && newest.is_none_or(|(known, _)| generation > known)
             {
@@ -121,6 +124,17 @@ fn parse(bytes: &[u8]) -> Option<(u64, Mark)> {
         let mark = Mark { segment: u64_at(bytes, 24), position: u64_at(bytes, 32), next };
         (u64_at(bytes, 16), mark)
     })
+}
+
+/// The version of a slot that a newer program wrote; a version that is merely damaged is none. Without this
+/// an older mark would hold, and what the newer program has written behind it would be cut.
+fn newer(bytes: &[u8]) -> Option<u32> {
+    if bytes.len() < SLOT_BYTES || &bytes[..8] != MAGIC || u32_at(bytes, 8) <= VERSION {
+        return None;
+    }
+    let mut mended = bytes.to_vec();
+    mended[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    parse(&mended).is_none().then(|| u32_at(bytes, 8))
 }
 
 #[cfg(test)]

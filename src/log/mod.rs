@@ -13,6 +13,7 @@ pub mod frame;
 mod frame_bytes;
 mod group;
 pub mod headers;
+mod listeners;
 #[expect(clippy::module_inception, reason = "the layer is named after its main thing")]
 pub mod log;
 mod mark;

@@ -198,5 +198,6 @@ fn decode(header: &FrameHeader, body: &Buffer, schema: &SchemaRef) -> Result<Fra
         watermark: header.watermark,
         meta: body[..meta_length].to_vec(),
         batch,
+        passed_over: if header.has_batch { 0 } else { header.rows },
     })
 }

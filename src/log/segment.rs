@@ -109,6 +109,17 @@ impl SegmentHeader {
         Ok((header, length as u64))
     }
 
+    /// The version of a header that a newer program wrote; a version that is merely damaged is none.
+    fn newer(bytes: &[u8]) -> Option<u32> {
+        if bytes.len() < FIXED_BYTES || &bytes[..8] != MAGIC || u32_at(bytes, 8) <= VERSION {
+            return None;
+        }
+        let mut mended = bytes.to_vec();
+        mended[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        let damaged = SegmentHeader::parse(&mended).is_ok();
+        (!damaged).then(|| u32_at(bytes, 8))
+    }
+
     fn length(bytes: &[u8]) -> Result<usize, &'static str> {
         if bytes.len() < FIXED_BYTES || &bytes[..8] != MAGIC {
             return Err("the file does not begin as a segment does");
@@ -186,6 +197,13 @@ impl Segment {
     pub(crate) fn read(path: String, file: Arc<dyn StorageFile>) -> Result<Segment, LogError> {
         let failed = |error: std::io::Error| LogError::io("read", &path, &error);
         let start = file.read_at(0, 4096).map_err(failed)?;
+        let is_known = start.len() < 12 || u32_at(&start, 8) <= VERSION;
+        if !is_known
+            && let Some(found) =
+                SegmentHeader::newer(&file.read_at(0, HEADER_LIMIT).map_err(failed)?)
+        {
+            return Err(LogError::Version { path, found, known: VERSION });
+        }
         let length =
             SegmentHeader::length(&start).map_err(|reason| LogError::corrupt(&path, 0, reason))?;
         let bytes =

@@ -47,6 +47,12 @@ impl Sequencer {
         state.last_time = state.last_time.max(ingest_time);
     }
 
+    /// Leaves sequences out, for frames that nobody can read now.
+    pub fn skip(&self, count: u64) {
+        let mut state = self.state.lock();
+        state.last = state.last.saturating_add(count);
+    }
+
     /// The next sequence, and an ingest time that does not go back even if the clock does.
     pub fn begin(&self) -> (u64, i64) {
         let now = self.clock.now();

@@ -158,7 +158,7 @@ impl QueryRun {
         Ok(self.changelog.log().sync()?)
     }
 
-    /// No entry becomes durable before the rows below its frontier are.
+    /// No entry becomes durable before the rows below its frontier are, down to the streams.
     pub(super) fn sync_inputs(&self) -> Result<()> {
         for input in &self.inputs {
             let log = input.source.log();
@@ -167,6 +167,13 @@ impl QueryRun {
             }
         }
         Ok(())
+    }
+
+    /// Lets the changelog know what it speaks of.
+    pub fn rest_on_inputs(&self) {
+        let logs = self.inputs.iter().map(|input| input.source.log());
+        let loose = logs.filter(|log| log.durability() != Durability::Durable);
+        self.changelog.log().rests_on(loose);
     }
 
     pub(super) fn is_at(&self, frontier: &[Position]) -> bool {

@@ -83,6 +83,7 @@ impl QueryRun {
             self.sync_inputs()?;
         }
         self.changelog.append(vec![frame], self.sync)?;
+        self.changelog.begin_epoch(&meta.frontier)?;
         self.written_watermark = watermark;
         Ok(counts)
     }

@@ -38,7 +38,7 @@ use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::pipeline::drive::{QueryRun, misfit as no_fit};
 use crate::pipeline::graph::Section;
-use crate::views::changelog::Frontier;
+use crate::pipeline::snapshot_head::Head;
 
 const MAGIC: &[u8; 8] = b"WEIRSNAP";
 const VERSION: u32 = 2;
@@ -54,56 +54,6 @@ const SUFFIX: &str = ".snapshot";
 const READ_AHEAD: usize = 4;
 /// Bytes after which a file is synced while it is written, so that no sync holds up those of the logs.
 const SYNC_BYTES: u64 = 32 << 20;
-
-/// What a snapshot says of itself, before the state of the operators.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Head {
-    /// The plan that the state belongs to, in words.
-    pub plan: String,
-    /// How far each input had been read.
-    pub frontier: Frontier,
-    /// The end of the changelog.
-    pub changelog: Position,
-    /// The watermark as last written to the changelog.
-    pub written_watermark: i64,
-    /// Rows taken, rows that were too late, rows refused: since the query was created.
-    pub counts: (u64, u64, u64),
-    /// Late rows that were numbered for LATE ROWS TO.
-    pub late_rows: u64,
-    /// Whether an entry of the changelog up to there has signs.
-    pub signed: bool,
-    /// What the operators share, see [`Graph::save_begin`](crate::pipeline::graph::Graph::save_begin).
-    pub graph: Vec<u8>,
-}
-
-impl Head {
-    fn encode(&self) -> Result<Vec<u8>, EvalError> {
-        let mut body = StateWriter::default();
-        body.put(&self.plan)?;
-        let frontier: Vec<(u64, u64)> = self.frontier.iter().map(|p| (p.frame, p.offset)).collect();
-        body.put(&frontier)?;
-        body.put(&(self.changelog.frame, self.changelog.offset))?;
-        body.put(&self.written_watermark)?;
-        body.put(&self.counts)?;
-        body.put(&self.late_rows)?;
-        body.put(&self.signed)?;
-        body.raw(&self.graph);
-        Ok(body.finish())
-    }
-
-    fn decode(body: &[u8]) -> Result<Head, EvalError> {
-        let mut from = StateReader::new(body);
-        let plan = from.get()?;
-        let position = |(frame, offset)| Position { frame, offset };
-        let frontier = from.get::<Vec<(u64, u64)>>()?.into_iter().map(position).collect();
-        let changelog = position(from.get()?);
-        let written_watermark = from.get()?;
-        let (counts, late_rows, signed) = from.get()?;
-        let graph = from.raw()?.to_vec();
-        from.end()?;
-        Ok(Head { plan, frontier, changelog, written_watermark, counts, late_rows, signed, graph })
-    }
-}
 
 impl QueryRun {
     /// Begins to write the state between two steps, which belongs to `plan`; the rest is
@@ -203,7 +153,8 @@ impl SnapshotFiles {
         Ok(names.iter().filter_map(number).collect())
     }
 
-    fn path(&self, number: u64) -> String {
+    /// The file of a snapshot.
+    pub fn path(&self, number: u64) -> String {
         format!("{}/{number:020}{SUFFIX}", self.directory)
     }
 
@@ -256,6 +207,15 @@ impl SnapshotFiles {
             (number, file.and_then(|file| file))
         };
         Ok(numbers.map(open).collect())
+    }
+
+    /// Whether a newer program wrote it, which may want it back.
+    pub fn is_newer(&self, number: u64) -> io::Result<bool> {
+        let header = self.storage.open(&self.path(number))?.read_at(0, HEADER_BYTES)?;
+        let sound = header.len() == HEADER_BYTES
+            && &header[..8] == MAGIC
+            && word(&header, 12) == crc32c::crc32c(&header[..12]);
+        Ok(sound && word(&header, 8) > VERSION)
     }
 
     /// Removes a snapshot for good.
@@ -366,7 +326,9 @@ fn check_header(header: &[u8]) -> Result<(), EvalError> {
     }
     match word(header, 8) {
         VERSION => Ok(()),
-        _ => Err(misfit("it is of another version of the program")),
+        found => Err(misfit(&format!(
+            "it has version {found}, and this program reads version {VERSION}"
+        ))),
     }
 }
 

@@ -49,7 +49,9 @@ pub(crate) async fn subscribe(
             let feed = app.service.subscribe(&query, parameters.request()?).await?;
             let frames = Frames::new(feed, &app, as_json);
             let guard = app.shutdown.guard();
-            let upgrade = upgrade.max_message_size(CLIENT_MESSAGE_BYTES_MAX);
+            let upgrade = upgrade
+                .max_message_size(CLIENT_MESSAGE_BYTES_MAX)
+                .max_frame_size(CLIENT_MESSAGE_BYTES_MAX);
             Ok(upgrade.on_upgrade(|socket| async move {
                 serve_socket(socket, frames).await;
                 drop(guard);

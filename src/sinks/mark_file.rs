@@ -30,6 +30,12 @@ pub(crate) struct Mark {
     pub(crate) pending: Option<Pending>,
 }
 
+/// What a mark says first, whatever else it holds.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 /// A delivery that was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pending {
@@ -73,16 +79,20 @@ pub(crate) fn read(path: &Path) -> Result<Option<Mark>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let damaged = |why: &str| Error::new(ErrorKind::InvalidData, format!("{why} in {text:?}"));
+    let damaged = |why: &str| {
+        let file = path.display();
+        Error::new(ErrorKind::InvalidData, format!("{why} in file \"{file}\": {text:?}"))
+    };
     let (json, sum) = text.split_once('\n').ok_or_else(|| damaged("no line end"))?;
     if sum.trim_end() != format!("{:08x}", crc32c::crc32c(json.as_bytes())) {
         return Err(damaged("wrong checksum"));
     }
-    let mark: Mark = serde_json::from_str(json).map_err(|error| damaged(&error.to_string()))?;
-    match mark.version {
-        VERSION => Ok(Some(mark)),
-        _ => Err(damaged("a version that this program does not know")),
+    let Version { version } =
+        serde_json::from_str(json).map_err(|error| damaged(&error.to_string()))?;
+    if version != VERSION {
+        return Err(damaged(&format!("version {version}, and this program reads {VERSION},")));
     }
+    serde_json::from_str(json).map(Some).map_err(|error| damaged(&error.to_string()))
 }
 
 /// Replaces the mark, durably: after a crash either the old or the new one is there.

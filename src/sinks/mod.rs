@@ -4,8 +4,8 @@
 //! CREATE SINK; [`option_error`]), [`net_effect`] (what a transaction has to do), [`values`] and
 //! [`text`] (how a value is written), [`ddl`] (names, types, tables), [`progress`] and `mark_file`
 //! (the marks), the targets [`sqlite`], [`postgres`] with [`copy`], [`mysql`] with its own client,
-//! [`file`](mod@file) with [`file_format`], [`webhook`], then [`run`] (the loop) over [`chunk`]s and
-//! [`status`] (its door).
+//! [`file`](mod@file) with [`file_format`], [`webhook`], then [`run`] (the loop; in [`turns`] by hand) over [`chunk`]s
+//! and [`status`] (its door).
 
 pub mod chunk;
 pub mod copy;
@@ -40,6 +40,7 @@ pub mod status;
 pub mod target_options;
 pub mod text;
 mod tls;
+pub mod turns;
 pub mod values;
 pub mod webhook;
 

@@ -4,7 +4,8 @@
 //! away costs one batch of memory and a wake-up per delay. A commit is repeated with the same batch
 //! and range until it succeeds or fails for good, because only then does a lost reply not count twice.
 //!
-//! The loop sleeps only on conditions: the source's, for rows; its own, for the end of a delay.
+//! The loop sleeps only on conditions: the source's, for rows; its own, for the end of a delay. By hand,
+//! in a simulation, it is cut into turns instead ([`crate::sinks::turns`]).
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -73,6 +74,22 @@ pub struct SinkRunner {
     handle: SinkHandle,
 }
 
+/// Rows that are to be committed, and the range of offsets that they stand for: each attempt has the same.
+pub(super) struct Begun {
+    from: u64,
+    pub(super) to: u64,
+    batch: SinkBatch,
+    /// Of the last attempt that got so far: one that finds its transaction counted reports none.
+    refused: u64,
+}
+
+impl Begun {
+    pub(super) fn new(from: u64, chunk: ChangelogChunk) -> Begun {
+        let ChangelogChunk { first_offset, batch, weights, next_offset: to } = chunk;
+        Begun { from, to, batch: SinkBatch { batch, weights, first_offset }, refused: 0 }
+    }
+}
+
 /// Why the loop ends: an error, or a stop.
 type Ended = ControlFlow<Option<Error>>;
 
@@ -103,8 +120,7 @@ impl SinkRunner {
 
     /// Runs the sink on a thread of its own.
     pub fn spawn(self) -> std::io::Result<JoinHandle<()>> {
-        let name = format!("sink {}", self.plan.name.replace('\0', ""));
-        std::thread::Builder::new().name(name).spawn(move || self.run())
+        std::thread::Builder::new().name(self.thread_name()).spawn(move || self.run())
     }
 
     /// Runs the sink until it is stopped or fails for good; a panic is a failure of this sink alone.
@@ -122,8 +138,7 @@ impl SinkRunner {
                 Error::new(SqlState::INTERNAL, message)
             }
         };
-        tracing::error!(sink = %self.plan.name, code = %error.code(), "{}", error.message());
-        handle.failed(SinkState::Failed, &error);
+        self.give_up(&error);
     }
 
     fn drive(&mut self) -> Option<Error> {
@@ -132,7 +147,7 @@ impl SinkRunner {
             ControlFlow::Break(ended) => return ended,
         };
         loop {
-            let step = self.gather(offset).map(|chunk| chunk.map(|c| self.commit(offset, c)));
+            let step = self.gather(offset, true).map(|chunk| chunk.map(|c| self.commit(offset, c)));
             offset = match step {
                 Err(error) => return Some(error),
                 Ok(Some(ControlFlow::Break(ended))) => return ended,
@@ -148,21 +163,25 @@ impl SinkRunner {
     fn prepare(&mut self) -> ControlFlow<Option<Error>, u64> {
         let mut attempt = 0;
         loop {
-            match self.target.prepare(&self.plan) {
-                Ok(offset) => {
-                    self.handle.update(|status| {
-                        status.committed = Some(offset);
-                        status.state = SinkState::Running;
-                    });
-                    return ControlFlow::Continue(offset);
-                }
+            match self.claim() {
+                Ok(offset) => return ControlFlow::Continue(offset),
                 Err(error) => self.back_off(error, &mut attempt)?,
             }
         }
     }
 
+    /// Tries once to claim the mark.
+    pub(super) fn claim(&mut self) -> Result<u64, SinkError> {
+        let offset = self.target.prepare(&self.plan)?;
+        self.handle.update(|status| {
+            status.committed = Some(offset);
+            status.state = SinkState::Running;
+        });
+        Ok(offset)
+    }
+
     /// One transaction's rows from `from` on; `None`: there are none yet.
-    fn gather(&mut self, from: u64) -> Result<Option<ChangelogChunk>> {
+    pub(super) fn gather(&mut self, from: u64, may_wait: bool) -> Result<Option<ChangelogChunk>> {
         // What was begun before a crash is done again with the same rows.
         let promised = self.target.promised().filter(|&end| from < end);
         let wanted = match promised {
@@ -170,7 +189,9 @@ impl SinkRunner {
             None => self.settings.batch_rows,
         };
         let Some(first) = self.source.read(from, wanted)? else {
-            self.source.wait(from, IDLE_WAIT);
+            if may_wait {
+                self.source.wait(from, IDLE_WAIT);
+            }
             return Ok(None);
         };
         assert!(from < first.next_offset, "a source that has rows moves on");
@@ -182,7 +203,7 @@ impl SinkRunner {
         // A snapshot's rows have no offsets in a row with what follows, so it stays alone.
         while rows < wanted && room(bytes) && chunks.iter().all(ChangelogChunk::is_contiguous) {
             match self.source.read(next, wanted - rows)? {
-                Some(chunk) if chunk.is_contiguous() => {
+                Some(chunk) if chunk.is_contiguous() && chunk.first_offset == next => {
                     assert!(next < chunk.next_offset, "a source that has rows moves on");
                     rows += chunk.batch.num_rows();
                     bytes += chunk.bytes();
@@ -190,6 +211,7 @@ impl SinkRunner {
                     chunks.push(chunk);
                 }
                 Some(_) => break,
+                None if !may_wait => break,
                 None => {
                     let left = deadline.saturating_sub(self.clock.now());
                     let hurry = self.handle.is_awaited_past(from);
@@ -209,47 +231,76 @@ impl SinkRunner {
     }
 
     fn commit(&mut self, from: u64, chunk: ChangelogChunk) -> ControlFlow<Option<Error>, u64> {
-        let to = chunk.next_offset;
-        let ChangelogChunk { first_offset, batch, weights, .. } = chunk;
-        let batch = SinkBatch { batch, weights, first_offset };
         let mut attempt = 0;
-        // Of the last attempt that got so far: one that finds its transaction counted reports none.
-        let mut refused = 0;
+        let mut batch = Begun::new(from, chunk);
         loop {
-            let dead_letters = &mut self.dead_letters;
-            let mut refuse = |rows: &[Refused]| {
-                refused = rows.len() as u64;
-                dead_letters(rows)
-            };
-            fault::at("sink.commit", &self.plan.name);
-            match self.target.commit(&batch, from, to, &mut refuse) {
-                Ok(written) => {
-                    fault::at("sink.committed", &self.plan.name);
-                    self.handle.update(|status| {
-                        status.state = SinkState::Running;
-                        status.committed = Some(to);
-                        status.rows_written += written;
-                        status.rows_refused += refused;
-                        status.transactions += 1;
-                    });
-                    return ControlFlow::Continue(to);
-                }
+            match self.attempt(&mut batch) {
+                Ok(()) => return ControlFlow::Continue(batch.to),
                 Err(error) => self.back_off(error, &mut attempt)?,
             }
         }
     }
 
+    /// Tries once to commit.
+    pub(super) fn attempt(&mut self, begun: &mut Begun) -> Result<(), SinkError> {
+        let Begun { from, to, batch, refused } = begun;
+        let dead_letters = &mut self.dead_letters;
+        let mut refuse = |rows: &[Refused]| {
+            *refused = rows.len() as u64;
+            dead_letters(rows)
+        };
+        fault::at("sink.commit", &self.plan.name);
+        let written = self.target.commit(batch, *from, *to, &mut refuse)?;
+        fault::at("sink.committed", &self.plan.name);
+        self.handle.update(|status| {
+            status.state = SinkState::Running;
+            status.committed = Some(*to);
+            status.rows_written += written;
+            status.rows_refused += *refused;
+            status.transactions += 1;
+        });
+        Ok(())
+    }
+
     /// Ends the loop for a final error, else waits before the next attempt.
     fn back_off(&self, error: SinkError, attempt: &mut u32) -> Ended {
+        match self.delay_after(error, attempt) {
+            Err(error) => return ControlFlow::Break(Some(error)),
+            Ok(delay) => self.handle.delay(delay),
+        }
+        if self.handle.stopped() { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Notes an error, and says how long to wait before the next attempt; an error where none can help.
+    pub(super) fn delay_after(
+        &self,
+        error: SinkError,
+        attempt: &mut u32,
+    ) -> Result<Duration, Error> {
         if error.is_final() {
-            return ControlFlow::Break(Some(error.into()));
+            return Err(error.into());
         }
         let error = Error::from(error);
         tracing::warn!(sink = %self.plan.name, code = %error.code(), "{}", error.message());
         self.handle.failed(SinkState::Retrying, &error);
-        self.handle.delay(delay(*attempt));
         *attempt += 1;
-        if self.handle.stopped() { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
+        Ok(delay(*attempt - 1))
+    }
+
+    /// Ends the sink for good.
+    pub(super) fn give_up(&self, error: &Error) {
+        tracing::error!(sink = %self.plan.name, code = %error.code(), "{}", error.message());
+        self.handle.failed(SinkState::Failed, error);
+    }
+
+    /// What a turn needs to know.
+    pub(super) fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// The name of its thread.
+    pub fn thread_name(&self) -> String {
+        format!("sink {}", self.plan.name.replace('\0', ""))
     }
 }
 
@@ -258,7 +309,7 @@ fn delay(attempt: u32) -> Duration {
     DELAY_FIRST.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(DELAY_MAX)
 }
 
-fn micros(duration: Duration) -> i64 {
+pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 

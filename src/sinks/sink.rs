@@ -118,6 +118,12 @@ pub trait SinkTarget: Send {
     fn forget(&mut self, plan: &SinkPlan) -> Result<(), SinkError>;
 }
 
+/// Stands for all targets in a simulation.
+pub trait OpenTarget: Send + Sync + std::fmt::Debug {
+    /// The target of a plan, not connected yet.
+    fn open(&self, plan: &SinkPlan) -> Box<dyn SinkTarget>;
+}
+
 /// Why a sink cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {

@@ -10,7 +10,8 @@
 //!
 //! The frame's meta holds the watermark after the frame and the [`Frontier`]: up to where each input
 //! had been read. After a restart the query replays and stops at exactly these frontiers, so it
-//! regenerates the same entries, and skips those that are here already.
+//! regenerates the same entries, and skips those that are here already. Where entries that were seen may be
+//! gone, a void frame passes over their offsets ([`crate::views::epochs`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::fault;
 use crate::log::frame::{Frame, FrameKind, Frames, NewFrame, Position};
 use crate::log::log::{Appended, Log};
+use crate::views::epochs::Epochs;
 
 /// Rows read from a log at a time.
 const READ_ROWS: usize = 65_536;
@@ -44,6 +46,7 @@ pub struct Changelog {
     signed: AtomicBool,
     /// What stands for the entries that retention has removed.
     kept: RwLock<Option<Kept>>,
+    pub(super) epochs: Epochs,
 }
 
 /// The result as it stood at a position of a changelog, in a log of its own.
@@ -182,7 +185,7 @@ impl Changelog {
     /// Wraps a log whose schema is `layout.log_schema(visible)`.
     pub fn new(log: Arc<Log>, visible: SchemaRef, layout: Layout) -> Changelog {
         let (signed, kept) = (AtomicBool::new(false), RwLock::new(None));
-        Changelog { log, visible, layout, signed, kept }
+        Changelog { log, visible, layout, signed, kept, epochs: Epochs::default() }
     }
 
     /// The log underneath.
@@ -260,17 +263,12 @@ impl Changelog {
                 self.signed.store(true, Ordering::Release);
             }
         }
-        Ok(NewFrame { kind: FrameKind::Rows, batch: Some(batch), watermark: before, meta })
+        Ok(NewFrame { meta, ..NewFrame::rows(batch, before) })
     }
 
     /// A frame that only says how far the query has come.
     pub fn progress(meta: &EntryMeta) -> NewFrame {
-        NewFrame {
-            kind: FrameKind::Progress,
-            batch: None,
-            watermark: meta.watermark,
-            meta: meta.encode(),
-        }
+        NewFrame::control(FrameKind::Progress, meta.watermark, meta.encode())
     }
 
     fn columns(&self, change: &Change, schema: &SchemaRef) -> Result<RecordBatch> {
@@ -291,6 +289,7 @@ impl Changelog {
 
     /// Appends frames, durably if `sync`.
     pub fn append(&self, frames: Vec<NewFrame>, sync: bool) -> Result<Appended> {
+        self.stay_below_the_ceiling(&frames)?;
         fault::at("changelog.append", self.log.name());
         let appended = self.log.append(frames, sync)?;
         fault::at("changelog.appended", self.log.name());

@@ -2,6 +2,10 @@
 //!
 //! A subscriber holds nothing but a position, so a slow one costs its neighbours nothing: it lags in
 //! the log. What happens then is its own choice ([`OnSlow`]).
+//!
+//! Where the power has taken entries that somebody may have seen, a void frame stands in the log. It is told
+//! as a gap from its own beginning on, also to a subscriber that stands inside: what that one has seen
+//! from there on is void.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use tokio::sync::Notify;
 
 use crate::error::{Error, Result, SqlState};
-use crate::log::frame::Position;
+use crate::log::frame::{FrameKind, Position};
 use crate::sql::statement::SubscribeFrom;
 use crate::views::changelog::{Changelog, Entry};
 use crate::views::result_view::ResultView;
@@ -250,23 +254,40 @@ impl Subscription {
             let gap = self.gap(earliest, "retention");
             return Ok(Some(gap));
         }
-        if head.offset - self.next > SLOW_ROWS {
+        // Until there is something to tell: control records tell nothing.
+        while self.frame < head.frame {
+            let frames = self.changelog.read(self.position(), FRAME_ROWS)?;
+            if let Some(void) = frames.first().filter(|frame| frame.kind == FrameKind::Void) {
+                let (from, to) = (void.first_offset, void.next_offset());
+                self.frame = void.index + 1;
+                self.next = self.next.max(to);
+                let reason = "power loss".into();
+                return Ok(Some(SubscriptionFrame::Gap { from, to, reason }));
+            }
+            let void = frames.iter().find(|frame| frame.kind == FrameKind::Void);
+            let rows = void.map_or(head.offset, |void| void.first_offset).saturating_sub(self.next);
             match self.on_slow {
-                OnSlow::Block => {}
-                OnSlow::Drop => return Ok(Some(self.gap(head, "slow"))),
-                OnSlow::Conflate => return self.conflate(head),
+                OnSlow::Drop if rows > SLOW_ROWS => return Ok(Some(self.gap(head, "slow"))),
+                OnSlow::Conflate if rows > SLOW_ROWS => return self.conflate(head),
+                OnSlow::Block | OnSlow::Drop | OnSlow::Conflate => {}
+            }
+            for frame in frames.iter().take_while(|frame| frame.kind != FrameKind::Void) {
+                self.frame = frame.index + 1;
+                let entry = self.changelog.entry(frame).and_then(|e| e.from_offset(self.next));
+                if let Some(entry) = entry {
+                    self.next = entry.first_offset + entry.batch.num_rows() as u64;
+                    self.queue(&entry);
+                }
+            }
+            if let Some(first) = self.pending.pop_front() {
+                return Ok(Some(first));
             }
         }
-        let position = Position { frame: self.frame, offset: self.next };
-        for frame in self.changelog.read(position, FRAME_ROWS)? {
-            self.frame = frame.index + 1;
-            let entry = self.changelog.entry(&frame).and_then(|e| e.from_offset(self.next));
-            if let Some(entry) = entry {
-                self.next = entry.first_offset + entry.batch.num_rows() as u64;
-                self.queue(&entry);
-            }
-        }
-        Ok(self.pending.pop_front())
+        Ok(None)
+    }
+
+    fn position(&self) -> Position {
+        Position { frame: self.frame, offset: self.next }
     }
 
     /// Cuts an entry into frames that a client can take in one piece.
@@ -292,9 +313,12 @@ impl Subscription {
     /// The net effect of everything up to the head, as one frame.
     fn conflate(&mut self, head: Position) -> Result<Option<SubscriptionFrame>> {
         let mut entries = Vec::new();
-        let mut position = Position { frame: self.frame, offset: self.next };
+        let mut position = self.position();
         while position.frame < head.frame {
-            let frames = self.changelog.read(position, FRAME_ROWS)?;
+            let mut frames = self.changelog.read(position, FRAME_ROWS)?;
+            if let Some(void) = frames.iter().position(|frame| frame.kind == FrameKind::Void) {
+                frames.truncate(void);
+            }
             let Some(last) = frames.last() else { break };
             position = Position { frame: last.index + 1, offset: last.next_offset() };
             let rows = frames.iter().filter_map(|frame| self.changelog.entry(frame));

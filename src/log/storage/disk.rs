@@ -114,6 +114,18 @@ impl Storage for DiskStorage {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path(from), self.path(to))
     }
+
+    fn boot(&self) -> String {
+        // Where the system does not tell, each process counts as a run of its own.
+        static BOOT: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+            let told = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+            told.map(|id| id.trim().to_owned()).unwrap_or_else(|_| {
+                let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+                format!("{} {:?}", std::process::id(), since.unwrap_or_default())
+            })
+        });
+        BOOT.clone()
+    }
 }
 
 #[cfg(test)]

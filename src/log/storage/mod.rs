@@ -46,4 +46,6 @@ pub trait Storage: Send + Sync + Debug {
     fn remove_dir(&self, directory: &str) -> io::Result<()>;
     /// Renames a file, replacing the target.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Names the run of the machine: what was written and not synced may be gone in another one.
+    fn boot(&self) -> String;
 }

@@ -41,7 +41,8 @@ impl Aggregate {
 impl Copied {
     fn batches(&self) -> Result<Vec<RecordBatch>, EvalError> {
         let mut batches = Vec::new();
-        if self.runs.is_empty() {
+        // Without keys there is one group; with keys and without rows there is none.
+        if self.runs.is_empty() && self.groups > 0 {
             batches.push(self.batch(&[], 0, 0, self.groups)?);
         }
         let mut first = 0;

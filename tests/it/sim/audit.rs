@@ -6,8 +6,10 @@ use serde_json::Value;
 use weir::error::SqlState;
 
 use super::model::{Model, Row};
-use super::plan::{CHANGING, QUERIES, QueryPlan, TRIMMED, create, naive};
-use super::world::World;
+use super::plan::{
+    BRIMMING, CHANGING, QUERIES, QueryPlan, SHEDDING, Stored, TRIMMED, create, naive,
+};
+use super::world::{Seen, World};
 
 /// How the last run of the engine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,25 +37,34 @@ pub(crate) fn audit_of(
 ) {
     world.sql("FLUSH").expect("what was recovered can be flushed");
     let lost = ending == Ending::PowerLoss;
-    if lost {
-        forget_what_power_loss_takes(model);
-    }
+    // What is only written may be gone, and what clients have seen of it.
+    let mut loose = loose_queries(model);
     model.let_float();
-    let clicks = stream(world, model, "clicks", false);
-    let bids = stream(world, model, "bids", lost);
-    let pulse = trimmed_stream(world, model);
-    let users = table(world, model);
+    loose.extend(loose_queries(model));
+    let mut stored =
+        Stored { streams: BTreeMap::new(), users: table(world, model), trimmed: BTreeMap::new() };
+    for name in ["clicks", "bids", "lots", "some", "keyed", "newest"] {
+        stored.streams.insert(name, stream(world, model, name, lost && name == "bids"));
+    }
+    for name in ["pulse", "brim"] {
+        let all = trimmed_stream(world, model, name);
+        stored.trimmed.extend(all.map(|rows| (name, rows)));
+    }
+    letters(world, model);
     let there = queries(world, model, fixed);
     for plan in &there {
-        history(world, model, plan);
+        history(world, model, plan, lost && loose.contains(plan.name));
         let answer = answer(world, plan.name);
         let changes = consolidated(&model.seen[plan.name]);
+        if plan.name == "sold" {
+            sold(model, &stored.streams["lots"], &answer);
+        }
         assert_eq!(answer, changes, "SELECT and the changes of {}", plan.name);
-        if let Some(expected) = naive(plan.name, &clicks, &bids, &users, pulse.as_deref()) {
+        if let Some(expected) = naive(plan.name, &stored) {
             let expected = counted(expected);
             assert_eq!(answer, expected, "{} over the stored rows", plan.name);
         }
-        if fresh && plan.name != TRIMMED {
+        if fresh && plan.name != TRIMMED && plan.name != BRIMMING {
             let made = format!("{}; FLUSH", create("fresh", plan.sql));
             world.sql(&made).unwrap_or_else(|e| panic!("{}: {e}", plan.name));
             let again = self::answer(world, "fresh");
@@ -63,16 +74,54 @@ pub(crate) fn audit_of(
     }
 }
 
-/// Rows that were only written, and changelogs that rest on nothing else, may end earlier now.
-fn forget_what_power_loss_takes(model: &mut Model) {
-    for plan in QUERIES.iter().filter(|plan| plan.written) {
-        model.seen.remove(plan.name);
+/// The queries that rest on nothing but what power loss may take.
+fn loose_queries(model: &Model) -> BTreeSet<String> {
+    let fixed = QUERIES.iter().filter(|plan| plan.written).map(|plan| plan.name.to_string());
+    let changing = model.queries.iter().filter(|(_, definitions)| {
+        definitions.iter().flatten().any(|number| CHANGING[*number].written)
+    });
+    fixed.chain(changing.map(|(name, _)| name.to_string())).collect()
+}
+
+/// What was refused by an answer of a durable stream is a dead letter.
+fn letters(world: &World, model: &Model) {
+    let sql = "SELECT relation, encode(raw, 'hex') AS raw FROM weir.dead_letters";
+    let mut ids: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
+    for letter in asked(world, sql) {
+        let hex = letter["raw"].as_str().unwrap().as_bytes();
+        let digit = |byte: u8| (byte as char).to_digit(16).unwrap() as u8;
+        let raw: Vec<u8> = hex.chunks(2).map(|two| digit(two[0]) * 16 + digit(two[1])).collect();
+        let row: Option<Value> = serde_json::from_slice(&raw).ok();
+        let id = row.and_then(|row| row.get("id").and_then(Value::as_i64));
+        ids.entry(letter["relation"].as_str().unwrap().into()).or_default().extend(id);
     }
-    for (name, definitions) in &model.queries {
-        if definitions.iter().flatten().any(|number| CHANGING[*number].written) {
-            model.seen.remove(*name);
+    for request in model.requests.iter().filter(|request| request.stream != "bids") {
+        let known = ids.get(request.stream);
+        for id in &request.refused {
+            let known = known.is_some_and(|ids| ids.contains(id));
+            assert!(known, "row {id} of {} was refused, and nobody says so", request.stream);
         }
     }
+}
+
+/// Lots that were closed are answered, once and with all of their rows; others are not.
+fn sold(model: &Model, lots: &[Row], answer: &BTreeMap<String, i64>) {
+    let mut sums: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    for row in lots {
+        let sum = sums.entry(row.k).or_default();
+        *sum = (sum.0 + 1, sum.1 + row.v);
+    }
+    let mut left = answer.clone();
+    for (lot, (n, s)) in sums {
+        let row = serde_json::json!({"window_id": 0, "k": lot, "n": n, "s": s}).to_string();
+        let found = left.remove(&row);
+        match model.promised.get(&lot) {
+            Some(true) => assert_eq!(found, Some(1), "lot {lot} is closed: {answer:?}"),
+            Some(false) => assert!(found.is_none_or(|times| times == 1), "{answer:?}"),
+            None => assert_eq!(found, None, "lot {lot} is open: {answer:?}"),
+        }
+    }
+    assert!(left.is_empty(), "nobody sold {left:?}");
 }
 
 /// An answer, or none where a script makes no such relation.
@@ -103,8 +152,26 @@ fn stream(world: &World, model: &mut Model, name: &'static str, may_lose: bool) 
     }
     for request in model.requests.iter_mut().filter(|request| request.stream == name) {
         let there = request.rows.iter().filter(|row| ids.contains(&row.id)).count();
-        let good = request.rows.iter().filter(|row| name != "clicks" || row.at.is_some()).count();
-        assert!(there == 0 || there == good, "{name} holds part of {request:?}");
+        if let Some((first, accepted, _)) = request.shed {
+            assert_eq!(there as u64, accepted, "{name} holds other rows of {request:?}");
+            let here = rows.iter().skip(first as usize).take(accepted as usize);
+            assert!(here.into_iter().all(|row| request.rows.contains(row)), "{request:?}");
+        } else if !SHEDDING.contains(&name) {
+            let taken = |row: &&Row| match name {
+                "clicks" => row.at.is_some(),
+                // Which of them broke a promise only the answer tells.
+                "lots" => ids.contains(&row.id) || !model.promised.contains_key(&row.k),
+                _ => true,
+            };
+            let good = request.rows.iter().filter(taken).count();
+            assert!(there == 0 || there == good, "{name} holds part of {request:?}");
+        }
+        if name == "keyed" {
+            let fate = |row: &Row| (row.k, ids.contains(&row.id));
+            let fates: BTreeSet<(i64, bool)> = request.rows.iter().map(fate).collect();
+            let keys: BTreeSet<i64> = fates.iter().map(|(k, _)| *k).collect();
+            assert_eq!(fates.len(), keys.len(), "rows of a key have two fates: {request:?}");
+        }
         let Some((first, accepted)) = &request.acked else { continue };
         if may_lose && there == 0 {
             request.acked = None;
@@ -121,32 +188,35 @@ fn stream(world: &World, model: &mut Model, name: &'static str, may_lose: bool) 
     rows
 }
 
-/// The rows that ever were in the stream whose old rows go, if all are known; what is left of them is as
+/// The rows that ever were in a stream whose old rows go, if all are known; what is left of them is as
 /// it was.
-fn trimmed_stream(world: &World, model: &mut Model) -> Option<Vec<Row>> {
-    for request in model.requests.iter().filter(|request| request.stream == "pulse") {
+fn trimmed_stream(world: &World, model: &mut Model, name: &'static str) -> Option<Vec<Row>> {
+    let mut known = model.trimmed.remove(name).unwrap_or_default();
+    for request in model.requests.iter().filter(|request| request.stream == name) {
         let Some((first, ids)) = &request.acked else { continue };
         for (offset, id) in (*first..).zip(ids) {
             let row = request.rows.iter().find(|row| row.id == *id).unwrap();
-            let before = model.pulse.insert(offset, row.clone());
-            assert!(before.is_none_or(|before| before == *row), "two rows of pulse at {offset}");
+            let before = known.insert(offset, row.clone());
+            assert!(before.is_none_or(|before| before == *row), "two rows of {name} at {offset}");
         }
     }
-    let found = asked(world, "SELECT _offset, id, k, v FROM pulse ORDER BY _offset");
+    let found = asked(world, &format!("SELECT _offset, id, k, v FROM {name} ORDER BY _offset"));
     let number = |line: &Value, column: &str| line[column].as_i64().unwrap();
-    let first = found.first().map_or(0, |line| number(line, "_offset") as u64);
+    let sql = format!("SELECT next_offset FROM weir.streams WHERE name = '{name}'");
+    let end = asked(world, &sql).first().map_or(0, |row| number(row, "next_offset") as u64);
+    let first = end - found.len() as u64;
     for (offset, line) in (first..).zip(&found) {
-        assert_eq!(line["_offset"], offset, "offsets of pulse have no holes");
-        let row = model.row(number(line, "id")).cloned().expect("pulse holds what was sent");
-        let before = model.pulse.insert(offset, row.clone());
-        assert!(before.is_none_or(|before| before == row), "pulse changed at {offset}");
+        assert_eq!(line["_offset"], offset, "offsets of {name} have no holes");
+        let row = model.row(number(line, "id")).cloned().expect("it holds what was sent");
+        let before = known.insert(offset, row.clone());
+        assert!(before.is_none_or(|before| before == row), "{name} changed at {offset}");
     }
-    let end = first + found.len() as u64;
-    assert!(model.pulse.keys().all(|offset| *offset < end), "pulse ends too early");
-    let ids: BTreeSet<i64> = model.pulse.values().map(|row| row.id).collect();
-    assert_eq!(ids.len(), model.pulse.len(), "pulse held a row twice");
-    let all_known = model.pulse.len() as u64 == end;
-    all_known.then(|| model.pulse.values().cloned().collect())
+    assert!(known.keys().all(|offset| *offset < end), "{name} ends too early");
+    let ids: BTreeSet<i64> = known.values().map(|row| row.id).collect();
+    assert_eq!(ids.len(), known.len(), "{name} held a row twice");
+    let all = (known.len() as u64 == end).then(|| known.values().cloned().collect());
+    model.trimmed.insert(name, known);
+    all
 }
 
 fn table(world: &World, model: &mut Model) -> BTreeMap<i64, i64> {
@@ -204,14 +274,27 @@ fn mark(number: usize) -> &'static str {
     ["FROM bids", "sum(v)", "v > 5"][number]
 }
 
-/// What subscribers saw is there still, at the same offsets.
-fn history(world: &World, model: &mut Model, plan: &QueryPlan) {
-    let now = world.follow(plan.name, 0).unwrap_or_else(|e| panic!("{}: {e}", plan.name));
-    assert_eq!(now.gap_to, None, "{}", plan.name);
-    let before = model.seen.insert(plan.name.to_string(), now.changes).unwrap_or_default();
-    let now = &model.seen[plan.name];
-    assert!(now.len() >= before.len(), "{} lost changes that were seen", plan.name);
-    assert_eq!(before, now[..before.len()], "{} changed its past", plan.name);
+/// What subscribers saw is there still, at the same offsets; or a gap says that it is not. A subscriber
+/// that goes on knows the same as one that begins anew.
+fn history(world: &World, model: &mut Model, plan: &QueryPlan, may_lose: bool) {
+    let follow =
+        |from| world.follow(plan.name, from).unwrap_or_else(|e| panic!("{}: {e}", plan.name));
+    let before = model.seen.remove(plan.name).unwrap_or_default();
+    let now = follow(0);
+    let mut on = before.clone();
+    on.go_on(follow(before.next));
+    assert_eq!(on.changes, now.changes, "{}, followed from {}", plan.name, before.next);
+    assert_eq!(on.next, now.next, "{}", plan.name);
+    let fresh = now.gaps.iter().filter(|gap| !before.gaps.contains(gap));
+    assert!(may_lose || fresh.count() == 0, "{} has new gaps: {:?}", plan.name, now.gaps);
+    for (offset, row) in &before.changes {
+        let is_void = || now.gaps.iter().any(|(from, to)| from <= offset && offset < to);
+        match now.changes.get(offset) {
+            Some(now) => assert_eq!(row, now, "{} changed its past at {offset}", plan.name),
+            None => assert!(is_void(), "{} lost the change at {offset}", plan.name),
+        }
+    }
+    model.seen.insert(plan.name.to_string(), now);
 }
 
 fn answer(world: &World, query: &str) -> BTreeMap<String, i64> {
@@ -226,9 +309,9 @@ fn counted(rows: Vec<Value>) -> BTreeMap<String, i64> {
     counts
 }
 
-fn consolidated(changes: &[(String, i8)]) -> BTreeMap<String, i64> {
+fn consolidated(seen: &Seen) -> BTreeMap<String, i64> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
-    for (row, sign) in changes {
+    for (row, sign) in seen.changes.values() {
         let row: Value = serde_json::from_str(row).unwrap();
         *counts.entry(row.to_string()).or_default() += i64::from(*sign);
     }

@@ -37,7 +37,8 @@ fn a_flipped_bit_anywhere_is_named_and_never_answered_from() {
     let (disk, mut script) = (MemoryStorage::new(), Script::new());
     script.go_on(&disk).unwrap();
     let left = disk.kill();
-    let expected = answers(&World::open(&left.kill(), &script.clock, 1, SETUP).unwrap());
+    let expected =
+        answers(&World::open(&left.kill(), &script.clock, 1, SETUP, Some(&script.remote)).unwrap());
     let files: Vec<(String, usize)> = left
         .paths()
         .into_iter()
@@ -52,7 +53,7 @@ fn a_flipped_bit_anywhere_is_named_and_never_answered_from() {
         let disk = left.kill();
         disk.flip(&path, position, bit);
         let place = format!("bit {bit} of byte {position} of {length} of {path}");
-        match World::open(&disk, &script.clock, 1, SETUP) {
+        match World::open(&disk, &script.clock, 1, SETUP, Some(&script.remote)) {
             Err(error) => {
                 assert_eq!(error.code(), SqlState::CORRUPT, "{place}: {error}");
                 refused += 1;
@@ -76,7 +77,7 @@ fn a_flipped_bit_anywhere_is_named_and_never_answered_from() {
 fn a_full_disk_hinders_no_reader_and_is_forgotten_when_there_is_room() {
     for seed in 0..setting("WEIR_SIM_COUNT", 3) {
         let (disk, mut script) = (MemoryStorage::new(), Script::new());
-        let world = World::open(&disk, &script.clock, seed, SETUP).unwrap();
+        let world = World::open(&disk, &script.clock, seed, SETUP, Some(&script.remote)).unwrap();
         OBJECTS.iter().for_each(|object| drop(world.sql(object).unwrap()));
         for name in SCRIPTED {
             world.sql(&create(name, query(name).sql)).unwrap();
@@ -121,7 +122,7 @@ fn a_full_disk_hinders_no_reader_and_is_forgotten_when_there_is_room() {
 #[test]
 fn what_a_query_needs_stays_when_it_fails() {
     let (disk, mut script) = (MemoryStorage::new(), Script::new());
-    let world = World::open(&disk, &script.clock, 1, SETUP).unwrap();
+    let world = World::open(&disk, &script.clock, 1, SETUP, Some(&script.remote)).unwrap();
     OBJECTS.iter().for_each(|object| drop(world.sql(object).unwrap()));
     for name in SCRIPTED.into_iter().chain([TRIMMED]) {
         world.sql(&create(name, query(name).sql)).unwrap();
@@ -138,7 +139,7 @@ fn what_a_query_needs_stays_when_it_fails() {
         world.retention().unwrap();
     }
     drop(world);
-    let world = World::open(&disk.crash(1), &script.clock, 2, SETUP).unwrap();
+    let world = World::open(&disk.crash(1), &script.clock, 2, SETUP, Some(&script.remote)).unwrap();
     let there: Vec<&QueryPlan> =
         SCRIPTED.into_iter().chain([TRIMMED]).map(|name| query(name)).collect();
     audit_of(&world, &mut script.model, Ending::PowerLoss, &there, false);

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir::engine::{AckLevel, IngestReceipt};
 use weir::error::Result;
 
+use super::world::Seen;
+
 pub(crate) const SECOND: i64 = 1_000_000;
 /// Where the clock begins: 2026-01-01.
 pub(crate) const BEGIN: i64 = 1_767_225_600_000_000;
@@ -41,9 +43,28 @@ pub(crate) struct Request {
     pub producer: Option<(&'static str, u64)>,
     /// Where its good rows stand, once it was acknowledged.
     pub acked: Option<(u64, Vec<i64>)>,
+    /// Rows whose lot was closed before it was sent: they break a promise.
+    pub closed: Vec<i64>,
+    /// Rows that were refused, once it was acknowledged.
+    pub refused: Vec<i64>,
+    /// Where it was acknowledged that rows were shed: the first offset, and how many were stored and shed.
+    pub shed: Option<(u64, u64, u64)>,
 }
 
 impl Request {
+    pub(crate) fn new(stream: &'static str, rows: Vec<Row>) -> Request {
+        Request {
+            stream,
+            rows,
+            ack: None,
+            producer: None,
+            acked: None,
+            closed: vec![],
+            refused: vec![],
+            shed: None,
+        }
+    }
+
     pub(crate) fn text(&self) -> String {
         self.rows.iter().map(Row::json).collect::<Vec<_>>().join("\n")
     }
@@ -62,6 +83,8 @@ pub(crate) enum Ask {
     Drop(&'static str),
     Pause(&'static str),
     Resume(&'static str),
+    /// The promise that a lot is closed.
+    Promise(i64),
     /// Nothing that anybody must remember.
     Other,
 }
@@ -79,11 +102,13 @@ pub(crate) struct Model {
     /// Whether a query may be paused.
     pub paused: BTreeMap<&'static str, BTreeSet<bool>>,
     /// What a subscriber saw of each query, from offset 0 on.
-    pub seen: BTreeMap<String, Vec<(String, i8)>>,
+    pub seen: BTreeMap<String, Seen>,
+    /// Lots that may be closed, and whether that is certain.
+    pub promised: BTreeMap<i64, bool>,
     /// What each stream held, once it was looked at.
     pub stored: BTreeMap<&'static str, Vec<Row>>,
-    /// What the stream ever held whose old rows go, by offset, as far as anybody knows.
-    pub pulse: BTreeMap<u64, Row>,
+    /// What the streams ever held whose old rows go, by offset, as far as anybody knows.
+    pub trimmed: BTreeMap<&'static str, BTreeMap<u64, Row>>,
     /// Counts, for the report.
     pub acks: u64,
     pub unanswered: u64,
@@ -101,7 +126,7 @@ impl Model {
             Some(Err(_)) | None => self.unanswered += 1,
         }
         let done = matches!(answer, Some(Ok(_)));
-        if !done && !matches!(ask, Ask::Rows(_) | Ask::Other) {
+        if !done && !matches!(ask, Ask::Rows(_) | Ask::Promise(_) | Ask::Other) {
             self.floating.push(ask.clone());
         }
         match ask {
@@ -128,6 +153,7 @@ impl Model {
             }
             Ask::Pause(name) => change(self.pausing(name), done, true),
             Ask::Resume(name) => change(self.pausing(name), done, false),
+            Ask::Promise(lot) => *self.promised.entry(*lot).or_default() |= done,
             Ask::Other => {}
         }
     }
@@ -168,7 +194,7 @@ impl Model {
                 Ask::Drop(name) => self.change_query(name, false, None),
                 Ask::Pause(name) => change(self.pausing(name), false, true),
                 Ask::Resume(name) => change(self.pausing(name), false, false),
-                Ask::Rows(_) | Ask::Other => {}
+                Ask::Rows(_) | Ask::Promise(_) | Ask::Other => {}
             }
         }
     }
@@ -195,6 +221,17 @@ fn change<T: Ord>(candidates: &mut BTreeSet<T>, done: bool, to: T) {
 impl Request {
     fn acknowledge(&mut self, receipt: &IngestReceipt) {
         let refused: BTreeSet<u64> = receipt.errors.iter().map(|(line, ..)| *line).collect();
+        let at = |line: &u64| self.rows[*line as usize - 1].id;
+        self.refused = refused.iter().map(at).collect();
+        let missed: Vec<_> = self.closed.iter().filter(|id| !self.refused.contains(id)).collect();
+        assert!(missed.is_empty(), "{missed:?} were taken behind a promise: {self:?}");
+        if receipt.shed > 0 {
+            let all = receipt.accepted + receipt.rejected + receipt.shed;
+            assert_eq!(all, self.rows.len() as u64, "{receipt:?} for {self:?}");
+            assert_eq!(receipt.next_offset - receipt.first_offset, receipt.accepted);
+            self.shed = Some((receipt.first_offset, receipt.accepted, receipt.shed));
+            return;
+        }
         let good = |(index, row): (usize, &Row)| {
             (!refused.contains(&(index as u64 + 1))).then_some(row.id)
         };

@@ -15,7 +15,19 @@ pub(crate) const OBJECTS: &[&str] = &[
     "CREATE TABLE users (id BIGINT PRIMARY KEY, c BIGINT)",
     "CREATE STREAM pulse (id BIGINT NOT NULL, k BIGINT, v BIGINT, at TIMESTAMP)
         WITH (retention = '12 seconds')",
+    "CREATE STREAM lots (id BIGINT NOT NULL, k BIGINT, v BIGINT, at TIMESTAMP)",
+    "CREATE STREAM some (id BIGINT NOT NULL, k BIGINT, v BIGINT, at TIMESTAMP)
+        ON OVERLOAD SHED RANDOM",
+    "CREATE STREAM keyed (id BIGINT NOT NULL, k BIGINT, v BIGINT, at TIMESTAMP)
+        ON OVERLOAD SHED KEYS (k)",
+    "CREATE STREAM newest (id BIGINT NOT NULL, k BIGINT, v BIGINT, at TIMESTAMP)
+        ON OVERLOAD DROP OLDEST",
+    "CREATE STREAM brim (id BIGINT NOT NULL, k BIGINT, v BIGINT, at TIMESTAMP)
+        WITH (retention_bytes = '4 kB') ON OVERLOAD SHED RANDOM",
 ];
+
+/// Streams that shed rows for which there is no room.
+pub(crate) const SHEDDING: [&str; 4] = ["some", "keyed", "newest", "brim"];
 
 /// A query, and what it reads.
 pub(crate) struct QueryPlan {
@@ -66,12 +78,32 @@ pub(crate) const QUERIES: &[QueryPlan] = &[
          FROM (SELECT k FROM clicks UNION ALL SELECT k FROM bids) GROUP BY k",
     ),
     durable("again", "SELECT k, sum(n) AS n, count(*) AS w FROM tens GROUP BY k"),
+    durable(
+        "mixed",
+        "SELECT k, count(*) AS n
+         FROM (SELECT k FROM clicks UNION ALL SELECT k FROM fives) GROUP BY k",
+    ),
+    durable(
+        "sold",
+        "SELECT window_id, k, count(*) AS n, sum(v) AS s
+         FROM PUNCTUATION_WINDOW(lots, PARTITION => k) GROUP BY window_id, k",
+    ),
+    durable(
+        "flood",
+        "SELECT k, count(*) AS n FROM
+         (SELECT k FROM some UNION ALL SELECT k FROM keyed UNION ALL SELECT k FROM newest)
+         GROUP BY k",
+    ),
+    durable(BRIMMING, "SELECT k, count(*) AS n, sum(v) AS s FROM brim GROUP BY k"),
     durable("members", "SELECT c, count(*) AS n FROM users GROUP BY c"),
     durable(TRIMMED, "SELECT k, count(*) AS n, sum(v) AS s FROM pulse GROUP BY k"),
 ];
 
 /// The query over rows that go when they are old: nobody can answer it anew.
 pub(crate) const TRIMMED: &str = "beats";
+
+/// The same over rows that go when there is no room for them.
+pub(crate) const BRIMMING: &str = "brimming";
 
 /// The query of that name.
 pub(crate) fn query(name: &str) -> &'static QueryPlan {
@@ -90,14 +122,18 @@ pub(crate) fn create(name: &str, sql: &str) -> String {
     format!("CREATE CONTINUOUS QUERY {name} AS {sql}")
 }
 
+/// What the streams and the table hold.
+pub(crate) struct Stored {
+    pub streams: BTreeMap<&'static str, Vec<Row>>,
+    pub users: BTreeMap<i64, i64>,
+    /// Rows of the streams whose old rows go, where all that ever were there are known.
+    pub trimmed: BTreeMap<&'static str, Vec<Row>>,
+}
+
 /// What a query over these rows must answer; `None` where only the engine itself can tell.
-pub(crate) fn naive(
-    query: &str,
-    clicks: &[Row],
-    bids: &[Row],
-    users: &BTreeMap<i64, i64>,
-    pulse: Option<&[Row]>,
-) -> Option<Vec<Value>> {
+pub(crate) fn naive(query: &str, stored: &Stored) -> Option<Vec<Value>> {
+    let rows = |stream: &str| stored.streams.get(stream).map_or(&[][..], Vec::as_slice);
+    let (clicks, bids, users) = (rows("clicks"), rows("bids"), &stored.users);
     match query {
         "pass" => Some(pass(clicks)),
         "tens" => Some(
@@ -116,14 +152,28 @@ pub(crate) fn naive(
             }
             Some(sums.into_iter().map(|(k, (n, w))| json!({"k": k, "n": n, "w": w})).collect())
         }
-        "total" | TRIMMED => {
-            let rows = if query == TRIMMED { pulse? } else { bids };
+        "total" | TRIMMED | BRIMMING => {
+            let rows = match query {
+                TRIMMED => stored.trimmed.get("pulse")?,
+                BRIMMING => stored.trimmed.get("brim")?,
+                _ => bids,
+            };
             let sums = counts(rows.iter().map(|row| (row.k, row.v)));
             let line = |(k, (n, s))| json!({"k": k, "n": n, "s": s});
             Some(sums.into_iter().map(line).collect())
         }
         "both" => {
             let sums = counts(clicks.iter().chain(bids).map(|row| (row.k, 0)));
+            Some(sums.into_iter().map(|(k, (n, _))| json!({"k": k, "n": n})).collect())
+        }
+        "mixed" => {
+            let fives = fives(bids).into_iter().map(|five| (five["k"].as_i64().unwrap(), 0));
+            let sums = counts(clicks.iter().map(|row| (row.k, 0)).chain(fives));
+            Some(sums.into_iter().map(|(k, (n, _))| json!({"k": k, "n": n})).collect())
+        }
+        "flood" => {
+            let all = ["some", "keyed", "newest"].into_iter().flat_map(rows);
+            let sums = counts(all.map(|row| (row.k, 0)));
             Some(sums.into_iter().map(|(k, (n, _))| json!({"k": k, "n": n})).collect())
         }
         "members" => {

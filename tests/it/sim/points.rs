@@ -15,10 +15,12 @@ use weir::time::VirtualClock;
 use super::audit::{Ending, audit_of};
 use super::model::{Ask, BEGIN, Model, Request, Row, SECOND};
 use super::plan::{CHANGING, OBJECTS, QueryPlan, create, query};
+use super::remote::Remote;
+use super::sinks::{self, SINKS, audit_sinks};
 use super::world::{Setup, World};
 
 pub(super) const SETUP: Setup =
-    Setup { snapshot_interval: 0, step_rows: 65_536, segment_bytes: 1_500 };
+    Setup { snapshot_interval: 0, step_rows: 65_536, segment_bytes: 1_500, queue_rows: 1 << 20 };
 
 /// The queries of the script.
 pub(super) const SCRIPTED: [&str; 3] = ["tens", "total", "members"];
@@ -28,6 +30,10 @@ pub(super) const SCRIPTED: [&str; 3] = ["tens", "total", "members"];
 enum Step {
     Create(usize),
     Query(&'static str),
+    /// The sink with this number.
+    Sink(usize),
+    /// The promise that a lot is closed.
+    Promise(i64),
     /// Rows into a stream.
     Rows(&'static str, usize),
     /// Rows of a producer, sent again until they are acknowledged.
@@ -53,8 +59,14 @@ const SCRIPT: &[Step] = &[
     Step::Query("tens"),
     Step::Query("total"),
     Step::Query("members"),
+    Step::Create(4),
+    Step::Query("sold"),
+    Step::Sink(1),
+    Step::Sink(2),
     Step::Rows("clicks", 3),
+    Step::Rows("lots", 7),
     Step::Again(2),
+    Step::Promise(1),
     Step::Insert(1, 5),
     Step::Replace("d0", 0),
     Step::Rows("clicks", 12),
@@ -66,6 +78,8 @@ const SCRIPT: &[Step] = &[
     Step::Resume("total"),
     Step::Replace("d0", 1),
     Step::Rows("clicks", 14),
+    Step::Rows("lots", 3),
+    Step::Promise(2),
     Step::Insert(2, 6),
     Step::Timers,
     Step::Rebuild("tens"),
@@ -80,6 +94,7 @@ const SCRIPT: &[Step] = &[
 const SHORT: &[Step] = &[
     Step::Create(0),
     Step::Query("tens"),
+    Step::Sink(1),
     Step::Rows("clicks", 12),
     Step::Snapshots,
     Step::Rows("clicks", 14),
@@ -92,6 +107,7 @@ pub(super) struct Script {
     steps: &'static [Step],
     pub(super) model: Model,
     pub(super) clock: Arc<VirtualClock>,
+    pub(super) remote: Remote,
     /// How many statements of creation went through or may have.
     created: usize,
     next: usize,
@@ -107,12 +123,13 @@ impl Script {
 
     fn of(steps: &'static [Step]) -> Script {
         let clock = Arc::new(VirtualClock::new(BEGIN));
-        Script { steps, model: Model::new(), clock, created: 0, next: 0, id: 0, sequence: 0 }
+        let (model, remote) = (Model::new(), Remote::new(1));
+        Script { steps, model, clock, remote, created: 0, next: 0, id: 0, sequence: 0 }
     }
 
     /// Opens an engine and goes on with the script, to its end or to that of the process.
     pub(super) fn go_on(&mut self, disk: &MemoryStorage) -> Result<()> {
-        let world = World::open(disk, &self.clock, 1, SETUP)?;
+        let world = World::open(disk, &self.clock, 1, SETUP, Some(&self.remote))?;
         while self.next < self.steps.len() && !disk.has_ended() {
             let step = self.steps[self.next];
             self.next += 1;
@@ -136,6 +153,8 @@ impl Script {
             Step::Shutdown => return world.wait(world.engine.shutdown()),
             Step::Create(number) => (Ask::Other, OBJECTS[number].to_string()),
             Step::Query(name) => (Ask::Other, create(name, query(name).sql)),
+            Step::Sink(number) => (Ask::Other, sinks::create(&SINKS[number])),
+            Step::Promise(lot) => (Ask::Promise(lot), format!("PUNCTUATE lots WHERE k = {lot}")),
             Step::Insert(id, c) => {
                 (Ask::Insert(id, c), format!("INSERT INTO users VALUES ({id}, {c})"))
             }
@@ -156,7 +175,7 @@ impl Script {
             Step::Rebuild(name) => (Ask::Other, format!("REBUILD CONTINUOUS QUERY {name}")),
         };
         let answer = world.wait(world.ask_sql(text));
-        if let Step::Create(_) | Step::Query(_) = step {
+        if let Step::Create(_) | Step::Query(_) | Step::Sink(_) = step {
             self.created += usize::from(answer.is_ok());
         }
         self.model.answered(&ask, Some(answer));
@@ -175,8 +194,16 @@ impl Script {
             self.id += 1;
             Row { id: self.id, k: self.id % 3, v: n, at: Some(BEGIN + self.id * SECOND) }
         });
-        let request = Request { stream, rows: rows.collect(), ack: None, producer, acked: None };
-        self.model.requests.push(request);
+        let mut rows: Vec<Row> = rows.collect();
+        let lots = if stream == "lots" { &mut rows[..] } else { &mut [] };
+        lots.iter_mut().for_each(|row| row.k = self.id % 3 + row.v % 3);
+        let closed = |row: &&Row| self.model.promised.get(&row.k) == Some(&true);
+        let closed = if stream == "lots" {
+            rows.iter().filter(closed).map(|r| r.id).collect()
+        } else {
+            vec![]
+        };
+        self.model.requests.push(Request { producer, closed, ..Request::new(stream, rows) });
         self.repeat(world, self.model.requests.len() - 1);
     }
 
@@ -196,10 +223,11 @@ impl Script {
     /// Opens what a crash or a fault left, audits it, sends again what was not answered, and audits
     /// once more.
     pub(super) fn check(&mut self, disk: &MemoryStorage, ending: Ending) {
-        let world = World::open(disk, &self.clock, 2, SETUP)
+        let world = World::open(disk, &self.clock, 2, SETUP, Some(&self.remote))
             .unwrap_or_else(|error| panic!("it does not open: {error}"));
         let there = self.complete(&world);
         audit_of(&world, &mut self.model, ending, &there, false);
+        audit_sinks(&world, &self.model, &self.remote);
         while let Some(number) = self.model.unanswered_of("p") {
             self.repeat(&world, number);
             assert!(self.model.requests[number].acked.is_some(), "it is refused after a restart");
@@ -207,6 +235,7 @@ impl Script {
         self.send(&world, "clicks", 2, None);
         assert!(self.model.requests.last().is_some_and(|request| request.acked.is_some()));
         audit_of(&world, &mut self.model, Ending::Kill, &there, false);
+        audit_sinks(&world, &self.model, &self.remote);
     }
 
     /// Makes what the script had not come to, or what was lost unacknowledged; what was acknowledged
@@ -228,6 +257,7 @@ impl Script {
                     queries.push(query(name));
                     make(create(name, query(name).sql));
                 }
+                Step::Sink(number) => make(sinks::create(&SINKS[*number])),
                 _ => {}
             }
         }

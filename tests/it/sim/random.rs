@@ -9,25 +9,43 @@ use weir::time::VirtualClock;
 
 use super::audit::{Ending, audit};
 use super::model::{Ask, BEGIN, Model, Request, Row, SECOND};
-use super::plan::{CHANGING, OBJECTS, QUERIES, create};
+use super::plan::{BRIMMING, CHANGING, OBJECTS, QUERIES, SHEDDING, TRIMMED, create};
+use super::remote::Remote;
+use super::sinks::{self, SINKS, audit_sinks};
 use super::world::{Asked, Setup, World};
 use crate::oracle::rng::Rng;
 
-/// Which clients there are: two send rows without and one with a producer, one changes the table, one
-/// the queries.
+/// Which clients there are: some send rows without and one with a producer, one changes the table, one
+/// the queries, one closes lots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Client {
     Rows,
     Producer,
     Table,
     Admin,
+    /// Sends rows of lots, and closes lots.
+    Lots,
+    /// Sends to the streams that shed, more than fits.
+    Flood,
 }
 
-const CLIENTS: [Client; 5] =
-    [Client::Rows, Client::Rows, Client::Producer, Client::Table, Client::Admin];
+const CLIENTS: [Client; 9] = [
+    Client::Rows,
+    Client::Rows,
+    Client::Producer,
+    Client::Table,
+    Client::Admin,
+    Client::Lots,
+    Client::Flood,
+    Client::Flood,
+    Client::Flood,
+];
+
+const SINK_NAMES: [&str; 6] =
+    ["to_pass", "to_tens", "to_total", "to_both", "to_members", "to_fives"];
 
 /// What a life was like.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Life {
     pub trace: u64,
     pub calls: u64,
@@ -36,6 +54,11 @@ pub(crate) struct Life {
     pub unanswered: u64,
     pub restarts: u64,
     pub faults: u64,
+    /// Rows that were shed, rows that broke promises, rows that sinks brought, gaps.
+    pub shed: u64,
+    pub broken: usize,
+    pub brought: i64,
+    pub gaps: usize,
 }
 
 struct Simulation {
@@ -47,6 +70,9 @@ struct Simulation {
     waiting: Vec<Option<(Ask, Asked)>>,
     next_id: i64,
     next_sequence: u64,
+    /// The lot that was opened last.
+    lot: i64,
+    remote: Remote,
     life: Life,
 }
 
@@ -57,7 +83,9 @@ pub(crate) fn live(seed: u64) -> Life {
         snapshot_interval: rng.pick(&[0, 0, SECOND, 5 * SECOND, i64::MAX]),
         step_rows: rng.pick(&[1, 3, 65_536]),
         segment_bytes: rng.pick(&[2_000, 6_000, 64 << 20]),
+        queue_rows: rng.pick(&[4, 12, 1 << 20]),
     };
+    let remote = Remote::new(rng.next());
     let mut simulation = Simulation {
         rng,
         clock: Arc::new(VirtualClock::new(BEGIN)),
@@ -67,7 +95,9 @@ pub(crate) fn live(seed: u64) -> Life {
         waiting: CLIENTS.iter().map(|_| None).collect(),
         next_id: 0,
         next_sequence: 1,
-        life: Life { trace: 0, calls: 0, turns: 0, acks: 0, unanswered: 0, restarts: 0, faults: 0 },
+        lot: 0,
+        remote,
+        life: Life::default(),
     };
     simulation.run();
     simulation.life
@@ -82,6 +112,9 @@ impl Simulation {
         for plan in QUERIES {
             world.sql(&create(plan.name, plan.sql)).unwrap();
         }
+        for plan in SINKS {
+            world.sql(&sinks::create(plan)).unwrap();
+        }
         let rounds = self.rng.between(1, 5);
         for round in 0..rounds {
             self.plan_faults();
@@ -89,10 +122,17 @@ impl Simulation {
             let ending = self.end(world);
             world = self.open(ending);
             audit(&world, &mut self.model, ending, round + 1 == rounds);
+            audit_sinks(&world, &self.model, &self.remote);
         }
         self.note(&world);
         self.life.acks = self.model.acks;
         self.life.unanswered = self.model.unanswered;
+        let requests = &self.model.requests;
+        self.life.shed = requests.iter().filter_map(|r| r.shed).map(|(.., shed)| shed).sum();
+        self.life.broken = requests.iter().map(|request| request.closed.len()).sum();
+        let tables = SINKS.iter().map(|sink| self.remote.table(sink.name).rows());
+        self.life.brought = tables.flat_map(|rows| rows.into_values().collect::<Vec<_>>()).sum();
+        self.life.gaps = self.model.seen.values().map(|seen| seen.gaps.len()).sum();
     }
 
     /// Opens the engine; it may be interrupted by another crash.
@@ -103,7 +143,7 @@ impl Simulation {
                 self.disk.fail_call(calls, Fault::End);
             }
             let seed = self.rng.next();
-            match World::open(&self.disk, &self.clock, seed, self.setup) {
+            match World::open(&self.disk, &self.clock, seed, self.setup, Some(&self.remote)) {
                 Ok(world) if !world.disk.has_ended() => {
                     // The disk of the last life counted its calls from 0 as this one does.
                     world.disk.forget_faults();
@@ -148,7 +188,8 @@ impl Simulation {
             match self.rng.index(100) {
                 0..=44 => drop(world.hands.turn()),
                 45..=64 => self.poll(world),
-                65..=86 => self.ask(world),
+                65..=84 => self.ask(world),
+                85..=86 => self.burst(world),
                 87..=91 => self.clock.advance(self.rng.between(1, 3_000) * 1_000),
                 // They may meet a fault that is not theirs to tell of.
                 92..=94 => drop(world.timers()),
@@ -248,6 +289,12 @@ impl Simulation {
             }
             Client::Table => self.change_table(world),
             Client::Admin => self.administer(world),
+            Client::Lots => self.sell(world),
+            Client::Flood => {
+                let stream = self.rng.pick(&SHEDDING);
+                let number = self.request(stream, None);
+                self.send(world, number)
+            }
         };
         self.waiting[client] = Some(asked);
     }
@@ -266,8 +313,39 @@ impl Simulation {
         });
         let rows = rows.collect();
         let ack = self.rng.pick(&[None, None, Some(AckLevel::Processed)]);
-        self.model.requests.push(Request { stream, rows, ack, producer, acked: None });
+        self.model.requests.push(Request { ack, producer, ..Request::new(stream, rows) });
         self.model.requests.len() - 1
+    }
+
+    /// More rows at once than a short queue has room for.
+    fn burst(&mut self, world: &World) {
+        let stream = self.rng.pick(&SHEDDING);
+        for client in (0..CLIENTS.len()).filter(|client| CLIENTS[*client] == Client::Flood) {
+            if self.waiting[client].is_none() {
+                let number = self.request(stream, None);
+                self.waiting[client] = Some(self.send(world, number));
+            }
+            self.poll_one(world, client);
+        }
+    }
+
+    /// Rows of lots, closed ones too, or the promise that a lot is closed.
+    fn sell(&mut self, world: &World) -> (Ask, Asked) {
+        if self.rng.one_in(4) {
+            let lot = self.lot - self.rng.between(0, 3);
+            self.lot += 1;
+            return (Ask::Promise(lot), world.ask_sql(format!("PUNCTUATE lots WHERE k = {lot}")));
+        }
+        let number = self.request("lots", None);
+        let (lot, rng) = (self.lot, &mut self.rng);
+        let request = &mut self.model.requests[number];
+        for row in &mut request.rows {
+            row.k = lot - rng.between(-1, 4);
+            if self.model.promised.get(&row.k) == Some(&true) {
+                request.closed.push(row.id);
+            }
+        }
+        self.send(world, number)
     }
 
     fn send(&mut self, world: &World, number: usize) -> (Ask, Asked) {
@@ -301,9 +379,16 @@ impl Simulation {
 
     fn administer(&mut self, world: &World) -> (Ask, Asked) {
         let name = self.rng.pick(&["d0", "d1"]);
-        // The last one reads what goes when nobody needs it: neither made anew nor paused.
-        let fixed = QUERIES[self.rng.index(QUERIES.len() - 1)].name;
-        match self.rng.index(8) {
+        // Those that read what goes when nobody needs it are neither made anew nor paused.
+        let fixed = loop {
+            let name = QUERIES[self.rng.index(QUERIES.len())].name;
+            if name != TRIMMED && name != BRIMMING {
+                break name;
+            }
+        };
+        match self.rng.index(10) {
+            8 => (Ask::Other, world.ask_sql(format!("PAUSE {}", self.rng.pick(&SINK_NAMES)))),
+            9 => (Ask::Other, world.ask_sql(format!("RESUME {}", self.rng.pick(&SINK_NAMES)))),
             0..=2 => {
                 let number = self.rng.index(CHANGING.len());
                 let sql = CHANGING[number].sql;
@@ -329,9 +414,9 @@ impl Simulation {
         let name = QUERIES[self.rng.index(QUERIES.len())].name;
         let seen = self.model.seen.entry(name.to_string()).or_default();
         // Of a query that has failed there is nothing to see.
-        if let Ok(new) = world.follow(name, seen.len() as u64) {
-            assert_eq!(new.gap_to, None, "{name}");
-            seen.extend(new.changes);
+        if let Ok(new) = world.follow(name, seen.next) {
+            assert_eq!(new.gaps, [], "{name}");
+            seen.go_on(new);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Is an engine on a simulated disk with a clock that is moved by hand, and whose workers take turns
 //! by hand: equal seeds, equal runs.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
@@ -17,8 +18,11 @@ use weir::engine::{
 };
 use weir::error::{Error, Result};
 use weir::log::storage::MemoryStorage;
+use weir::sinks::sink::OpenTarget;
 use weir::sql::statement::SubscribeFrom;
 use weir::time::VirtualClock;
+
+use super::remote::Remote;
 
 /// Timers of the engine ask for a runtime; nobody drives it, so none of them ever fires.
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
@@ -34,18 +38,37 @@ pub(crate) struct Setup {
     pub snapshot_interval: i64,
     pub step_rows: usize,
     pub segment_bytes: u64,
+    /// Rows that may wait for a stream's writer.
+    pub queue_rows: u64,
 }
 
-/// What a subscriber saw: rows with their signs, from an offset on.
+/// What a subscriber saw.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Seen {
-    pub changes: Vec<(String, i8)>,
-    /// The offset behind a gap, if there was one: what came before it counts no more.
-    pub gap_to: Option<u64>,
+    /// Rows with their signs, by offset.
+    pub changes: BTreeMap<u64, (String, i8)>,
+    /// Offsets that have no rows: from, to.
+    pub gaps: Vec<(u64, u64)>,
+    /// The next offset to come.
+    pub next: u64,
+}
+
+impl Seen {
+    /// Goes on with what came then; a gap makes void what it covers.
+    pub(crate) fn go_on(&mut self, new: Seen) {
+        for (from, to) in &new.gaps {
+            self.changes.retain(|offset, _| offset < from || offset >= to);
+        }
+        self.changes.extend(new.changes);
+        self.gaps.extend(new.gaps);
+        self.next = new.next;
+    }
 }
 
 /// An engine that runs.
 pub(crate) struct World {
     pub disk: MemoryStorage,
+    pub clock: Arc<VirtualClock>,
     pub hands: Arc<Hands>,
     crew: Crew,
     pub engine: Arc<Engine>,
@@ -58,6 +81,7 @@ impl World {
         clock: &Arc<VirtualClock>,
         seed: u64,
         setup: Setup,
+        remote: Option<&Remote>,
     ) -> Result<World> {
         let _inside = RUNTIME.enter();
         let (crew, hands) = Crew::by_hand(seed);
@@ -70,18 +94,21 @@ impl World {
             step_rows: setup.step_rows,
             snapshot_interval: setup.snapshot_interval,
             segment_bytes: setup.segment_bytes,
+            queue: (setup.queue_rows, 256 << 20),
             ..EngineSettings::new("simulated")
         };
         let surroundings = Surroundings {
             storage: Arc::new(disk.clone()),
             clock: Arc::<VirtualClock>::clone(clock),
             crew: crew.clone(),
+            targets: remote.map(|remote| Arc::new(remote.clone()) as Arc<dyn OpenTarget>),
         };
         let opened = Engine::open_in(settings, surroundings);
         if opened.is_err() {
             hands.dismiss();
         }
-        Ok(World { disk: disk.clone(), hands, crew, engine: opened? })
+        let (disk, clock) = (disk.clone(), Arc::clone(clock));
+        Ok(World { disk, clock, hands, crew, engine: opened? })
     }
 
     /// Lets the workers take turns until something is done.
@@ -142,20 +169,22 @@ impl World {
         let request =
             SubscribeRequest { from: SubscribeFrom::Offset(from), ..SubscribeRequest::default() };
         let mut subscription = self.engine.subscribe(query, request)?;
-        let mut seen = Seen { changes: vec![], gap_to: None };
+        let mut seen = Seen { next: from, ..Seen::default() };
         while let Some(Some(frame)) = subscription.next().now_or_never() {
             match frame {
                 SubscriptionFrame::Data { offset, batch, ops } => {
-                    let next = seen.gap_to.unwrap_or(from) + seen.changes.len() as u64;
-                    assert_eq!(offset, next, "offsets of {query} have no holes");
+                    assert_eq!(offset, seen.next, "offsets of {query} have no holes");
                     let mut out = Vec::new();
                     write_ndjson(&batch, &mut out);
                     for (row, line) in lines(&out).into_iter().enumerate() {
-                        seen.changes.push((line, ops.as_ref().map_or(1, |ops| ops[row])));
+                        let sign = ops.as_ref().map_or(1, |ops| ops[row]);
+                        seen.changes.insert(offset + row as u64, (line, sign));
                     }
+                    seen.next = offset + batch.num_rows() as u64;
                 }
-                SubscriptionFrame::Gap { to, .. } => {
-                    seen = Seen { changes: vec![], gap_to: Some(to) };
+                SubscriptionFrame::Gap { from, to, .. } => {
+                    assert!(from <= seen.next && seen.next <= to, "{query}: {from} to {to}");
+                    (seen.next, seen.gaps) = (to, [seen.gaps, vec![(from, to)]].concat());
                 }
                 SubscriptionFrame::Error(error) => return Err(error),
                 SubscriptionFrame::Snapshot { .. } | SubscriptionFrame::Progress { .. } => {}

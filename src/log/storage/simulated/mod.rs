@@ -47,6 +47,8 @@ struct Disk {
     faults: Faults,
     /// Bytes that all files may hold together.
     capacity: Option<u64>,
+    /// How often the power has gone.
+    boots: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -129,12 +131,17 @@ impl MemoryStorage {
             let kept = dice.roll(changes.len() as u64 + 1) as usize;
             changes[..kept].iter().for_each(|change| change.apply(&mut names));
         }
-        rebuilt(&names, |content| content.after_power_loss(&mut dice))
+        let after = rebuilt(&names, |content| content.after_power_loss(&mut dice));
+        after.disk.lock().boots = disk.boots + 1;
+        after
     }
 
     /// The disk after the process was killed: everything that was written is there.
     pub fn kill(&self) -> MemoryStorage {
-        rebuilt(&self.disk.lock().names, |content| content.current.clone())
+        let disk = self.disk.lock();
+        let after = rebuilt(&disk.names, |content| content.current.clone());
+        after.disk.lock().boots = disk.boots;
+        after
     }
 
     /// How many calls have changed something.
@@ -373,6 +380,10 @@ impl Storage for MemoryStorage {
         disk.note(Call::Rename, from, (0, to.as_bytes()))?;
         disk.change_name(NameChange::Rename(from.to_owned(), to.to_owned()));
         Ok(())
+    }
+
+    fn boot(&self) -> String {
+        self.disk.lock().boots.to_string()
     }
 }
 
