@@ -495,13 +495,15 @@ mod tests {
         let run = Run { boot: "7".into(), ended: false };
         store.note_run(run.clone(), vec![]).unwrap();
         drop(store);
-        let store = open(&storage.crash(1)).unwrap();
+        let storage = storage.crash(1);
+        let store = open(&storage).unwrap();
         assert_eq!((store.last_run(), store.shown(id)), (Some(run.clone()), Some(500)));
         let ended = Run { ended: true, ..run };
         store.note_run(ended.clone(), vec![(id, 20)]).unwrap();
         let whole = store.known.lock().whole();
         drop(store);
-        let store = open(&storage.crash(1)).unwrap();
+        let storage = storage.crash(1);
+        let store = open(&storage).unwrap();
         assert_eq!((store.last_run(), store.shown(id)), (Some(ended.clone()), Some(20)));
         assert_eq!((whole.run, whole.shown), (Some(ended), vec![(id, 20)]));
         store.remove(&[id]).unwrap();

@@ -47,6 +47,17 @@ pub struct Decoded {
     pub punctuations: Vec<(usize, Punctuation)>,
 }
 
+/// Bad rows of which a decoder keeps what is wrong with each. It notices one more; what has so many is
+/// refused as a whole, since they may be two bytes each and take hundreds to tell of.
+pub const REJECTED_MAX: usize = 250_000;
+
+impl Decoded {
+    /// Whether there are more bad rows than [`REJECTED_MAX`]; then not all of them are here.
+    pub fn is_flooded(&self) -> bool {
+        self.rejected.len() > REJECTED_MAX
+    }
+}
+
 /// Lines of the good rows.
 #[derive(Debug, Clone)]
 pub enum Lines {

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::builders::{Scratch, Slot, Source, Values};
 use super::error::{Fault, RowError, ValueError};
 use super::kind::Member;
-use super::{DecodeSpecRef, Decoded, Lines, Rejected};
+use super::{DecodeSpecRef, Decoded, Lines, REJECTED_MAX, Rejected};
 use crate::data::punctuation::Punctuation;
 use crate::error::Report;
 
@@ -118,6 +118,9 @@ impl Rows {
 
     /// Notes a bad row.
     pub(crate) fn reject(&mut self, line: u64, raw: &[u8], error: &RowError) {
+        if self.rejected.len() > REJECTED_MAX {
+            return;
+        }
         self.rejected.push(Rejected {
             line,
             code: error.code(),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use futures::future::BoxFuture;
 
 use crate::data::punctuation::Punctuation;
-use crate::decode::{DecodeSpecRef, Decoded, Rejected};
+use crate::decode::{DecodeSpecRef, Decoded, REJECTED_MAX, Rejected};
 use crate::engine::producers::{Known, Producer, Sent};
 use crate::engine::shed::Shortage;
 use crate::engine::state::Engine;
@@ -102,7 +102,7 @@ impl StreamHandle {
     ///
     /// # Errors
     /// 22023 when the ack level is above the stream's durability, and for a sequence that does not
-    /// follow; the log's.
+    /// follow; 54000 for more bad rows than are told of; the log's.
     pub async fn ingest(
         &self,
         decoded: Decoded,
@@ -110,6 +110,17 @@ impl StreamHandle {
         origin: IngestOrigin,
     ) -> Result<IngestReceipt> {
         let ack = self.check_ack(ack)?;
+        if decoded.is_flooded() {
+            return Err(Error::new(
+                SqlState::PROGRAM_LIMIT,
+                format!("request has more than {REJECTED_MAX} bad rows"),
+            )
+            .with_detail(format!(
+                "The first is line {}: {}. Nothing of the request is stored.",
+                decoded.rejected[0].line, decoded.rejected[0].message
+            ))
+            .with_hint("Check the format and the columns, or send fewer rows at a time."));
+        }
         let receipt = match origin.producer {
             None => self.store(decoded, ack, None).await?,
             Some(producer) => {

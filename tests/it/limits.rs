@@ -277,6 +277,9 @@ fn rows_that_are_too_long_too_deep_or_too_wide_are_dead_letters() {
     victim.refuses("200,000 bad rows", BODY, "\"rejected\":200000", |server| {
         post(server, ROWS, NDJSON, &b"x\n".repeat(200_000))
     });
+    victim.refuses("30 million bad rows", BODY, "54000", |server| {
+        post(server, ROWS, NDJSON, &b"x\n".repeat(30_000_000))
+    });
     finish(victim);
 }
 
