@@ -11,7 +11,7 @@ use weir::config::{Config, Flags};
 use weir::engine::{Engine, EngineSettings};
 use weir::error::{Error, Result, SqlState};
 use weir::script;
-use weir::server::{Addresses, Server, Service, wait_for_signal};
+use weir::server::{Addresses, Server, Service, Signals};
 use weir::time::SystemClock;
 
 #[global_allocator]
@@ -95,8 +95,9 @@ fn serve(flags: &Flags) -> Result<()> {
         };
         let engine: Arc<Engine> = Engine::open(settings, Arc::new(SystemClock))?;
         let addresses = Addresses { http: config.http.clone(), tcp: config.tcp.clone() };
+        let signals = Signals::hear()?;
         let server = Server::start(Arc::new(engine) as Arc<dyn Service>, &addresses).await?;
-        let signal = wait_for_signal().await?;
+        let signal = signals.first().await;
         tracing::info!("{signal}: shutting down");
         server.stop().await;
         tracing::info!("the server has stopped");

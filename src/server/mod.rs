@@ -24,6 +24,6 @@ mod tcp_rows;
 
 pub use listen::{Addresses, Server};
 pub use service::Service;
-pub use shutdown::{Shutdown, wait_for_signal};
+pub use shutdown::{Shutdown, Signals};
 #[doc(hidden)]
 pub use tcp_rows::rows_of_connection;

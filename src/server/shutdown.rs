@@ -1,6 +1,6 @@
 //! Tells every connection that the server stops, and hears the signals that ask for it.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result, SqlState};
@@ -52,17 +52,35 @@ pub(crate) fn shutting_down() -> Error {
         .with_hint("Connect again in a moment.")
 }
 
-/// Returns the name of the first SIGTERM or SIGINT.
-pub async fn wait_for_signal() -> Result<&'static str> {
-    let hear = |kind| {
-        signal(kind).map_err(|error| {
-            Error::new(SqlState::IO, "could not listen for signals").with_detail(error.to_string())
-        })
-    };
-    let mut terminate = hear(SignalKind::terminate())?;
-    let mut interrupt = hear(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// Hears the signals that ask the server to stop. Made before the server can be reached: who finds it
+/// running may end it in good order.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Begins to hear them.
+    ///
+    /// # Errors
+    /// 58030 when the system gives no handler.
+    pub fn hear() -> Result<Signals> {
+        let hear = |kind| {
+            signal(kind).map_err(|error| {
+                let error = error.to_string();
+                Error::new(SqlState::IO, "could not listen for signals").with_detail(error)
+            })
+        };
+        let terminate = hear(SignalKind::terminate())?;
+        Ok(Signals { terminate, interrupt: hear(SignalKind::interrupt())? })
+    }
+
+    /// Returns the name of the first one.
+    pub async fn first(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
