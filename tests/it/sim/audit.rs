@@ -279,7 +279,10 @@ fn mark(number: usize) -> &'static str {
 fn history(world: &World, model: &mut Model, plan: &QueryPlan, may_lose: bool) {
     let follow =
         |from| world.follow(plan.name, from).unwrap_or_else(|e| panic!("{}: {e}", plan.name));
-    let before = model.seen.remove(plan.name).unwrap_or_default();
+    // Nothing is known of a query that may have been dropped and made again: it may have older gaps.
+    let known = model.seen.remove(plan.name);
+    let may_lose = may_lose || known.is_none();
+    let before = known.unwrap_or_default();
     let now = follow(0);
     let mut on = before.clone();
     on.go_on(follow(before.next));
