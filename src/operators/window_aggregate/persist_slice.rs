@@ -74,7 +74,7 @@ impl Slice {
     }
 
     /// Groups that have partial results.
-    fn stated(&self) -> usize {
+    pub(super) fn stated(&self) -> usize {
         let counts: Vec<usize> = match &self.partial {
             Partial::Open(all) => all.iter().map(|aggregate| aggregate.group_count()).collect(),
             Partial::Sealed(states) => {

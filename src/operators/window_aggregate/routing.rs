@@ -117,7 +117,7 @@ impl WindowAggregate {
         routes: &Routes,
         shard: usize,
     ) -> Result<(), EvalError> {
-        let groups = from.groups_with_keys(&self.aggregates)?;
+        let groups = from.groups_with_keys()?;
         let ids: Vec<u32> = groups.iter().map(|&(_, id)| id).collect();
         let (places, new) = routes.of(&ids, shard);
         if places.is_empty() {
@@ -138,13 +138,14 @@ impl WindowAggregate {
 }
 
 impl Slice {
-    /// Groups that have partial results, each with its key.
-    fn groups_with_keys(&mut self, aggregates: &Aggregates) -> Result<Vec<(u32, u32)>, EvalError> {
-        let stated = self.states()?.iter().filter_map(|s| s.first().map(|column| column.len()));
-        let stated = stated.min().unwrap_or(usize::MAX).min(self.rows.len());
-        debug_assert!(aggregates.folded.is_empty() || stated <= self.rows.len());
-        let groups = (0..stated as u32).map(|group| (group, self.numbering.id_of(group)));
-        Ok(groups.filter_map(|(group, id)| Some((group, id?))).collect())
+    /// Groups of which anything is known, each with its key.
+    fn groups_with_keys(&mut self) -> Result<Vec<(u32, u32)>, EvalError> {
+        self.states()?;
+        // A group that lost its last row may be gone from the partial results, and its change still to tell.
+        let stated = self.stated();
+        let known = |&group: &usize| group < stated || self.is_used(group);
+        let groups = (0..self.rows.len()).filter(known).map(|group| group as u32);
+        Ok(groups.filter_map(|group| Some((group, self.numbering.id_of(group)?))).collect())
     }
 
     /// Takes groups of another slice over, under the keys `ids`; whether any of them has changes that
@@ -168,9 +169,12 @@ impl Slice {
                 has_changed = true;
             }
         }
-        let states = from.states()?;
-        for (aggregate, state) in self.open(aggregates)?.iter_mut().zip(states) {
-            aggregate.merge(&gather(state, theirs)?, &groups, group_count)?;
+        let stated = from.stated();
+        let pairs = groups.into_iter().zip(theirs.iter().copied());
+        let (groups, theirs): (Vec<u32>, Vec<u32>) =
+            pairs.filter(|&(_, other)| (other as usize) < stated).unzip();
+        for (aggregate, state) in self.open(aggregates)?.iter_mut().zip(from.states()?) {
+            aggregate.merge(&gather(state, &theirs)?, &groups, group_count)?;
         }
         Ok(has_changed)
     }

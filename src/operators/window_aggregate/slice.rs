@@ -65,7 +65,7 @@ impl Slice {
     }
 
     /// Whether anything would be lost with the group.
-    fn is_used(&self, group: usize) -> bool {
+    pub(super) fn is_used(&self, group: usize) -> bool {
         self.rows[group] != 0 || self.is_changed.get(group) == Some(&true)
     }
 
