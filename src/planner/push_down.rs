@@ -43,13 +43,25 @@ impl OptimizerRule for PushDown {
         config: &dyn OptimizerConfig,
     ) -> Result<Transformed<LogicalPlan>> {
         let marked = plan.transform_up_with_subqueries(mark)?.data;
-        let moved =
-            marked.transform_down_with_subqueries(|node| match is_about_one_row(&node) {
+        let moved = marked.transform_down_with_subqueries(|node| {
+            let node = merged(node);
+            match is_about_one_row(&node) {
                 true => Ok(Transformed::no(node)),
                 false => self.0.rewrite(node, config),
-            })?;
+            }
+        })?;
         moved.map_data(|plan| Ok(plan.transform_up_with_subqueries(unmark)?.data))
     }
+}
+
+/// One condition for several that stand on each other, the lowest first.
+fn merged(node: LogicalPlan) -> LogicalPlan {
+    let LogicalPlan::Filter(mut filter) = node else { return node };
+    while let LogicalPlan::Filter(below) = filter.input.as_ref().clone() {
+        filter.predicate = below.predicate.and(filter.predicate);
+        filter.input = below.input;
+    }
+    LogicalPlan::Filter(filter)
 }
 
 /// Whether this is a condition on the only row of an aggregate.

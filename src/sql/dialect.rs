@@ -144,6 +144,24 @@ impl Dialect for WeirDialect {
         }
     }
 
+    /// The parser takes all that follows for the right side of `a IS DISTINCT FROM b AND c`.
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        left: &Expr,
+        precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        let distinct = [Keyword::IS, Keyword::DISTINCT, Keyword::FROM];
+        let same = [Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM];
+        let of = match (parser.parse_keywords(&distinct), parser.parse_keywords(&same)) {
+            (true, _) => Expr::IsDistinctFrom,
+            (_, true) => Expr::IsNotDistinctFrom,
+            _ => return None,
+        };
+        let left = Box::new(left.clone());
+        Some(parser.parse_subexpr(precedence).map(|right| of(left, Box::new(right))))
+    }
+
     fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
         is_special_function(keyword)
             || matches!(keyword, Keyword::CASE | Keyword::NOT | Keyword::INTERVAL)
