@@ -10,7 +10,6 @@ use arrow::buffer::ScalarBuffer;
 use arrow::compute;
 
 use super::input::{Columns, Input, RowSet};
-use super::slice::Slice;
 use super::sorter::{Part, Sorter};
 use super::times::{numbers, span};
 use super::{SliceKey, WindowAggregate, WindowKey, WindowSource};
@@ -373,8 +372,8 @@ impl WindowAggregate {
             for window in windows {
                 self.open.entry(window).or_default();
             }
-            let numbering = self.numbering(self.keys_of_slice.max(part.rows.len()));
-            self.slices.insert(key, Slice::new(&self.aggregates, numbering)?);
+            let slice = self.empty_slice(key, self.keys_of_slice.max(part.rows.len()))?;
+            self.slices.insert(key, slice);
         }
         let slice = self.slices.get_mut(&key).expect("the slice was made above");
         slice.fold(&self.aggregates, input, &part.rows, self.keys.len())

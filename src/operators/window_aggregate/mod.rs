@@ -76,6 +76,8 @@ mod sorter;
 mod times;
 
 #[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
 mod shards_tests;
 #[cfg(test)]
 mod tests;
@@ -255,6 +257,15 @@ impl WindowAggregate {
     /// Whether a window that ends at `end` takes no rows any more once the watermark is `watermark`.
     fn is_dropped(&self, end: i64, watermark: i64) -> bool {
         end.saturating_add(self.spec.emit.allowed_lateness) <= watermark
+    }
+
+    /// An empty slice that may hold `expected` keys.
+    fn empty_slice(&self, key: SliceKey, expected: usize) -> Result<Slice, EvalError> {
+        // Rows that were late for some windows may take back what another slice of the same time holds. So a
+        // key without rows on balance is not empty here, and is kept: with numbers of its own, none goes.
+        let is_late = key.floor > i64::MIN;
+        let numbering = if is_late { Numbering::own() } else { self.numbering(expected) };
+        Slice::new(&self.aggregates, numbering)
     }
 
     /// The numbering for a slice that may hold so many keys.

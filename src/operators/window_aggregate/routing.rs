@@ -125,8 +125,8 @@ impl WindowAggregate {
         }
         let groups: Vec<u32> = places.iter().map(|&place| groups[place as usize].0).collect();
         if !self.slices.contains_key(&key) {
-            let numbering = self.numbering(places.len());
-            self.slices.insert(key, Slice::new(&self.aggregates, numbering)?);
+            let slice = self.empty_slice(key, places.len())?;
+            self.slices.insert(key, slice);
         }
         let slice = self.slices.get_mut(&key).expect("the slice was made above");
         let changed = slice.take_over(&self.aggregates, (from, &groups), new, self.keys.len())?;
