@@ -331,7 +331,9 @@ impl Log {
 
     fn rotate_if_due(&self, writer: &mut Writer, more: u64, now: i64) -> Result<(), LogError> {
         let Some(disk) = &mut writer.disk else { return Ok(()) };
-        let Some(first_time) = disk.first_time else {
+        // An empty one has the name that a new one would have: it may be one whose first frames found no room.
+        let is_empty = disk.segment.number() == writer.next.frame;
+        let Some(first_time) = disk.first_time.filter(|_| !is_empty) else {
             disk.first_time = Some(now);
             return Ok(());
         };

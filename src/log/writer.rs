@@ -1,5 +1,6 @@
 //! Writes groups of frames to the newest segment, moves to a new one, and keeps the mark.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::fault;
@@ -129,7 +130,20 @@ impl DiskWriter {
             schema: self.segment.header.schema.clone(),
         };
         fault::at("log.rotate.begun", directory);
-        let (segment, file) = create_segment(storage, directory, header)?;
+        let (segment, file) = match create_segment(storage, directory, header) {
+            Ok(created) => created,
+            Err(error) => {
+                // If there was no room, the log may go on in the old segment and begin another one later:
+                // what is there of this one would stand between them.
+                let path = segment::path(directory, next.frame);
+                match storage.remove(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(LogError::io("remove", &path, &error));
+                    }
+                    _ => return Err(error),
+                }
+            }
+        };
         fault::at("log.rotate.created", directory);
         self.mark.write(Mark { segment: segment.number(), position: segment.length(), next })?;
         fault::at("log.rotate.marked", directory);
