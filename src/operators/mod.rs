@@ -15,6 +15,7 @@ pub mod filter_project;
 pub mod fork;
 #[cfg(test)]
 pub(crate) mod held;
+pub mod held_promises;
 pub mod join;
 pub mod keys;
 pub mod match_recognize;
