@@ -18,6 +18,7 @@ pub(crate) mod held;
 pub mod held_promises;
 pub mod join;
 pub mod keys;
+pub mod lateness;
 pub mod match_recognize;
 pub mod operator;
 pub mod origin_buffer;

@@ -68,7 +68,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::RecordBatch;
 
 pub use self::cells::{Aggregation, Cell, Place};
 use self::matcher::{Matcher, Outlook};
@@ -80,13 +80,13 @@ use self::stand::{nowhere, sorted_ties};
 use crate::data::change::{Change, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::held_promises::HeldPromises;
+use crate::operators::lateness::on_time;
 use crate::operators::operator::{Emitter, EvalError, Operator};
 use crate::operators::origin_buffer::OriginBuffer;
-use crate::operators::partitions::{Partitions, late_row, null_time};
+use crate::operators::partitions::Partitions;
 use crate::operators::pending::Pending;
 use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::time::EventTime;
-use crate::windows::columns::event_times;
 
 /// Matches whose rows are made together.
 const FOUND_MAX: usize = 4_096;
@@ -134,21 +134,8 @@ impl MatchRecognize {
     }
 
     /// Holds rows back, but those that come too late.
-    fn hold(&mut self, change: &Change, time: usize, out: &mut Emitter) -> Result<(), EvalError> {
-        let times = event_times(change.batch.column(time))?;
-        let lateness = self.spec.lateness;
-        let mut kept = Vec::with_capacity(times.len());
-        for row in 0..times.len() {
-            let is_late = || times.value(row) < change.arrival(row).minus(lateness).0;
-            if times.is_null(row) {
-                out.reject(null_time(change, row, time));
-            } else if is_late() {
-                out.late(late_row(change, row, times.value(row)));
-            }
-            kept.push(times.is_valid(row) && !is_late());
-        }
-        let change = change.filter(&BooleanArray::from(kept))?;
-        let times = event_times(change.batch.column(time))?;
+    fn hold(&mut self, change: Change, time: usize, out: &mut Emitter) -> Result<(), EvalError> {
+        let (change, times) = on_time(change, time, self.spec.lateness, out)?;
         self.pending.push(&change, times.values())
     }
 
@@ -271,7 +258,7 @@ impl Operator for MatchRecognize {
         }
         self.origin = Arc::clone(&change.origin);
         match self.spec.order {
-            MatchOrder::Time(column) => self.hold(&change, column, out),
+            MatchOrder::Time(column) => self.hold(change, column, out),
             MatchOrder::Log => self.take_at_once(&change, out),
         }
     }

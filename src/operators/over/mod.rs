@@ -51,7 +51,7 @@ mod values;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray};
+use arrow::array::BooleanArray;
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
@@ -61,13 +61,12 @@ use self::running::{Failed, Running};
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::held_promises::HeldPromises;
+use crate::operators::lateness::on_time;
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
 use crate::operators::origin_buffer::{OriginBuffer, RowOrigins};
-use crate::operators::partitions::{late_row, null_time};
 use crate::operators::pending::Pending;
 use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
-use crate::windows::columns::event_times;
 
 /// What is computed over which rows.
 #[derive(Debug, Clone)]
@@ -145,26 +144,8 @@ impl Over {
     }
 
     /// Holds rows back, but those that come too late.
-    fn hold(&mut self, change: &Change, time: usize, out: &mut Emitter) -> Result<(), EvalError> {
-        let times = event_times(change.batch.column(time))?;
-        let lateness = self.spec.lateness;
-        let is_late = |row: usize| times.value(row) < change.arrival(row).minus(lateness).0;
-        let rows = change.batch.num_rows();
-        if times.null_count() == 0 && !(0..rows).any(is_late) {
-            return self.pending.push(change, times.values());
-        }
-        let mut kept = Vec::with_capacity(rows);
-        for row in 0..rows {
-            if times.is_null(row) {
-                out.reject(null_time(change, row, time));
-            } else if is_late(row) {
-                out.late(late_row(change, row, times.value(row)));
-            }
-            kept.push(times.is_valid(row) && !is_late(row));
-        }
-        let kept = BooleanArray::from(kept);
-        let change = change.filter(&kept)?;
-        let times = event_times(change.batch.column(time))?;
+    fn hold(&mut self, change: Change, time: usize, out: &mut Emitter) -> Result<(), EvalError> {
+        let (change, times) = on_time(change, time, self.spec.lateness, out)?;
         self.pending.push(&change, times.values())
     }
 
@@ -317,7 +298,7 @@ impl Operator for Over {
         }
         self.origin = Arc::clone(&change.origin);
         match self.spec.order {
-            OverOrder::Time(column) => self.hold(&change, column, out),
+            OverOrder::Time(column) => self.hold(change, column, out),
             OverOrder::Log => self.answer_at_once(&change, out),
         }
     }
