@@ -26,7 +26,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
 use super::side::{NONE, Side, SideNeeds};
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Origin};
 use crate::operators::keys::KeyDictionary;
 use crate::operators::lateness::on_time;
 use crate::operators::operator::{Emitter, EvalError, Operator};
@@ -82,13 +82,7 @@ impl AsofJoin {
             versions: Vec::new(),
             watermarks: [EventTime::MIN; 2],
             forwarded: EventTime::MIN,
-            origin: Arc::new(Origin {
-                relation: Arc::from(""),
-                first_offset: 0,
-                ingest_time: 0,
-                arrival: Marks::All(i64::MIN),
-                progress: Marks::All(i64::MIN),
-            }),
+            origin: Origin::nowhere(),
             spec,
         })
     }

@@ -75,8 +75,8 @@ use self::matcher::{Matcher, Outlook};
 use self::partition::{Held, Partition};
 pub use self::running::RunningFunction;
 pub use self::spec::{Condition, MatchOrder, MatchSpec, Skip, VARIABLES_MAX};
+use self::stand::sorted_ties;
 pub use self::stand::{answer, sorted};
-use self::stand::{nowhere, sorted_ties};
 use crate::data::change::{Change, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::held_promises::HeldPromises;
@@ -128,7 +128,7 @@ impl MatchRecognize {
             batches: 0,
             searched: Vec::new(),
             partition_bytes: 0,
-            origin: nowhere(),
+            origin: Origin::nowhere(),
             spec,
         })
     }

@@ -58,7 +58,7 @@ use arrow::datatypes::SchemaRef;
 pub use self::call::{OverFunction, Shift};
 pub use self::frames::Frame;
 use self::running::{Failed, Running};
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::held_promises::HeldPromises;
 use crate::operators::lateness::on_time;
@@ -125,20 +125,13 @@ impl Over {
         assert_eq!(spec.schema.fields().len(), spec.kept + spec.calls.len());
         assert!(spec.lateness >= 0, "allowed lateness is not negative");
         let may_fail = spec.calls.iter().any(|call| call::may_fail(&call.function));
-        let origin = Origin {
-            relation: Arc::from(""),
-            first_offset: 0,
-            ingest_time: 0,
-            arrival: Marks::All(i64::MIN),
-            progress: Marks::All(i64::MIN),
-        };
         Ok(Over {
             running: Running::new(&spec)?,
             pending: Pending::new(OriginBuffer::new(&spec.input_schema, may_fail)),
             may_fail,
             promises: HeldPromises::default(),
             taken: 0,
-            origin: Arc::new(origin),
+            origin: Origin::nowhere(),
             spec,
         })
     }

@@ -13,6 +13,7 @@ use datafusion::physical_expr::expressions::Column;
 use proptest::prelude::*;
 
 use super::*;
+use crate::data::change::Marks;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::operators::operator::{LateRow, Output};
 
