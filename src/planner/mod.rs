@@ -1,8 +1,9 @@
 //! Turns a query into a plan of operators, and explains it.
 //!
 //! In reading order: [`relations`] (what is known of a relation), [`bind`] (SQL to a logical plan,
-//! with [`hidden`], [`lateral`], [`repeated_names`], [`functions`], [`window_call`], [`mining_call`] and [`window_node`]), `translate` and `windowed` (logical plan to
-//! [`physical`] plan: watermarks, append-only, keys, bounded state), [`emit_clause`], [`explain`].
+//! with [`hidden`], [`lateral`], [`repeated_names`], [`functions`], [`window_call`], [`mining_call`] and
+//! [`window_node`]), `translate` and `windowed` (logical plan to [`physical`] plan: watermarks,
+//! append-only, keys, bounded state), [`emit_clause`], [`explain`].
 
 mod amended;
 pub mod bind;
@@ -14,6 +15,7 @@ pub mod emit_clause;
 pub mod error;
 mod expansion;
 pub mod explain;
+mod fallible;
 pub mod functions;
 mod grouping;
 mod grouping_sets;
@@ -32,6 +34,7 @@ mod lateral;
 mod limit;
 mod literal_casts;
 mod lower_aggregate;
+mod marker;
 mod match_call;
 mod match_cells;
 pub mod match_node;
