@@ -8,6 +8,7 @@ use std::sync::Arc;
 use weir::engine::{Engine, EngineSettings};
 use weir::time::{SECOND, VirtualClock};
 
+use crate::engines::{self, NOW, ndjson};
 use crate::fake::Fake;
 use crate::real_server::PATIENCE;
 
@@ -15,9 +16,9 @@ fn open(
     directory: &Path,
     settings: impl FnOnce(&mut EngineSettings),
 ) -> weir::error::Result<Arc<Engine>> {
-    let mut chosen = EngineSettings { timers: false, ..EngineSettings::new(directory) };
+    let mut chosen = engines::settings(directory);
     settings(&mut chosen);
-    Engine::open(chosen, Arc::new(VirtualClock::new(1_800_000_000_000_000)))
+    Engine::open(chosen, Arc::new(VirtualClock::new(NOW)))
 }
 
 async fn code(engine: &Arc<Engine>, sql: &str) -> String {
@@ -103,11 +104,7 @@ async fn a_changelog_that_the_inputs_no_longer_give_stops_its_query_alone() {
     let engine = open(directories[1].path(), without_snapshots).unwrap();
     let flushed =
         engine.execute("FLUSH; SELECT name, status, error FROM weir.queries ORDER BY name").await;
-    let mut text = Vec::new();
-    for batch in flushed.results.iter().flat_map(|result| &result.batches) {
-        weir::encode::json::write_ndjson(batch, &mut text);
-    }
-    let text = String::from_utf8(text).unwrap();
+    let text = ndjson(&flushed.results);
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("{\"name\":\"count\",\"status\":\"running\""), "{text}");
     assert!(lines[1].contains("\"status\":\"failed\",\"error\":\"WR006: "), "{text}");

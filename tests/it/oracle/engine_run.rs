@@ -4,14 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings};
 use weir::error::Error;
 use weir::time::VirtualClock;
 
 use super::rng::Rng;
+use crate::engines::{NOW, ndjson, settings};
 
-const NOW: i64 = 1_800_000_000_000_000;
 /// A run that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,17 +31,15 @@ impl EngineRun<'_> {
     pub(super) fn open(&mut self) -> Result<(), String> {
         let shards = 1 + self.next % 3;
         self.next += 1;
-        let settings = EngineSettings {
-            timers: false,
+        let chosen = EngineSettings {
             query_threads: 2,
             shards,
             shards_from: (0, 0),
             snapshot_interval: if self.rng.one_in(2) { 0 } else { i64::MAX },
-            ..EngineSettings::new(self.directory)
+            ..settings(self.directory)
         };
         let clock = Arc::clone(&self.clock) as _;
-        self.engine =
-            Some(Engine::open(settings, clock).map_err(|error| format!("open: {error}"))?);
+        self.engine = Some(Engine::open(chosen, clock).map_err(|error| format!("open: {error}"))?);
         Ok(())
     }
 
@@ -77,11 +74,7 @@ impl EngineRun<'_> {
         if let Some(error) = execution.error {
             return Err(error);
         }
-        let mut text = Vec::new();
-        for batch in execution.results.last().map_or(&[][..], |result| &result.batches) {
-            write_ndjson(batch, &mut text);
-        }
-        Ok(String::from_utf8(text).unwrap())
+        Ok(ndjson(execution.results.last()))
     }
 
     /// Waits for the results, and fails where a query has stopped.

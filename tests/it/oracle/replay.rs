@@ -31,12 +31,12 @@ use weir::views::changelog::{Changelog, EntryMeta, Layout};
 use super::case::{Case, Emit, Outer, Window, name};
 use super::rng::Rng;
 use super::{generate, setting};
+use crate::engines::{NOW, ndjson, settings};
 
 /// Cases of a plain `cargo test`.
 const CASES: u64 = 25;
 /// A run that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
-const NOW: i64 = 1_800_000_000_000_000;
 
 /// One query of a case.
 #[derive(Debug, Clone)]
@@ -150,16 +150,15 @@ struct Again<'a> {
 
 impl Again<'_> {
     fn open(&mut self, directory: &Path) -> Result<(), String> {
-        let settings = EngineSettings {
-            timers: false,
+        let chosen = EngineSettings {
             query_threads: self.rng.pick(&[1, 2, 4]),
             shards: self.rng.pick(&[1, 2, 3, 4]),
             shards_from: self.rng.pick(&[(0, 0), (0, 4), (3, 0)]),
             step_rows: self.rng.pick(&[1, 2, 5, 20, 65_536]),
             snapshot_interval: self.rng.pick(&[0, 3_000_000, i64::MAX]),
-            ..EngineSettings::new(directory)
+            ..settings(directory)
         };
-        let opened = Engine::open(settings, Arc::clone(&self.clock) as _);
+        let opened = Engine::open(chosen, Arc::clone(&self.clock) as _);
         self.engine = Some(opened.map_err(|error| format!("open: {error}"))?);
         Ok(())
     }
@@ -180,11 +179,7 @@ impl Again<'_> {
         if let Some(error) = &execution.error {
             return Err((error.code().0.to_string(), format!("{sql}\n{error}")));
         }
-        let mut text = Vec::new();
-        for batch in execution.results.last().map_or(&[][..], |result| &result.batches) {
-            write_ndjson(batch, &mut text);
-        }
-        Ok(String::from_utf8(text).unwrap())
+        Ok(ndjson(execution.results.last()))
     }
 
     async fn execute(&self, sql: &str) -> Result<String, String> {
