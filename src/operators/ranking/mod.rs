@@ -236,10 +236,8 @@ impl Ranking {
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
         let mut entries = Vec::new();
-        for (slot, birth) in self.ends.take_due(watermark, delay) {
-            if self.partitions.get_born(slot, birth).is_some() {
-                self.put_out_whole(slot, &mut entries);
-            }
+        for slot in self.partitions.living(self.ends.take_due(watermark, delay)) {
+            self.put_out_whole(slot, &mut entries);
         }
         self.put_out(&entries, out)
     }

@@ -254,10 +254,7 @@ impl SessionAggregate {
     /// Puts out what EMIT CHANGES or EMIT EVERY INTERVAL has not yet.
     fn put_out_dirty(&mut self) {
         let dirty = std::mem::take(&mut self.dirty);
-        let lives = |&(birth, slot): &(u64, usize)| {
-            self.partitions.get_born(slot, birth).is_some().then_some(slot)
-        };
-        let slots: Vec<usize> = dirty.iter().filter_map(lives).collect();
+        let slots = self.partitions.living(dirty.into_iter().map(|(birth, slot)| (slot, birth)));
         self.reconcile(&slots, Early::All);
     }
 }
