@@ -34,6 +34,7 @@ pub mod row_clock;
 pub mod row_keys;
 pub mod session_aggregate;
 pub mod state;
+pub mod stateless;
 mod stored;
 pub mod touched;
 pub mod union;
