@@ -33,7 +33,7 @@ use crate::data::punctuation::Punctuation;
 use crate::operators::early::{EarlyClock, EarlyResults, rows_between};
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::operator::{Emitter, EvalError, Operator};
-use crate::operators::partitions::{Partitions, late_row, null_time, renamed};
+use crate::operators::partitions::{Partitions, late_row, null_time};
 use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_answer::WindowAnswer;
 use crate::operators::window_output::{
@@ -357,9 +357,8 @@ impl Operator for CountWindow {
         let Some(slots) = self.partitions.covered(punctuation)? else { return Ok(()) };
         self.end_partitions(&slots);
         self.output.flush(out)?;
-        let columns = self.spec.answer.passed_columns(LAYOUT.len(), &self.spec.input_schema);
-        let output = &self.spec.schema;
-        if let Some(kept) = renamed(punctuation, &self.spec.input_schema, output, &columns) {
+        let schemas = (&self.spec.input_schema, &self.spec.schema);
+        if let Some(kept) = self.spec.answer.passed_on(punctuation, schemas, LAYOUT.len()) {
             out.punctuation(kept);
         }
         Ok(())

@@ -59,7 +59,7 @@ use crate::data::punctuation::Punctuation;
 use crate::operators::early::EarlyClock;
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::operator::{Emitter, EvalError, Operator};
-use crate::operators::partitions::{Partitions, renamed};
+use crate::operators::partitions::Partitions;
 use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_answer::{Content, WindowAnswer};
 use crate::operators::window_output::{OutputSpec, WindowColumn, WindowOutput};
@@ -301,9 +301,8 @@ impl Operator for SessionAggregate {
             self.partitions.remove(slot);
         }
         self.output.flush(out)?;
-        let columns = self.spec.answer.passed_columns(LAYOUT.len(), &self.spec.input_schema);
-        let output = &self.spec.schema;
-        if let Some(kept) = renamed(punctuation, &self.spec.input_schema, output, &columns) {
+        let schemas = (&self.spec.input_schema, &self.spec.schema);
+        if let Some(kept) = self.spec.answer.passed_on(punctuation, schemas, LAYOUT.len()) {
             out.punctuation(kept);
         }
         Ok(())
