@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`relations`] (what is known of a relation), [`bind`] (SQL to a logical plan,
 //! with [`hidden`], [`lateral`], [`repeated_names`], [`functions`], [`window_call`], [`mining_call`] and
-//! [`window_node`]), `translate` and `windowed` (logical plan to [`physical`] plan: watermarks,
+//! [`window_node`]), `translate`, `windowed` and `group_by` (logical plan to [`physical`] plan: watermarks,
 //! append-only, keys, bounded state), [`emit_clause`], [`explain`].
 
 mod amended;
@@ -17,6 +17,8 @@ mod expansion;
 pub mod explain;
 mod fallible;
 pub mod functions;
+mod group_by;
+mod group_columns;
 mod grouping;
 mod grouping_sets;
 mod heavy_hitters_call;
