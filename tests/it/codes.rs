@@ -8,7 +8,7 @@ use std::sync::Arc;
 use weir::engine::{Engine, EngineSettings};
 use weir::time::{SECOND, VirtualClock};
 
-use crate::engines::{self, NOW, ndjson};
+use crate::engines::{self, NOW, copy, ndjson};
 use crate::fake::Fake;
 use crate::real_server::PATIENCE;
 
@@ -66,14 +66,6 @@ async fn answers_wait_for_a_place_and_the_server_says_when_it_stops() {
     assert!(answers.iter().all(|code| code == "00000"), "{answers:?}");
     engine.shutdown().await;
     assert_eq!(code(&engine, "SELECT 1").await, "57P01");
-}
-
-/// Copies the files of a directory into another.
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }
 
 /// A snapshot would spare the query the replay.

@@ -15,7 +15,7 @@ use weir::decode::{Format, decoder};
 use weir::engine::{Engine, EngineSettings, IngestOrigin, Producer};
 use weir::time::VirtualClock;
 
-use crate::engines::{NOW, ndjson, settings};
+use crate::engines::{NOW, copy, ndjson, settings};
 use crate::oracle::Rng;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -104,18 +104,6 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
         match path.is_dir() {
             true => files(&path, found),
             false => found.push(path),
-        }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
         }
     }
 }

@@ -52,3 +52,16 @@ pub(crate) fn ndjson<'a>(results: impl IntoIterator<Item = &'a StatementResult>)
     }
     String::from_utf8(out).unwrap()
 }
+
+/// Copies a directory with all that is in it, as a killed process leaves it.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weir::engine::{Engine, EngineSettings};
 use weir::time::{SECOND, VirtualClock};
 
-use crate::engines::{NOW, open_with, run, settings};
+use crate::engines::{NOW, copy, open_with, run, settings};
 
 const HOUR: i64 = 3_600 * SECOND;
 
@@ -70,19 +70,6 @@ fn snapshots(directory: &Path) -> Vec<std::path::PathBuf> {
     }
     files.sort();
     files
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
