@@ -32,6 +32,8 @@ pub mod ranking;
 pub mod row_buffer;
 pub mod row_clock;
 pub mod row_keys;
+#[cfg(test)]
+pub(crate) mod row_trial;
 pub mod session_aggregate;
 pub mod state;
 pub mod stateless;

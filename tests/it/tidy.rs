@@ -81,7 +81,7 @@ fn documents() -> BTreeMap<String, String> {
 /// Whether all of a file is tests.
 fn is_test(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or_default();
-    file.contains("/tests/") || name.ends_with("tests.rs") || name == "window_trial.rs"
+    file.contains("/tests/") || name.ends_with("tests.rs") || name.ends_with("_trial.rs")
 }
 
 /// The lines before a file's own tests.
