@@ -58,6 +58,7 @@ mod ranking;
 mod relation_call;
 pub mod relations;
 pub mod repeated_names;
+mod row_wise;
 mod selects;
 mod set_count_call;
 mod set_operations;
