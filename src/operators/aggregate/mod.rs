@@ -379,15 +379,6 @@ impl Operator for Aggregate {
 }
 
 impl Aggregate {
-    /// Forwards the watermark if the results of all rows before it are out.
-    fn forward_watermark(&mut self, out: &mut Emitter) {
-        if self.groups.touched.is_empty()
-            && let Some(watermark) = self.watermark.take()
-        {
-            out.watermark(watermark);
-        }
-    }
-
     /// The patterns by key position, if the punctuation speaks of keys only.
     fn key_patterns(&self, punctuation: &Punctuation) -> Option<Vec<(usize, Pattern)>> {
         if punctuation.columns.is_empty() {
