@@ -119,7 +119,13 @@ impl Miner for ItemsetMiner {
         let converter = RowConverter::new(vec![SortField::new(self.item.clone())])?;
         let options = ItemsetOptions::new(self.error, self.size_max);
         let slicer = self.slices.as_ref().map(Slicer::new);
-        Ok(Box::new(Sets { spec: self.clone(), converter, options, groups: Groups::default(), slicer }))
+        Ok(Box::new(Sets {
+            spec: self.clone(),
+            converter,
+            options,
+            groups: Groups::default(),
+            slicer,
+        }))
     }
 
     fn needs_append_only(&self) -> bool {
