@@ -38,6 +38,7 @@ mod call;
 mod cells;
 mod counts;
 mod folded;
+mod framed;
 mod frames;
 mod keying;
 mod lag;
