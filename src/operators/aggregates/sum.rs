@@ -28,19 +28,19 @@ pub(super) struct Cell<W> {
     pub(super) count: i64,
 }
 
-/// Running sums of all groups; `avg` builds on it too.
-pub(super) struct Sums<W> {
+/// Running sums of all groups.
+struct Sums<W> {
     cells: Vec<Cell<W>>,
     /// How often a group's word wrapped; groups that never did are absent.
     carries: BTreeMap<usize, i64>,
 }
 
 impl<W: Word> Sums<W> {
-    pub(super) fn new() -> Sums<W> {
+    fn new() -> Sums<W> {
         Sums { cells: Vec::new(), carries: BTreeMap::new() }
     }
 
-    pub(super) fn grow(&mut self, group_count: usize) {
+    fn grow(&mut self, group_count: usize) {
         if self.cells.len() < group_count {
             self.cells.resize(group_count, Cell::default());
         }
@@ -55,7 +55,7 @@ impl<W: Word> Sums<W> {
         }
     }
 
-    pub(super) fn update(&mut self, column: &ArrayRef, rows: &Rows<'_>) -> Result<(), EvalError> {
+    fn update(&mut self, column: &ArrayRef, rows: &Rows<'_>) -> Result<(), EvalError> {
         self.grow(rows.group_count);
         let values = W::values(column)?;
         let nulls = column.logical_nulls();
@@ -88,7 +88,7 @@ impl<W: Word> Sums<W> {
     }
 
     /// Merges partial sums, or with `out` takes them out.
-    pub(super) fn merge(&mut self, state: &[ArrayRef], groups: &[u32], out: bool) {
+    fn merge(&mut self, state: &[ArrayRef], groups: &[u32], out: bool) {
         let sums = state[0].as_primitive::<W::Type>().values();
         let carried = state[1].as_primitive::<Int64Type>().values();
         let counts = state[2].as_primitive::<Int64Type>().values();
@@ -104,7 +104,7 @@ impl<W: Word> Sums<W> {
         }
     }
 
-    pub(super) fn state(&self, groups: Option<&[u32]>) -> Vec<ArrayRef> {
+    fn state(&self, groups: Option<&[u32]>) -> Vec<ArrayRef> {
         let (cells, carries): (Vec<Cell<W>>, Vec<i64>) = match groups {
             None => {
                 let mut carries = vec![0; self.cells.len()];
@@ -126,55 +126,61 @@ impl<W: Word> Sums<W> {
         self.carries.get(&(group as usize)).copied().unwrap_or(0)
     }
 
-    pub(super) fn cells(&self) -> &[Cell<W>] {
-        &self.cells
-    }
-
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         *self = Sums::new();
     }
 
-    pub(super) fn size(&self) -> usize {
+    fn size(&self) -> usize {
         mem::size_of::<Sums<W>>()
             + self.cells.capacity() * mem::size_of::<Cell<W>>()
             + self.carries.len() * 32
     }
 }
 
-/// sum(x)
-pub(super) struct Sum<W> {
+/// What is answered of running sums.
+pub(super) trait Answers<W>: Send {
+    /// Whether a sum may have no answer.
+    const CAN_OVERFLOW: bool;
+    /// The column of `cells`; `exact`: every cell's carry is 0.
+    fn answers(&self, cells: &[Cell<W>], exact: bool) -> Result<ArrayRef, EvalError>;
+}
+
+/// Running sums with what is answered of them: sum(x), avg(x).
+pub(super) struct Summed<W, A> {
     sums: Sums<W>,
+    answers: A,
+}
+
+impl<W: Word, A: Answers<W> + 'static> Summed<W, A> {
+    pub(super) fn boxed(answers: A) -> Box<dyn GroupedAggregate> {
+        Box::new(Summed { sums: Sums::<W>::new(), answers })
+    }
+}
+
+/// sum(x)
+pub(super) struct Sum {
     result: DataType,
     function: String,
 }
 
-impl Sum<i64> {
+impl Sum {
     /// The accumulator for the function's result type; `None` where there is none of our own.
     pub(super) fn for_result(
         function: &AggregateFunctionExpr,
     ) -> Option<Box<dyn GroupedAggregate>> {
         let result = function.field().data_type().clone();
-        let name = function.name().to_owned();
-        match &result {
-            DataType::Int64 => Some(Sum::<i64>::boxed(result, name)),
-            DataType::UInt64 | DataType::Decimal128(..) => Some(Sum::<i128>::boxed(result, name)),
-            DataType::Float64 => Some(Sum::<f64>::boxed(result, name)),
+        let sum = Sum { result: result.clone(), function: function.name().to_owned() };
+        match result {
+            DataType::Int64 => Some(Summed::<i64, _>::boxed(sum)),
+            DataType::UInt64 | DataType::Decimal128(..) => Some(Summed::<i128, _>::boxed(sum)),
+            DataType::Float64 => Some(Summed::<f64, _>::boxed(sum)),
             _ => None,
         }
     }
 }
 
-impl<W: Word> Sum<W>
-where
-    Sum<W>: GroupedAggregate,
-{
-    fn boxed(result: DataType, function: String) -> Box<dyn GroupedAggregate> {
-        Box::new(Sum { sums: Sums::<W>::new(), result, function })
-    }
-}
-
 /// Puts sums into a column of the result type, or says which do not fit.
-pub(super) trait Finish: Word {
+trait Finish: Word {
     /// The column of `cells`; every cell's carry is 0.
     fn finish(cells: &[Cell<Self>], result: &DataType) -> Option<ArrayRef>;
 }
@@ -215,7 +221,7 @@ impl Finish for i128 {
     }
 }
 
-impl<W: Finish> GroupedAggregate for Sum<W> {
+impl<W: Word, A: Answers<W>> GroupedAggregate for Summed<W, A> {
     fn update(&mut self, values: &[ArrayRef], rows: &Rows<'_>) -> Result<(), EvalError> {
         self.sums.update(&values[0], rows)
     }
@@ -241,7 +247,7 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
     }
 
     fn can_overflow(&self) -> bool {
-        true
+        A::CAN_OVERFLOW
     }
 
     fn is_retractable(&self) -> bool {
@@ -271,7 +277,7 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
     }
 
     fn evaluate(&mut self) -> Result<ArrayRef, EvalError> {
-        let all = self.finish(self.sums.cells(), self.sums.carries.is_empty());
+        let all = self.answers.answers(&self.sums.cells, self.sums.carries.is_empty());
         self.sums.clear();
         all
     }
@@ -286,11 +292,11 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
         let sums = &self.sums;
         let cells: Vec<Cell<W>> = groups.iter().map(|&group| sums.cells[group as usize]).collect();
         let exact = sums.carries.is_empty() || groups.iter().all(|&g| sums.carry_of(g) == 0);
-        self.finish(&cells, exact)
+        self.answers.answers(&cells, exact)
     }
 
     fn group_count(&self) -> usize {
-        self.sums.cells().len()
+        self.sums.cells.len()
     }
 
     fn size(&self) -> usize {
@@ -298,8 +304,10 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
     }
 }
 
-impl<W: Finish> Sum<W> {
-    fn finish(&self, cells: &[Cell<W>], exact: bool) -> Result<ArrayRef, EvalError> {
+impl<W: Finish> Answers<W> for Sum {
+    const CAN_OVERFLOW: bool = true;
+
+    fn answers(&self, cells: &[Cell<W>], exact: bool) -> Result<ArrayRef, EvalError> {
         let fits = if exact { W::finish(cells, &self.result) } else { None };
         fits.ok_or_else(|| EvalError::Overflow {
             function: self.function.clone(),
