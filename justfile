@@ -32,7 +32,7 @@ points EVERY="1":
 accept FILTER="":
     UPDATE_EXPECT=1 cargo test {{FILTER}}
 
-# One measurement: filter_project, json_decode, log_append, tumbling, sliding, recovery or end_to_end.
+# One measurement, by the name of a file in benches/.
 bench NAME:
     cargo bench --bench {{NAME}}
 
@@ -40,7 +40,7 @@ bench NAME:
 recovery MB="1000" SHAPE="both":
     WEIR_RECOVERY_MB={{MB}} WEIR_RECOVERY_SHAPE={{SHAPE}} cargo bench --bench recovery
 
-# Needs a nightly compiler and cargo-fuzz. Targets: parse, decode_csv, decode_json, recover_segment.
+# Needs a nightly compiler and cargo-fuzz. Targets: the files of fuzz/fuzz_targets/
 fuzz TARGET SECONDS="600":
     cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
 

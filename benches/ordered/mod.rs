@@ -32,7 +32,6 @@ pub(crate) fn input() -> SchemaRef {
 }
 
 /// The columns of the output: the input's, then `last`.
-#[allow(dead_code, reason = "runs of a pattern have columns of their own")]
 pub(crate) fn output(last: DataType) -> SchemaRef {
     let mut fields: Vec<_> = input().fields().iter().map(Arc::clone).collect();
     fields.push(Arc::new(Field::new("answer", last, true)));

@@ -59,6 +59,19 @@ pub struct Origin {
     pub progress: Marks,
 }
 
+impl Origin {
+    /// That of rows that come from no log.
+    pub fn nowhere() -> Arc<Origin> {
+        Arc::new(Origin {
+            relation: Arc::from(""),
+            first_offset: 0,
+            ingest_time: 0,
+            arrival: Marks::All(i64::MIN),
+            progress: Marks::All(i64::MIN),
+        })
+    }
+}
+
 /// Rows on their way through a pipeline.
 #[derive(Debug, Clone)]
 pub struct Change {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Origin};
 use crate::engine::query::QueryState;
 use crate::error::Result;
 use crate::log::frame::Position;
@@ -69,13 +69,7 @@ fn filtered(
     batches: Vec<RecordBatch>,
 ) -> std::result::Result<Vec<RecordBatch>, EvalError> {
     let mut operator = FilterProject::new(Arc::clone(spec))?;
-    let origin = Arc::new(Origin {
-        relation: Arc::from(""),
-        first_offset: 0,
-        ingest_time: 0,
-        arrival: Marks::All(i64::MIN),
-        progress: Marks::All(i64::MIN),
-    });
+    let origin = Origin::nowhere();
     let mut rows = Vec::with_capacity(batches.len());
     for batch in batches {
         let mut out = Emitter::default();

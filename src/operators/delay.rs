@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
-use crate::operators::operator::{Emitter, EvalError, Operator};
-use crate::operators::state::{StateReader, StateWriter};
+use crate::operators::operator::{Emitter, EvalError};
+use crate::operators::stateless::Stateless;
 use crate::time::EventTime;
 
 /// The operator.
@@ -36,12 +36,10 @@ impl Delay {
     }
 }
 
-impl Operator for Delay {
-    fn name(&self) -> &'static str {
-        "Delay"
-    }
+impl Stateless for Delay {
+    const NAME: &'static str = "Delay";
 
-    fn on_change(&mut self, _: usize, change: Change, out: &mut Emitter) -> Result<(), EvalError> {
+    fn pass(&self, change: Change, out: &mut Emitter) -> Result<(), EvalError> {
         let origin = Origin {
             relation: Arc::clone(&change.origin.relation),
             first_offset: change.origin.first_offset,
@@ -53,48 +51,19 @@ impl Operator for Delay {
         Ok(())
     }
 
-    fn on_watermark(
-        &mut self,
-        _: usize,
-        watermark: EventTime,
-        out: &mut Emitter,
-    ) -> Result<(), EvalError> {
-        out.watermark(watermark.minus(self.width));
-        Ok(())
+    fn watermark(&self, watermark: EventTime) -> EventTime {
+        watermark.minus(self.width)
     }
 
-    fn on_punctuation(
-        &mut self,
-        _: usize,
-        punctuation: &Punctuation,
-        out: &mut Emitter,
-    ) -> Result<(), EvalError> {
-        out.punctuation(Arc::new(punctuation.clone()));
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn restores_exactly(&self) -> bool {
-        true
-    }
-
-    /// Nothing is remembered between rows.
-    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        Ok(())
+    fn punctuation(&self, punctuation: &Punctuation) -> Option<Punctuation> {
+        Some(punctuation.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operators::operator::Output;
+    use crate::operators::operator::{Operator, Output};
 
     #[test]
     fn the_watermark_is_held_back_and_the_end_of_time_is_not() {

@@ -29,9 +29,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::operators::expr::{self, Piece, RowFailure};
-use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
-use crate::operators::state::{StateReader, StateWriter};
-use crate::time::EventTime;
+use crate::operators::operator::{Emitter, EvalError, RejectedRow};
+use crate::operators::stateless::Stateless;
 
 /// What to keep and what to compute.
 #[derive(Debug, Clone)]
@@ -227,18 +226,10 @@ pub(crate) fn reject_rows(change: &Change, failures: Vec<RowFailure>, out: &mut 
     }
 }
 
-impl Operator for FilterProject {
-    fn name(&self) -> &'static str {
-        "FilterProject"
-    }
+impl Stateless for FilterProject {
+    const NAME: &'static str = "FilterProject";
 
-    fn on_change(
-        &mut self,
-        port: usize,
-        change: Change,
-        out: &mut Emitter,
-    ) -> Result<(), EvalError> {
-        assert_eq!(port, 0, "FilterProject has one input");
+    fn pass(&self, change: Change, out: &mut Emitter) -> Result<(), EvalError> {
         let (mut pieces, failures) =
             expr::evaluate_in_pieces(&change.batch, |part| self.select(part));
         let selected = if pieces.len() == 1 && failures.is_empty() {
@@ -253,51 +244,15 @@ impl Operator for FilterProject {
         Ok(())
     }
 
-    fn on_watermark(
-        &mut self,
-        _port: usize,
-        watermark: EventTime,
-        out: &mut Emitter,
-    ) -> Result<(), EvalError> {
-        out.watermark(watermark);
-        Ok(())
-    }
-
     /// Holds for the output under the columns' new names, if none of its columns went away.
-    fn on_punctuation(
-        &mut self,
-        _port: usize,
-        punctuation: &Punctuation,
-        out: &mut Emitter,
-    ) -> Result<(), EvalError> {
-        let renamed = punctuation.renamed(|name| {
+    fn punctuation(&self, punctuation: &Punctuation) -> Option<Punctuation> {
+        punctuation.renamed(|name| {
             let input = self.spec.input_schema.index_of(name).ok()?;
             let output = self.outputs.iter().position(
                 |o| matches!(o, OutputColumn::Plain(kept) if self.kept[*kept] == input),
             )?;
             Some(self.spec.schema.field(output).name().clone())
-        });
-        if let Some(renamed) = renamed {
-            out.punctuation(Arc::new(renamed));
-        }
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn restores_exactly(&self) -> bool {
-        true
-    }
-
-    /// Nothing is remembered between rows.
-    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        Ok(())
+        })
     }
 }
 
@@ -314,7 +269,8 @@ mod tests {
     use crate::data::change::{Marks, Origin};
     use crate::data::punctuation::Pattern;
     use crate::error::SqlState;
-    use crate::operators::operator::Output;
+    use crate::operators::operator::{Operator, Output};
+    use crate::time::EventTime;
 
     type Row = (Option<i64>, Option<i64>, i64);
     type Pair = (Option<i64>, Option<i64>);

@@ -15,8 +15,10 @@ pub mod filter_project;
 pub mod fork;
 #[cfg(test)]
 pub(crate) mod held;
+pub mod held_promises;
 pub mod join;
 pub mod keys;
+pub mod lateness;
 pub mod match_recognize;
 pub mod operator;
 pub mod origin_buffer;
@@ -30,8 +32,11 @@ pub mod ranking;
 pub mod row_buffer;
 pub mod row_clock;
 pub mod row_keys;
+#[cfg(test)]
+pub(crate) mod row_trial;
 pub mod session_aggregate;
 pub mod state;
+pub mod stateless;
 mod stored;
 pub mod touched;
 pub mod union;

@@ -161,6 +161,13 @@ impl<T: Default> Partitions<T> {
         self.entries.get(slot)?.as_ref().filter(|entry| entry.birth == birth)
     }
 
+    /// The slots of those partitions, named by slot and birth, that are still there.
+    pub fn living(&self, named: impl IntoIterator<Item = (usize, u64)>) -> Vec<usize> {
+        let named = named.into_iter();
+        let living = named.filter(|&(slot, birth)| self.get_born(slot, birth).is_some());
+        living.map(|(slot, _)| slot).collect()
+    }
+
     /// The partition in a slot.
     pub fn entry(&self, slot: usize) -> &Entry<T> {
         self.entries[slot].as_ref().expect("the slot of a partition is valid until it is removed")

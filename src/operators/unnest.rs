@@ -32,9 +32,8 @@ use datafusion::common::NullHandling;
 
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
-use crate::operators::operator::{Emitter, EvalError, Operator};
-use crate::operators::state::{StateReader, StateWriter};
-use crate::time::EventTime;
+use crate::operators::operator::{Emitter, EvalError};
+use crate::operators::stateless::Stateless;
 
 /// Rows that one change of the output holds, unless a single input row makes more.
 const ROWS_PER_CHANGE: usize = 65_536;
@@ -265,70 +264,26 @@ fn fields_of(column: &ArrayRef) -> Result<Vec<ArrayRef>, EvalError> {
     Ok(fields.columns().iter().map(|field| take(field, &present)).collect::<Result<_, _>>()?)
 }
 
-impl Operator for Unnest {
-    fn name(&self) -> &'static str {
-        "Unnest"
-    }
+impl Stateless for Unnest {
+    const NAME: &'static str = "Unnest";
 
-    fn on_change(
-        &mut self,
-        port: usize,
-        change: Change,
-        out: &mut Emitter,
-    ) -> Result<(), EvalError> {
-        assert_eq!(port, 0, "Unnest has one input");
+    fn pass(&self, change: Change, out: &mut Emitter) -> Result<(), EvalError> {
         for (start, length) in self.cuts(&change.batch)? {
             out.change(self.expand(&change.slice(start, length))?);
         }
         Ok(())
     }
 
-    fn on_watermark(
-        &mut self,
-        _port: usize,
-        watermark: EventTime,
-        out: &mut Emitter,
-    ) -> Result<(), EvalError> {
-        out.watermark(watermark);
-        Ok(())
-    }
-
     /// Holds for the output if it speaks of repeated columns only.
-    fn on_punctuation(
-        &mut self,
-        _port: usize,
-        punctuation: &Punctuation,
-        out: &mut Emitter,
-    ) -> Result<(), EvalError> {
+    fn punctuation(&self, punctuation: &Punctuation) -> Option<Punctuation> {
         let spec = &self.spec;
-        let renamed = punctuation.renamed(|name| {
+        punctuation.renamed(|name| {
             let input = spec.input_schema.index_of(name).ok()?;
             let expanded =
                 spec.structs.contains(&input) || spec.lists.iter().any(|list| list.column == input);
             let output = spec.dependencies.iter().position(|&column| column == input)?;
             (!expanded).then(|| spec.schema.field(output).name().clone())
-        });
-        if let Some(renamed) = renamed {
-            out.punctuation(Arc::new(renamed));
-        }
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn restores_exactly(&self) -> bool {
-        true
-    }
-
-    /// Nothing is remembered between rows.
-    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        Ok(())
+        })
     }
 }
 
@@ -342,7 +297,7 @@ mod tests {
 
     use super::*;
     use crate::data::change::{Marks, Origin};
-    use crate::operators::operator::Output;
+    use crate::operators::operator::{Operator, Output};
 
     fn list(values: Vec<Option<Vec<Option<i32>>>>) -> ArrayRef {
         Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(values))

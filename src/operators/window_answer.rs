@@ -13,10 +13,12 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
+use crate::data::punctuation::Punctuation;
 use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::emit::EmitMode;
 use crate::operators::expr::{RowFailure, checked, evaluate, evaluate_in_pieces, evaluate_mask};
 use crate::operators::operator::EvalError;
+use crate::operators::partitions::renamed;
 
 /// What is put out of the rows of windows.
 #[derive(Debug, Clone)]
@@ -77,8 +79,18 @@ impl WindowAnswer {
         self.keys().iter().filter(within).copied().collect()
     }
 
-    /// Pairs of column of the input and of the output, for punctuations; keys stand at `keys_at`.
-    pub fn passed_columns(&self, keys_at: usize, input: &SchemaRef) -> Vec<(usize, usize)> {
+    /// What a punctuation of the input promises of the output, where keys stand at `keys_at`.
+    pub fn passed_on(
+        &self,
+        punctuation: &Punctuation,
+        (input, output): (&SchemaRef, &SchemaRef),
+        keys_at: usize,
+    ) -> Option<Arc<Punctuation>> {
+        renamed(punctuation, input, output, &self.passed_columns(keys_at, input))
+    }
+
+    /// Pairs of column of the input and of the output.
+    fn passed_columns(&self, keys_at: usize, input: &SchemaRef) -> Vec<(usize, usize)> {
         let width = input.fields().len();
         match &self.content {
             Content::Groups { keys, .. } => {

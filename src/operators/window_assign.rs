@@ -21,8 +21,8 @@ use arrow::datatypes::SchemaRef;
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::error::SqlState;
-use crate::operators::operator::{Emitter, EvalError, LateRow, Operator, RejectedRow};
-use crate::operators::state::{StateReader, StateWriter};
+use crate::operators::operator::{Emitter, EvalError, LateRow, RejectedRow};
+use crate::operators::stateless::Stateless;
 use crate::time::EventTime;
 use crate::windows::assign::Windows;
 use crate::windows::columns::{event_times, named_edge};
@@ -114,18 +114,10 @@ impl WindowAssign {
     }
 }
 
-impl Operator for WindowAssign {
-    fn name(&self) -> &'static str {
-        "WindowAssign"
-    }
+impl Stateless for WindowAssign {
+    const NAME: &'static str = "WindowAssign";
 
-    fn on_change(
-        &mut self,
-        port: usize,
-        change: Change,
-        out: &mut Emitter,
-    ) -> Result<(), EvalError> {
-        assert_eq!(port, 0, "WindowAssign has one input");
+    fn pass(&self, change: Change, out: &mut Emitter) -> Result<(), EvalError> {
         let times = event_times(change.batch.column(self.spec.time_column))?;
         let (mut pairs, mut found) = (Pairs::default(), Vec::new());
         for row in 0..change.batch.num_rows() {
@@ -159,42 +151,9 @@ impl Operator for WindowAssign {
         self.emit(&change, pairs, out)
     }
 
-    fn on_watermark(
-        &mut self,
-        _port: usize,
-        watermark: EventTime,
-        out: &mut Emitter,
-    ) -> Result<(), EvalError> {
-        out.watermark(watermark);
-        Ok(())
-    }
-
     /// The input's columns are the output's too, so every promise still holds.
-    fn on_punctuation(
-        &mut self,
-        _port: usize,
-        punctuation: &Punctuation,
-        out: &mut Emitter,
-    ) -> Result<(), EvalError> {
-        out.punctuation(Arc::new(punctuation.clone()));
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn restores_exactly(&self) -> bool {
-        true
-    }
-
-    /// Nothing is remembered between rows.
-    fn save(&mut self, _out: &mut StateWriter) -> Result<(), EvalError> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        Ok(())
+    fn punctuation(&self, punctuation: &Punctuation) -> Option<Punctuation> {
+        Some(punctuation.clone())
     }
 }
 
@@ -207,7 +166,7 @@ mod tests {
     use super::*;
     use crate::data::change::{Marks, Origin};
     use crate::data::schema::TIMESTAMP;
-    use crate::operators::operator::Output;
+    use crate::operators::operator::{Operator, Output};
     use crate::windows::spec::{Span, TimeWindowKind};
 
     fn hop(slide: i64, size: i64, allowed_lateness: i64) -> WindowAssign {

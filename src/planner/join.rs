@@ -14,7 +14,7 @@ use crate::operators::expr::is_sortable;
 use crate::operators::join::spec::{JoinKind, JoinSpec};
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::functions;
-use crate::planner::join_as_of::{Marker, take_marker};
+use crate::planner::join_as_of::{AsOf, take_marker};
 use crate::planner::join_facts::{facts, facts_as_of_now, state};
 use crate::planner::join_time::{Bounds, find_bounds};
 use crate::planner::physical::{Facts, Node, PhysicalPlan, WindowRole};
@@ -64,12 +64,12 @@ impl Translator {
         self.markers.set(self.markers.get() + usize::from(marker.is_some()));
         let as_of_now = match marker {
             None => false,
-            Some((Marker::Now, time, _)) => {
+            Some((AsOf::Now, time, _)) => {
                 check_as_of_now(&sides, kind, swapped, &time)?;
                 true
             }
             Some((marker, first, second)) => {
-                let pair = (&first, &second, marker == Marker::Above);
+                let pair = (&first, &second, marker == AsOf::Above);
                 let parts = Parts { sides, kind, swapped, keys, join };
                 return self.newest_join(parts, rest, pair);
             }

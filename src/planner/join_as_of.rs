@@ -1,21 +1,17 @@
 //! Brings `ASOF JOIN … MATCH_CONDITION` and `FOR SYSTEM_TIME AS OF` past DataFusion's planner.
 //!
 //! It knows neither. So before it binds the query each becomes a plain join with one more condition: a
-//! call of a function that means nothing but this ([`Marker`]), over a column of each side, so that the
+//! call of a function that means nothing but this ([`AsOf`]), over a column of each side, so that the
 //! optimiser leaves it where it stands. The translation takes it out again ([`take_marker`]); of a one-off
 //! SELECT a node of ours does, before anything is optimised ([`super::join_once`]).
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use datafusion::common::Result as PlannerResult;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result as PlannerResult, exec_err};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
-};
+use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF, Volatility};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select,
@@ -24,12 +20,13 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::planner::bind::Purpose;
 use crate::planner::error::PlanError;
+use crate::planner::marker::Marker;
 use crate::planner::relations::RelationLookup;
 use crate::planner::selects::selects;
 
 /// What a join with a marker is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Marker {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AsOf {
     /// ASOF JOIN with the condition `first >= second`.
     AtLeast,
     /// ASOF JOIN with the condition `first > second`.
@@ -38,59 +35,28 @@ pub(super) enum Marker {
     Now,
 }
 
-impl Marker {
-    const ALL: [Marker; 3] = [Marker::AtLeast, Marker::Above, Marker::Now];
+impl AsOf {
+    const ALL: [AsOf; 3] = [AsOf::AtLeast, AsOf::Above, AsOf::Now];
 
-    fn name(self) -> &'static str {
-        match self {
-            Marker::AtLeast => "__asof_at_least",
-            Marker::Above => "__asof_above",
-            Marker::Now => "__as_of_now",
-        }
+    fn marker(self) -> Marker {
+        let name = match self {
+            AsOf::AtLeast => "__asof_at_least",
+            AsOf::Above => "__asof_above",
+            AsOf::Now => "__as_of_now",
+        };
+        Marker { name, arguments: 2, volatility: Volatility::Volatile, is_transparent: false }
     }
 }
 
 /// The function of a marker, by its name.
 pub(super) fn marker_function(name: &str) -> Option<Arc<ScalarUDF>> {
-    static MARKERS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
-        let function = |marker| {
-            let signature = Signature::any(2, Volatility::Volatile);
-            Arc::new(ScalarUDF::from(MarkerFunction { marker, signature }))
-        };
-        Marker::ALL.into_iter().map(function).collect()
-    });
-    MARKERS.iter().find(|function| function.name() == name).cloned()
+    let mut markers = AsOf::ALL.into_iter().map(AsOf::marker);
+    markers.find(|marker| marker.name == name).map(Marker::function)
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct MarkerFunction {
-    marker: Marker,
-    signature: Signature,
-}
-
-impl ScalarUDFImpl for MarkerFunction {
-    fn name(&self) -> &str {
-        self.marker.name()
-    }
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-    fn return_type(&self, _: &[DataType]) -> PlannerResult<DataType> {
-        Ok(DataType::Boolean)
-    }
-    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> PlannerResult<ColumnarValue> {
-        exec_err!("{} marks a join and has no value", self.marker.name())
-    }
-}
-
-/// The marker that a condition is.
-pub(super) fn marker(condition: &Expr) -> Option<Marker> {
-    match condition {
-        Expr::ScalarFunction(call) => {
-            Marker::ALL.into_iter().find(|marker| marker.name() == call.func.name())
-        }
-        _ => None,
-    }
+/// What the condition says of its join, if it is a marker.
+pub(super) fn marker(condition: &Expr) -> Option<AsOf> {
+    AsOf::ALL.into_iter().find(|as_of| as_of.marker().arguments_of(condition).is_some())
 }
 
 /// The number of joins that have a marker. The optimiser may copy one to where it says nothing; if it
@@ -108,7 +74,7 @@ pub(super) fn count_markers(plan: &LogicalPlan) -> PlannerResult<usize> {
 }
 
 /// Takes the marker out of the conditions of a join, with its two arguments.
-pub(super) fn take_marker(conditions: &mut Vec<Expr>) -> Option<(Marker, Expr, Expr)> {
+pub(super) fn take_marker(conditions: &mut Vec<Expr>) -> Option<(AsOf, Expr, Expr)> {
     let at = conditions.iter().position(|condition| marker(condition).is_some())?;
     let found = marker(&conditions[at])?;
     let Expr::ScalarFunction(call) = conditions.remove(at) else { return None };
@@ -172,14 +138,14 @@ impl Rewriter<'_> {
             condition = inner;
         }
         let SqlExpr::BinaryOp { left, op, right } = condition else { return Err(odd_condition()) };
-        let (marker, first, second) = match op {
-            BinaryOperator::GtEq => (Marker::AtLeast, left, right),
-            BinaryOperator::Gt => (Marker::Above, left, right),
-            BinaryOperator::LtEq => (Marker::AtLeast, right, left),
-            BinaryOperator::Lt => (Marker::Above, right, left),
+        let (as_of, first, second) = match op {
+            BinaryOperator::GtEq => (AsOf::AtLeast, left, right),
+            BinaryOperator::Gt => (AsOf::Above, left, right),
+            BinaryOperator::LtEq => (AsOf::AtLeast, right, left),
+            BinaryOperator::Lt => (AsOf::Above, right, left),
             _ => return Err(odd_condition()),
         };
-        let call = call(marker, *first.clone(), *second.clone());
+        let call = call(as_of.marker(), *first.clone(), *second.clone());
         let constraint = with(constraint, call)?;
         join.join_operator = match std::mem::take(&mut join.global) {
             true => JoinOperator::LeftOuter(constraint),
@@ -214,7 +180,7 @@ impl Rewriter<'_> {
                 "Write t FOR SYSTEM_TIME AS OF s.at, with a table and the time column of the stream.",
             ));
         };
-        let call = call(Marker::Now, left, right);
+        let call = call(AsOf::Now.marker(), left, right);
         join.join_operator = match &join.join_operator {
             JoinOperator::Join(on) | JoinOperator::Inner(on) => {
                 JoinOperator::Inner(with(on, call)?)
@@ -287,7 +253,7 @@ fn with(constraint: &JoinConstraint, more: SqlExpr) -> Result<JoinConstraint, Pl
 fn call(marker: Marker, first: SqlExpr, second: SqlExpr) -> SqlExpr {
     let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
     SqlExpr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(marker.name())]),
+        name: ObjectName::from(vec![Ident::new(marker.name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {

@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::planner::error::PlanError;
-use crate::planner::join_as_of::{Marker, take_marker};
+use crate::planner::join_as_of::{AsOf, take_marker};
 use crate::planner::match_cells::coerced;
 
 /// Joins each row with the newest row of the other side that is not after it.
@@ -45,8 +45,8 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
             let conjuncts = join.filter.iter().flat_map(split_conjunction);
             let mut conditions: Vec<Expr> = conjuncts.cloned().collect();
             match take_marker(&mut conditions) {
-                Some((marker, first, second)) if marker != Marker::Now => {
-                    let strict = marker == Marker::Above;
+                Some((as_of, first, second)) if as_of != AsOf::Now => {
+                    let strict = as_of == AsOf::Above;
                     let node = AsofNode::of(join, [first, second], strict, conditions)?;
                     let node = LogicalPlan::Extension(Extension { node: Arc::new(node) });
                     Ok(Transformed::yes(node))

@@ -12,7 +12,7 @@ use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, Operator, Volatility};
+use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::ast::{
     AfterMatchSkip, Expr as SqlExpr, MatchRecognizePattern, Measure, OrderByExpr, RowsPerMatch,
     SymbolDefinition, TableFactor,
@@ -23,6 +23,7 @@ use crate::error::SqlState;
 use crate::operators::match_recognize::Cell;
 use crate::planner::constants;
 use crate::planner::error::PlanError;
+use crate::planner::fallible::may_fail;
 use crate::planner::hidden::fold;
 use crate::planner::match_cells::{Cells, coerced, misuse, refused};
 use crate::planner::match_node::{Conjuncts, MatchNode, Search, cell_of};
@@ -249,39 +250,13 @@ fn conjuncts(condition: Expr, variable: usize, cells: &[Cell]) -> Conjuncts {
             let cell = cell_of(column).and_then(|cell| cells.get(cell));
             matches!(cell, Some(Cell::At(place, _)) if place.is_current(variable))
         });
-        if is_alone && (split.looking_back.is_empty() || is_total(conjunct)) {
+        if is_alone && (split.looking_back.is_empty() || !may_fail(conjunct)) {
             split.alone.push(conjunct.clone());
         } else {
             split.looking_back.push(conjunct.clone());
         }
     }
     split
-}
-
-/// Whether an expression has a value for every row: it compares columns and constants.
-fn is_total(expr: &Expr) -> bool {
-    let total = |part: &Expr| match part {
-        Expr::Column(_) | Expr::Literal(..) | Expr::Not(_) => true,
-        Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::Between(_) | Expr::InList(_) => true,
-        Expr::BinaryExpr(binary) => matches!(
-            binary.op,
-            Operator::Eq
-                | Operator::NotEq
-                | Operator::Lt
-                | Operator::LtEq
-                | Operator::Gt
-                | Operator::GtEq
-                | Operator::And
-                | Operator::Or
-        ),
-        _ => false,
-    };
-    let mut all = true;
-    let walked = expr.apply(|part| {
-        all &= total(part);
-        Ok(TreeNodeRecursion::Continue)
-    });
-    all && walked.is_ok()
 }
 
 /// Of which row `now()` would be is not clear, and the answer must be the same again.

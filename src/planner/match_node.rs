@@ -143,11 +143,7 @@ impl UserDefinedLogicalNodeCore for MatchNode {
 
 impl PartialOrd for MatchNode {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        match self.input.partial_cmp(&other.input) {
-            Some(std::cmp::Ordering::Equal) => {
-                self.search.pattern_text.partial_cmp(&other.search.pattern_text)
-            }
-            order => order,
-        }
+        let order = self.input.partial_cmp(&other.input)?;
+        Some(order.then_with(|| self.search.pattern_text.cmp(&other.search.pattern_text)))
     }
 }

@@ -1,8 +1,9 @@
 //! Turns a query into a plan of operators, and explains it.
 //!
 //! In reading order: [`relations`] (what is known of a relation), [`bind`] (SQL to a logical plan,
-//! with [`hidden`], [`lateral`], [`repeated_names`], [`functions`], [`window_call`], [`mining_call`] and [`window_node`]), `translate` and `windowed` (logical plan to
-//! [`physical`] plan: watermarks, append-only, keys, bounded state), [`emit_clause`], [`explain`].
+//! with [`hidden`], [`lateral`], [`repeated_names`], [`functions`], [`window_call`], [`mining_call`] and
+//! [`window_node`]), `translate`, `windowed` and `group_by` (logical plan to [`physical`] plan: watermarks,
+//! append-only, keys, bounded state), [`emit_clause`], [`explain`].
 
 mod amended;
 pub mod bind;
@@ -14,7 +15,10 @@ pub mod emit_clause;
 pub mod error;
 mod expansion;
 pub mod explain;
+mod fallible;
 pub mod functions;
+mod group_by;
+mod group_columns;
 mod grouping;
 mod grouping_sets;
 mod heavy_hitters_call;
@@ -32,6 +36,7 @@ mod lateral;
 mod limit;
 mod literal_casts;
 mod lower_aggregate;
+mod marker;
 mod match_call;
 mod match_cells;
 pub mod match_node;
@@ -53,6 +58,7 @@ mod ranking;
 mod relation_call;
 pub mod relations;
 pub mod repeated_names;
+mod row_wise;
 mod selects;
 mod set_count_call;
 mod set_operations;

@@ -8,18 +8,25 @@
 //! *An aggregate without groups answers one row, whatever it reads*: a condition above it is about that row.
 //! DataFusion moves one that names no column below, where it is about the rows read.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, GroupingSet, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{Expr, GroupingSet, LogicalPlan, Volatility};
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
+
+use crate::planner::fallible::may_fail;
+use crate::planner::marker::Marker;
+
+/// Holds a condition that may fail.
+const GUARDED: Marker = Marker {
+    name: "__guarded",
+    arguments: 1,
+    volatility: Volatility::Immutable,
+    is_transparent: true,
+};
 
 /// DataFusion's rule, in its place and under its name.
 #[derive(Debug, Default)]
@@ -93,11 +100,16 @@ fn mark(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// Marks the conditions behind the first that may fail.
 fn mark_conditions(predicate: Expr) -> Expr {
     let conditions = split_conjunction_owned(predicate).into_iter().enumerate();
-    let marked = conditions.map(|(place, condition)| match place > 0 && may_fail(&condition) {
-        true => Guarded::function().call(vec![condition]),
+    let marked = conditions.map(|(place, condition)| match place > 0 && is_guarded(&condition) {
+        true => GUARDED.function().call(vec![condition]),
         false => condition,
     });
     conjunction(marked).expect("a predicate is at least one condition")
+}
+
+/// A volatile function forbids that conditions change places at all.
+fn is_guarded(condition: &Expr) -> bool {
+    may_fail(condition) && !condition.is_volatile()
 }
 
 fn unmark(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
@@ -105,86 +117,9 @@ fn unmark(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         return Ok(Transformed::no(node));
     }
     node.map_expressions(|expr| {
-        expr.transform_up(|expr| match expr {
-            Expr::ScalarFunction(mut call) if call.func.name() == Guarded::NAME => {
-                Ok(Transformed::yes(call.args.pop().expect("it guards one condition")))
-            }
-            other => Ok(Transformed::no(other)),
+        expr.transform_up(|expr| match GUARDED.arguments_of(&expr) {
+            Some([condition]) => Ok(Transformed::yes(condition.clone())),
+            _ => Ok(Transformed::no(expr)),
         })
     })
-}
-
-/// Whether a condition may be an error for some row: anything but comparisons, and what joins them.
-fn may_fail(condition: &Expr) -> bool {
-    let fails = condition.exists(|expr| {
-        Ok(match expr {
-            Expr::BinaryExpr(binary) => !matches!(
-                binary.op,
-                Operator::Eq
-                    | Operator::NotEq
-                    | Operator::Lt
-                    | Operator::LtEq
-                    | Operator::Gt
-                    | Operator::GtEq
-                    | Operator::And
-                    | Operator::Or
-                    | Operator::IsDistinctFrom
-                    | Operator::IsNotDistinctFrom
-            ),
-            Expr::Column(_)
-            | Expr::OuterReferenceColumn(..)
-            | Expr::Literal(..)
-            | Expr::Alias(_)
-            | Expr::Not(_)
-            | Expr::IsNull(_)
-            | Expr::IsNotNull(_)
-            | Expr::IsTrue(_)
-            | Expr::IsFalse(_)
-            | Expr::IsUnknown(_)
-            | Expr::IsNotTrue(_)
-            | Expr::IsNotFalse(_)
-            | Expr::IsNotUnknown(_)
-            | Expr::Between(_)
-            | Expr::InList(_)
-            | Expr::Like(_) => false,
-            // A volatile function forbids that conditions change places at all, a subquery is joined.
-            Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) => false,
-            _ => true,
-        })
-    });
-    fails.expect("nothing above is an error") && !condition.is_volatile()
-}
-
-/// Holds a condition that may fail.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Guarded {
-    signature: Signature,
-}
-
-impl Guarded {
-    const NAME: &str = "__guarded";
-
-    fn function() -> &'static ScalarUDF {
-        static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-            let signature = Signature::any(1, Volatility::Immutable);
-            Arc::new(ScalarUDF::from(Guarded { signature }))
-        });
-        &FUNCTION
-    }
-}
-
-impl ScalarUDFImpl for Guarded {
-    fn name(&self) -> &str {
-        Guarded::NAME
-    }
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Boolean)
-    }
-    /// Never asked of rows; the same as the condition if it were.
-    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Ok(args.args.swap_remove(0))
-    }
 }

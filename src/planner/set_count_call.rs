@@ -8,7 +8,7 @@
 //! around them become the function's expression.
 
 use std::any::Any;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -17,13 +17,14 @@ use datafusion::logical_expr::expr::{AggregateFunction, BinaryExpr};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Expr, ExprSchemable, LogicalPlan,
-    Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, ExprSchemable, LogicalPlan, Operator,
+    ScalarUDF, Signature, Volatility, lit,
 };
 
 use crate::error::SqlState;
 use crate::operators::aggregates::bounds::{DISTINCT_WHERE, DistinctSets};
 use crate::planner::error::PlanError;
+use crate::planner::marker::Marker;
 use crate::sketches::set_expression::{SETS_MAX, SetExpression};
 
 const HINT: &str = "Write for example count_distinct_where(x, ever(a = 1) AND NOT ever(a = 2)).";
@@ -35,12 +36,12 @@ pub(super) fn aggregate() -> Arc<AggregateUDF> {
 }
 
 /// `ever(condition)`, which has a meaning there only.
+const EVER: Marker =
+    Marker { name: "ever", arguments: 1, volatility: Volatility::Immutable, is_transparent: false };
+
+/// The function of `ever(condition)`.
 pub(super) fn ever() -> Arc<ScalarUDF> {
-    static EVER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-        let signature = Signature::any(1, Volatility::Immutable);
-        Arc::new(ScalarUDF::from(Ever { signature }))
-    });
-    Arc::clone(&EVER)
+    EVER.function()
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -63,29 +64,6 @@ impl AggregateUDFImpl for Unread {
 
     fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         not_impl_err!("{DISTINCT_WHERE}() OVER a window is not supported")
-    }
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Ever {
-    signature: Signature,
-}
-
-impl ScalarUDFImpl for Ever {
-    fn name(&self) -> &str {
-        "ever"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        not_impl_err!("ever() outside of {DISTINCT_WHERE}() is not supported")
     }
 }
 
@@ -126,9 +104,7 @@ fn is_unread(call: &AggregateFunction) -> bool {
 
 /// The condition of `ever(condition)`.
 fn condition(expr: &Expr) -> Option<&Expr> {
-    let Expr::ScalarFunction(call) = expr else { return None };
-    let is_ever = (call.func.inner().as_ref() as &dyn Any).is::<Ever>();
-    call.args.first().filter(|_| is_ever)
+    EVER.arguments_of(expr)?.first()
 }
 
 fn refused(message: String) -> PlanError {

@@ -231,10 +231,8 @@ impl Hash for WindowNode {
 impl PartialOrd for WindowNode {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         let key = |node: &WindowNode| format!("{:?}", node.kind);
-        match self.input.partial_cmp(&other.input) {
-            Some(std::cmp::Ordering::Equal) => key(self).partial_cmp(&key(other)),
-            order => order,
-        }
+        let order = self.input.partial_cmp(&other.input)?;
+        Some(order.then_with(|| key(self).cmp(&key(other))))
     }
 }
 

@@ -15,13 +15,14 @@ use datafusion::logical_expr::Expr;
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::window_answer::{Content, Pairs, WindowAnswer};
 use crate::planner::error::{PlanError, from_datafusion};
+use crate::planner::group_by::window_operator;
 use crate::planner::physical::{EventTimeColumn, Facts, PhysicalPlan, WindowRole};
 use crate::planner::translate::{Built, Pending, Slot, Translator, type_of};
 use crate::planner::window_facts::{is_append_only, operator_columns, window_state};
 use crate::planner::window_node::{
     WINDOW_END, WINDOW_ID, WINDOW_REASON, WINDOW_START, WindowColumn, WindowKind,
 };
-use crate::planner::windowed::{closes_by_time, describe_source, window_operator};
+use crate::planner::windowed::{closes_by_time, describe_source};
 
 /// The name of a physical column in expressions over pairs.
 fn column_name(column: usize) -> String {

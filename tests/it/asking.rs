@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
-use weir::encode::json::write_ndjson;
-use weir::engine::{Engine, EngineSettings};
-use weir::time::VirtualClock;
+use weir::engine::Engine;
 
+use crate::engines::{open, rows};
 use crate::oracle::Rng;
 
 struct Asked(Arc<Engine>);
@@ -15,10 +14,7 @@ struct Asked(Arc<Engine>);
 impl Asked {
     /// Rows with keys, values with nulls, and times with ties, disorder and years before 1970.
     async fn new(directory: &tempfile::TempDir, rng: &mut Rng) -> Asked {
-        let settings =
-            EngineSettings { timers: false, ..EngineSettings::new(directory.path().join("data")) };
-        let clock = Arc::new(VirtualClock::new(1_800_000_000_000_000));
-        let asked = Asked(Engine::open(settings, clock).unwrap());
+        let asked = Asked(open(&directory.path().join("data")));
         asked
             .rows("CREATE STREAM s (k TEXT, v BIGINT, at TIMESTAMP, stop BOOLEAN, WATERMARK FOR at AS at)")
             .await;
@@ -44,13 +40,7 @@ impl Asked {
 
     /// The rows of the answer, sorted.
     async fn rows(&self, sql: &str) -> Vec<String> {
-        let execution = self.0.execute(sql).await;
-        assert!(execution.error.is_none(), "{sql}\n{:?}", execution.error);
-        let mut text = Vec::new();
-        for batch in execution.results.last().map_or(&[][..], |result| &result.batches) {
-            write_ndjson(batch, &mut text);
-        }
-        let text = String::from_utf8(text).unwrap();
+        let text = rows(&self.0, sql).await;
         let mut rows: Vec<String> = text.lines().map(str::to_string).collect();
         rows.sort();
         rows

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use weir::engine::{Engine, EngineSettings};
 use weir::time::{SECOND, VirtualClock};
 
+use crate::engines::{self, NOW, copy, ndjson};
 use crate::fake::Fake;
 use crate::real_server::PATIENCE;
 
@@ -15,9 +16,9 @@ fn open(
     directory: &Path,
     settings: impl FnOnce(&mut EngineSettings),
 ) -> weir::error::Result<Arc<Engine>> {
-    let mut chosen = EngineSettings { timers: false, ..EngineSettings::new(directory) };
+    let mut chosen = engines::settings(directory);
     settings(&mut chosen);
-    Engine::open(chosen, Arc::new(VirtualClock::new(1_800_000_000_000_000)))
+    Engine::open(chosen, Arc::new(VirtualClock::new(NOW)))
 }
 
 async fn code(engine: &Arc<Engine>, sql: &str) -> String {
@@ -67,14 +68,6 @@ async fn answers_wait_for_a_place_and_the_server_says_when_it_stops() {
     assert_eq!(code(&engine, "SELECT 1").await, "57P01");
 }
 
-/// Copies the files of a directory into another.
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-}
-
 /// A snapshot would spare the query the replay.
 fn without_snapshots(settings: &mut EngineSettings) {
     settings.snapshot_interval = i64::MAX;
@@ -103,11 +96,7 @@ async fn a_changelog_that_the_inputs_no_longer_give_stops_its_query_alone() {
     let engine = open(directories[1].path(), without_snapshots).unwrap();
     let flushed =
         engine.execute("FLUSH; SELECT name, status, error FROM weir.queries ORDER BY name").await;
-    let mut text = Vec::new();
-    for batch in flushed.results.iter().flat_map(|result| &result.batches) {
-        weir::encode::json::write_ndjson(batch, &mut text);
-    }
-    let text = String::from_utf8(text).unwrap();
+    let text = ndjson(&flushed.results);
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("{\"name\":\"count\",\"status\":\"running\""), "{text}");
     assert!(lines[1].contains("\"status\":\"failed\",\"error\":\"WR006: "), "{text}");

@@ -12,14 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir::decode::{Format, decoder};
-use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings, IngestOrigin, Producer};
 use weir::time::VirtualClock;
 
+use crate::engines::{NOW, copy, ndjson, settings};
 use crate::oracle::Rng;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const NOW: i64 = 1_800_000_000_000_000;
 
 /// Every object, asked once.
 const QUESTIONS: &[&str] = &[
@@ -35,9 +34,8 @@ const QUESTIONS: &[&str] = &[
 ];
 
 fn open(directory: &Path) -> Result<Arc<Engine>, weir::error::Error> {
-    let settings =
-        EngineSettings { timers: false, snapshot_interval: 0, ..EngineSettings::new(directory) };
-    Engine::open(settings, Arc::new(VirtualClock::new(NOW)))
+    let chosen = EngineSettings { snapshot_interval: 0, ..settings(directory) };
+    Engine::open(chosen, Arc::new(VirtualClock::new(NOW)))
 }
 
 /// The answer, or the code and the words of the error.
@@ -47,11 +45,7 @@ async fn ask(engine: &Arc<Engine>, sql: &str) -> Result<String, (String, String)
     if let Some(error) = &execution.error {
         return Err((error.code().0.to_string(), error.to_string()));
     }
-    let mut text = Vec::new();
-    for batch in execution.results.last().map_or(&[][..], |result| &result.batches) {
-        write_ndjson(batch, &mut text);
-    }
-    Ok(String::from_utf8(text).unwrap())
+    Ok(ndjson(execution.results.last()))
 }
 
 async fn ingest(engine: &Arc<Engine>, rows: String, sequence: Option<u64>) {
@@ -110,18 +104,6 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
         match path.is_dir() {
             true => files(&path, found),
             false => found.push(path),
-        }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
         }
     }
 }

@@ -10,10 +10,11 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
-use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings, Execution};
 use weir::server::{Addresses, Server, Service};
 use weir::time::{Clock, VirtualClock};
+
+use crate::engines::ndjson;
 
 /// 2026-06-01T00:00:00Z; the examples live in January of that year.
 const NOW: i64 = 1_780_272_000_000_000;
@@ -69,7 +70,7 @@ impl Runner {
                 let execution = self.execute(&block.text).await;
                 match &execution.error {
                     Some(error) => return Err(error.to_string()),
-                    None => self.said.rows = rows(&execution),
+                    None => self.said.rows = ndjson(execution.results.last()),
                 }
             }
             ["sql", "error", code] => match self.execute(&block.text).await.error {
@@ -163,14 +164,6 @@ fn same(expected: &str, got: &str) -> Result<(), String> {
         Some(_) if expected.ends_with('…') => Ok(()),
         _ => Err(format!("the document says\n{expected}\nand the server said\n{got}")),
     }
-}
-
-fn rows(execution: &Execution) -> String {
-    let mut out = Vec::new();
-    for batch in execution.results.last().map_or([].as_slice(), |last| &last.batches) {
-        write_ndjson(batch, &mut out);
-    }
-    String::from_utf8(out).unwrap()
 }
 
 /// Runs a document's blocks in order; a block may use what those before it made.

@@ -1,35 +1,6 @@
 //! The whole way inside one process: SQL in, rows in, windows, answers out.
 
-use std::sync::Arc;
-
-use weir::encode::json::write_ndjson;
-use weir::engine::{Engine, EngineSettings, Execution};
-use weir::time::{Clock, VirtualClock};
-
-const NOW: i64 = 1_800_000_000_000_000;
-
-fn open(directory: &std::path::Path) -> Arc<Engine> {
-    let clock: Arc<dyn Clock> = Arc::new(VirtualClock::new(NOW));
-    let settings = EngineSettings { timers: false, ..EngineSettings::new(directory) };
-    Engine::open(settings, clock).unwrap()
-}
-
-async fn ok(engine: &Arc<Engine>, sql: &str) -> Execution {
-    let execution = engine.execute(sql).await;
-    if let Some(error) = &execution.error {
-        panic!("{sql}\n{error}");
-    }
-    execution
-}
-
-async fn rows(engine: &Arc<Engine>, sql: &str) -> String {
-    let execution = ok(engine, sql).await;
-    let mut out = Vec::new();
-    for batch in &execution.results.last().unwrap().batches {
-        write_ndjson(batch, &mut out);
-    }
-    String::from_utf8(out).unwrap()
-}
+use crate::engines::{ok, open, rows};
 
 const CLICKS: &str = "CREATE STREAM clicks (url TEXT NOT NULL, user_id BIGINT, at TIMESTAMP,
     WATERMARK FOR at AS at - INTERVAL '5' SECOND);";

@@ -3,33 +3,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
 
-use weir::encode::json::write_ndjson;
-use weir::engine::{Engine, EngineSettings};
-use weir::time::{Clock, VirtualClock};
-
-const NOW: i64 = 1_800_000_000_000_000;
-
-fn open(directory: &Path) -> Arc<Engine> {
-    let clock: Arc<dyn Clock> = Arc::new(VirtualClock::new(NOW));
-    let settings = EngineSettings { timers: false, ..EngineSettings::new(directory) };
-    Engine::open(settings, clock).unwrap()
-}
-
-/// Runs statements; answers the rows of the last one.
-async fn rows(engine: &Arc<Engine>, sql: &str) -> String {
-    let execution = engine.execute(sql).await;
-    if let Some(error) = &execution.error {
-        panic!("{sql}\n{error}");
-    }
-    let mut out = Vec::new();
-    for batch in &execution.results.last().unwrap().batches {
-        write_ndjson(batch, &mut out);
-    }
-    String::from_utf8(out).unwrap()
-}
+use crate::engines::{open, rows};
 
 /// Names and contents of the finished files.
 fn files(directory: &Path) -> Vec<(String, String)> {

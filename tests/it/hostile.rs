@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings};
 use weir::time::{SECOND, VirtualClock};
+
+use crate::engines::{NOW, ndjson, open_with, settings};
 
 /// A statement that takes longer hangs; an engine built for debugging is slow.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -18,15 +19,13 @@ struct Victim {
 impl Victim {
     async fn new() -> Victim {
         let directory = tempfile::tempdir().unwrap();
-        let settings = EngineSettings {
-            timers: false,
+        let chosen = EngineSettings {
             select_time: 5 * SECOND,
             select_rows: 100_000,
             select_memory: 64 << 20,
-            ..EngineSettings::new(directory.path().join("data"))
+            ..settings(&directory.path().join("data"))
         };
-        let clock = Arc::new(VirtualClock::new(1_800_000_000_000_000));
-        let engine = Engine::open(settings, clock).unwrap();
+        let engine = open_with(chosen, &Arc::new(VirtualClock::new(NOW)));
         let victim = Victim { engine, directory };
         let stream = "CREATE STREAM s (k TEXT, n BIGINT, at TIMESTAMP,
                       WATERMARK FOR at AS at - INTERVAL '1' SECOND)";
@@ -49,11 +48,7 @@ impl Victim {
             assert!(!error.message().is_empty(), "{start}");
             return Err(error.code().0.to_string());
         }
-        let mut text = Vec::new();
-        for batch in execution.results.last().map_or(&[][..], |result| &result.batches) {
-            write_ndjson(batch, &mut text);
-        }
-        Ok(String::from_utf8(text).unwrap())
+        Ok(ndjson(execution.results.last()))
     }
 
     /// Sends it, and makes sure that the engine still answers.

@@ -11,6 +11,7 @@ mod demo;
 mod docs;
 mod edges;
 mod engine;
+mod engines;
 mod epochs;
 mod fake;
 mod feeds;

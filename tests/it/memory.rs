@@ -1,30 +1,8 @@
 //! Memory limits of queries, and figures of streams and queries that go on after a restart.
 
-use std::path::Path;
-use std::sync::Arc;
+use weir::engine::IngestOrigin;
 
-use weir::encode::json::write_ndjson;
-use weir::engine::{Engine, EngineSettings, IngestOrigin};
-use weir::time::VirtualClock;
-
-const NOW: i64 = 1_800_000_000_000_000;
-
-fn open(directory: &Path) -> Arc<Engine> {
-    let settings = EngineSettings { timers: false, ..EngineSettings::new(directory) };
-    Engine::open(settings, Arc::new(VirtualClock::new(NOW)) as _).unwrap()
-}
-
-async fn run(engine: &Arc<Engine>, sql: &str) -> String {
-    let execution = engine.execute(sql).await;
-    if let Some(error) = &execution.error {
-        panic!("{sql}\n{error}");
-    }
-    let mut out = Vec::new();
-    for batch in execution.results.iter().flat_map(|result| &result.batches) {
-        write_ndjson(batch, &mut out);
-    }
-    String::from_utf8(out).unwrap()
-}
+use crate::engines::{open, run};
 
 /// Rows of different keys with a text of half a kilobyte each.
 fn rows(from: usize, to: usize) -> String {

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use weir::decode::{Format, decoder};
-use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings, IngestOrigin};
 use weir::time::VirtualClock;
 
+use crate::engines::{self, NOW, open_with, settings};
 use crate::oracle::Rng;
 
 const CASES: u64 = 6;
@@ -198,25 +198,16 @@ impl Case {
 }
 
 fn open(directory: &Path, clock: &Arc<VirtualClock>, often: bool) -> Arc<Engine> {
-    let settings = EngineSettings {
-        timers: false,
+    let chosen = EngineSettings {
         query_threads: 2,
         snapshot_interval: if often { 0 } else { i64::MAX },
-        ..EngineSettings::new(directory)
+        ..settings(directory)
     };
-    Engine::open(settings, Arc::clone(clock) as _).unwrap()
+    open_with(chosen, clock)
 }
 
 async fn rows(engine: &Arc<Engine>, sql: &str) -> Vec<Json> {
-    let execution = engine.execute(sql).await;
-    if let Some(error) = &execution.error {
-        panic!("{sql}\n{error}");
-    }
-    let mut out = Vec::new();
-    for batch in execution.results.last().iter().flat_map(|result| &result.batches) {
-        write_ndjson(batch, &mut out);
-    }
-    let text = String::from_utf8(out).unwrap();
+    let text = engines::rows(engine, sql).await;
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -226,7 +217,7 @@ type Answers = BTreeMap<String, Vec<String>>;
 async fn run(case: &Case, seed: u64) -> Answers {
     let mut rng = Rng::new(seed);
     let directory = tempfile::tempdir().unwrap();
-    let clock = Arc::new(VirtualClock::new(1_800_000_000_000_000));
+    let clock = Arc::new(VirtualClock::new(NOW));
     let mut engine = open(directory.path(), &clock, true);
     let create = format!(
         "CREATE STREAM s (item BIGINT, tags BIGINT[], grp BIGINT, weight BIGINT, at BIGINT, WATERMARK FOR at AS at - {})",

@@ -5,30 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use weir::decode::{Format, decoder};
-use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings, IngestOrigin, IngestReceipt};
 use weir::time::VirtualClock;
 
-const NOW: i64 = 1_800_000_000_000_000;
+use crate::engines::{NOW, open_with, run, settings};
+
 /// Bytes of each report.
 const KEPT: u64 = 128 << 10;
 
 fn open(directory: &Path) -> Arc<Engine> {
-    let settings =
-        EngineSettings { timers: false, report_bytes: KEPT, ..EngineSettings::new(directory) };
-    Engine::open(settings, Arc::new(VirtualClock::new(NOW)) as _).unwrap()
-}
-
-async fn run(engine: &Arc<Engine>, sql: &str) -> String {
-    let execution = engine.execute(sql).await;
-    if let Some(error) = &execution.error {
-        panic!("{sql}\n{error}");
-    }
-    let mut out = Vec::new();
-    for batch in execution.results.last().iter().flat_map(|result| &result.batches) {
-        write_ndjson(batch, &mut out);
-    }
-    String::from_utf8(out).unwrap()
+    let chosen = EngineSettings { report_bytes: KEPT, ..settings(directory) };
+    open_with(chosen, &Arc::new(VirtualClock::new(NOW)))
 }
 
 async fn send(engine: &Arc<Engine>, stream: &str, format: Format, body: &[u8]) -> IngestReceipt {

@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings};
 use weir::time::VirtualClock;
 
-const NOW: i64 = 1_800_000_000_000_000;
+use crate::engines::{NOW, open_with, run, settings};
 
 const OBJECTS: &str = "CREATE STREAM s (at TIMESTAMP, k BIGINT, t TEXT, x DOUBLE,
         WATERMARK FOR at AS at - INTERVAL '5' SECOND);
@@ -27,28 +26,15 @@ const ANSWERS: &str = "SELECT * FROM closed; SELECT * FROM sliding ORDER BY 1, 2
     SELECT name, late_rows, rejected_rows, next_offset FROM weir.queries ORDER BY name;";
 
 fn open(directory: &Path, clock: &Arc<VirtualClock>, shards: usize, from: usize) -> Arc<Engine> {
-    let settings = EngineSettings {
-        timers: false,
+    let chosen = EngineSettings {
         snapshot_interval: 0,
         // Many steps lie between the begin and the end of a snapshot.
         snapshot_portion: 200,
         shards,
         shards_from: (from, 0),
-        ..EngineSettings::new(directory)
+        ..settings(directory)
     };
-    Engine::open(settings, Arc::clone(clock) as _).unwrap()
-}
-
-async fn run(engine: &Arc<Engine>, sql: &str) -> String {
-    let execution = engine.execute(sql).await;
-    if let Some(error) = &execution.error {
-        panic!("{sql}\n{error}");
-    }
-    let mut out = Vec::new();
-    for batch in execution.results.iter().flat_map(|result| &result.batches) {
-        write_ndjson(batch, &mut out);
-    }
-    String::from_utf8(out).unwrap()
+    open_with(chosen, clock)
 }
 
 /// Rows of about three seconds, some of them late.

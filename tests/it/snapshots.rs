@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings};
 use weir::time::{SECOND, VirtualClock};
+
+use crate::engines::{NOW, copy, open_with, run, settings};
 
 const HOUR: i64 = 3_600 * SECOND;
 
@@ -24,26 +25,13 @@ impl Place {
     /// An engine that copies so many bytes of state between two steps.
     fn open_with(directory: &Path, now: i64, snapshot_portion: usize) -> Place {
         let clock = Arc::new(VirtualClock::new(now));
-        let settings = EngineSettings {
-            timers: false,
-            snapshot_interval: 0,
-            snapshot_portion,
-            ..EngineSettings::new(directory)
-        };
-        let engine = Engine::open(settings, Arc::clone(&clock) as _).unwrap();
-        Place { engine, clock }
+        let chosen =
+            EngineSettings { snapshot_interval: 0, snapshot_portion, ..settings(directory) };
+        Place { engine: open_with(chosen, &clock), clock }
     }
 
     async fn run(&self, sql: &str) -> String {
-        let execution = self.engine.execute(sql).await;
-        if let Some(error) = &execution.error {
-            panic!("{sql}\n{error}");
-        }
-        let mut out = Vec::new();
-        for batch in execution.results.iter().flat_map(|result| &result.batches) {
-            write_ndjson(batch, &mut out);
-        }
-        String::from_utf8(out).unwrap()
+        run(&self.engine, sql).await
     }
 
     /// A thousand rows, of about 100 KB.
@@ -84,23 +72,10 @@ fn snapshots(directory: &Path) -> Vec<std::path::PathBuf> {
     files
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_snapshot_holds_need_not_be_retained() {
     let directory = tempfile::tempdir().unwrap();
-    let now = 1_800_000_000_000_000;
+    let now = NOW;
     let place = Place::open(directory.path(), now);
     place.run(OBJECTS).await;
     place.run("DROP CONTINUOUS QUERY spread").await;
@@ -135,7 +110,7 @@ async fn what_a_snapshot_holds_need_not_be_retained() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_leaves_the_last_snapshot_or_the_one_before_it() {
     let directory = tempfile::tempdir().unwrap();
-    let now = 1_800_000_000_000_000;
+    let now = NOW;
     let place = Place::open(directory.path(), now);
     place.run(OBJECTS).await;
     for _ in 0..4 {
@@ -177,7 +152,7 @@ async fn a_crash_leaves_the_last_snapshot_or_the_one_before_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn aggregates_that_a_copy_would_change_are_replayed() {
     let directory = tempfile::tempdir().unwrap();
-    let place = Place::open(directory.path(), 1_800_000_000_000_000);
+    let place = Place::open(directory.path(), NOW);
     place.run("CREATE STREAM s (k BIGINT, t TEXT, at TIMESTAMP)").await;
     place
         .run("CREATE CONTINUOUS QUERY d AS SELECT k, approx_median(k) AS d FROM s GROUP BY k")
@@ -200,7 +175,7 @@ fn damage(files: &[std::path::PathBuf]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_taken_in_portions_is_the_state_of_one_moment() {
     let directory = tempfile::tempdir().unwrap();
-    let now = 1_800_000_000_000_000;
+    let now = NOW;
     let place = Place::open_with(directory.path(), now, 1);
     place
         .run(
@@ -240,7 +215,7 @@ async fn a_snapshot_taken_in_portions_is_the_state_of_one_moment() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_snapshots_are_named_and_the_query_is_rebuilt_from_its_log() {
     let directory = tempfile::tempdir().unwrap();
-    let place = Place::open(directory.path(), 1_800_000_000_000_000);
+    let place = Place::open(directory.path(), NOW);
     place.run("CREATE STREAM s (k BIGINT, t TEXT, at TIMESTAMP)").await;
     place.run("CREATE CONTINUOUS QUERY q AS SELECT k, count(*) AS n FROM s GROUP BY k").await;
     place.feed().await;
@@ -249,7 +224,7 @@ async fn damaged_snapshots_are_named_and_the_query_is_rebuilt_from_its_log() {
     place.engine.shutdown().await;
     drop(place);
     damage(&snapshots(directory.path()));
-    let place = Place::open(directory.path(), 1_800_000_000_000_000);
+    let place = Place::open(directory.path(), NOW);
     place.run("FLUSH").await;
     assert_eq!(place.run("SELECT * FROM q ORDER BY k").await, before);
     let refused = place.run("SELECT refused FROM weir.snapshots").await;
@@ -261,7 +236,7 @@ async fn damaged_snapshots_are_named_and_the_query_is_rebuilt_from_its_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_of_another_plan_is_refused_and_the_query_is_rebuilt_from_its_log() {
     let directory = tempfile::tempdir().unwrap();
-    let place = Place::open(directory.path(), 1_800_000_000_000_000);
+    let place = Place::open(directory.path(), NOW);
     place.run("CREATE STREAM s (k BIGINT, t TEXT, at TIMESTAMP)").await;
     place.run("CREATE CONTINUOUS QUERY q AS SELECT k, count(*) AS n FROM s GROUP BY k").await;
     place.run("CREATE CONTINUOUS QUERY r AS SELECT k, sum(k) AS n FROM s GROUP BY k").await;
@@ -277,7 +252,7 @@ async fn a_snapshot_of_another_plan_is_refused_and_the_query_is_rebuilt_from_its
     folders.sort();
     fs::remove_dir_all(&folders[0]).unwrap();
     copy(&folders[1], &folders[0]);
-    let place = Place::open(directory.path(), 1_800_000_000_000_000);
+    let place = Place::open(directory.path(), NOW);
     place.run("FLUSH").await;
     assert_eq!(place.run("SELECT * FROM q ORDER BY k; SELECT * FROM r ORDER BY k").await, before);
     let refused = place.run("SELECT query, refused FROM weir.snapshots ORDER BY query").await;
@@ -288,7 +263,7 @@ async fn a_snapshot_of_another_plan_is_refused_and_the_query_is_rebuilt_from_its
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_whose_state_and_log_are_gone_says_what_is_missing() {
     let directory = tempfile::tempdir().unwrap();
-    let now = 1_800_000_000_000_000;
+    let now = NOW;
     let place = Place::open(directory.path(), now);
     place
         .run(
@@ -336,7 +311,7 @@ async fn a_query_whose_state_and_log_are_gone_says_what_is_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_select_over_many_groups_is_what_the_changelog_sums_to() {
     let directory = tempfile::tempdir().unwrap();
-    let now = 1_800_000_000_000_000;
+    let now = NOW;
     let place = Place::open(directory.path(), now);
     place
         .run(

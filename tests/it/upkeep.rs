@@ -5,43 +5,18 @@ use std::sync::Arc;
 use weir::catalog::persist::{Base, Kind, Store};
 use weir::encode::json::write_ndjson;
 use weir::engine::{
-    Engine, EngineSettings, Execution, IngestOrigin, Producer, SubscribeRequest, SubscriptionFrame,
+    Engine, EngineSettings, IngestOrigin, Producer, SubscribeRequest, SubscriptionFrame,
 };
 use weir::log::storage::{DiskStorage, Storage};
 use weir::sql::statement::SubscribeFrom;
-use weir::time::{Clock, VirtualClock};
+use weir::time::VirtualClock;
 
-const NOW: i64 = 1_800_000_000_000_000;
+use crate::engines::{NOW, ok, open_with, rows, settings};
+
 const HOUR: i64 = 3_600_000_000;
-
-fn settings(directory: &std::path::Path) -> EngineSettings {
-    EngineSettings { timers: false, ..EngineSettings::new(directory) }
-}
-
-fn open(directory: &std::path::Path, clock: &Arc<VirtualClock>) -> Arc<Engine> {
-    let clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(clock);
-    Engine::open(settings(directory), clock).unwrap()
-}
-
-async fn ok(engine: &Arc<Engine>, sql: &str) -> Execution {
-    let execution = engine.execute(sql).await;
-    if let Some(error) = &execution.error {
-        panic!("{sql}\n{error}");
-    }
-    execution
-}
 
 async fn code(engine: &Arc<Engine>, sql: &str) -> &'static str {
     engine.execute(sql).await.error.expect("it is refused").code().0
-}
-
-async fn rows(engine: &Arc<Engine>, sql: &str) -> String {
-    let execution = ok(engine, sql).await;
-    let mut out = Vec::new();
-    for batch in &execution.results.last().unwrap().batches {
-        write_ndjson(batch, &mut out);
-    }
-    String::from_utf8(out).unwrap()
 }
 
 /// A text of 900 characters that hardly shrinks.
@@ -64,7 +39,7 @@ async fn first_frame(engine: &Arc<Engine>, query: &str) -> SubscriptionFrame {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_onto_the_table_of_another_is_refused_at_once_and_its_name_stays_free() {
     let directory = tempfile::tempdir().unwrap();
-    let engine = open(directory.path(), &Arc::new(VirtualClock::new(NOW)));
+    let engine = open_with(settings(directory.path()), &Arc::new(VirtualClock::new(NOW)));
     ok(
         &engine,
         "CREATE STREAM s (a BIGINT); CREATE CONTINUOUS QUERY q AS SELECT a FROM s;
@@ -86,7 +61,7 @@ async fn a_sink_onto_the_table_of_another_is_refused_at_once_and_its_name_stays_
 async fn the_history_of_a_changelog_is_bounded_and_its_result_stays_whole() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::new(NOW));
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     ok(
         &engine,
         "CREATE STREAM s (k TEXT, v BIGINT);
@@ -135,7 +110,7 @@ async fn the_history_of_a_changelog_is_bounded_and_its_result_stays_whole() {
     engine.shutdown().await;
     drop(engine);
 
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     ok(&engine, "INSERT INTO s VALUES ('a', 100), ('z', 1); FLUSH; FLUSH SINK copied").await;
     assert_eq!(rows(&engine, sums).await, "{\"n\":14,\"total\":179}\n");
     assert_eq!(rows(&engine, copies).await, "{\"n\":26,\"total\":179}\n");
@@ -159,7 +134,7 @@ async fn the_history_of_a_changelog_is_bounded_and_its_result_stays_whole() {
 async fn a_swap_that_a_crash_left_half_done_is_finished() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::new(NOW));
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     ok(
         &engine,
         "CREATE STREAM s (k TEXT, v BIGINT);
@@ -182,14 +157,14 @@ async fn a_swap_that_a_crash_left_half_done_is_finished() {
     store.put(&record).unwrap();
     drop(store);
     for _ in 0..2 {
-        let engine = open(directory.path(), &clock);
+        let engine = open_with(settings(directory.path()), &clock);
         ok(&engine, "FLUSH").await;
         let answer = "{\"k\":\"a\",\"total\":3}\n{\"k\":\"b\",\"total\":2}\n";
         assert_eq!(rows(&engine, "SELECT * FROM q ORDER BY k").await, answer);
         assert_eq!(rows(&engine, offset).await, "{\"next_offset\":6}\n");
         engine.shutdown().await;
     }
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     ok(&engine, "INSERT INTO s VALUES ('b', 5); FLUSH").await;
     let answer = "{\"k\":\"a\",\"total\":3}\n{\"k\":\"b\",\"total\":5}\n";
     assert_eq!(rows(&engine, "SELECT * FROM q ORDER BY k").await, answer);
@@ -200,7 +175,7 @@ async fn a_swap_that_a_crash_left_half_done_is_finished() {
 async fn plans_are_swapped_while_rows_come_and_nothing_is_lost_or_counted_twice() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::new(NOW));
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     ok(
         &engine,
         "CREATE STREAM s (k BIGINT, v BIGINT); CREATE STREAM t (k BIGINT, v BIGINT);
@@ -247,7 +222,7 @@ async fn plans_are_swapped_while_rows_come_and_nothing_is_lost_or_counted_twice(
     engine.shutdown().await;
     drop(engine);
 
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     ok(&engine, "FLUSH").await;
     let status = "SELECT name, error FROM weir.queries WHERE status <> 'running'";
     assert_eq!(rows(&engine, status).await, "");
@@ -260,7 +235,7 @@ async fn plans_are_swapped_while_rows_come_and_nothing_is_lost_or_counted_twice(
 async fn a_query_that_failed_is_mended_by_another_plan() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::new(NOW));
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     ok(
         &engine,
         "CREATE STREAM s (k BIGINT);
@@ -288,7 +263,7 @@ async fn a_query_that_failed_is_mended_by_another_plan() {
 async fn rows_beyond_the_disk_budget_are_shed_and_counted() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::new(NOW));
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     ok(
         &engine,
         "CREATE STREAM s (n BIGINT, text TEXT) WITH (retention_bytes = '256 KB') ON OVERLOAD SHED RANDOM;
@@ -321,7 +296,7 @@ async fn rows_beyond_the_disk_budget_are_shed_and_counted() {
 async fn a_producer_is_known_after_its_rows_are_gone() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::new(NOW));
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     ok(&engine, "CREATE STREAM s (n BIGINT, text TEXT) WITH (retention_bytes = '128 KB')").await;
     let send = async |engine: &Arc<Engine>| {
         let stream = engine.stream("s").unwrap();
@@ -342,7 +317,7 @@ async fn a_producer_is_known_after_its_rows_are_gone() {
     engine.shutdown().await;
     drop(engine);
 
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     assert_eq!(send(&engine).await, receipt);
     assert_eq!(
         rows(&engine, "SELECT next_offset FROM weir.streams").await,
@@ -357,10 +332,10 @@ async fn what_a_full_queue_sheds_is_not_stored_and_nothing_else_is_lost() {
         [("DROP OLDEST", "queue"), ("SHED RANDOM", "queue"), ("SHED KEYS (k)", "queue")]
     {
         let directory = tempfile::tempdir().unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(VirtualClock::new(NOW));
+        let clock = Arc::new(VirtualClock::new(NOW));
         // One request fills the queue.
         let settings = EngineSettings { queue: (1, 1), ..settings(directory.path()) };
-        let engine = Engine::open(settings, clock).unwrap();
+        let engine = open_with(settings, &clock);
         ok(&engine, &format!("CREATE STREAM s (k BIGINT) ON OVERLOAD {overload}")).await;
         let send = |n: u64| {
             let engine = Arc::clone(&engine);
@@ -403,7 +378,7 @@ async fn what_a_full_queue_sheds_is_not_stored_and_nothing_else_is_lost() {
 async fn a_paused_sink_stays_paused_and_a_dropped_one_leaves_no_mark() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::new(NOW));
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     let path = directory.path().join("out.db");
     ok(
         &engine,
@@ -425,7 +400,7 @@ async fn a_paused_sink_stays_paused_and_a_dropped_one_leaves_no_mark() {
     engine.shutdown().await;
     drop(engine);
 
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     assert_eq!(rows(&engine, status).await, "{\"status\":\"paused\"}\n");
     assert_eq!(count("SELECT count(*) FROM t"), 1);
     ok(&engine, "RESUME SINK out; FLUSH SINK out").await;
@@ -458,7 +433,7 @@ async fn a_paused_sink_stays_paused_and_a_dropped_one_leaves_no_mark() {
 async fn other_columns_end_subscriptions_and_sinks() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::new(NOW));
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     let path = directory.path().join("out.db");
     ok(
         &engine,
@@ -493,7 +468,7 @@ async fn other_columns_end_subscriptions_and_sinks() {
     engine.shutdown().await;
     drop(engine);
 
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     ok(&engine, "FLUSH").await;
     assert_eq!(rows(&engine, status).await, failed);
     assert_eq!(rows(&engine, "SELECT * FROM q").await, "{\"n\":1,\"m\":2}\n");
@@ -504,7 +479,7 @@ async fn other_columns_end_subscriptions_and_sinks() {
 async fn rows_follow_a_copy_into_streams_and_tables() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::new(NOW));
-    let engine = open(directory.path(), &clock);
+    let engine = open_with(settings(directory.path()), &clock);
     let text = "CREATE STREAM s (a BIGINT, b TEXT);
 CREATE TABLE t (a BIGINT PRIMARY KEY, b TEXT);
 COPY s FROM STDIN (FORMAT csv);

@@ -11,6 +11,15 @@ use crate::operators::operator::{Emitter, EvalError, RejectedRow};
 use crate::operators::touched::Touch;
 
 impl Aggregate {
+    /// Forwards the watermark if the results of all rows before it are out.
+    pub(super) fn forward_watermark(&mut self, out: &mut Emitter) {
+        if self.groups.touched.is_empty()
+            && let Some(watermark) = self.watermark.take()
+        {
+            out.watermark(watermark);
+        }
+    }
+
     /// Emits the results of touched groups; of those that `chosen` names, if it is given.
     pub(super) fn flush(
         &mut self,

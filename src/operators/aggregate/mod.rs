@@ -38,7 +38,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Origin};
 use crate::data::punctuation::{Pattern, Punctuation};
 use crate::error::SqlState;
 use crate::operators::aggregates::fold::{FoldRows, Inputs, Measure};
@@ -130,13 +130,6 @@ impl Aggregate {
         let key_types = spec.keys.iter().map(|key| schema.field(*key).data_type().clone());
         let keys = KeyDictionary::of_types(key_types)?;
         let emission = Emission::new(Arc::clone(&spec.schema), spec.keys.len())?;
-        let origin = Arc::new(Origin {
-            relation: Arc::from(""),
-            first_offset: 0,
-            ingest_time: 0,
-            arrival: Marks::All(i64::MIN),
-            progress: Marks::All(i64::MIN),
-        });
         let touched = match spec.input_append_only && measures.is_empty() {
             true => Touched::by_first_change(),
             false => Touched::default(),
@@ -146,7 +139,7 @@ impl Aggregate {
             keys,
             groups: Groups { touched, ..Groups::default() },
             emission,
-            origin,
+            origin: Origin::nowhere(),
             watermark: None,
             rows_since: 0,
             due: None,
@@ -386,15 +379,6 @@ impl Operator for Aggregate {
 }
 
 impl Aggregate {
-    /// Forwards the watermark if the results of all rows before it are out.
-    fn forward_watermark(&mut self, out: &mut Emitter) {
-        if self.groups.touched.is_empty()
-            && let Some(watermark) = self.watermark.take()
-        {
-            out.watermark(watermark);
-        }
-    }
-
     /// The patterns by key position, if the punctuation speaks of keys only.
     fn key_patterns(&self, punctuation: &Punctuation) -> Option<Vec<(usize, Pattern)>> {
         if punctuation.columns.is_empty() {

@@ -15,6 +15,7 @@ use datafusion::scalar::ScalarValue;
 use proptest::prelude::*;
 
 use super::*;
+use crate::data::change::Marks;
 use crate::operators::aggregates::spec::NativeFunction;
 use crate::operators::operator::Output;
 

@@ -31,6 +31,7 @@ mod ordered;
 pub mod retractable;
 pub mod spec;
 mod sum;
+mod word;
 
 #[cfg(test)]
 mod tests;

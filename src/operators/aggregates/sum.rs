@@ -11,111 +11,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, UInt64Array};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
-use arrow::compute;
-use arrow::datatypes::{
-    ArrowNativeType, ArrowPrimitiveType, DataType, Decimal128Type, Float64Type, Int64Type,
-    UInt64Type, i256,
-};
+use arrow::datatypes::{DataType, Int64Type};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use crate::data::sql_words::in_sql_words;
 use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows};
+use crate::operators::aggregates::word::Word;
 use crate::operators::operator::EvalError;
-
-/// A number that can be summed: the word, and how often it wrapped.
-pub(super) trait Word: ArrowNativeType {
-    /// The array that holds such words in a state.
-    type Type: ArrowPrimitiveType<Native = Self>;
-    /// Whether taking a value out again leaves exactly what was there before.
-    const EXACT: bool;
-    /// The sum, and by how much the carry changes.
-    fn add(self, other: Self) -> (Self, i64);
-    /// The difference, and by how much the carry changes.
-    fn sub(self, other: Self) -> (Self, i64);
-    /// The product with a weight, and its carry.
-    fn times(self, weight: i64) -> (Self, i64);
-    /// The values of a column.
-    fn values(column: &ArrayRef) -> Result<ScalarBuffer<Self>, EvalError>;
-}
-
-impl Word for i64 {
-    type Type = Int64Type;
-    const EXACT: bool = true;
-    #[inline]
-    fn add(self, other: i64) -> (i64, i64) {
-        let (sum, wrapped) = self.overflowing_add(other);
-        (sum, if wrapped { other.signum() } else { 0 })
-    }
-    #[inline]
-    fn sub(self, other: i64) -> (i64, i64) {
-        let (difference, wrapped) = self.overflowing_sub(other);
-        (difference, if wrapped { -other.signum() } else { 0 })
-    }
-    fn times(self, weight: i64) -> (i64, i64) {
-        let product = i128::from(self) * i128::from(weight);
-        let word = product as i64;
-        (word, ((product - i128::from(word)) >> 64) as i64)
-    }
-    fn values(column: &ArrayRef) -> Result<ScalarBuffer<i64>, EvalError> {
-        if let Some(values) = column.as_primitive_opt::<Int64Type>() {
-            return Ok(values.values().clone());
-        }
-        let cast = compute::cast(column, &DataType::Int64)?;
-        Ok(cast.as_primitive::<Int64Type>().values().clone())
-    }
-}
-
-impl Word for i128 {
-    type Type = Decimal128Type;
-    const EXACT: bool = true;
-    #[inline]
-    fn add(self, other: i128) -> (i128, i64) {
-        let (sum, wrapped) = self.overflowing_add(other);
-        (sum, if wrapped { other.signum() as i64 } else { 0 })
-    }
-    #[inline]
-    fn sub(self, other: i128) -> (i128, i64) {
-        let (difference, wrapped) = self.overflowing_sub(other);
-        (difference, if wrapped { -(other.signum() as i64) } else { 0 })
-    }
-    fn times(self, weight: i64) -> (i128, i64) {
-        let product = i256::from_i128(self).wrapping_mul(i256::from_i128(i128::from(weight)));
-        let (low, high) = product.to_parts();
-        let word = low as i128;
-        (word, (high - (word >> 127)) as i64)
-    }
-    fn values(column: &ArrayRef) -> Result<ScalarBuffer<i128>, EvalError> {
-        if let Some(values) = column.as_primitive_opt::<Decimal128Type>() {
-            return Ok(values.values().clone());
-        }
-        let cast = compute::cast(column, &DataType::UInt64)?;
-        let values = cast.as_primitive::<UInt64Type>().values();
-        Ok(values.iter().map(|&value| i128::from(value)).collect())
-    }
-}
-
-impl Word for f64 {
-    type Type = Float64Type;
-    const EXACT: bool = false;
-    #[inline]
-    fn add(self, other: f64) -> (f64, i64) {
-        (self + other, 0)
-    }
-    #[inline]
-    fn sub(self, other: f64) -> (f64, i64) {
-        (self - other, 0)
-    }
-    fn times(self, weight: i64) -> (f64, i64) {
-        (self * weight as f64, 0)
-    }
-    fn values(column: &ArrayRef) -> Result<ScalarBuffer<f64>, EvalError> {
-        if let Some(values) = column.as_primitive_opt::<Float64Type>() {
-            return Ok(values.values().clone());
-        }
-        let cast = compute::cast(column, &DataType::Float64)?;
-        Ok(cast.as_primitive::<Float64Type>().values().clone())
-    }
-}
 
 /// A group's running sum.
 #[derive(Debug, Clone, Copy, Default)]
@@ -126,19 +28,19 @@ pub(super) struct Cell<W> {
     pub(super) count: i64,
 }
 
-/// Running sums of all groups; `avg` builds on it too.
-pub(super) struct Sums<W> {
+/// Running sums of all groups.
+struct Sums<W> {
     cells: Vec<Cell<W>>,
     /// How often a group's word wrapped; groups that never did are absent.
     carries: BTreeMap<usize, i64>,
 }
 
 impl<W: Word> Sums<W> {
-    pub(super) fn new() -> Sums<W> {
+    fn new() -> Sums<W> {
         Sums { cells: Vec::new(), carries: BTreeMap::new() }
     }
 
-    pub(super) fn grow(&mut self, group_count: usize) {
+    fn grow(&mut self, group_count: usize) {
         if self.cells.len() < group_count {
             self.cells.resize(group_count, Cell::default());
         }
@@ -153,7 +55,7 @@ impl<W: Word> Sums<W> {
         }
     }
 
-    pub(super) fn update(&mut self, column: &ArrayRef, rows: &Rows<'_>) -> Result<(), EvalError> {
+    fn update(&mut self, column: &ArrayRef, rows: &Rows<'_>) -> Result<(), EvalError> {
         self.grow(rows.group_count);
         let values = W::values(column)?;
         let nulls = column.logical_nulls();
@@ -186,7 +88,7 @@ impl<W: Word> Sums<W> {
     }
 
     /// Merges partial sums, or with `out` takes them out.
-    pub(super) fn merge(&mut self, state: &[ArrayRef], groups: &[u32], out: bool) {
+    fn merge(&mut self, state: &[ArrayRef], groups: &[u32], out: bool) {
         let sums = state[0].as_primitive::<W::Type>().values();
         let carried = state[1].as_primitive::<Int64Type>().values();
         let counts = state[2].as_primitive::<Int64Type>().values();
@@ -202,7 +104,7 @@ impl<W: Word> Sums<W> {
         }
     }
 
-    pub(super) fn state(&self, groups: Option<&[u32]>) -> Vec<ArrayRef> {
+    fn state(&self, groups: Option<&[u32]>) -> Vec<ArrayRef> {
         let (cells, carries): (Vec<Cell<W>>, Vec<i64>) = match groups {
             None => {
                 let mut carries = vec![0; self.cells.len()];
@@ -224,55 +126,61 @@ impl<W: Word> Sums<W> {
         self.carries.get(&(group as usize)).copied().unwrap_or(0)
     }
 
-    pub(super) fn cells(&self) -> &[Cell<W>] {
-        &self.cells
-    }
-
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         *self = Sums::new();
     }
 
-    pub(super) fn size(&self) -> usize {
+    fn size(&self) -> usize {
         mem::size_of::<Sums<W>>()
             + self.cells.capacity() * mem::size_of::<Cell<W>>()
             + self.carries.len() * 32
     }
 }
 
-/// sum(x)
-pub(super) struct Sum<W> {
+/// What is answered of running sums.
+pub(super) trait Answers<W>: Send {
+    /// Whether a sum may have no answer.
+    const CAN_OVERFLOW: bool;
+    /// The column of `cells`; `exact`: every cell's carry is 0.
+    fn answers(&self, cells: &[Cell<W>], exact: bool) -> Result<ArrayRef, EvalError>;
+}
+
+/// Running sums with what is answered of them: sum(x), avg(x).
+pub(super) struct Summed<W, A> {
     sums: Sums<W>,
+    answers: A,
+}
+
+impl<W: Word, A: Answers<W> + 'static> Summed<W, A> {
+    pub(super) fn boxed(answers: A) -> Box<dyn GroupedAggregate> {
+        Box::new(Summed { sums: Sums::<W>::new(), answers })
+    }
+}
+
+/// sum(x)
+pub(super) struct Sum {
     result: DataType,
     function: String,
 }
 
-impl Sum<i64> {
+impl Sum {
     /// The accumulator for the function's result type; `None` where there is none of our own.
     pub(super) fn for_result(
         function: &AggregateFunctionExpr,
     ) -> Option<Box<dyn GroupedAggregate>> {
         let result = function.field().data_type().clone();
-        let name = function.name().to_owned();
-        match &result {
-            DataType::Int64 => Some(Sum::<i64>::boxed(result, name)),
-            DataType::UInt64 | DataType::Decimal128(..) => Some(Sum::<i128>::boxed(result, name)),
-            DataType::Float64 => Some(Sum::<f64>::boxed(result, name)),
+        let sum = Sum { result: result.clone(), function: function.name().to_owned() };
+        match result {
+            DataType::Int64 => Some(Summed::<i64, _>::boxed(sum)),
+            DataType::UInt64 | DataType::Decimal128(..) => Some(Summed::<i128, _>::boxed(sum)),
+            DataType::Float64 => Some(Summed::<f64, _>::boxed(sum)),
             _ => None,
         }
     }
 }
 
-impl<W: Word> Sum<W>
-where
-    Sum<W>: GroupedAggregate,
-{
-    fn boxed(result: DataType, function: String) -> Box<dyn GroupedAggregate> {
-        Box::new(Sum { sums: Sums::<W>::new(), result, function })
-    }
-}
-
 /// Puts sums into a column of the result type, or says which do not fit.
-pub(super) trait Finish: Word {
+trait Finish: Word {
     /// The column of `cells`; every cell's carry is 0.
     fn finish(cells: &[Cell<Self>], result: &DataType) -> Option<ArrayRef>;
 }
@@ -313,7 +221,7 @@ impl Finish for i128 {
     }
 }
 
-impl<W: Finish> GroupedAggregate for Sum<W> {
+impl<W: Word, A: Answers<W>> GroupedAggregate for Summed<W, A> {
     fn update(&mut self, values: &[ArrayRef], rows: &Rows<'_>) -> Result<(), EvalError> {
         self.sums.update(&values[0], rows)
     }
@@ -339,7 +247,7 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
     }
 
     fn can_overflow(&self) -> bool {
-        true
+        A::CAN_OVERFLOW
     }
 
     fn is_retractable(&self) -> bool {
@@ -369,7 +277,7 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
     }
 
     fn evaluate(&mut self) -> Result<ArrayRef, EvalError> {
-        let all = self.finish(self.sums.cells(), self.sums.carries.is_empty());
+        let all = self.answers.answers(&self.sums.cells, self.sums.carries.is_empty());
         self.sums.clear();
         all
     }
@@ -384,11 +292,11 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
         let sums = &self.sums;
         let cells: Vec<Cell<W>> = groups.iter().map(|&group| sums.cells[group as usize]).collect();
         let exact = sums.carries.is_empty() || groups.iter().all(|&g| sums.carry_of(g) == 0);
-        self.finish(&cells, exact)
+        self.answers.answers(&cells, exact)
     }
 
     fn group_count(&self) -> usize {
-        self.sums.cells().len()
+        self.sums.cells.len()
     }
 
     fn size(&self) -> usize {
@@ -396,8 +304,10 @@ impl<W: Finish> GroupedAggregate for Sum<W> {
     }
 }
 
-impl<W: Finish> Sum<W> {
-    fn finish(&self, cells: &[Cell<W>], exact: bool) -> Result<ArrayRef, EvalError> {
+impl<W: Finish> Answers<W> for Sum {
+    const CAN_OVERFLOW: bool = true;
+
+    fn answers(&self, cells: &[Cell<W>], exact: bool) -> Result<ArrayRef, EvalError> {
         let fits = if exact { W::finish(cells, &self.result) } else { None };
         fits.ok_or_else(|| EvalError::Overflow {
             function: self.function.clone(),

@@ -22,26 +22,30 @@
 //! 1. A window is emitted once; nothing emitted is retracted, but early results.
 //! 2. Each armed deadline is that of the partition's first open window.
 
+mod early;
+mod persist;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::Array;
 use arrow::datatypes::SchemaRef;
 
+use self::early::version;
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::operators::early::{EarlyClock, EarlyResults, rows_between};
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::operator::{Emitter, EvalError, Operator};
-use crate::operators::partitions::{Partitions, late_row, null_time, renamed};
+use crate::operators::partitions::{Partitions, late_row, null_time};
 use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_answer::WindowAnswer;
-use crate::operators::window_output::{
-    OutputSpec, Version, WindowColumn, WindowColumns, WindowOutput,
-};
+use crate::operators::window_output::{OutputSpec, WindowColumn, WindowOutput};
 use crate::time::EventTime;
 use crate::windows::columns::event_times;
-use crate::windows::count::{CountedRow, Counter, Filled, FilledWindow};
+use crate::windows::count::{CountedRow, Counter, Filled};
 use crate::windows::spec::CountWindow as Window;
 
 /// The window columns of the output.
@@ -158,36 +162,6 @@ impl CountWindow {
         }
     }
 
-    /// Early results of the open windows that hold enough rows of the key of the row just counted.
-    fn put_out_every(&mut self, slot: usize, birth: u64, row: u64) {
-        if !self.output.counts(row) {
-            return;
-        }
-        let key = self.output.key_of(row);
-        let counter = &self.partitions.entry(slot).state.counter;
-        let open = counter.open_counts().filter(|&(_, rows)| rows > 0);
-        let due: BTreeSet<u64> =
-            open.map(|(id, _)| id).filter(|&id| self.early.count((birth, slot, id), key)).collect();
-        if due.is_empty() {
-            return;
-        }
-        for window in counter.open_windows().filter(|window| due.contains(&window.id)) {
-            let name = (birth, slot, window.id);
-            self.early.put_out((name, Some(key)), self.now, version(window), &mut self.output);
-        }
-    }
-
-    /// Early results of all windows that have changed.
-    fn put_out_dirty(&mut self) {
-        for (birth, slot) in std::mem::take(&mut self.early.dirty) {
-            let Some(entry) = self.partitions.get_born(slot, birth) else { continue };
-            for window in entry.state.counter.open_windows() {
-                let name = (birth, slot, window.id);
-                self.early.put_out((name, None), self.now, version(window), &mut self.output);
-            }
-        }
-    }
-
     /// Closes the windows whose deadline lies before `now`, and moves processing time there.
     fn advance_time(&mut self, now: i64) {
         while let Some(&(deadline, _, slot)) = self.deadlines.first()
@@ -276,16 +250,6 @@ impl CountWindow {
     }
 }
 
-fn version(window: FilledWindow) -> Version {
-    let columns = WindowColumns {
-        id: i64::try_from(window.id).ok(),
-        start: window.start,
-        end: window.end,
-        reason: None,
-    };
-    Version { columns, rows: window.rows }
-}
-
 impl Operator for CountWindow {
     fn name(&self) -> &'static str {
         "CountWindow"
@@ -357,9 +321,8 @@ impl Operator for CountWindow {
         let Some(slots) = self.partitions.covered(punctuation)? else { return Ok(()) };
         self.end_partitions(&slots);
         self.output.flush(out)?;
-        let columns = self.spec.answer.passed_columns(LAYOUT.len(), &self.spec.input_schema);
-        let output = &self.spec.schema;
-        if let Some(kept) = renamed(punctuation, &self.spec.input_schema, output, &columns) {
+        let schemas = (&self.spec.input_schema, &self.spec.schema);
+        if let Some(kept) = self.spec.answer.passed_on(punctuation, schemas, LAYOUT.len()) {
             out.punctuation(kept);
         }
         Ok(())
@@ -409,7 +372,3 @@ impl Operator for CountWindow {
         self.restore_windows(from)
     }
 }
-
-mod persist;
-#[cfg(test)]
-mod tests;

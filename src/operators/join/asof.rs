@@ -26,13 +26,12 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
 use super::side::{NONE, Side, SideNeeds};
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Origin};
 use crate::operators::keys::KeyDictionary;
+use crate::operators::lateness::on_time;
 use crate::operators::operator::{Emitter, EvalError, Operator};
-use crate::operators::partitions::{late_row, null_time};
 use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::time::EventTime;
-use crate::windows::columns::event_times;
 
 /// What to join.
 #[derive(Debug, Clone)]
@@ -83,40 +82,9 @@ impl AsofJoin {
             versions: Vec::new(),
             watermarks: [EventTime::MIN; 2],
             forwarded: EventTime::MIN,
-            origin: Arc::new(Origin {
-                relation: Arc::from(""),
-                first_offset: 0,
-                ingest_time: 0,
-                arrival: Marks::All(i64::MIN),
-                progress: Marks::All(i64::MIN),
-            }),
+            origin: Origin::nowhere(),
             spec,
         })
-    }
-
-    /// Leaves out rows that are late or have no time; gives the others with their times.
-    fn admit(
-        &self,
-        port: usize,
-        change: Change,
-        out: &mut Emitter,
-    ) -> Result<(Change, Vec<i64>), EvalError> {
-        let column = self.spec.times[port];
-        let times = event_times(change.batch.column(column))?;
-        let slack = self.spec.delays[port].saturating_add(self.spec.allowed_lateness);
-        let mut keep = Vec::with_capacity(times.len());
-        for row in 0..times.len() {
-            let late = times.value(row) < change.arrival(row).minus(slack).0;
-            if times.is_null(row) {
-                out.reject(null_time(&change, row, column));
-            } else if late {
-                out.late(late_row(&change, row, times.value(row)));
-            }
-            keep.push(times.is_valid(row) && !late);
-        }
-        let kept = keep.iter().zip(times.values()).filter(|(keep, _)| **keep);
-        let kept = kept.map(|(_, time)| *time).collect();
-        Ok((change.filter(&keep.into())?, kept))
     }
 
     /// The number of each row's key, `NONE` where a null keeps it from matching anything.
@@ -243,14 +211,15 @@ impl Operator for AsofJoin {
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
         assert!(change.weights.is_none(), "the planner lets only append-only inputs through");
-        let (change, times) = self.admit(port, change, out)?;
+        let lateness = self.spec.delays[port].saturating_add(self.spec.allowed_lateness);
+        let (change, times) = on_time(change, self.spec.times[port], lateness, out)?;
         self.origin = Arc::clone(&change.origin);
         if times.is_empty() {
             return Ok(());
         }
         let keys = self.numbers(port, &change.batch)?;
-        let first = self.sides[port].append(&change.batch, &keys, Some(&times))?;
-        for (slot, (&key, &time)) in (first..).zip(keys.iter().zip(&times)) {
+        let first = self.sides[port].append(&change.batch, &keys, Some(times.values()))?;
+        for (slot, (&key, &time)) in (first..).zip(keys.iter().zip(times.values())) {
             if port == 1 && key == NONE {
                 continue;
             }

@@ -46,7 +46,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::keys::KeyDictionary;
 use crate::operators::operator::{Emitter, EvalError, Operator, Output};
@@ -137,13 +137,6 @@ impl Join {
             };
             Side::new(Arc::clone(&spec.inputs[port]), needs)
         };
-        let origin = Arc::new(Origin {
-            relation: Arc::from(""),
-            first_offset: 0,
-            ingest_time: 0,
-            arrival: Marks::All(i64::MIN),
-            progress: Marks::All(i64::MIN),
-        });
         let condition = match &spec.filter {
             Some(filter) => Some(Condition::new(filter, &spec)?),
             None => None,
@@ -154,7 +147,7 @@ impl Join {
             sides: [side(0)?, side(1)?],
             watermarks: [EventTime::MIN; 2],
             forwarded: EventTime::MIN,
-            origin,
+            origin: Origin::nowhere(),
             held: Vec::new(),
             block: Block::default(),
             condition,

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::spec::{JoinKind, Within};
 use super::*;
+use crate::data::change::Marks;
 use crate::data::punctuation::Pattern;
 
 /// A row of a side: key, value, +1 or -1.

@@ -5,6 +5,7 @@ use super::matcher::Outlook;
 use super::partition::Partition;
 use super::{FOUND_MAX, MatchRecognize};
 use crate::data::change::Change;
+use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, RejectedRow};
 use crate::operators::partitions::renamed;
 
@@ -14,12 +15,16 @@ impl MatchRecognize {
     pub(super) fn come_to(&mut self, now: i64, out: &mut Emitter) -> Result<(), EvalError> {
         loop {
             let deadline = self.deadlines.first().map(|first| first.0).filter(|time| *time <= now);
-            let promise = self.promises.front().map(|first| first.0).filter(|last| *last < now);
+            let promise = self.promises.next_time().filter(|last| *last < now);
             match (deadline, promise) {
                 (None, None) => return Ok(()),
-                (Some(deadline), Some(last)) if last < deadline => self.keep_promise(out)?,
-                (None, Some(_)) => self.keep_promise(out)?,
-                (Some(_), _) => self.keep_deadline(out)?,
+                (Some(deadline), Some(last)) if deadline <= last => self.keep_deadline(out)?,
+                (Some(_), None) => self.keep_deadline(out)?,
+                (_, Some(_)) => {
+                    if let Some(punctuation) = self.promises.take_due(Some(now)) {
+                        self.keep_promise(&punctuation, out)?;
+                    }
+                }
             }
         }
     }
@@ -96,16 +101,19 @@ impl MatchRecognize {
         self.searched = slots;
     }
 
-    /// Acts on the first punctuation.
-    pub(super) fn keep_promise(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
-        let Some((_, punctuation)) = self.promises.pop_front() else { return Ok(()) };
+    /// Acts on a punctuation that no held row stands before.
+    pub(super) fn keep_promise(
+        &mut self,
+        punctuation: &Punctuation,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
         let columns: Vec<(usize, usize)> =
             self.spec.partition.iter().enumerate().map(|(to, from)| (*from, to)).collect();
-        if let Some(covered) = self.partitions.covered(&punctuation)? {
+        if let Some(covered) = self.partitions.covered(punctuation)? {
             self.finish(covered, out)?;
         }
         let (input, output) = (&self.spec.input_schema, &self.spec.schema);
-        if let Some(punctuation) = renamed(&punctuation, input, output, &columns) {
+        if let Some(punctuation) = renamed(punctuation, input, output, &columns) {
             out.punctuation(punctuation);
         }
         Ok(())

@@ -65,31 +65,29 @@ mod stand;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::RecordBatch;
 
 pub use self::cells::{Aggregation, Cell, Place};
 use self::matcher::{Matcher, Outlook};
 use self::partition::{Held, Partition};
 pub use self::running::RunningFunction;
 pub use self::spec::{Condition, MatchOrder, MatchSpec, Skip, VARIABLES_MAX};
+use self::stand::sorted_ties;
 pub use self::stand::{answer, sorted};
-use self::stand::{nowhere, sorted_ties};
 use crate::data::change::{Change, Origin};
 use crate::data::punctuation::Punctuation;
+use crate::operators::held_promises::HeldPromises;
+use crate::operators::lateness::on_time;
 use crate::operators::operator::{Emitter, EvalError, Operator};
 use crate::operators::origin_buffer::OriginBuffer;
-use crate::operators::partitions::{Partitions, late_row, null_time};
+use crate::operators::partitions::Partitions;
 use crate::operators::pending::Pending;
 use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::time::EventTime;
-use crate::windows::columns::event_times;
 
-/// Punctuations that wait for rows that are held; beyond that the oldest is forgotten, which costs
-/// state, never an answer.
-const PROMISES_MAX: usize = 1_024;
 /// Matches whose rows are made together.
 const FOUND_MAX: usize = 4_096;
 
@@ -101,8 +99,7 @@ pub struct MatchRecognize {
     matcher: Matcher,
     /// When attempts end, with the first row, the partition's slot and birth.
     deadlines: BTreeSet<(i64, u64, usize, u64)>,
-    /// Punctuations with the latest time of the rows that were held when they came.
-    promises: VecDeque<(i64, Punctuation)>,
+    promises: HeldPromises,
     /// Rows taken in log order.
     taken: i64,
     /// Batches that went to partitions.
@@ -126,32 +123,19 @@ impl MatchRecognize {
             partitions: Partitions::new(&spec.input_schema, &spec.partition)?,
             matcher: Matcher::new(&spec)?,
             deadlines: BTreeSet::new(),
-            promises: VecDeque::new(),
+            promises: HeldPromises::default(),
             taken: 0,
             batches: 0,
             searched: Vec::new(),
             partition_bytes: 0,
-            origin: nowhere(),
+            origin: Origin::nowhere(),
             spec,
         })
     }
 
     /// Holds rows back, but those that come too late.
-    fn hold(&mut self, change: &Change, time: usize, out: &mut Emitter) -> Result<(), EvalError> {
-        let times = event_times(change.batch.column(time))?;
-        let lateness = self.spec.lateness;
-        let mut kept = Vec::with_capacity(times.len());
-        for row in 0..times.len() {
-            let is_late = || times.value(row) < change.arrival(row).minus(lateness).0;
-            if times.is_null(row) {
-                out.reject(null_time(change, row, time));
-            } else if is_late() {
-                out.late(late_row(change, row, times.value(row)));
-            }
-            kept.push(times.is_valid(row) && !is_late());
-        }
-        let change = change.filter(&BooleanArray::from(kept))?;
-        let times = event_times(change.batch.column(time))?;
+    fn hold(&mut self, change: Change, time: usize, out: &mut Emitter) -> Result<(), EvalError> {
+        let (change, times) = on_time(change, time, self.spec.lateness, out)?;
         self.pending.push(&change, times.values())
     }
 
@@ -274,7 +258,7 @@ impl Operator for MatchRecognize {
         }
         self.origin = Arc::clone(&change.origin);
         match self.spec.order {
-            MatchOrder::Time(column) => self.hold(&change, column, out),
+            MatchOrder::Time(column) => self.hold(change, column, out),
             MatchOrder::Log => self.take_at_once(&change, out),
         }
     }
@@ -292,8 +276,8 @@ impl Operator for MatchRecognize {
             let all = self.partitions.iter().map(|(slot, _)| slot).collect();
             self.finish(all, out)?;
             self.deadlines.clear();
-            while !self.promises.is_empty() {
-                self.keep_promise(out)?;
+            while let Some(punctuation) = self.promises.take_due(None) {
+                self.keep_promise(&punctuation, out)?;
             }
             self.forget();
         }
@@ -307,15 +291,10 @@ impl Operator for MatchRecognize {
         punctuation: &Punctuation,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        if self.promises.len() == PROMISES_MAX {
-            self.promises.pop_front();
-        }
         match self.pending.last_time() {
-            Some(last) => self.promises.push_back((last, punctuation.clone())),
+            Some(last) => self.promises.hold(last, punctuation.clone()),
             None => {
-                // Nothing is held, so it holds of the output at once.
-                self.promises.push_back((i64::MIN, punctuation.clone()));
-                self.keep_promise(out)?;
+                self.keep_promise(punctuation, out)?;
                 self.forget();
             }
         }
@@ -327,7 +306,7 @@ impl Operator for MatchRecognize {
             + self.partitions.state_bytes()
             + self.partition_bytes
             + self.deadlines.len() * size_of::<(i64, u64, usize, u64)>()
-            + self.promises.len() * size_of::<(i64, Punctuation)>()
+            + self.promises.state_bytes()
     }
 
     fn held(&self) -> usize {

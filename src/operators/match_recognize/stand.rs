@@ -8,20 +8,9 @@ use arrow::compute::SortOptions;
 use arrow::row::{RowConverter, Rows, SortField};
 
 use super::{MatchRecognize, MatchSpec};
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Origin};
 use crate::operators::operator::{Emitter, EvalError, Operator, Output, RejectedRow};
 use crate::time::EventTime;
-
-/// The origin of rows that come from no log.
-pub(super) fn nowhere() -> Arc<Origin> {
-    Arc::new(Origin {
-        relation: Arc::from(""),
-        first_offset: 0,
-        ingest_time: 0,
-        arrival: Marks::All(i64::MIN),
-        progress: Marks::All(i64::MIN),
-    })
-}
 
 /// The order of rows whose times ascend and that are sorted by `ties` where these are equal; nothing
 /// where that is the order in which they are.
@@ -80,7 +69,7 @@ pub fn answer(
     let schema = Arc::clone(&spec.schema);
     let mut operator = MatchRecognize::new(spec)?;
     let mut out = Emitter::default();
-    let change = Change { batch: rows, weights: None, origin: nowhere(), rows: None };
+    let change = Change { batch: rows, weights: None, origin: Origin::nowhere(), rows: None };
     operator.on_change(0, change, &mut out)?;
     operator.on_watermark(0, EventTime::MAX, &mut out)?;
     if !out.rejected.is_empty() {

@@ -1,6 +1,8 @@
 //! Runs MATCH_RECOGNIZE over random rows, cut and restored in random places, beside a backtracking search
 //! over the sorted rows of each partition.
 
+use std::ops::Range;
+
 use arrow::array::{ArrayRef, Int64Array, StringViewArray};
 use arrow::compute::{SortOptions, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -13,8 +15,8 @@ use proptest::prelude::*;
 use super::backtracking::{first_word, patterns};
 use super::pattern::Pattern;
 use super::*;
-use crate::data::change::Marks;
 use crate::operators::operator::{LateRow, Output};
+use crate::operators::row_trial::{arriving, in_pieces, watermarks};
 
 /// Time, key, number.
 type Row = (i64, Option<i64>, Option<i64>);
@@ -135,70 +137,21 @@ fn change(rows: &[Row], first: usize, arrivals: &[i64]) -> Change {
         Arc::new(rows.iter().map(|row| row.2).collect::<Int64Array>()),
         Arc::new(StringViewArray::from_iter_values(texts)),
     ];
-    let marks = Marks::Rows(arrivals.to_vec().into());
-    Change {
-        batch: RecordBatch::try_new(input(), columns).unwrap(),
-        weights: None,
-        origin: Arc::new(Origin {
-            relation: Arc::from("s"),
-            first_offset: first as u64,
-            ingest_time: 0,
-            arrival: marks.clone(),
-            progress: marks,
-        }),
-        rows: None,
-    }
-}
-
-/// The watermark just before each row, and after all.
-fn watermarks(rows: &[Row]) -> Vec<i64> {
-    let mut highest = i64::MIN;
-    let mut marks = vec![i64::MIN];
-    for row in rows {
-        highest = highest.max(row.0 - BOUND);
-        marks.push(highest);
-    }
-    marks
+    arriving(RecordBatch::try_new(input(), columns).unwrap(), first, arrivals)
 }
 
 /// Runs rows in pieces that end at `cuts`; after each the operator is saved into a new one.
 fn run(spec: &Arc<MatchSpec>, rows: &[Row], cuts: &[usize]) -> (RecordBatch, Vec<LateRow>) {
-    let marks = watermarks(rows);
-    let (mut batches, mut late) = (Vec::new(), Vec::new());
-    let mut operator = MatchRecognize::new(Arc::clone(spec)).unwrap();
-    let mut take = |out: Emitter| {
-        assert!(out.rejected.is_empty());
-        late.extend(out.late);
-        batches.extend(out.outputs.into_iter().filter_map(|output| match output {
-            Output::Change(change) => Some(change.batch),
-            _ => None,
-        }));
+    let marks = watermarks(rows.iter().map(|row| row.0), BOUND);
+    let piece = |rows_of: Range<usize>| {
+        change(&rows[rows_of.clone()], rows_of.start, &marks[rows_of.clone()])
     };
-    let mut first = 0;
-    for &end in cuts.iter().chain([&rows.len()]) {
-        if end <= first {
-            continue;
-        }
-        let mut out = Emitter::default();
-        let piece = change(&rows[first..end], first, &marks[first..end]);
-        operator.on_change(0, piece, &mut out).unwrap();
-        operator.on_watermark(0, EventTime(marks[end]), &mut out).unwrap();
-        take(out);
-        let mut saved = StateWriter::default();
-        operator.save(&mut saved).unwrap();
-        let bytes = saved.finish();
-        operator = MatchRecognize::new(Arc::clone(spec)).unwrap();
-        let mut from = StateReader::new(&bytes);
-        operator.restore(&mut from).unwrap();
-        from.end().unwrap();
-        first = end;
-    }
-    let mut out = Emitter::default();
-    operator.on_watermark(0, EventTime::MAX, &mut out).unwrap();
-    take(out);
+    let ran = in_pieces(|| MatchRecognize::new(Arc::clone(spec)).unwrap(), piece, &marks, cuts);
+    assert!(ran.rejected.is_empty());
+    let operator = ran.operator;
     assert!(operator.partitions.is_empty() && operator.deadlines.is_empty());
     assert_eq!((operator.partition_bytes, operator.pending.rows.state_bytes()), (0, 0));
-    (concat_batches(&spec.schema, &batches).unwrap(), late)
+    (concat_batches(&spec.schema, &ran.batches).unwrap(), ran.late)
 }
 
 /// Every match of a partition whose rows are in order, as the columns of the answer.
@@ -328,7 +281,7 @@ proptest! {
     #[test]
     fn matches_are_those_of_a_backtracking_search(variant in variants(), rows in rows()) {
         let (answer, late) = run(&spec(&variant), &rows, &[]);
-        let marks = watermarks(&rows);
+        let marks = watermarks(rows.iter().map(|row| row.0), BOUND);
         let is_kept = |(i, row): &(usize, Row)| row.0 >= marks[*i].saturating_sub(variant.lateness);
         let mut kept: Vec<(usize, Row)> = rows.iter().copied().enumerate().filter(is_kept).collect();
         prop_assert_eq!(late.len(), rows.len() - kept.len());

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::cells::{Encoded, Words};
-use super::counts::CountCall;
+use super::cells::{Codec, Encoded, Words};
+use super::counts::CountFunction;
 use super::folded::FoldedCall;
 use super::frames::{Frame, Ordered};
 use super::lag::LagCall;
 use super::ranks::RankCall;
-use super::totals::{DecimalSum, FloatSum, IntegerSum, TotalCall};
-use super::values::{EndCall, ExtremeCall};
+use super::totals::{DecimalSum, FloatSum, IntegerSum, TotalFunction};
+use super::values::{Choice, First, Greatest, Last, Least, ValueFunction};
 use crate::operators::aggregates::fold::Evaluated;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::operators::operator::EvalError;
@@ -92,15 +92,32 @@ pub(super) fn call_of(
             None => Box::new(LagCall::new(shift, Encoded::of(type_of(shift.argument))?)?),
         },
         OverFunction::First(column, frame) => match Words::of(type_of(*column)) {
-            Some(words) => Box::new(EndCall::first(*column, *frame, words)),
-            None => Box::new(EndCall::first(*column, *frame, Encoded::of(type_of(*column))?)),
+            Some(words) => end::<_, First>(*column, *frame, words),
+            None => end::<_, First>(*column, *frame, Encoded::of(type_of(*column))?),
         },
         OverFunction::Last(column, frame) => match Words::of(type_of(*column)) {
-            Some(words) => Box::new(EndCall::last(*column, *frame, words)),
-            None => Box::new(EndCall::last(*column, *frame, Encoded::of(type_of(*column))?)),
+            Some(words) => end::<_, Last>(*column, *frame, words),
+            None => end::<_, Last>(*column, *frame, Encoded::of(type_of(*column))?),
         },
         OverFunction::Aggregate(spec, frame) => aggregate(spec, *frame, schema)?,
     }))
+}
+
+/// first_value or last_value.
+fn end<C: Codec + 'static, P: Choice + 'static>(
+    column: usize,
+    frame: Frame,
+    codec: C,
+) -> Box<dyn Call> {
+    Box::new(ValueFunction::<C, P>::of_all(column, frame, codec))
+}
+
+/// min or max.
+fn extreme<C: Codec + 'static>(column: usize, frame: Frame, codec: C, max: bool) -> Box<dyn Call> {
+    match max {
+        true => Box::new(ValueFunction::<C, Greatest>::of_values(column, frame, codec)),
+        false => Box::new(ValueFunction::<C, Least>::of_values(column, frame, codec)),
+    }
 }
 
 /// The running form of an aggregate: one of ours by type, else DataFusion's.
@@ -120,37 +137,39 @@ fn aggregate(
     }
     let result = spec.output.data_type();
     let (native, column) = match (spec.native, plain) {
-        (Some(NativeFunction::CountRows), _) => return Ok(Box::new(CountCall::new(None, frame))),
+        (Some(NativeFunction::CountRows), _) => {
+            return Ok(Box::new(CountFunction::over(None, frame)));
+        }
         (Some(native), Some(column)) => (native, column),
         _ => return general(),
     };
     let data_type = schema.field(column).data_type();
     Ok(match native {
         NativeFunction::CountRows | NativeFunction::Count => {
-            Box::new(CountCall::new(Some(column), frame))
+            Box::new(CountFunction::over(Some(column), frame))
         }
         NativeFunction::Min | NativeFunction::Max => {
             let max = native == NativeFunction::Max;
             match Words::of(data_type) {
-                Some(words) => ExtremeCall::boxed(column, frame, words, max),
+                Some(words) => extreme(column, frame, words, max),
                 None if crate::operators::expr::is_sortable(data_type) => {
-                    ExtremeCall::boxed(column, frame, Encoded::of(data_type)?, max)
+                    extreme(column, frame, Encoded::of(data_type)?, max)
                 }
                 None => return general(),
             }
         }
         NativeFunction::Sum | NativeFunction::Avg => match (data_type, result) {
             (DataType::Int64, DataType::Int64 | DataType::Float64) => {
-                Box::new(TotalCall::<IntegerSum>::new(column, frame, result))
+                Box::new(TotalFunction::<IntegerSum>::over(column, frame, result))
             }
             (DataType::Float64, DataType::Float64) => {
                 let average = native == NativeFunction::Avg;
-                Box::new(TotalCall::<FloatSum>::of_floats(column, frame, average))
+                Box::new(TotalFunction::<FloatSum>::of_floats(column, frame, average))
             }
             (DataType::Decimal128(..), DataType::Decimal128(..))
                 if native == NativeFunction::Sum =>
             {
-                Box::new(TotalCall::<DecimalSum>::new(column, frame, result))
+                Box::new(TotalFunction::<DecimalSum>::over(column, frame, result))
             }
             _ => return general(),
         },

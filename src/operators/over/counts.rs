@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array};
 
-use super::call::{Call, column};
-use super::frames::{Frame, Gather, Ordered, Places};
+use super::call::column;
+use super::framed::{FrameFunction, FramedCall, Values};
+use super::frames::{Frame, Gather};
 use crate::operators::aggregates::fold::Evaluated;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, Stored};
@@ -57,54 +58,29 @@ impl Gather for Count {
     }
 }
 
-/// A running count of rows, or of the values of a column.
-pub(super) struct CountCall {
+/// Counts rows, or the values of a column.
+pub(super) struct CountFunction {
     argument: Option<usize>,
-    places: Places<Count>,
 }
 
-impl CountCall {
-    pub(super) fn new(argument: Option<usize>, frame: Frame) -> CountCall {
-        CountCall { argument, places: Places::new(frame) }
+impl CountFunction {
+    pub(super) fn over(argument: Option<usize>, frame: Frame) -> FramedCall<CountFunction> {
+        FramedCall::new(CountFunction { argument }, frame)
     }
 }
 
-impl Call for CountCall {
-    fn resize(&mut self, slots: usize) {
-        self.places.resize(slots);
-    }
+impl FrameFunction for CountFunction {
+    type State = Count;
 
-    fn enter(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<(), EvalError> {
+    fn values(&self, columns: &[ArrayRef], rows: usize) -> Result<Values<Count>, EvalError> {
         let nulls = self.argument.and_then(|index| column(columns, index).logical_nulls());
-        let counts = |row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)).then_some(true);
-        self.places.enter(rows, counts);
-        Ok(())
+        Ok(match nulls {
+            Some(nulls) => nulls.iter().map(|valid| valid.then_some(true)).collect(),
+            None => vec![Some(true); rows],
+        })
     }
 
-    fn answer(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<Evaluated, EvalError> {
-        let nulls = self.argument.and_then(|index| column(columns, index).logical_nulls());
-        let mut counts = vec![0; rows.slots.len()];
-        self.places.answer(
-            rows,
-            |row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)).then_some(true),
-            |row, count| counts[row] = count,
-        );
-        Ok(Evaluated::all(Arc::new(Int64Array::from(counts))))
-    }
-
-    fn forget(&mut self, slot: usize) {
-        self.places.forget(slot);
-    }
-    fn clear(&mut self) {
-        self.places.clear();
-    }
-    fn bytes(&self) -> usize {
-        self.places.bytes()
-    }
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        self.places.save(out)
-    }
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        self.places.restore(from)
+    fn write(&self, answers: Vec<i64>) -> Result<Evaluated, EvalError> {
+        Ok(Evaluated::all(Arc::new(Int64Array::from(answers))))
     }
 }

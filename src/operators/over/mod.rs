@@ -38,6 +38,7 @@ mod call;
 mod cells;
 mod counts;
 mod folded;
+mod framed;
 mod frames;
 mod keying;
 mod lag;
@@ -49,29 +50,24 @@ mod tests;
 mod totals;
 mod values;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray};
+use arrow::array::BooleanArray;
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
 pub use self::call::{OverFunction, Shift};
 pub use self::frames::Frame;
 use self::running::{Failed, Running};
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Origin};
 use crate::data::punctuation::Punctuation;
+use crate::operators::held_promises::HeldPromises;
+use crate::operators::lateness::on_time;
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
 use crate::operators::origin_buffer::{OriginBuffer, RowOrigins};
-use crate::operators::partitions::{late_row, null_time};
 use crate::operators::pending::Pending;
 use crate::operators::state::{StateReader, StateWriter};
 use crate::time::EventTime;
-use crate::windows::columns::event_times;
-
-/// Punctuations that wait for rows that are held; beyond that the oldest is forgotten, which costs
-/// state, never an answer.
-const PROMISES_MAX: usize = 1_024;
 
 /// What is computed over which rows.
 #[derive(Debug, Clone)]
@@ -117,8 +113,7 @@ pub struct Over {
     pending: Pending,
     /// Whether rows may fail, so that it has to be known where they came from.
     may_fail: bool,
-    /// Punctuations with the latest time of the rows that were held when they came.
-    promises: VecDeque<(i64, Punctuation)>,
+    promises: HeldPromises,
     /// Rows taken in log order.
     taken: i64,
     /// The frame that came last; what is put out names it as its cause.
@@ -131,45 +126,20 @@ impl Over {
         assert_eq!(spec.schema.fields().len(), spec.kept + spec.calls.len());
         assert!(spec.lateness >= 0, "allowed lateness is not negative");
         let may_fail = spec.calls.iter().any(|call| call::may_fail(&call.function));
-        let origin = Origin {
-            relation: Arc::from(""),
-            first_offset: 0,
-            ingest_time: 0,
-            arrival: Marks::All(i64::MIN),
-            progress: Marks::All(i64::MIN),
-        };
         Ok(Over {
             running: Running::new(&spec)?,
             pending: Pending::new(OriginBuffer::new(&spec.input_schema, may_fail)),
             may_fail,
-            promises: VecDeque::new(),
+            promises: HeldPromises::default(),
             taken: 0,
-            origin: Arc::new(origin),
+            origin: Origin::nowhere(),
             spec,
         })
     }
 
     /// Holds rows back, but those that come too late.
-    fn hold(&mut self, change: &Change, time: usize, out: &mut Emitter) -> Result<(), EvalError> {
-        let times = event_times(change.batch.column(time))?;
-        let lateness = self.spec.lateness;
-        let is_late = |row: usize| times.value(row) < change.arrival(row).minus(lateness).0;
-        let rows = change.batch.num_rows();
-        if times.null_count() == 0 && !(0..rows).any(is_late) {
-            return self.pending.push(change, times.values());
-        }
-        let mut kept = Vec::with_capacity(rows);
-        for row in 0..rows {
-            if times.is_null(row) {
-                out.reject(null_time(change, row, time));
-            } else if is_late(row) {
-                out.late(late_row(change, row, times.value(row)));
-            }
-            kept.push(times.is_valid(row) && !is_late(row));
-        }
-        let kept = BooleanArray::from(kept);
-        let change = change.filter(&kept)?;
-        let times = event_times(change.batch.column(time))?;
+    fn hold(&mut self, change: Change, time: usize, out: &mut Emitter) -> Result<(), EvalError> {
+        let (change, times) = on_time(change, time, self.spec.lateness, out)?;
         self.pending.push(&change, times.values())
     }
 
@@ -213,8 +183,8 @@ impl Over {
     /// of what is put out does not depend on where watermarks stand.
     fn release_in_order(&mut self, end: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
         loop {
-            let promise = self.promises.front().map(|(last, _)| *last);
             let first = self.pending.first_time().filter(|_| self.running.ends_partitions());
+            let promise = self.promises.next_time();
             let times = promise.into_iter().chain(self.running.next_ending()).chain(first);
             let next = times.min().filter(|last| end.is_none_or(|end| *last < end));
             let Some(next) = next.filter(|last| *last < i64::MAX) else { break };
@@ -269,19 +239,24 @@ impl Over {
 
     /// Acts on the punctuations that no held row below `end` stands before any more.
     fn keep_promises(&mut self, end: Option<i64>, out: &mut Emitter) -> Result<(), EvalError> {
-        let due = |last: i64| end.is_none_or(|end| last < end);
-        let (kept, waiting) = std::mem::take(&mut self.promises)
-            .into_iter()
-            .partition::<VecDeque<_>, _>(|(last, _)| due(*last));
-        self.promises = waiting;
-        for (_, punctuation) in kept {
-            self.running.end_covered(&punctuation)?;
-            self.put_out_completed(out)?;
-            if punctuation.is_about(&self.spec.input_schema.fields()[..self.spec.kept])
-                && !self.running.waits()
-            {
-                out.punctuation(Arc::new(punctuation));
-            }
+        while let Some(punctuation) = self.promises.take_due(end) {
+            self.keep_promise(punctuation, out)?;
+        }
+        Ok(())
+    }
+
+    /// Acts on a punctuation that no held row stands before.
+    fn keep_promise(
+        &mut self,
+        punctuation: Punctuation,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        self.running.end_covered(&punctuation)?;
+        self.put_out_completed(out)?;
+        if punctuation.is_about(&self.spec.input_schema.fields()[..self.spec.kept])
+            && !self.running.waits()
+        {
+            out.punctuation(Arc::new(punctuation));
         }
         Ok(())
     }
@@ -317,7 +292,7 @@ impl Operator for Over {
         }
         self.origin = Arc::clone(&change.origin);
         match self.spec.order {
-            OverOrder::Time(column) => self.hold(&change, column, out),
+            OverOrder::Time(column) => self.hold(change, column, out),
             OverOrder::Log => self.answer_at_once(&change, out),
         }
     }
@@ -353,24 +328,15 @@ impl Operator for Over {
         punctuation: &Punctuation,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        if self.promises.len() == PROMISES_MAX {
-            self.promises.pop_front();
-        }
         match self.pending.last_time() {
-            Some(last) => self.promises.push_back((last, punctuation.clone())),
-            None => {
-                // Nothing is held, so it holds of the output at once.
-                self.promises.push_back((i64::MIN, punctuation.clone()));
-                self.keep_promises(Some(i64::MIN + 1), out)?;
-            }
+            Some(last) => self.promises.hold(last, punctuation.clone()),
+            None => self.keep_promise(punctuation.clone(), out)?,
         }
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.pending.bytes()
-            + self.running.bytes()
-            + self.promises.len() * size_of::<(i64, Punctuation)>()
+        self.pending.bytes() + self.running.bytes() + self.promises.state_bytes()
     }
 
     fn held(&self) -> usize {

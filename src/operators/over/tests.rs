@@ -1,5 +1,6 @@
 //! Runs OVER over random rows, cut and restored in random places, beside frames worked out by hand.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -15,6 +16,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::operators::operator::{LateRow, Output};
+use crate::operators::row_trial::{arriving, in_pieces, watermarks};
 
 /// Time, key, number, float.
 type Row = (i64, Option<i64>, Option<i64>, f64);
@@ -97,71 +99,19 @@ fn change(rows: &[Row], first: usize, arrivals: &[i64]) -> Change {
             (first..first + rows.len()).map(|n| format!("the text of row {n:09}")),
         )),
     ];
-    let marks = Marks::Rows(arrivals.to_vec().into());
-    Change {
-        batch: RecordBatch::try_new(input(), columns).unwrap(),
-        weights: None,
-        origin: Arc::new(Origin {
-            relation: Arc::from("s"),
-            first_offset: first as u64,
-            ingest_time: 0,
-            arrival: marks.clone(),
-            progress: marks,
-        }),
-        rows: None,
-    }
+    arriving(RecordBatch::try_new(input(), columns).unwrap(), first, arrivals)
 }
 
 const BOUND: i64 = 3;
 
-/// The watermark just before each row, and after all.
-fn watermarks(rows: &[Row]) -> Vec<i64> {
-    let mut highest = i64::MIN;
-    let mut marks = vec![i64::MIN];
-    for row in rows {
-        highest = highest.max(row.0 - BOUND);
-        marks.push(highest);
-    }
-    marks
-}
-
 /// Runs rows in pieces that end at `cuts`; after each the operator is saved into a new one.
 fn run(spec: &Arc<OverSpec>, rows: &[Row], cuts: &[usize]) -> (RecordBatch, Vec<LateRow>) {
-    let marks = watermarks(rows);
-    let (mut batches, mut late) = (Vec::new(), Vec::new());
-    let mut operator = Over::new(Arc::clone(spec)).unwrap();
-    let mut take = |out: Emitter| {
-        late.extend(out.late);
-        for output in out.outputs {
-            if let Output::Change(change) = output {
-                batches.push(change.batch);
-            }
-        }
+    let marks = watermarks(rows.iter().map(|row| row.0), BOUND);
+    let piece = |rows_of: Range<usize>| {
+        change(&rows[rows_of.clone()], rows_of.start, &marks[rows_of.clone()])
     };
-    let mut first = 0;
-    for &end in cuts.iter().chain([&rows.len()]) {
-        if end <= first {
-            continue;
-        }
-        let mut out = Emitter::default();
-        operator
-            .on_change(0, change(&rows[first..end], first, &marks[first..end]), &mut out)
-            .unwrap();
-        operator.on_watermark(0, EventTime(marks[end]), &mut out).unwrap();
-        take(out);
-        let mut saved = StateWriter::default();
-        operator.save(&mut saved).unwrap();
-        let bytes = saved.finish();
-        operator = Over::new(Arc::clone(spec)).unwrap();
-        let mut from = StateReader::new(&bytes);
-        operator.restore(&mut from).unwrap();
-        from.end().unwrap();
-        first = end;
-    }
-    let mut out = Emitter::default();
-    operator.on_watermark(0, EventTime::MAX, &mut out).unwrap();
-    take(out);
-    (concat_batches(&spec.schema, &batches).unwrap(), late)
+    let ran = in_pieces(|| Over::new(Arc::clone(spec)).unwrap(), piece, &marks, cuts);
+    (concat_batches(&spec.schema, &ran.batches).unwrap(), ran.late)
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -228,7 +178,7 @@ proptest! {
     fn answers_are_those_of_the_frame(rows in rows(), frame in frame()) {
         let spec = spec(functions(frame, false), 0);
         let (answer, late) = run(&spec, &rows, &[]);
-        let marks = watermarks(&rows);
+        let marks = watermarks(rows.iter().map(|row| row.0), BOUND);
         let mut kept: Vec<(usize, Row)> =
             rows.iter().copied().enumerate().filter(|(i, row)| row.0 >= marks[*i]).collect();
         kept.sort_by_key(|(i, row)| (row.0, *i));

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Float64Type, Int64Type, i256};
 
-use super::call::Call;
-use super::frames::{Frame, Gather, Ordered, Places};
+use super::framed::{FrameFunction, FramedCall, Values};
+use super::frames::{Frame, Gather};
 use crate::data::sql_words::in_sql_words;
 use crate::error::SqlState;
 use crate::operators::aggregates::fold::Evaluated;
@@ -198,16 +198,15 @@ impl Total for FloatSum {
 /// Results in a column, and the rows whose result its type cannot hold.
 type Written<S> = fn(Vec<(S, u64)>, &DataType) -> Evaluated;
 
-/// A running sum or average.
-pub(super) struct TotalCall<T: Total> {
+/// Sums, or averages.
+pub(super) struct TotalFunction<T: Total> {
     argument: usize,
-    places: Places<T>,
     result: DataType,
     write: Written<T::Sum>,
 }
 
-impl TotalCall<IntegerSum> {
-    pub(super) fn new(argument: usize, frame: Frame, result: &DataType) -> TotalCall<IntegerSum> {
+impl TotalFunction<IntegerSum> {
+    pub(super) fn over(argument: usize, frame: Frame, result: &DataType) -> FramedCall<Self> {
         let write: Written<i128> = match result {
             DataType::Float64 => |sums, _| {
                 let mean = |(sum, n): (i128, u64)| (n > 0).then(|| sum as f64 / n as f64);
@@ -222,12 +221,12 @@ impl TotalCall<IntegerSum> {
                 )
             },
         };
-        TotalCall { argument, places: Places::new(frame), result: result.clone(), write }
+        FramedCall::new(TotalFunction { argument, result: result.clone(), write }, frame)
     }
 }
 
-impl TotalCall<DecimalSum> {
-    pub(super) fn new(argument: usize, frame: Frame, result: &DataType) -> TotalCall<DecimalSum> {
+impl TotalFunction<DecimalSum> {
+    pub(super) fn over(argument: usize, frame: Frame, result: &DataType) -> FramedCall<Self> {
         let write: Written<i256> = |sums, result| {
             let DataType::Decimal128(precision, scale) = *result else {
                 unreachable!("chosen for decimals only")
@@ -242,12 +241,12 @@ impl TotalCall<DecimalSum> {
                 Arc::new(decimals.expect("the type is one of the plan's"))
             })
         };
-        TotalCall { argument, places: Places::new(frame), result: result.clone(), write }
+        FramedCall::new(TotalFunction { argument, result: result.clone(), write }, frame)
     }
 }
 
-impl TotalCall<FloatSum> {
-    pub(super) fn of_floats(argument: usize, frame: Frame, average: bool) -> TotalCall<FloatSum> {
+impl TotalFunction<FloatSum> {
+    pub(super) fn of_floats(argument: usize, frame: Frame, average: bool) -> FramedCall<Self> {
         let write: Written<f64> = match average {
             true => |sums, _| {
                 let mean = |(sum, n): (f64, u64)| (n > 0).then(|| sum / n as f64);
@@ -258,7 +257,7 @@ impl TotalCall<FloatSum> {
                 Evaluated::all(Arc::new(sums.into_iter().map(sum).collect::<Float64Array>()))
             },
         };
-        TotalCall { argument, places: Places::new(frame), result: DataType::Float64, write }
+        FramedCall::new(TotalFunction { argument, result: DataType::Float64, write }, frame)
     }
 }
 
@@ -283,37 +282,14 @@ fn write_exact<S: Copy, N>(
     Evaluated { values: column(values), failed }
 }
 
-impl<T: Total> Call for TotalCall<T> {
-    fn resize(&mut self, slots: usize) {
-        self.places.resize(slots);
+impl<T: Total> FrameFunction for TotalFunction<T> {
+    type State = T;
+
+    fn values(&self, columns: &[ArrayRef], _: usize) -> Result<Values<T>, EvalError> {
+        Ok(T::values(&columns[self.argument]))
     }
 
-    fn enter(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<(), EvalError> {
-        let mut values = T::values(&columns[self.argument]);
-        self.places.enter(rows, |row| values[row].take());
-        Ok(())
-    }
-
-    fn answer(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<Evaluated, EvalError> {
-        let mut values = T::values(&columns[self.argument]);
-        let mut sums = vec![(T::Sum::default(), 0); values.len()];
-        self.places.answer(rows, |row| values[row].take(), |row, answer| sums[row] = answer);
-        Ok((self.write)(sums, &self.result))
-    }
-
-    fn forget(&mut self, slot: usize) {
-        self.places.forget(slot);
-    }
-    fn clear(&mut self) {
-        self.places.clear();
-    }
-    fn bytes(&self) -> usize {
-        self.places.bytes()
-    }
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        self.places.save(out)
-    }
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        self.places.restore(from)
+    fn write(&self, answers: Vec<(T::Sum, u64)>) -> Result<Evaluated, EvalError> {
+        Ok((self.write)(answers, &self.result))
     }
 }

@@ -9,9 +9,10 @@ use std::marker::PhantomData;
 
 use arrow::array::ArrayRef;
 
-use super::call::{Call, column};
+use super::call::column;
 use super::cells::{Cell, Codec};
-use super::frames::{Frame, Gather, Ordered, Places};
+use super::framed::{FrameFunction, FramedCall, Values};
+use super::frames::{Frame, Gather};
 use crate::operators::aggregates::fold::Evaluated;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, Stored};
@@ -143,100 +144,39 @@ impl<T: Cell, C: Choice> Gather for Chosen<T, C> {
     }
 }
 
-/// A running call that answers with a value of the frame.
-pub(super) struct ValueCall<C: Codec, P: Choice> {
+/// Answers with a value of the frame.
+pub(super) struct ValueFunction<C: Codec, P: Choice> {
     codec: C,
     argument: usize,
     /// Whether nulls enter the frame, too.
     with_nulls: bool,
-    places: Places<Chosen<C::Cell, P>>,
+    choice: PhantomData<P>,
 }
 
-/// Makes first_value and last_value.
-pub(super) struct EndCall;
-
-impl EndCall {
-    pub(super) fn first<C: Codec>(argument: usize, frame: Frame, codec: C) -> ValueCall<C, First> {
-        ValueCall { codec, argument, with_nulls: true, places: Places::new(frame) }
+impl<C: Codec, P: Choice> ValueFunction<C, P> {
+    /// first_value and last_value, over nulls, too.
+    pub(super) fn of_all(argument: usize, frame: Frame, codec: C) -> FramedCall<Self> {
+        let choice = PhantomData;
+        FramedCall::new(ValueFunction { codec, argument, with_nulls: true, choice }, frame)
     }
-    pub(super) fn last<C: Codec>(argument: usize, frame: Frame, codec: C) -> ValueCall<C, Last> {
-        ValueCall { codec, argument, with_nulls: true, places: Places::new(frame) }
-    }
-}
 
-/// Makes min and max.
-pub(super) struct ExtremeCall;
-
-impl ExtremeCall {
-    pub(super) fn boxed<C: Codec + 'static>(
-        argument: usize,
-        frame: Frame,
-        codec: C,
-        max: bool,
-    ) -> Box<dyn Call> {
-        match max {
-            true => Box::new(ValueCall::<C, Greatest> {
-                codec,
-                argument,
-                with_nulls: false,
-                places: Places::new(frame),
-            }),
-            false => Box::new(ValueCall::<C, Least> {
-                codec,
-                argument,
-                with_nulls: false,
-                places: Places::new(frame),
-            }),
-        }
+    /// min and max.
+    pub(super) fn of_values(argument: usize, frame: Frame, codec: C) -> FramedCall<Self> {
+        let choice = PhantomData;
+        FramedCall::new(ValueFunction { codec, argument, with_nulls: false, choice }, frame)
     }
 }
 
-impl<C: Codec, P: Choice> Call for ValueCall<C, P> {
-    fn resize(&mut self, slots: usize) {
-        self.places.resize(slots);
+impl<C: Codec, P: Choice> FrameFunction for ValueFunction<C, P> {
+    type State = Chosen<C::Cell, P>;
+
+    fn values(&self, columns: &[ArrayRef], _: usize) -> Result<Values<Self::State>, EvalError> {
+        let cells = self.codec.read(&column(columns, self.argument))?.into_iter();
+        let enters = |cell: &Option<C::Cell>| self.with_nulls || cell.is_some();
+        Ok(cells.map(|cell| enters(&cell).then_some(cell)).collect())
     }
 
-    fn enter(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<(), EvalError> {
-        let mut cells = self.codec.read(&column(columns, self.argument))?;
-        let with_nulls = self.with_nulls;
-        self.places.enter(rows, |row| {
-            let cell = cells[row].take();
-            (with_nulls || cell.is_some()).then_some(cell)
-        });
-        Ok(())
-    }
-
-    fn answer(&mut self, columns: &[ArrayRef], rows: &Ordered<'_>) -> Result<Evaluated, EvalError> {
-        let mut cells = self.codec.read(&column(columns, self.argument))?;
-        let mut answers = vec![None; cells.len()];
-        let with_nulls = self.with_nulls;
-        self.places.answer(
-            rows,
-            |row| {
-                let cell = cells[row].take();
-                (with_nulls || cell.is_some()).then_some(cell)
-            },
-            |row, answer| answers[row] = answer,
-        );
+    fn write(&self, answers: Vec<Option<C::Cell>>) -> Result<Evaluated, EvalError> {
         Ok(Evaluated::all(self.codec.write(answers)?))
-    }
-
-    fn forget(&mut self, slot: usize) {
-        self.places.forget(slot);
-    }
-    fn clear(&mut self) {
-        self.places.clear();
-    }
-
-    fn bytes(&self) -> usize {
-        self.places.bytes()
-    }
-
-    fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        self.places.save(out)
-    }
-
-    fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        self.places.restore(from)
     }
 }

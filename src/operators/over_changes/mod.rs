@@ -33,7 +33,7 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::physical_expr::window::WindowExpr;
 
 use self::held::Held;
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::expr::row_error;
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
@@ -121,13 +121,6 @@ impl OverChanges {
         let fields = |schema: &SchemaRef| -> Vec<SortField> {
             schema.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect()
         };
-        let origin = Origin {
-            relation: Arc::from(""),
-            first_offset: 0,
-            ingest_time: 0,
-            arrival: Marks::All(i64::MIN),
-            progress: Marks::All(i64::MIN),
-        };
         Ok(OverChanges {
             partitions: Partitions::new(input, &spec.partition)?,
             order: if order.is_empty() { None } else { Some(RowConverter::new(order)?) },
@@ -139,7 +132,7 @@ impl OverChanges {
             watermark: None,
             taken: 0,
             bytes: 0,
-            origin: Arc::new(origin),
+            origin: Origin::nowhere(),
             spec,
         })
     }
@@ -254,10 +247,8 @@ impl OverChanges {
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
         let mut entries = Vec::new();
-        for (slot, birth) in self.ends.take_due(watermark, delay) {
-            if self.partitions.get_born(slot, birth).is_some() {
-                self.put_out_whole(slot, &mut entries, out)?;
-            }
+        for slot in self.partitions.living(self.ends.take_due(watermark, delay)) {
+            self.put_out_whole(slot, &mut entries, out)?;
         }
         self.put_out(&entries, out)
     }

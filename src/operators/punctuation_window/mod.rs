@@ -30,7 +30,7 @@ use crate::operators::early::{EarlyClock, EarlyResults, rows_between};
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::expr::{RowFailure, evaluate_in_pieces, evaluate_mask};
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
-use crate::operators::partitions::{Partitions, renamed};
+use crate::operators::partitions::Partitions;
 use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_answer::WindowAnswer;
 use crate::operators::window_output::{
@@ -326,9 +326,8 @@ impl Operator for PunctuationWindow {
             self.settle(slot, entry.birth, closed, self.now);
         }
         self.output.flush(out)?;
-        let columns = self.spec.answer.passed_columns(LAYOUT.len(), &self.spec.input_schema);
-        let output = &self.spec.schema;
-        if let Some(kept) = renamed(punctuation, &self.spec.input_schema, output, &columns) {
+        let schemas = (&self.spec.input_schema, &self.spec.schema);
+        if let Some(kept) = self.spec.answer.passed_on(punctuation, schemas, LAYOUT.len()) {
             out.punctuation(kept);
         }
         Ok(())

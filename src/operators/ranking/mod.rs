@@ -37,7 +37,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 
 use self::group::{Group, Line};
 pub(super) use self::group::{Shown, differences, weights_of};
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator};
 use crate::operators::partitions::{PartitionKeys, Partitions};
@@ -116,13 +116,6 @@ impl Ranking {
             true => Ok(None),
             false => RowConverter::new(fields).map(Some),
         };
-        let origin = Origin {
-            relation: Arc::from(""),
-            first_offset: 0,
-            ingest_time: 0,
-            arrival: Marks::All(i64::MIN),
-            progress: Marks::All(i64::MIN),
-        };
         Ok(Ranking {
             partitions: Partitions::new(schema, &spec.partition)?,
             order: converter(order)?,
@@ -132,7 +125,7 @@ impl Ranking {
             watermark: None,
             taken: 0,
             held: 0,
-            origin: Arc::new(origin),
+            origin: Origin::nowhere(),
             spec,
         })
     }
@@ -246,10 +239,8 @@ impl Ranking {
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
         let mut entries = Vec::new();
-        for (slot, birth) in self.ends.take_due(watermark, delay) {
-            if self.partitions.get_born(slot, birth).is_some() {
-                self.put_out_whole(slot, &mut entries);
-            }
+        for slot in self.partitions.living(self.ends.take_due(watermark, delay)) {
+            self.put_out_whole(slot, &mut entries);
         }
         self.put_out(&entries, out)
     }

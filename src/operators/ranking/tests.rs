@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt64Type};
 use proptest::prelude::*;
 
 use super::*;
+use crate::data::change::Marks;
 use crate::operators::operator::Output;
 
 /// Key, value, weight.

@@ -59,7 +59,7 @@ use crate::data::punctuation::Punctuation;
 use crate::operators::early::EarlyClock;
 use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::operator::{Emitter, EvalError, Operator};
-use crate::operators::partitions::{Partitions, renamed};
+use crate::operators::partitions::Partitions;
 use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_answer::{Content, WindowAnswer};
 use crate::operators::window_output::{OutputSpec, WindowColumn, WindowOutput};
@@ -254,10 +254,7 @@ impl SessionAggregate {
     /// Puts out what EMIT CHANGES or EMIT EVERY INTERVAL has not yet.
     fn put_out_dirty(&mut self) {
         let dirty = std::mem::take(&mut self.dirty);
-        let lives = |&(birth, slot): &(u64, usize)| {
-            self.partitions.get_born(slot, birth).is_some().then_some(slot)
-        };
-        let slots: Vec<usize> = dirty.iter().filter_map(lives).collect();
+        let slots = self.partitions.living(dirty.into_iter().map(|(birth, slot)| (slot, birth)));
         self.reconcile(&slots, Early::All);
     }
 }
@@ -304,9 +301,8 @@ impl Operator for SessionAggregate {
             self.partitions.remove(slot);
         }
         self.output.flush(out)?;
-        let columns = self.spec.answer.passed_columns(LAYOUT.len(), &self.spec.input_schema);
-        let output = &self.spec.schema;
-        if let Some(kept) = renamed(punctuation, &self.spec.input_schema, output, &columns) {
+        let schemas = (&self.spec.input_schema, &self.spec.schema);
+        if let Some(kept) = self.spec.answer.passed_on(punctuation, schemas, LAYOUT.len()) {
             out.punctuation(kept);
         }
         Ok(())

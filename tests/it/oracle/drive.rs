@@ -1,21 +1,14 @@
 //! Runs a case through an engine, cut at random, flushed and restarted at random.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use serde_json::Value as Json;
 use weir::decode::{Format, decoder};
-use weir::encode::json::write_ndjson;
-use weir::engine::{Engine, EngineSettings, IngestOrigin};
-use weir::time::VirtualClock;
+use weir::engine::IngestOrigin;
 
 use super::case::{Case, Dropped, name};
 use super::changelog::Changelog;
+use super::engine_run::EngineRun;
 use super::naive::Answer;
 use super::rng::Rng;
-
-const NOW: i64 = 1_800_000_000_000_000;
 
 /// What a run shows from outside.
 #[derive(Debug, Default)]
@@ -30,25 +23,18 @@ pub(super) struct Outcome {
     pub(super) reference: Vec<Vec<Answer>>,
 }
 
-pub(super) struct Run<'a> {
-    case: &'a Case,
-    directory: &'a Path,
-    clock: Arc<VirtualClock>,
-    /// None only while it restarts: a directory has one engine.
-    engine: Option<Arc<Engine>>,
-    rng: Rng,
+pub(super) struct Run<'a, 'e> {
+    pub(super) case: &'a Case,
+    pub(super) engine: &'a mut EngineRun<'e>,
+    /// What is cut, flushed and restarted.
+    pub(super) rng: Rng,
 }
 
-impl<'a> Run<'a> {
-    pub(super) fn new(case: &'a Case, directory: &'a Path, seed: u64) -> Result<Run<'a>, String> {
-        let clock = Arc::new(VirtualClock::new(NOW));
-        let engine = Some(open(directory, &clock)?);
-        Ok(Run { case, directory, clock, engine, rng: Rng::new(seed) })
-    }
-
+impl Run<'_, '_> {
     /// Runs the case. `dropped`: the rows that a reference answer leaves out, where one is wanted.
     pub(super) async fn outcome(&mut self, dropped: Option<&Dropped>) -> Result<Outcome, String> {
         let case = self.case;
+        self.engine.open()?;
         for stream in 0..case.streams() {
             self.execute(&case.create_stream(stream)).await?;
         }
@@ -73,7 +59,7 @@ impl<'a> Run<'a> {
         outcome.changelogs = self.changelogs()?;
         outcome.late = self.late().await?;
         if self.rng.one_in(2) {
-            self.restart().await?;
+            self.engine.restart().await?;
             self.execute("FLUSH").await?;
             self.check_running().await?;
             same("results after a restart", &outcome.closed, &self.results().await?)?;
@@ -88,7 +74,7 @@ impl<'a> Run<'a> {
                 outcome.reference.push(self.rows(&outer).await?);
             }
         }
-        self.engine().shutdown().await;
+        self.engine.engine().shutdown().await;
         Ok(outcome)
     }
 
@@ -109,7 +95,7 @@ impl<'a> Run<'a> {
             let stream = rows[start].stream;
             let same = rows[start..].iter().take_while(|row| row.stream == stream).count();
             let length = (1 + self.rng.index(longest)).min(same);
-            let handle = self.engine().stream(name(stream)).map_err(|e| e.to_string())?;
+            let handle = self.engine.engine().stream(name(stream)).map_err(|e| e.to_string())?;
             let text = self.case.ndjson(&rows[start..start + length]);
             let decoded = decoder(Format::NdJson, handle.decode_spec()).decode(&text, 1);
             let receipt = handle.ingest(decoded, None, IngestOrigin::default()).await;
@@ -119,27 +105,15 @@ impl<'a> Run<'a> {
                 return Err(format!("rows are refused: {:?}", receipt.errors));
             }
             start += length;
-            self.clock.advance(self.rng.between(0, 2_000_000));
+            self.engine.clock.advance(self.rng.between(0, 2_000_000));
             if self.rng.one_in(4) {
                 self.execute("FLUSH").await?;
             }
             if self.rng.one_in(12) {
-                self.restart().await?;
+                self.engine.restart().await?;
             }
         }
         Ok(())
-    }
-
-    async fn restart(&mut self) -> Result<(), String> {
-        if let Some(engine) = self.engine.take() {
-            engine.shutdown().await;
-        }
-        self.engine = Some(open(self.directory, &self.clock)?);
-        Ok(())
-    }
-
-    fn engine(&self) -> &Arc<Engine> {
-        self.engine.as_ref().expect("it is back after a restart")
     }
 
     fn queries(&self) -> usize {
@@ -155,15 +129,7 @@ impl<'a> Run<'a> {
     }
 
     async fn execute(&self, sql: &str) -> Result<String, String> {
-        let execution = self.engine().execute(sql).await;
-        if let Some(error) = &execution.error {
-            return Err(format!("{sql}\n{error}"));
-        }
-        let mut text = Vec::new();
-        for batch in execution.results.last().map_or(&[][..], |result| &result.batches) {
-            write_ndjson(batch, &mut text);
-        }
-        Ok(String::from_utf8(text).unwrap())
+        self.engine.text(sql).await.map_err(|error| format!("{sql}\n{error}"))
     }
 
     async fn rows(&self, sql: &str) -> Result<Vec<Answer>, String> {
@@ -184,7 +150,7 @@ impl<'a> Run<'a> {
 
     fn changelogs(&self) -> Result<Vec<Changelog>, String> {
         (0..self.queries())
-            .map(|query| Changelog::read(self.engine(), &format!("q{query}")))
+            .map(|query| Changelog::read(self.engine.engine(), &format!("q{query}")))
             .collect()
     }
 
@@ -198,23 +164,6 @@ impl<'a> Run<'a> {
         late.iter_mut().for_each(|offsets| offsets.sort_unstable());
         Ok(late)
     }
-}
-
-/// Every other engine takes snapshots after every step, the others take none: so a restart goes on from
-/// the last state, from an older one, or from nothing. Each has another number of shards than the last.
-fn open(directory: &Path, clock: &Arc<VirtualClock>) -> Result<Arc<Engine>, String> {
-    static OPENED: AtomicU64 = AtomicU64::new(0);
-    let opened = OPENED.fetch_add(1, Ordering::Relaxed);
-    let often = opened.is_multiple_of(2);
-    let settings = EngineSettings {
-        timers: false,
-        query_threads: 2,
-        shards: 1 + (opened % 3) as usize,
-        shards_from: (0, 0),
-        snapshot_interval: if often { 0 } else { i64::MAX },
-        ..EngineSettings::new(directory)
-    };
-    Engine::open(settings, Arc::clone(clock) as _).map_err(|error| format!("open: {error}"))
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, left: &T, right: &T) -> Result<(), String> {

@@ -4,36 +4,42 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings};
+use weir::error::Error;
 use weir::time::VirtualClock;
 
 use super::rng::Rng;
+use crate::engines::{NOW, ndjson, settings};
 
-const NOW: i64 = 1_767_225_600_000_000;
 /// A run that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An engine over a directory of its own.
 pub(super) struct EngineRun<'a> {
     directory: &'a Path,
-    clock: Arc<VirtualClock>,
+    pub(super) clock: Arc<VirtualClock>,
+    /// None only while it restarts: a directory has one engine.
     engine: Option<Arc<Engine>>,
+    /// Which engine of its directory comes next.
+    next: usize,
     pub(super) rng: Rng,
 }
 
 impl EngineRun<'_> {
-    /// Opens the engine, with or without snapshots.
+    /// Opens the engine. Some take a snapshot after every step, the others none: so a restart goes on from
+    /// the last state, from an older one, or from nothing. Each has another number of shards than the last.
     pub(super) fn open(&mut self) -> Result<(), String> {
-        let settings = EngineSettings {
-            timers: false,
+        let shards = 1 + self.next % 3;
+        self.next += 1;
+        let chosen = EngineSettings {
             query_threads: 2,
+            shards,
+            shards_from: (0, 0),
             snapshot_interval: if self.rng.one_in(2) { 0 } else { i64::MAX },
-            ..EngineSettings::new(self.directory)
+            ..settings(self.directory)
         };
         let clock = Arc::clone(&self.clock) as _;
-        self.engine =
-            Some(Engine::open(settings, clock).map_err(|error| format!("open: {error}"))?);
+        self.engine = Some(Engine::open(chosen, clock).map_err(|error| format!("open: {error}"))?);
         Ok(())
     }
 
@@ -55,19 +61,20 @@ impl EngineRun<'_> {
     }
 
     /// The same, with the error itself.
-    pub(super) async fn ask(&self, sql: &str) -> Result<Vec<String>, weir::error::Error> {
+    pub(super) async fn ask(&self, sql: &str) -> Result<Vec<String>, Error> {
+        let text = self.text(sql).await?;
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        Ok(lines)
+    }
+
+    /// The rows of the last statement as JSON, in their order.
+    pub(super) async fn text(&self, sql: &str) -> Result<String, Error> {
         let execution = self.engine().execute(sql).await;
         if let Some(error) = execution.error {
             return Err(error);
         }
-        let mut text = Vec::new();
-        for batch in execution.results.last().map_or(&[][..], |result| &result.batches) {
-            write_ndjson(batch, &mut text);
-        }
-        let text = String::from_utf8(text).unwrap();
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines.sort_unstable();
-        Ok(lines)
+        Ok(ndjson(execution.results.last()))
     }
 
     /// Waits for the results, and fails where a query has stopped.
@@ -91,8 +98,13 @@ pub(super) fn with_engine<T>(
         .map_err(|error| error.to_string())?;
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let clock = Arc::new(VirtualClock::new(NOW));
-    let mut run =
-        EngineRun { directory: directory.path(), clock, engine: None, rng: Rng::new(seed) };
+    let mut run = EngineRun {
+        directory: directory.path(),
+        clock,
+        engine: None,
+        next: seed as usize % 3,
+        rng: Rng::new(seed),
+    };
     let bounded = async {
         match tokio::time::timeout(PATIENCE, work(&mut run)).await {
             Ok(outcome) => outcome,

@@ -19,46 +19,25 @@ mod sql;
 
 pub(crate) use rng::Rng;
 
-use std::time::Duration;
-
 use case::{Case, Emit, Function, Window};
 use changelog::Changelog;
 use drive::{Outcome, Run, compare};
+use engine_run::with_engine;
 use naive::Answer;
 
 /// Cases of a plain `cargo test`.
 const CASES: u64 = 150;
-/// A run that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 fn run(case: &Case, seed: u64, reference: bool) -> Result<Outcome, String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let dropped = naive::dropped_rows(case);
-    // Made and dropped outside: an engine may hold a runtime of its own.
-    let mut run = {
-        let _inside = runtime.enter();
-        Run::new(case, directory.path(), seed)?
-    };
-    let work = async {
-        let outcome = run.outcome(reference.then_some(&dropped));
-        match tokio::time::timeout(PATIENCE, outcome).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err("hangs".into()),
-        }
-    };
-    let outcome = runtime.block_on(work);
-    drop(run);
-    runtime.shutdown_background();
-    outcome
+    with_engine(seed, async |engine| {
+        let mut run = Run { case, engine, rng: Rng::new(seed) };
+        run.outcome(reference.then_some(&dropped)).await
+    })
 }
 
 /// Whether a SELECT over the rows that count must give the first query's closed answer.

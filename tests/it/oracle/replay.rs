@@ -31,12 +31,12 @@ use weir::views::changelog::{Changelog, EntryMeta, Layout};
 use super::case::{Case, Emit, Outer, Window, name};
 use super::rng::Rng;
 use super::{generate, setting};
+use crate::engines::{NOW, copy, ndjson, settings};
 
 /// Cases of a plain `cargo test`.
 const CASES: u64 = 25;
 /// A run that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
-const NOW: i64 = 1_800_000_000_000_000;
 
 /// One query of a case.
 #[derive(Debug, Clone)]
@@ -150,16 +150,15 @@ struct Again<'a> {
 
 impl Again<'_> {
     fn open(&mut self, directory: &Path) -> Result<(), String> {
-        let settings = EngineSettings {
-            timers: false,
+        let chosen = EngineSettings {
             query_threads: self.rng.pick(&[1, 2, 4]),
             shards: self.rng.pick(&[1, 2, 3, 4]),
             shards_from: self.rng.pick(&[(0, 0), (0, 4), (3, 0)]),
             step_rows: self.rng.pick(&[1, 2, 5, 20, 65_536]),
             snapshot_interval: self.rng.pick(&[0, 3_000_000, i64::MAX]),
-            ..EngineSettings::new(directory)
+            ..settings(directory)
         };
-        let opened = Engine::open(settings, Arc::clone(&self.clock) as _);
+        let opened = Engine::open(chosen, Arc::clone(&self.clock) as _);
         self.engine = Some(opened.map_err(|error| format!("open: {error}"))?);
         Ok(())
     }
@@ -180,11 +179,7 @@ impl Again<'_> {
         if let Some(error) = &execution.error {
             return Err((error.code().0.to_string(), format!("{sql}\n{error}")));
         }
-        let mut text = Vec::new();
-        for batch in execution.results.last().map_or(&[][..], |result| &result.batches) {
-            write_ndjson(batch, &mut text);
-        }
-        Ok(String::from_utf8(text).unwrap())
+        Ok(ndjson(execution.results.last()))
     }
 
     async fn execute(&self, sql: &str) -> Result<String, String> {
@@ -407,8 +402,7 @@ fn compare(asked: &Asked, one: &Answers, other: &Answers, same_log: bool) -> Res
     }
     let frames = same_log && !asked.stacked;
     let (ours, theirs) = (results(one, frames), results(other, frames));
-    let end = |results: &BTreeMap<_, BTreeMap<&str, i64>>, answers: &Answers| {
-        let _ = results;
+    let end = |answers: &Answers| {
         let mut net: BTreeMap<String, i64> = BTreeMap::new();
         for (weight, row) in rows(answers) {
             *net.entry(row).or_default() += i64::from(weight);
@@ -416,7 +410,7 @@ fn compare(asked: &Asked, one: &Answers, other: &Answers, same_log: bool) -> Res
         net.retain(|_, weight| *weight != 0);
         net
     };
-    let (last, other_last) = (end(&ours, one), end(&theirs, other));
+    let (last, other_last) = (end(one), end(other));
     if last != other_last {
         return fail("result", &last, &other_last);
     }
@@ -434,21 +428,6 @@ fn compare(asked: &Asked, one: &Answers, other: &Answers, same_log: bool) -> Res
         }
     }
     Ok(count)
-}
-
-fn copy(from: &Path, to: &Path, without: &[&str]) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
-        if without.contains(&name.as_str()) {
-            continue;
-        }
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to.join(&name), &[]),
-            false => drop(std::fs::copy(entry.path(), to.join(&name)).unwrap()),
-        }
-    }
 }
 
 /// How much was compared.
@@ -487,7 +466,9 @@ async fn check(case: &Case, compared: &mut Compared) -> Result<(), String> {
         (5, &[]),
     ] {
         let directory = path(&format!("copy {run}"));
-        copy(&path("first"), &directory, without);
+        copy(&path("first"), &directory);
+        let gone = without.iter().map(|folder| directory.join(folder));
+        gone.filter(|folder| folder.exists()).for_each(|f| std::fs::remove_dir_all(f).unwrap());
         let mut again = new(run, &asked);
         again.clock = Arc::new(VirtualClock::new(now));
         for _ in 0..again.rng.index(3) {

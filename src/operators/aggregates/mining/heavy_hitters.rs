@@ -13,7 +13,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 
 use super::items::{Codec, Encoding, is_comparable, naturals};
-use super::pieces::{Pieces, Slicer};
+use super::pieces::{Groups, Slicer};
 use super::{KEY_MARK, Miner, Summaries};
 use crate::operators::aggregates::accumulator::{Rows, cannot_retract};
 use crate::operators::operator::EvalError;
@@ -145,7 +145,7 @@ impl Miner for HeavyHitters {
 struct Hitters<C: Codec> {
     spec: HeavyHitters,
     codec: C,
-    groups: Vec<Pieces<Summary<C::Items>>>,
+    groups: Groups<Summary<C::Items>>,
     slicer: Option<Slicer>,
 }
 
@@ -187,7 +187,7 @@ impl Counting {
 impl<C: Codec> Hitters<C> {
     fn new(spec: HeavyHitters, codec: C) -> Hitters<C> {
         let slicer = spec.slices.as_ref().map(Slicer::new);
-        Hitters { spec, codec, groups: Vec::new(), slicer }
+        Hitters { spec, codec, groups: Groups::default(), slicer }
     }
 
     /// Every row counts once and all are of one group: the loop that must be fast.
@@ -237,7 +237,7 @@ fn only_group(rows: &Rows<'_>) -> Option<usize> {
 
 impl<C: Codec> Summaries for Hitters<C> {
     fn resize(&mut self, groups: usize) {
-        self.groups.resize_with(groups, Pieces::default);
+        self.groups.resize(groups);
     }
 
     fn update(&mut self, columns: &[ArrayRef], rows: &Rows<'_>) -> Result<(), EvalError> {
@@ -332,16 +332,14 @@ impl<C: Codec> Summaries for Hitters<C> {
     }
 
     fn clear(&mut self, group: usize) {
-        self.groups[group] = Pieces::default();
+        self.groups.clear(group);
     }
 
     fn keep(&mut self, groups: &[usize]) {
-        self.groups = groups.iter().map(|&g| std::mem::take(&mut self.groups[g])).collect();
+        self.groups.keep(groups);
     }
 
     fn size(&self) -> usize {
-        let spare = self.groups.capacity() - self.groups.len();
-        let held: usize = self.groups.iter().map(Pieces::size).sum();
-        held + spare * size_of::<Pieces<Summary<C::Items>>>()
+        self.groups.size()
     }
 }

@@ -17,7 +17,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::row::{RowConverter, SortField};
 
-use super::pieces::{Pieces, Slicer};
+use super::pieces::{Groups, Slicer};
 use super::{KEY_MARK, Miner, Summaries};
 use crate::operators::aggregates::accumulator::{Rows, cannot_retract};
 use crate::operators::operator::EvalError;
@@ -119,7 +119,13 @@ impl Miner for ItemsetMiner {
         let converter = RowConverter::new(vec![SortField::new(self.item.clone())])?;
         let options = ItemsetOptions::new(self.error, self.size_max);
         let slicer = self.slices.as_ref().map(Slicer::new);
-        Ok(Box::new(Sets { spec: self.clone(), converter, options, groups: Vec::new(), slicer }))
+        Ok(Box::new(Sets {
+            spec: self.clone(),
+            converter,
+            options,
+            groups: Groups::default(),
+            slicer,
+        }))
     }
 
     fn needs_append_only(&self) -> bool {
@@ -145,7 +151,7 @@ struct Sets {
     spec: ItemsetMiner,
     converter: RowConverter,
     options: ItemsetOptions,
-    groups: Vec<Pieces<Itemsets>>,
+    groups: Groups<Itemsets>,
     slicer: Option<Slicer>,
 }
 
@@ -245,7 +251,7 @@ impl Sets {
 
 impl Summaries for Sets {
     fn resize(&mut self, groups: usize) {
-        self.groups.resize_with(groups, Pieces::default);
+        self.groups.resize(groups);
     }
 
     fn update(&mut self, columns: &[ArrayRef], rows: &Rows<'_>) -> Result<(), EvalError> {
@@ -310,16 +316,14 @@ impl Summaries for Sets {
     }
 
     fn clear(&mut self, group: usize) {
-        self.groups[group] = Pieces::default();
+        self.groups.clear(group);
     }
 
     fn keep(&mut self, groups: &[usize]) {
-        self.groups = groups.iter().map(|&g| std::mem::take(&mut self.groups[g])).collect();
+        self.groups.keep(groups);
     }
 
     fn size(&self) -> usize {
-        let spare = self.groups.capacity() - self.groups.len();
-        let held: usize = self.groups.iter().map(Pieces::size).sum();
-        held + spare * size_of::<Pieces<Itemsets>>()
+        self.groups.size()
     }
 }

@@ -8,6 +8,7 @@
 //! log order, too: there two pieces with the same start are merged.)
 
 use std::borrow::Cow;
+use std::ops::{Index, IndexMut};
 
 use arrow::array::ArrayRef;
 
@@ -172,6 +173,58 @@ impl<S: Piece> Pieces<S> {
         let spare = self.pieces.capacity() - self.pieces.len();
         let held = self.pieces.iter().map(|(_, piece)| 8 + piece.size());
         size_of::<Self>() + held.sum::<usize>() + spare * size_of::<(i64, S)>()
+    }
+}
+
+/// The summaries of all groups, by number.
+#[derive(Debug)]
+pub(super) struct Groups<S> {
+    groups: Vec<Pieces<S>>,
+}
+
+impl<S> Default for Groups<S> {
+    fn default() -> Groups<S> {
+        Groups { groups: Vec::new() }
+    }
+}
+
+impl<S> Index<usize> for Groups<S> {
+    type Output = Pieces<S>;
+
+    #[inline]
+    fn index(&self, group: usize) -> &Pieces<S> {
+        &self.groups[group]
+    }
+}
+
+impl<S> IndexMut<usize> for Groups<S> {
+    #[inline]
+    fn index_mut(&mut self, group: usize) -> &mut Pieces<S> {
+        &mut self.groups[group]
+    }
+}
+
+impl<S: Piece> Groups<S> {
+    /// Makes room for `count` groups; new ones are empty.
+    pub(super) fn resize(&mut self, count: usize) {
+        self.groups.resize_with(count, Pieces::default);
+    }
+
+    /// Forgets the rows of a group.
+    pub(super) fn clear(&mut self, group: usize) {
+        self.groups[group] = Pieces::default();
+    }
+
+    /// Renumbers: group `kept[i]` becomes `i`, all others go.
+    pub(super) fn keep(&mut self, kept: &[usize]) {
+        self.groups = kept.iter().map(|&group| std::mem::take(&mut self.groups[group])).collect();
+    }
+
+    /// Bytes held.
+    pub(super) fn size(&self) -> usize {
+        let spare = self.groups.capacity() - self.groups.len();
+        let held: usize = self.groups.iter().map(Pieces::size).sum();
+        held + spare * size_of::<Pieces<S>>()
     }
 }
 
