@@ -75,16 +75,6 @@ pub fn span(value: &ScalarValue) -> Option<Span> {
     }
 }
 
-/// About how wide a span is: days of 24 hours, months of 30 days. At least 1.
-pub fn micros(span: Span) -> i64 {
-    match span {
-        Span::Fixed(width) => width,
-        Span::Days(days) => days.saturating_mul(DAY),
-        Span::Months(months) => months.saturating_mul(30 * DAY),
-    }
-    .max(1)
-}
-
 /// A point of event time: a timestamp, a date, their text, or an integer.
 pub fn instant(value: &ScalarValue) -> Option<i64> {
     if let Some(n) = integer(value) {

@@ -268,6 +268,11 @@ fn window_text(window: &TimeWindow, timed: bool) -> String {
         TimeWindowKind::Hop { slide, size } => {
             format!("hop {} every {}", width(size), width(slide))
         }
+        TimeWindowKind::Horizons { slide, sizes } => {
+            let sizes: Vec<String> = sizes.as_slice().iter().map(|size| width(*size)).collect();
+            let (last, others) = sizes.split_last().expect("there are several sizes");
+            format!("hop {} and {last} every {}", others.join(", "), width(slide))
+        }
         TimeWindowKind::Cumulate { step, size } => {
             format!("cumulate up to {} by {}", width(size), width(step))
         }

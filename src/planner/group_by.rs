@@ -26,7 +26,7 @@ use crate::planner::physical::{EventTimeColumn, Facts, Node, PhysicalPlan, State
 use crate::planner::translate::{Built, Pending, Translator, column_expr, type_of};
 use crate::planner::window_facts::{
     check_grouping, is_append_only, is_landmark, is_one_row_per_group, keeps_arguments,
-    lateness_text, operator_columns, window_facts, window_state,
+    lateness_text, operator_columns, shares, window_facts, window_state,
 };
 use crate::planner::window_node::{WindowColumn, WindowKind};
 use crate::planner::window_rows::bound_type;
@@ -110,7 +110,7 @@ impl Translator {
         let facts = window_facts(&pending, &input, &emit, columns.len());
         let watermarked =
             pending.time.is_some_and(|time| input.built.plan.facts.delay_of(time).is_some());
-        let state = window_state(&pending, &emit, watermarked);
+        let state = window_state(&pending, &emit, watermarked, shares(&input, &emit));
         let state = with_summaries(state, &input.aggregates, true);
         let content = Content::Groups {
             keys: input.grouping.keys.clone(),

@@ -192,10 +192,11 @@ pub(super) fn overlapping(
 ) -> PlannerResult<Option<(TimeWindow, Expr)>> {
     let Some(node) = window_of(input) else { return Ok(None) };
     let (WindowKind::Time(window), Some(time)) = (&node.kind, &node.time) else { return Ok(None) };
-    let overlap =
-        matches!(window.kind, TimeWindowKind::Hop { .. } | TimeWindowKind::Cumulate { .. });
-    if !overlap {
-        return Ok(None);
+    match window.kind {
+        TimeWindowKind::Hop { .. }
+        | TimeWindowKind::Horizons { .. }
+        | TimeWindowKind::Cumulate { .. } => {}
+        TimeWindowKind::Tumble { .. } | TimeWindowKind::Landmark { .. } => return Ok(None),
     }
     let data_type = time.get_type(schema)?;
     let wanted = window_time_type(&data_type);

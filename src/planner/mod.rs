@@ -69,6 +69,7 @@ pub mod window_call;
 mod window_facts;
 pub mod window_node;
 mod window_rows;
+mod window_spans;
 mod windowed;
 
 use datafusion::sql::sqlparser::ast::Query;

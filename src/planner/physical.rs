@@ -45,9 +45,10 @@ pub enum WindowRole {
     Start,
     /// `window_end`, which tells the window.
     End,
-    /// `window_start` where other windows may start as well: sessions, cumulating windows.
+    /// `window_start` where other windows may start as well: sessions, cumulating windows, windows of
+    /// several sizes.
     SharedStart,
-    /// `window_end` where other windows may end as well: sessions.
+    /// `window_end` where other windows may end as well: sessions, windows of several sizes.
     SharedEnd,
 }
 
@@ -60,7 +61,9 @@ impl WindowRole {
     pub fn start_of(kind: &WindowKind) -> Option<WindowRole> {
         match kind {
             WindowKind::Time(window) => match window.kind {
-                TimeWindowKind::Cumulate { .. } => Some(WindowRole::SharedStart),
+                TimeWindowKind::Cumulate { .. } | TimeWindowKind::Horizons { .. } => {
+                    Some(WindowRole::SharedStart)
+                }
                 TimeWindowKind::Landmark { .. } => None,
                 TimeWindowKind::Tumble { .. } | TimeWindowKind::Hop { .. } => {
                     Some(WindowRole::Start)
@@ -76,7 +79,10 @@ impl WindowRole {
         match kind {
             WindowKind::Time(window) => match window.kind {
                 TimeWindowKind::Landmark { .. } => None,
-                _ => Some(WindowRole::End),
+                TimeWindowKind::Horizons { .. } => Some(WindowRole::SharedEnd),
+                TimeWindowKind::Tumble { .. }
+                | TimeWindowKind::Hop { .. }
+                | TimeWindowKind::Cumulate { .. } => Some(WindowRole::End),
             },
             WindowKind::Session(_) => Some(WindowRole::SharedEnd),
             WindowKind::Count(_) | WindowKind::Punctuation(_) => None,

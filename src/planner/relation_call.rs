@@ -41,6 +41,9 @@ fn canonical(name: &str) -> &str {
     }
 }
 
+/// At the end of the names in positional order: further arguments belong to the parameter before.
+pub(super) const REPEATED: &str = "…";
+
 /// Parameter names in positional order, and those that have names only.
 pub(super) type Parameters = (&'static [&'static str], &'static [&'static str]);
 
@@ -61,19 +64,22 @@ impl Call {
     ) -> Result<Call, PlanError> {
         let (positional, named) = parameters;
         let upper = function.to_uppercase();
+        let last = positional.len().saturating_sub(1);
+        let too_many =
+            || misuse(format!("too many positional arguments for {upper}"), positional, named);
         let mut bound: Vec<(String, SqlExpr)> = Vec::new();
         for (index, argument) in arguments.into_iter().enumerate() {
             let (name, value) = match argument {
-                FunctionArg::Unnamed(value) => {
-                    let name = positional.get(index).ok_or_else(|| {
-                        misuse(
-                            format!("too many positional arguments for {upper}"),
-                            positional,
-                            named,
-                        )
-                    })?;
-                    ((*name).to_string(), value)
-                }
+                FunctionArg::Unnamed(value) => match positional.get(index.min(last)) {
+                    Some(&REPEATED) => {
+                        if repeat(&mut bound, positional[last - 1], value) {
+                            continue;
+                        }
+                        return Err(too_many());
+                    }
+                    Some(name) if index <= last => ((*name).to_string(), value),
+                    _ => return Err(too_many()),
+                },
                 FunctionArg::Named { name, arg, .. } => (fold(&name), arg),
                 FunctionArg::ExprNamed { name: SqlExpr::Identifier(name), arg, .. } => {
                     (fold(&name), arg)
@@ -84,7 +90,8 @@ impl Call {
                 }
             };
             let name = canonical(&name).to_string();
-            if !positional.contains(&name.as_str()) && !named.contains(&name.as_str()) {
+            let is_known = |known: &&[&str]| known.contains(&name.as_str());
+            if name == REPEATED || !(is_known(&positional) || is_known(&named)) {
                 let message = format!("{upper} has no argument \"{name}\"");
                 return Err(misuse(message, positional, named));
             }
@@ -171,10 +178,28 @@ impl Call {
         context: &mut dyn RelationPlannerContext,
     ) -> PlannerResult<Option<ScalarValue>> {
         let Some(argument) = self.argument(name).cloned() else { return Ok(None) };
+        Ok(Some(self.constant(name, argument, context)?))
+    }
+
+    /// The constants of an argument that may be several.
+    pub(super) fn literals(
+        &self,
+        name: &str,
+        context: &mut dyn RelationPlannerContext,
+    ) -> PlannerResult<Vec<ScalarValue>> {
+        self.list(name).into_iter().map(|item| self.constant(name, item, context)).collect()
+    }
+
+    fn constant(
+        &self,
+        name: &str,
+        argument: SqlExpr,
+        context: &mut dyn RelationPlannerContext,
+    ) -> PlannerResult<ScalarValue> {
         // `SLIDE => m` and the like may be written bare; a column cannot be a constant.
         let expr = context.sql_to_expr(argument, &DFSchema::empty())?;
         let value = constants::fold(expr)?;
-        Ok(Some(value.ok_or_else(|| self.bad(name, "a constant"))?))
+        Ok(value.ok_or_else(|| self.bad(name, "a constant"))?)
     }
 
     /// An argument that is one of some words; the first is the default.
@@ -202,6 +227,20 @@ impl Call {
     pub(super) fn missing(&self, name: &str) -> PlanError {
         self.required(name).err().unwrap_or_else(|| self.bad(name, "given"))
     }
+}
+
+/// Adds one more value to an argument that is there. False where it is not, or the value is none.
+fn repeat(bound: &mut [(String, SqlExpr)], name: &str, value: FunctionArgExpr) -> bool {
+    let known = bound.iter_mut().find(|(other, _)| other == name);
+    let (Some((_, known)), FunctionArgExpr::Expr(value)) = (known, value) else { return false };
+    match known {
+        SqlExpr::Tuple(values) => values.push(value),
+        single => {
+            let first = std::mem::replace(single, SqlExpr::Tuple(vec![]));
+            *single = SqlExpr::Tuple(vec![first, value]);
+        }
+    }
+    true
 }
 
 fn misuse(message: String, positional: &[&str], named: &[&str]) -> PlanError {

@@ -105,13 +105,14 @@ fn window_of<'p>(call: &Call, input: &'p LogicalPlan) -> Result<&'p WindowNode, 
     })
 }
 
-/// The width of the window, which is the distance of the one before.
-fn size_of_window(call: &Call, window: &WindowNode) -> Result<Span, PlanError> {
+/// The width of the window, which is the distance of the one before. `None` where there are several.
+fn size_of_window(call: &Call, window: &WindowNode) -> Result<Option<Span>, PlanError> {
     if let WindowKind::Time(time) = &window.kind {
         match time.kind {
             TimeWindowKind::Tumble { size }
             | TimeWindowKind::Hop { size, .. }
-            | TimeWindowKind::Cumulate { size, .. } => return Ok(size),
+            | TimeWindowKind::Cumulate { size, .. } => return Ok(Some(size)),
+            TimeWindowKind::Horizons { .. } => return Ok(None),
             TimeWindowKind::Landmark { .. } => {}
         }
     }
@@ -122,7 +123,7 @@ fn size_of_window(call: &Call, window: &WindowNode) -> Result<Span, PlanError> {
 /// How far the window lies back that is compared with, as what is added to a time.
 fn distance(
     call: &Call,
-    size: Span,
+    size: Option<Span>,
     time_type: &DataType,
     context: &mut dyn RelationPlannerContext,
 ) -> Result<ScalarValue> {
@@ -136,7 +137,14 @@ fn distance(
     let value = call.literal("compare_to", context)?.ok_or_else(|| call.missing("compare_to"))?;
     let is_previous =
         constants::text(&value).is_some_and(|text| text.eq_ignore_ascii_case("previous"));
-    let span = if is_previous { Some(size) } else { constants::span(&value) };
+    if is_previous && size.is_none() {
+        return Err(PlanError::unsupported(
+            "COMPARE_TO => 'previous' over windows of several sizes",
+            "Name the distance: it is the same for windows of every size. Or ask one TREND per size.",
+        )
+        .into());
+    }
+    let span = if is_previous { size } else { constants::span(&value) };
     let fits = is_previous || value.data_type().is_integer() == is_logical;
     let interval = |months: i64, days: i64, micros: i64| {
         let months = i32::try_from(months).ok()?;

@@ -20,21 +20,15 @@ use crate::error::SqlState;
 use crate::planner::constants;
 use crate::planner::error::PlanError;
 use crate::planner::nested_windows::set_aside;
-use crate::planner::relation_call::{Call, Parameters, function_call};
+use crate::planner::relation_call::{Call, Parameters, REPEATED, function_call};
 use crate::planner::window_node::{WindowKind, WindowNode};
 use crate::windows::spec::{
-    CountWindow, Include, PunctuationWindow, SessionWindow, Span, TimeWindow, TimeWindowKind,
+    CountWindow, Include, PunctuationWindow, SessionWindow, TimeWindow, TimeWindowKind,
 };
 
 /// Field metadata key: the column carries its stream's watermark. Count and punctuation windows, which
 /// name no time column, take their bounds from the first column that has it.
 pub const EVENT_TIME_MARK: &str = "weir.event_time";
-
-/// Years that a window by the calendar may span.
-const CALENDAR_YEARS_MAX: i64 = 10_000;
-
-/// Windows that one row may lie in.
-const WINDOWS_PER_ROW_MAX: i64 = 100_000;
 
 /// Turns calls of window functions in FROM into [`WindowNode`]s.
 #[derive(Debug)]
@@ -64,7 +58,7 @@ impl RelationPlanner for WindowPlanner {
 fn parameters(function: &str) -> Option<Parameters> {
     Some(match function {
         "tumble" => (&["relation", "time", "size"], &["offset", "timezone"]),
-        "hop" => (&["relation", "time", "slide", "size"], &["offset", "timezone"]),
+        "hop" => (&["relation", "time", "slide", "size", REPEATED], &["offset", "timezone"]),
         "cumulate" => (&["relation", "time", "step", "size"], &["offset", "timezone"]),
         "session" => (&["relation", "time", "gap"], &["partition", "max"]),
         "landmark" => (&["relation", "time"], &["since"]),
@@ -108,10 +102,10 @@ fn plan(
 }
 
 /// Reads the arguments of one call against the input's columns.
-struct Reader<'a> {
-    call: &'a Call,
-    schema: &'a DFSchema,
-    context: &'a mut dyn RelationPlannerContext,
+pub(super) struct Reader<'a> {
+    pub(super) call: &'a Call,
+    pub(super) schema: &'a DFSchema,
+    pub(super) context: &'a mut dyn RelationPlannerContext,
 }
 
 impl Reader<'_> {
@@ -122,8 +116,8 @@ impl Reader<'_> {
                 WindowKind::Time(self.time_window(TimeWindowKind::Tumble { size })?)
             }
             "HOP" => {
-                let (slide, size) = (self.span("slide")?, self.span("size")?);
-                WindowKind::Time(self.time_window(TimeWindowKind::Hop { slide, size })?)
+                let kind = self.hop()?;
+                WindowKind::Time(self.time_window(kind)?)
             }
             "CUMULATE" => {
                 let (step, size) = (self.span("step")?, self.span("size")?);
@@ -150,62 +144,10 @@ impl Reader<'_> {
             Some(value) => constants::signed_width(&value)
                 .ok_or_else(|| self.bad("offset", "an interval without months, or an integer"))?,
         };
-        let calendar = |span: Span| match span {
-            Span::Days(days) if timezone.is_none() => {
-                Span::Fixed(days.saturating_mul(constants::DAY))
-            }
-            other => other,
-        };
-        let kind = match kind {
-            TimeWindowKind::Tumble { size } => TimeWindowKind::Tumble { size: calendar(size) },
-            TimeWindowKind::Hop { slide, size } => {
-                TimeWindowKind::Hop { slide: calendar(slide), size: calendar(size) }
-            }
-            TimeWindowKind::Cumulate { step, size } => {
-                TimeWindowKind::Cumulate { step: calendar(step), size: calendar(size) }
-            }
-            TimeWindowKind::Landmark { since } => TimeWindowKind::Landmark { since },
-        };
+        let kind = if timezone.is_none() { self.in_utc(kind)? } else { kind };
         let window = TimeWindow { kind, offset, timezone };
         self.check_overlap(&window)?;
         Ok(window)
-    }
-
-    /// Every row is in this many windows, and each of them is answered on its own.
-    fn check_overlap(&self, window: &TimeWindow) -> PlannerResult<()> {
-        let (distance, size) = match window.kind {
-            TimeWindowKind::Hop { slide, size } => (slide, size),
-            TimeWindowKind::Cumulate { step, size } => (step, size),
-            TimeWindowKind::Tumble { .. } | TimeWindowKind::Landmark { .. } => return Ok(()),
-        };
-        let windows = constants::micros(size) / constants::micros(distance);
-        if windows <= WINDOWS_PER_ROW_MAX {
-            return Ok(());
-        }
-        let function = &self.call.function;
-        Err(PlanError::Window {
-            code: SqlState::PROGRAM_LIMIT,
-            message: format!(
-                "each row of {function} would be in {windows} windows, more than {WINDOWS_PER_ROW_MAX}"
-            ),
-            hint: Some("Let the windows start less often, or make them smaller.".into()),
-        }
-        .into())
-    }
-
-    fn check_steps(&self, step: Span, size: Span) -> PlannerResult<()> {
-        let whole = match (step, size) {
-            (Span::Fixed(step), Span::Fixed(size))
-            | (Span::Days(step), Span::Days(size))
-            | (Span::Months(step), Span::Months(size)) => size % step == 0,
-            (Span::Fixed(step), Span::Days(_)) => constants::DAY % step == 0,
-            _ => false,
-        };
-        if whole {
-            return Ok(());
-        }
-        let message = "size of CUMULATE must be a whole multiple of its step";
-        Err(PlanError::window(SqlState::INVALID_PARAMETER, message).into())
     }
 
     fn timezone(&mut self) -> PlannerResult<Option<Tz>> {
@@ -312,11 +254,12 @@ impl Reader<'_> {
             if matches!(self.call.function.as_str(), "COUNT_WINDOW") && name != "max_duration" {
                 continue;
             }
-            let Some(value) = self.literal(name)? else { continue };
-            let is_interval = value.data_type().is_temporal();
-            if is_interval == time.is_integer() {
-                let wanted = if time.is_integer() { "an integer" } else { "an interval" };
-                return Err(self.bad(name, wanted).into());
+            for value in self.literals(name)? {
+                let is_interval = value.data_type().is_temporal();
+                if is_interval == time.is_integer() {
+                    let wanted = if time.is_integer() { "an integer" } else { "an interval" };
+                    return Err(self.bad(name, wanted).into());
+                }
             }
         }
         Ok(())
@@ -350,24 +293,12 @@ impl Reader<'_> {
         }
     }
 
-    fn literal(&mut self, name: &str) -> PlannerResult<Option<ScalarValue>> {
+    pub(super) fn literal(&mut self, name: &str) -> PlannerResult<Option<ScalarValue>> {
         self.call.literal(name, self.context)
     }
 
-    fn span(&mut self, name: &str) -> PlannerResult<Span> {
-        let value = self.literal(name)?.ok_or_else(|| self.missing(name))?;
-        let span = constants::span(&value)
-            .ok_or_else(|| self.bad(name, "a positive interval or integer of one unit"))?;
-        // The calendar itself ends some 146,000 years from 1970.
-        let beyond = match span {
-            Span::Fixed(_) => false,
-            Span::Days(days) => days > 366 * CALENDAR_YEARS_MAX,
-            Span::Months(months) => months > 12 * CALENDAR_YEARS_MAX,
-        };
-        if beyond {
-            return Err(self.bad(name, "at most 10,000 years").into());
-        }
-        Ok(span)
+    pub(super) fn literals(&mut self, name: &str) -> PlannerResult<Vec<ScalarValue>> {
+        self.call.literals(name, self.context)
     }
 
     fn fixed(&mut self, name: &str) -> PlannerResult<Option<i64>> {
@@ -403,11 +334,11 @@ impl Reader<'_> {
         }
     }
 
-    fn bad(&self, name: &str, wanted: &str) -> PlanError {
+    pub(super) fn bad(&self, name: &str, wanted: &str) -> PlanError {
         self.call.bad(name, wanted)
     }
 
-    fn missing(&self, name: &str) -> PlanError {
+    pub(super) fn missing(&self, name: &str) -> PlanError {
         self.call.missing(name)
     }
 }

@@ -3,6 +3,7 @@
 use crate::error::SqlState;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
+use crate::operators::window_aggregate::shares_slices;
 use crate::planner::constants::DAY;
 use crate::planner::error::PlanError;
 use crate::planner::grouping::Input;
@@ -22,6 +23,11 @@ pub(super) fn check_grouping(
         WindowKind::Time(TimeWindow { kind: TimeWindowKind::Cumulate { .. }, .. }) => {
             (!has(WindowColumn::End)).then_some(WINDOW_END)
         }
+        kind if is_horizons(kind) => match (has(WindowColumn::Start), has(WindowColumn::End)) {
+            (true, true) => None,
+            (true, false) => Some(WINDOW_END),
+            (false, _) => Some(WINDOW_START),
+        },
         WindowKind::Time(_) | WindowKind::Session(_) => {
             (!has(WindowColumn::Start) && !has(WindowColumn::End)).then_some(WINDOW_START)
         }
@@ -145,6 +151,7 @@ fn unique_keys(pending: &Pending, columns: usize, keys: &[usize]) -> Vec<Vec<usi
     let partitioned = pending.partition.iter().all(|column| keys.contains(column));
     let bounds: Vec<Vec<usize>> = match &pending.kind {
         WindowKind::Time(TimeWindow { kind: TimeWindowKind::Cumulate { .. }, .. }) => vec![vec![1]],
+        kind if is_horizons(kind) => vec![vec![0, 1]],
         WindowKind::Time(_) => vec![vec![0], vec![1]],
         WindowKind::Session(_) if partitioned => vec![vec![0], vec![1]],
         WindowKind::Session(_) => vec![vec![0, 1]],
@@ -156,6 +163,11 @@ fn unique_keys(pending: &Pending, columns: usize, keys: &[usize]) -> Vec<Vec<usi
 
 fn input_width(input: &Input, columns: usize) -> usize {
     columns + input.grouping.keys.len() + input.aggregates.len()
+}
+
+/// Whether windows of several sizes share their starts, and their ends.
+fn is_horizons(kind: &WindowKind) -> bool {
+    matches!(kind, WindowKind::Time(TimeWindow { kind: TimeWindowKind::Horizons { .. }, .. }))
 }
 
 pub(super) fn is_landmark(kind: &WindowKind) -> bool {
@@ -180,7 +192,20 @@ pub(super) fn lateness_text(emit: &EmitSpec) -> &'static str {
     if emit.allowed_lateness > 0 { " and the allowed lateness" } else { "" }
 }
 
-pub(super) fn window_state(pending: &Pending, emit: &EmitSpec, watermarked: bool) -> StateBound {
+/// Whether time windows are merged of slices that they share.
+pub(super) fn shares(input: &Input, emit: &EmitSpec) -> bool {
+    let below = &input.built.plan;
+    let append_only = below.facts.append_only;
+    shares_slices(emit.mode, &input.aggregates, &below.schema, append_only).unwrap_or(false)
+}
+
+/// When the state of a window's groups goes. `shared`: time windows are merged of slices.
+pub(super) fn window_state(
+    pending: &Pending,
+    emit: &EmitSpec,
+    watermarked: bool,
+    shared: bool,
+) -> StateBound {
     let late = lateness_text(emit);
     match &pending.kind {
         WindowKind::Time(TimeWindow { kind: TimeWindowKind::Landmark { .. }, .. }) => {
@@ -188,6 +213,17 @@ pub(super) fn window_state(pending: &Pending, emit: &EmitSpec, watermarked: bool
         }
         WindowKind::Time(_) | WindowKind::Session(_) if !watermarked => {
             StateBound::Unbounded("no watermark closes the windows".into())
+        }
+        WindowKind::Time(TimeWindow { kind: TimeWindowKind::Horizons { sizes, .. }, .. }) => {
+            let count = sizes.as_slice().len();
+            StateBound::Bounded(match shared {
+                true => format!(
+                    "one row per slice and key, slices shared by {count} sizes; rows leave when the watermark passes the end of the last window over the slice, one of the greatest size{late}"
+                ),
+                false => format!(
+                    "one row per window and key, windows of {count} sizes; rows leave when the watermark passes the end of the window{late}"
+                ),
+            })
         }
         WindowKind::Time(_) => StateBound::Bounded(format!(
             "one row per slice and key; rows leave when the watermark passes the end of the last window over the slice{late}"
@@ -222,12 +258,19 @@ pub(super) fn size_max(window: &TimeWindow) -> Option<i64> {
         TimeWindowKind::Tumble { size }
         | TimeWindowKind::Hop { size, .. }
         | TimeWindowKind::Cumulate { size, .. } => size,
+        TimeWindowKind::Horizons { sizes, .. } => {
+            return sizes.as_slice().iter().copied().map(width_max).max();
+        }
         TimeWindowKind::Landmark { .. } => return None,
     };
-    Some(match size {
+    Some(width_max(size))
+}
+
+fn width_max(size: Span) -> i64 {
+    match size {
         Span::Fixed(width) => width,
         // A day has at most 25 hours, a month at most 31 days.
         Span::Days(days) => days.saturating_mul(DAY).saturating_add(DAY / 24 * 3),
         Span::Months(months) => months.saturating_mul(31 * DAY).saturating_add(DAY / 24 * 3),
-    })
+    }
 }

@@ -55,7 +55,7 @@ impl WindowKind {
         match self {
             WindowKind::Time(window) => match window.kind {
                 Kind::Tumble { .. } => "TUMBLE",
-                Kind::Hop { .. } => "HOP",
+                Kind::Hop { .. } | Kind::Horizons { .. } => "HOP",
                 Kind::Cumulate { .. } => "CUMULATE",
                 Kind::Landmark { .. } => "LANDMARK",
             },

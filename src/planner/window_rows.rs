@@ -173,7 +173,7 @@ impl Translator {
             unique_keys: vec![],
             windows,
         };
-        let state = window_state(&pending, &emit, watermarked);
+        let state = window_state(&pending, &emit, watermarked, false);
         let answer = WindowAnswer {
             content: Content::Rows,
             row_filter: pending.row_filter,

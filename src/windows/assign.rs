@@ -18,6 +18,8 @@ use crate::windows::spec::{Span, TimeWindow, TimeWindowKind};
 #[derive(Debug, Clone)]
 pub struct Windows {
     pub(super) shape: Shape,
+    /// About how wide the windows are, where there are several sizes; ascending.
+    horizons: Vec<i64>,
 }
 
 /// What the arithmetic differs by.
@@ -25,6 +27,14 @@ pub struct Windows {
 pub(super) enum Shape {
     /// Starts every `slide` from `origin`, each `size` wide.
     Hop { origin: i64, slide: i64, size: i64 },
+    /// Starts every `slide` from `origin`, one window of each of `sizes`, which ascend.
+    Horizons {
+        origin: i64,
+        slide: i64,
+        sizes: Vec<i64>,
+        /// Where windows start or end, less the last multiple of `slide`; ascending from 0.
+        edges: Vec<i64>,
+    },
     /// Starts every `size` from `origin`, growing by `step`.
     Cumulate { origin: i64, step: i64, size: i64 },
     /// One window without end.
@@ -40,9 +50,9 @@ pub(super) struct Calendar {
     offset: i64,
     /// Distance between starts.
     slide: Span,
-    /// Width of a window.
-    size: Span,
-    /// Growth of a cumulating window; its `slide` is its `size`.
+    /// Widths of the windows that start together.
+    sizes: Vec<Span>,
+    /// Growth of a cumulating window; its `slide` is its one size.
     step: Option<Span>,
 }
 
@@ -59,33 +69,43 @@ impl Windows {
         } else {
             calendar::instant(zone, 0).saturating_add(window.offset)
         };
-        let calendar = |slide, size, step| {
-            Shape::Calendar(Calendar { zone, offset: window.offset, slide, size, step })
+        let calendar = |slide, sizes, step| {
+            Shape::Calendar(Calendar { zone, offset: window.offset, slide, sizes, step })
         };
         let hop = |slide: Span, size: Span| match (plain(slide), plain(size)) {
             (Span::Fixed(slide), Span::Fixed(size)) => Shape::Hop { origin, slide, size },
-            (slide, size) => calendar(slide, size, None),
+            (slide, size) => calendar(slide, vec![size], None),
         };
+        let mut horizons = Vec::new();
         let shape = match window.kind {
             TimeWindowKind::Tumble { size } => hop(size, size),
             TimeWindowKind::Hop { slide, size } => hop(slide, size),
+            TimeWindowKind::Horizons { slide, sizes } => {
+                horizons = sizes.as_slice().iter().map(|size| size.about()).collect();
+                let sizes: Vec<Span> = sizes.as_slice().iter().map(|size| plain(*size)).collect();
+                Shape::horizons(origin, plain(slide), &sizes)
+                    .unwrap_or_else(|| calendar(plain(slide), sizes, None))
+            }
             TimeWindowKind::Cumulate { step, size } => match (plain(step), plain(size)) {
                 (Span::Fixed(step), Span::Fixed(size)) => Shape::Cumulate { origin, step, size },
-                (step, size) => calendar(size, size, Some(step)),
+                (step, size) => calendar(size, vec![size], Some(step)),
             },
             TimeWindowKind::Landmark { since } => Shape::Landmark { since },
         };
-        Windows { shape }
+        Windows { shape, horizons }
     }
 
-    /// Whether each window is one slice: no two windows overlap.
-    pub fn is_tumbling(&self) -> bool {
-        match &self.shape {
-            Shape::Hop { slide, size, .. } => slide >= size,
-            Shape::Cumulate { step, size, .. } => step == size,
-            Shape::Landmark { .. } => true,
-            Shape::Calendar(calendar) => calendar.step.is_none() && calendar.slide == calendar.size,
-        }
+    /// How many sizes there are of windows that start together.
+    pub fn horizon_count(&self) -> usize {
+        self.horizons.len().max(1)
+    }
+
+    /// Which of the sizes a window has, from 0: the nearest one, where the calendar or the ends of time
+    /// made it wider or narrower.
+    pub fn horizon_of(&self, start: i64, end: i64) -> usize {
+        let width = i128::from(end) - i128::from(start);
+        let distance = |&horizon: &usize| (i128::from(self.horizons[horizon]) - width).abs();
+        (0..self.horizons.len()).min_by_key(distance).unwrap_or(0)
     }
 
     /// The windows `[start, end)` that `t` lies in, ascending by end, then start.
@@ -98,15 +118,11 @@ impl Windows {
     /// Appends to `windows` what [`windows_of`](Self::windows_of) returns.
     pub fn windows_into(&self, t: i64, windows: &mut Vec<(i64, i64)>) {
         match &self.shape {
-            &Shape::Hop { origin, slide, size } => {
-                let from_origin = i128::from(t) - i128::from(origin);
-                let (slide, size) = (i128::from(slide), i128::from(size));
-                let last = from_origin.div_euclid(slide);
-                let first = (from_origin - size).div_euclid(slide) + 1;
-                windows.extend((first..=last).map(|k| {
-                    let start = i128::from(origin) + k * slide;
-                    (clamp(start), clamp(start + size))
-                }));
+            &Shape::Hop { origin, slide, size } => hops_into(t, (origin, slide, size), windows),
+            &Shape::Horizons { origin, slide, ref sizes, .. } => {
+                let from = windows.len();
+                sizes.iter().for_each(|&size| hops_into(t, (origin, slide, size), windows));
+                settle(windows, from);
             }
             &Shape::Cumulate { origin, step, size } => {
                 let from_origin = i128::from(t) - i128::from(origin);
@@ -125,6 +141,45 @@ impl Windows {
             }
             Shape::Calendar(calendar) => calendar.windows_into(t, windows),
         }
+    }
+}
+
+/// Appends the windows of one size that `t` lies in, ascending.
+fn hops_into(t: i64, (origin, slide, size): (i64, i64, i64), windows: &mut Vec<(i64, i64)>) {
+    let from_origin = i128::from(t) - i128::from(origin);
+    let (slide, size) = (i128::from(slide), i128::from(size));
+    let last = from_origin.div_euclid(slide);
+    let first = (from_origin - size).div_euclid(slide) + 1;
+    windows.extend((first..=last).map(|k| {
+        let start = i128::from(origin) + k * slide;
+        (clamp(start), clamp(start + size))
+    }));
+}
+
+/// Brings the windows behind `from` into order. Windows of two sizes that the calendar or the ends of time
+/// gave the same bounds are one.
+fn settle(windows: &mut Vec<(i64, i64)>, from: usize) {
+    windows[from..].sort_by_key(|&(start, end)| (end, start));
+    let mut kept = from;
+    for next in from..windows.len() {
+        if next == from || windows[next] != windows[kept - 1] {
+            windows[kept] = windows[next];
+            kept += 1;
+        }
+    }
+    windows.truncate(kept);
+}
+
+impl Shape {
+    /// Windows of several sizes, where all of it is fixed.
+    fn horizons(origin: i64, slide: Span, sizes: &[Span]) -> Option<Shape> {
+        let fixed = |span: &Span| if let Span::Fixed(width) = span { Some(*width) } else { None };
+        let slide = fixed(&slide)?;
+        let sizes: Vec<i64> = sizes.iter().map(fixed).collect::<Option<_>>()?;
+        let mut edges: Vec<i64> = sizes.iter().map(|size| size % slide).chain([0]).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        Some(Shape::Horizons { origin, slide, sizes, edges })
     }
 }
 
@@ -205,11 +260,12 @@ impl Calendar {
 
     /// No window is wider.
     fn width_max(&self) -> i64 {
-        match self.size {
+        let width = |size: &Span| match *size {
             Span::Fixed(size) => size,
             Span::Days(days) => days.saturating_mul(DAY).saturating_add(2 * DAY),
             Span::Months(months) => months.saturating_mul(31 * DAY).saturating_add(2 * DAY),
-        }
+        };
+        self.sizes.iter().map(width).max().unwrap_or(0)
     }
 
     /// Ends of a cumulating window `k`, ascending, the last one its greatest width.
@@ -239,7 +295,7 @@ impl Calendar {
                 windows.push((start, end));
             }
         }
-        windows[from..].sort_unstable_by_key(|&(start, end)| (end, start));
+        settle(windows, from);
     }
 
     /// Windows up to number `last` that may reach beyond `t`, latest first.
@@ -249,7 +305,9 @@ impl Calendar {
             .map(move |back| last - back)
             .map(|k| (self.start(k), k))
             .take_while(move |(start, _)| start.saturating_add(width_max) > t)
-            .map(|(start, k)| (start, self.behind_start(k, self.size, 1)))
+            .flat_map(move |(start, k)| {
+                self.sizes.iter().map(move |&size| (start, self.behind_start(k, size, 1)))
+            })
     }
 
     /// The slice that `t` lies in.

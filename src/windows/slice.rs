@@ -12,7 +12,7 @@
 //! each of its windows once. Slices tile the time line without holes.
 //!
 //! The edges of a hop repeat every slide: its starts, and its ends, which all leave the same
-//! remainder `size mod slide`.
+//! remainder `size mod slide`. Windows of several sizes have one such remainder for each size.
 //! Source: Krishnamurthy, Wu, Franklin, "On-the-fly sharing for streamed aggregation", SIGMOD 2006.
 
 use crate::windows::assign::{Shape, Windows, clamp};
@@ -42,6 +42,19 @@ impl Windows {
                 } else {
                     (clamp(base + i128::from(edge)), clamp(base + i128::from(slide)))
                 }
+            }
+            &Shape::Horizons { origin, slide, ref edges, .. } => {
+                let within = if near(t) && near(origin) && slide < NEAR {
+                    (t - origin).rem_euclid(slide)
+                } else {
+                    let from_origin = i128::from(t) - i128::from(origin);
+                    // Less than the slide, so it fits.
+                    clamp(from_origin.rem_euclid(i128::from(slide)))
+                };
+                let after = edges.partition_point(|&edge| edge <= within);
+                let end = edges.get(after).copied().unwrap_or(slide);
+                let base = i128::from(t) - i128::from(within);
+                (clamp(base + i128::from(edges[after - 1])), clamp(base + i128::from(end)))
             }
             &Shape::Cumulate { origin, step, size } => {
                 let (step, size) = (i128::from(step), i128::from(size));
@@ -85,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::windows::assign::Windows;
-    use crate::windows::spec::{Span, TimeWindow, TimeWindowKind};
+    use crate::windows::spec::{Sizes, Span, TimeWindow, TimeWindowKind};
 
     const HOUR: i64 = 3_600 * 1_000_000;
     const DAY: i64 = 24 * HOUR;
@@ -176,11 +189,43 @@ mod tests {
     }
 
     #[test]
+    fn windows_of_several_sizes_come_by_their_ends_and_share_slices() {
+        let kind = horizons(5, [20, 5, 12]);
+        let compiled = windows(kind, 0, None);
+        let mine = [(-5, 15), (10, 15), (5, 17), (0, 20), (10, 22), (5, 25), (10, 30)];
+        assert_eq!(compiled.windows_of(13), mine);
+        assert_eq!([10, 12].map(|t| compiled.slice_of(t)), [(10, 12), (12, 15)]);
+        let widths = [(10, 15), (5, 17), (0, 20)];
+        assert_eq!(widths.map(|(start, end)| compiled.horizon_of(start, end)), [0, 1, 2]);
+    }
+
+    #[test]
+    fn sizes_that_are_equal_on_most_days_make_one_window_then() {
+        let sizes = Sizes::new(&[Span::Days(1), Span::Fixed(24 * HOUR)]).unwrap();
+        let kind = TimeWindowKind::Horizons { slide: Span::Days(1), sizes };
+        let paris = windows(kind, 0, Some(Tz::Europe__Paris));
+        assert_eq!(
+            show(&paris.windows_of(utc("2024-03-30T12:00:00Z"))),
+            "03-29T23:00..03-30T23:00"
+        );
+        assert_eq!(
+            show(&paris.windows_of(utc("2024-03-31T12:00:00Z"))),
+            "03-30T23:00..03-31T22:00 03-30T23:00..03-31T23:00"
+        );
+    }
+
+    #[test]
     fn the_ends_of_time_lie_in_windows_cut_short() {
         let kind = TimeWindowKind::Hop { slide: Span::Fixed(7), size: Span::Fixed(10) };
         let hop = windows(kind, 3, None);
         assert!(hop.windows_of(i64::MIN).iter().all(|w| w.0 == i64::MIN));
         assert_eq!(hop.windows_of(i64::MAX).last().map(|w| w.1), Some(i64::MAX));
+        let several = windows(horizons(7, [10, 14, 15]), 3, None);
+        for t in [i64::MIN, i64::MIN + 20, i64::MAX - 20, i64::MAX] {
+            let found = several.windows_of(t);
+            assert!(found.iter().all(|w| w.0 <= t && (t < w.1 || w.1 == i64::MAX)));
+            assert!(found.windows(2).all(|two| (two[0].1, two[0].0) < (two[1].1, two[1].0)));
+        }
         let huge = TimeWindowKind::Tumble { size: Span::Fixed(i64::MAX) };
         assert_eq!(windows(huge, 0, None).windows_of(-1), vec![(-i64::MAX, 0)]);
         for kind in [
@@ -204,6 +249,10 @@ mod tests {
                 TimeWindowKind::Hop { slide: Span::Fixed(slide), size: Span::Fixed(size) } => {
                     all.push((offset + k * slide, offset + k * slide + size));
                 }
+                TimeWindowKind::Horizons { slide: Span::Fixed(slide), sizes } => {
+                    let start = offset + k * slide;
+                    all.extend(sizes.as_slice().iter().map(|size| (start, start + size.about())));
+                }
                 TimeWindowKind::Cumulate { step: Span::Fixed(step), size: Span::Fixed(size) } => {
                     let start = offset + k * size;
                     all.extend((1..=size / step).map(|j| (start, start + j * step)));
@@ -226,7 +275,15 @@ mod tests {
                 step: Span::Fixed(step),
                 size: Span::Fixed(step * steps),
             }),
+            (1..20_i64, prop::collection::btree_set(1..40_i64, 1..5))
+                .prop_map(|(slide, sizes)| horizons(slide, sizes)),
         ]
+    }
+
+    fn horizons(slide: i64, sizes: impl IntoIterator<Item = i64>) -> TimeWindowKind {
+        let sizes: Vec<Span> = sizes.into_iter().map(Span::Fixed).collect();
+        let slide = Span::Fixed(slide);
+        TimeWindowKind::Horizons { slide, sizes: Sizes::new(&sizes).unwrap() }
     }
 
     fn any_calendar() -> impl Strategy<Value = Windows> {
@@ -245,11 +302,11 @@ mod tests {
             Tz::UTC,
         ]);
         let offset = prop_oneof![Just(0), -40 * DAY..40 * DAY];
-        (span(), span(), zones, offset, any::<bool>()).prop_map(|(a, b, zone, offset, grows)| {
-            let kind = if grows {
-                TimeWindowKind::Cumulate { step: a, size: b }
-            } else {
-                TimeWindowKind::Hop { slide: a, size: b }
+        (span(), span(), span(), zones, offset, 0..3).prop_map(|(a, b, c, zone, offset, kind)| {
+            let kind = match kind {
+                0 => TimeWindowKind::Cumulate { step: a, size: b },
+                1 => TimeWindowKind::Hop { slide: a, size: b },
+                _ => TimeWindowKind::Horizons { slide: a, sizes: Sizes::new(&[b, c]).unwrap() },
             };
             windows(kind, offset, Some(zone))
         })

@@ -4,6 +4,8 @@ use std::fmt;
 
 use chrono_tz::Tz;
 
+use crate::windows::calendar::DAY;
+
 /// A width on the time line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
@@ -18,7 +20,7 @@ pub enum Span {
 /// A window over event time whose edges are known from the time line alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimeWindow {
-    /// Which of the four kinds.
+    /// Which of the kinds.
     pub kind: TimeWindowKind,
     /// Shift of the alignment, in the time column's units (calendar: microseconds of local time).
     pub offset: i64,
@@ -42,6 +44,13 @@ pub enum TimeWindowKind {
         /// Width.
         size: Span,
     },
+    /// Windows of several sizes, one of each starting every `slide`. They share their slices.
+    Horizons {
+        /// Distance between starts.
+        slide: Span,
+        /// Widths.
+        sizes: Sizes,
+    },
     /// Windows that grow by `step` up to `size`, then restart.
     Cumulate {
         /// Growth.
@@ -54,6 +63,48 @@ pub enum TimeWindowKind {
         /// Start, in the time column's units.
         since: i64,
     },
+}
+
+/// Widths of windows that start together: one or more, ascending.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Those behind `count` repeat the last one.
+    spans: [Span; Sizes::COUNT_MAX],
+    count: usize,
+}
+
+impl Sizes {
+    /// So many sizes at most.
+    pub const COUNT_MAX: usize = 8;
+
+    /// Some sizes, in any order. `None` where there are none or too many.
+    pub fn new(spans: &[Span]) -> Option<Sizes> {
+        let mut ascending = spans.to_vec();
+        ascending.sort_by_key(|span| span.about());
+        let last = *ascending.last()?;
+        if spans.len() > Sizes::COUNT_MAX {
+            return None;
+        }
+        let mut sizes = Sizes { spans: [last; Sizes::COUNT_MAX], count: spans.len() };
+        sizes.spans[..spans.len()].copy_from_slice(&ascending);
+        Some(sizes)
+    }
+
+    /// All of them, ascending.
+    pub fn as_slice(&self) -> &[Span] {
+        &self.spans[..self.count]
+    }
+
+    /// The greatest.
+    pub fn widest(&self) -> Span {
+        self.spans[Sizes::COUNT_MAX - 1]
+    }
+}
+
+impl fmt::Debug for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
 }
 
 /// SESSION: rows of one key belong together while the distance to the next is below `gap`.
@@ -114,6 +165,18 @@ impl PunctuationWindow {
     /// Whether a window of so many rows is put out.
     pub fn is_large_enough(&self, rows: usize) -> bool {
         rows as u64 >= self.min_rows.unwrap_or(0).max(1)
+    }
+}
+
+impl Span {
+    /// About how wide it is: days of 24 hours, months of 30 days. At least 1.
+    pub fn about(self) -> i64 {
+        match self {
+            Span::Fixed(width) => width,
+            Span::Days(days) => days.saturating_mul(DAY),
+            Span::Months(months) => months.saturating_mul(30 * DAY),
+        }
+        .max(1)
     }
 }
 

@@ -31,9 +31,23 @@ struct Row {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Window {
-    Tumble { size: i64 },
-    Hop { slide: i64, size: i64 },
-    Cumulate { step: i64, size: i64 },
+    Tumble {
+        size: i64,
+    },
+    Hop {
+        slide: i64,
+        size: i64,
+    },
+    /// Windows of two sizes.
+    Horizons {
+        slide: i64,
+        small: i64,
+        size: i64,
+    },
+    Cumulate {
+        step: i64,
+        size: i64,
+    },
 }
 
 #[derive(Debug)]
@@ -50,15 +64,27 @@ impl Window {
         match self {
             Window::Tumble { size } => format!("TUMBLE({relation}, at, {size})"),
             Window::Hop { slide, size } => format!("HOP({relation}, at, {slide}, {size})"),
+            Window::Horizons { slide, small, size } => {
+                format!("HOP({relation}, at, {slide}, {size}, {small})")
+            }
             Window::Cumulate { step, size } => format!("CUMULATE({relation}, at, {step}, {size})"),
         }
     }
 
     fn size(self) -> i64 {
         match self {
-            Window::Tumble { size } | Window::Hop { size, .. } | Window::Cumulate { size, .. } => {
-                size
-            }
+            Window::Tumble { size }
+            | Window::Hop { size, .. }
+            | Window::Horizons { size, .. }
+            | Window::Cumulate { size, .. } => size,
+        }
+    }
+
+    /// With which window TREND compares: the one before, which is the same as that so far back.
+    fn before(self) -> String {
+        match self {
+            Window::Horizons { size, .. } => size.to_string(),
+            _ => "'previous'".to_string(),
         }
     }
 
@@ -72,6 +98,10 @@ impl Window {
             Window::Hop { slide, size } => ((at - size).div_euclid(slide)..=at.div_euclid(slide))
                 .map(|k| (k * slide, k * slide + size))
                 .filter(|(start, end)| *start <= at && at < *end)
+                .collect(),
+            Window::Horizons { slide, small, size } => [small, size]
+                .into_iter()
+                .flat_map(|size| Window::Hop { slide, size }.of(at))
                 .collect(),
             Window::Cumulate { step, size } => {
                 let start = at.div_euclid(size) * size;
@@ -89,7 +119,10 @@ fn case(seed: u64) -> Case {
         0 => Window::Tumble { size: slide * 3 },
         1 => Window::Cumulate { step: slide, size: slide * rng.between(2, 5) },
         // Sizes that slides do not divide, too.
-        _ => Window::Hop { slide, size: slide * rng.between(1, 5) + rng.between(0, slide) },
+        _ => match slide * rng.between(1, 5) + rng.between(0, slide) {
+            size if size % 2 == 0 => Window::Horizons { slide, small: size / 2, size },
+            size => Window::Hop { slide, size },
+        },
     };
     let (bound, lateness) = (rng.pick(&[0, 2, 10]), rng.pick(&[0, 0, 5, 20]));
     let disorder = rng.pick(&[1, 4, 25]);
@@ -154,7 +187,7 @@ impl Case {
     }
 
     fn queries(&self) -> Vec<(&'static str, String)> {
-        let window = self.window.sql("s");
+        let (window, before) = (self.window.sql("s"), self.window.before());
         let hitters = |more: &str| {
             format!("SELECT * FROM HEAVY_HITTERS({window}, ITEM => item, BY => grp, {more})")
         };
@@ -179,7 +212,7 @@ impl Case {
             (
                 "rising",
                 format!(
-                    "SELECT * FROM TREND({window}, ITEM => item, COMPARE_TO => 'previous', MIN_RATIO => 1)"
+                    "SELECT * FROM TREND({window}, ITEM => item, COMPARE_TO => {before}, MIN_RATIO => 1)"
                 ),
             ),
             (

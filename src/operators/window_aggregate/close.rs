@@ -1,6 +1,5 @@
 //! Closes windows in order, emits them, and lets go of what no window needs any more.
 
-use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -10,14 +9,14 @@ use super::numbering::Numbering;
 use super::output::{Answer, Failure};
 use super::results::{Failed, Results};
 use super::slice::Slice;
-use super::{Relation, Running, SliceKey, WindowAggregate, WindowKey};
+use super::{Relation, SliceKey, WindowAggregate, WindowKey};
 use crate::error::Report;
 use crate::operators::emit::EmitMode;
 use crate::operators::operator::{Emitter, EvalError, RejectedRow};
 use crate::time::EventTime;
 
 /// Fewer keys than this are not worth forgetting.
-const KEYS_FEW: usize = 1_024;
+pub(super) const KEYS_FEW: usize = 1_024;
 
 impl WindowAggregate {
     /// Emits the windows that end at or before `watermark`, and drops those whose lateness is over.
@@ -187,10 +186,9 @@ impl WindowAggregate {
         let members: Vec<SliceKey> =
             if self.shared { self.members(window).collect() } else { vec![own_slice(window)] };
         if let [only] = members.as_slice() {
-            let last =
-                self.relation == Relation::Once && self.expiry.contains(&(window.end, *only));
-            if last && self.running.as_ref().is_some_and(|r| r.members.contains(only)) {
-                self.running = None;
+            let last = self.relation == Relation::Once && self.is_last_over(window, *only);
+            if last {
+                self.running.forget_those_with(only);
             }
             let Some(slice) = self.slices.get_mut(only) else { return Ok(Results::default()) };
             let results = slice.evaluate(&self.aggregates, &mut self.keys, last)?;
@@ -198,7 +196,7 @@ impl WindowAggregate {
             return Ok(results);
         }
         if self.aggregates.are_invertible && members.len() > 2 {
-            return self.running_results(&members);
+            return self.running_results(window, &members);
         }
         let mut merged = self.empty_for(&members)?;
         for key in members {
@@ -210,7 +208,7 @@ impl WindowAggregate {
     }
 
     /// An empty slice that is to hold the merge of others.
-    fn empty_for(&self, members: &[SliceKey]) -> Result<Slice, EvalError> {
+    pub(super) fn empty_for(&self, members: &[SliceKey]) -> Result<Slice, EvalError> {
         let groups = |key: &SliceKey| self.slices.get(key).map_or(0, Slice::group_count);
         let most = members.iter().map(groups).max().unwrap_or(0);
         Slice::new(&self.aggregates, self.numbering(most))
@@ -236,6 +234,19 @@ impl WindowAggregate {
         merged.evaluate_of(&self.aggregates, ids, key_count)
     }
 
+    /// Whether no later window holds the slice.
+    fn is_last_over(&self, window: WindowKey, slice: SliceKey) -> bool {
+        let behind = WindowKey { end: window.end, start: slice.start };
+        // At the end of time many windows end at once.
+        self.expiry.contains(&(window.end, slice))
+            && (window.start >= slice.start
+                || self
+                    .open
+                    .range((Bound::Excluded(window), Bound::Included(behind)))
+                    .next()
+                    .is_none())
+    }
+
     /// The slices of a window, in time order.
     pub(super) fn members(&self, window: WindowKey) -> impl Iterator<Item = SliceKey> + '_ {
         let from = SliceKey { start: window.start, end: i64::MIN, floor: i64::MIN };
@@ -244,33 +255,6 @@ impl WindowAggregate {
         let to = if window.end == i64::MAX { Bound::Unbounded } else { Bound::Excluded(to) };
         let within = self.slices.range((Bound::Included(from), to)).map(|(&key, _)| key);
         within.filter(move |key| key.floor < window.end)
-    }
-
-    /// Moves the running merge on to these slices, and reads it.
-    fn running_results(&mut self, members: &[SliceKey]) -> Result<Results, EvalError> {
-        let key_count = self.keys.len();
-        let wanted: BTreeSet<SliceKey> = members.iter().copied().collect();
-        let moves = |running: &Running| running.members.symmetric_difference(&wanted).count();
-        let mut running = match self.running.take() {
-            Some(running) if moves(&running) < wanted.len() => running,
-            _ => Running { slice: self.empty_for(members)?, members: BTreeSet::new() },
-        };
-        let (out, new): (Vec<SliceKey>, Vec<SliceKey>) =
-            running.members.symmetric_difference(&wanted).partition(|k| !wanted.contains(k));
-        for (keys, takes_out) in [(new, false), (out, true)] {
-            for key in keys {
-                let slice = self.slices.get_mut(&key).expect("members are slices in state");
-                running.slice.absorb(&self.aggregates, slice, takes_out, key_count)?;
-                self.keys_of_slice = slice.group_count();
-            }
-        }
-        running.members = wanted;
-        let results = running.slice.evaluate(&self.aggregates, &mut self.keys, false)?;
-        // Keys that the window has left behind cost time at every close: start afresh.
-        if running.slice.group_count() < KEYS_FEW.max(4 * results.ids.len()) {
-            self.running = Some(running);
-        }
-        Ok(results)
     }
 
     /// Frees windows whose lateness is over, and slices that no window needs.
@@ -287,11 +271,7 @@ impl WindowAggregate {
             self.expiry.pop_first();
             let Some(mut slice) = self.slices.remove(&key) else { continue };
             self.save_dropped(&mut slice)?;
-            if let Some(running) = &mut self.running
-                && running.members.remove(&key)
-            {
-                running.slice.absorb(&self.aggregates, &mut slice, true, self.keys.len())?;
-            }
+            self.running.take_out(&self.aggregates, &key, &mut slice, self.keys.len())?;
         }
         Ok(())
     }
@@ -316,7 +296,7 @@ impl WindowAggregate {
         }
         self.finish_saving_keys()?;
         let renumbered = self.keys.retain(&live)?;
-        self.running = None;
+        self.running.clear();
         for slice in self.slices.values_mut() {
             slice.renumber(&renumbered)?;
         }

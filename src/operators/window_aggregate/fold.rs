@@ -255,9 +255,7 @@ impl WindowAggregate {
             return self.fold_into_windows(input, parts);
         }
         for part in parts {
-            if self.running.as_ref().is_some_and(|r| r.members.contains(&part.key)) {
-                self.running = None;
-            }
+            self.running.forget_those_with(&part.key);
             self.fold_into(part.key, &part, input)?;
         }
         Ok(())

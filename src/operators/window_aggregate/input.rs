@@ -7,9 +7,10 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Arr
 use arrow::compute;
 use arrow::datatypes::{Int64Type, SchemaRef};
 
-use crate::operators::aggregates::accumulator::{self, GroupedAggregate};
+use crate::operators::aggregates::accumulator::{self, GroupedAggregate, is_order_sensitive};
 use crate::operators::aggregates::retractable::needs_multiset;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
+use crate::operators::emit::EmitMode;
 use crate::operators::operator::EvalError;
 
 /// The aggregates of the operator, and which of them slices fold: those that count the rows of a
@@ -69,11 +70,6 @@ impl Aggregates {
         self.folded.iter().map(make).collect()
     }
 
-    /// Whether some aggregate keeps its arguments.
-    pub(super) fn keep_arguments(&self) -> bool {
-        self.multisets.contains(&true)
-    }
-
     pub(super) fn specs(&self) -> &[AggregateSpec] {
         &self.specs
     }
@@ -89,6 +85,25 @@ impl Aggregates {
         };
         (0..self.specs.len()).map(place).collect()
     }
+}
+
+/// Whether windows of time share slices; where they do not, each is a slice of its own.
+pub fn shares_slices(
+    mode: EmitMode,
+    aggregates: &[AggregateSpec],
+    input: &SchemaRef,
+    append_only: bool,
+) -> Result<bool, EvalError> {
+    if mode != EmitMode::OnClose {
+        return Ok(false);
+    }
+    for aggregate in aggregates {
+        let keeps_arguments = !append_only && needs_multiset(aggregate, input)?;
+        if keeps_arguments || is_order_sensitive(aggregate) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What a batch brings to keys and aggregates.

@@ -11,7 +11,8 @@
 //! Rows fold into slices: one look-up of the key and one addition per aggregate. Closing a window
 //! merges its slices, O(slices in the window × keys in them); aggregates that can be taken back
 //! exactly (counts, integer and decimal sums) keep a running merge instead, to which each close adds
-//! the new slices and from which it takes the old ones, O(slide × keys). Why slices and not a state
+//! the new slices and from which it takes the old ones, O(slide × keys); one for each size, where windows
+//! of several sizes share the slices. Why slices and not a state
 //! per window: a row lies in size/slide windows but in one slice (Krishnamurthy et al., SIGMOD 2006;
 //! Traub et al., EDBT 2019). Floats fold in log order inside a slice and slices in time order.
 //!
@@ -46,7 +47,6 @@ use arrow::datatypes::{Schema, SchemaRef};
 use hashbrown::HashMap;
 
 use crate::data::change::{Change, Origin};
-use crate::operators::aggregates::accumulator::is_order_sensitive;
 use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::emit::{EmitMode, EmitSpec, Refinement};
 use crate::operators::keys::KeyDictionary;
@@ -69,6 +69,7 @@ mod persist_shards;
 mod persist_slice;
 mod results;
 mod routing;
+mod running;
 mod shards;
 mod shares;
 mod slice;
@@ -84,9 +85,11 @@ mod tests;
 
 use emitted::Emitted;
 use input::Aggregates;
+pub use input::shares_slices;
 use names::{SliceKey, WindowKey};
 use numbering::Numbering;
 use output::Outbox;
+use running::Runnings;
 pub use shards::Shards;
 use slice::Slice;
 
@@ -155,12 +158,6 @@ enum Relation {
     Discards,
 }
 
-/// The merge of the slices of the window that closed last.
-struct Running {
-    slice: Slice,
-    members: BTreeSet<SliceKey>,
-}
-
 /// The running operator.
 pub struct WindowAggregate {
     spec: Arc<WindowAggregateSpec>,
@@ -182,7 +179,7 @@ pub struct WindowAggregate {
     open: BTreeMap<WindowKey, Window>,
     /// Windows with changes that are not emitted yet, in modes that collect them.
     changed: BTreeSet<WindowKey>,
-    running: Option<Running>,
+    running: Runnings,
     /// How far windows are closed.
     watermark: EventTime,
     /// The last frame seen, as the cause of what is emitted.
@@ -217,10 +214,14 @@ impl WindowAggregate {
         let aggregates =
             Aggregates::new(&spec.aggregates, &spec.input_schema, spec.input_append_only)?;
         let shared = windows.is_some()
-            && spec.emit.mode == EmitMode::OnClose
-            && !aggregates.keep_arguments()
-            && !spec.aggregates.iter().any(is_order_sensitive);
+            && input::shares_slices(
+                spec.emit.mode,
+                &spec.aggregates,
+                &spec.input_schema,
+                spec.input_append_only,
+            )?;
         Ok(WindowAggregate {
+            running: Runnings::new(windows.as_ref().map_or(1, Windows::horizon_count)),
             windows,
             relation,
             shared,
@@ -232,7 +233,6 @@ impl WindowAggregate {
             expiry: BTreeSet::new(),
             open: BTreeMap::new(),
             changed: BTreeSet::new(),
-            running: None,
             watermark: EventTime::MIN,
             origin: Arc::new(Origin {
                 relation: Arc::from(""),
@@ -323,7 +323,7 @@ impl Operator for WindowAggregate {
             self.finish_saving_keys()?;
             self.keys = key_dictionary(&self.spec)?;
             self.keys_live = 0;
-            self.running = None;
+            self.running.clear();
         }
         self.check_invariants();
         out.watermark(watermark);
@@ -358,8 +358,7 @@ impl Operator for WindowAggregate {
         let windows = self.open.values();
         let windows: usize =
             windows.map(|w| w.emitted.size() + w.counts.allocation_size() + 128).sum();
-        let running = self.running.as_ref().map_or(0, |running| running.slice.size());
-        self.keys.size() + slices + windows + running
+        self.keys.size() + slices + windows + self.running.size()
     }
 
     fn held(&self) -> usize {

@@ -28,7 +28,8 @@ impl Oracle {
         let widest = match self.kind {
             TimeWindowKind::Tumble { size: Span::Fixed(size) }
             | TimeWindowKind::Cumulate { size: Span::Fixed(size), .. } => size,
-            TimeWindowKind::Hop { slide: Span::Fixed(slide), .. } => slide,
+            TimeWindowKind::Hop { slide: Span::Fixed(slide), .. }
+            | TimeWindowKind::Horizons { slide: Span::Fixed(slide), .. } => slide,
             _ => unreachable!("the strategies make fixed windows"),
         };
         // No window is wider than 30, so only those that start near the time are tried.
@@ -39,6 +40,10 @@ impl Oracle {
                 }
                 TimeWindowKind::Hop { slide: Span::Fixed(slide), size: Span::Fixed(size) } => {
                     all.push((k * slide + size, k * slide));
+                }
+                TimeWindowKind::Horizons { slide: Span::Fixed(slide), sizes } => {
+                    let sizes = sizes.as_slice().iter();
+                    all.extend(sizes.map(|size| (k * slide + size.about(), k * slide)));
                 }
                 TimeWindowKind::Cumulate { step: Span::Fixed(step), size: Span::Fixed(size) } => {
                     all.extend((1..=size / step).map(|j| (k * size + j * step, k * size)));

@@ -19,7 +19,7 @@ use crate::data::change::Marks;
 use crate::operators::aggregates::spec::NativeFunction;
 use crate::operators::emit::Refinement::{Accumulating, Discarding, Retracting};
 use crate::operators::operator::Output;
-use crate::windows::spec::{Span, TimeWindowKind};
+use crate::windows::spec::{Sizes, Span, TimeWindowKind};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
@@ -87,6 +87,12 @@ pub(super) fn hop(slide: i64, size: i64) -> TimeWindowKind {
     TimeWindowKind::Hop { slide: Span::Fixed(slide), size: Span::Fixed(size) }
 }
 
+pub(super) fn horizons(slide: i64, sizes: impl IntoIterator<Item = i64>) -> TimeWindowKind {
+    let sizes: Vec<Span> = sizes.into_iter().map(Span::Fixed).collect();
+    let sizes = Sizes::new(&sizes).unwrap();
+    TimeWindowKind::Horizons { slide: Span::Fixed(slide), sizes }
+}
+
 pub(super) fn any_kind() -> impl Strategy<Value = TimeWindowKind> {
     prop_oneof![
         (1..12_i64).prop_map(tumble),
@@ -95,6 +101,8 @@ pub(super) fn any_kind() -> impl Strategy<Value = TimeWindowKind> {
             step: Span::Fixed(step),
             size: Span::Fixed(step * n),
         }),
+        (1..12_i64, prop::collection::btree_set(1..30_i64, 2..5))
+            .prop_map(|(slide, sizes)| horizons(slide, sizes)),
     ]
 }
 
@@ -306,6 +314,100 @@ fn sliding_windows_share_slices() {
         wm 9223372036854775807"#]]
     .assert_eq(&driver.lines.join("\n"));
     assert!(driver.operator.slices.is_empty() && driver.operator.keys.is_empty());
+}
+
+#[test]
+fn windows_of_several_sizes_share_slices_and_close_by_end_and_start() {
+    check(
+        &spec(horizons(5, [5, 10, 20]), 0, EmitMode::OnClose, &COUNT_SUM),
+        "1 1 1
+         6 1 2
+         7 2 3
+         wm 10
+         wm 15
+         wm max",
+        expect![[r#"
+            + [-15,5) 1 1 1
+            + [-5,5) 1 1 1
+            + [0,5) 1 1 1
+            + [-10,10) 1 2 3
+            + [-10,10) 2 1 3
+            + [0,10) 1 2 3
+            + [0,10) 2 1 3
+            + [5,10) 1 1 2
+            + [5,10) 2 1 3
+            wm 10
+            + [-5,15) 1 2 3
+            + [-5,15) 2 1 3
+            + [5,15) 1 1 2
+            + [5,15) 2 1 3
+            wm 15
+            + [0,20) 1 2 3
+            + [0,20) 2 1 3
+            + [5,25) 1 1 2
+            + [5,25) 2 1 3
+            wm 9223372036854775807"#]],
+    );
+}
+
+/// Rows of a minute each, one batch and one close per minute; how many slices there are at the end.
+fn minutes(kind: TimeWindowKind, names: &[&str]) -> (usize, Vec<String>) {
+    let mut driver = Driver::new(&spec(kind, 0, EmitMode::OnClose, names), 0);
+    for minute in 0..200_i64 {
+        let row = |i| Row {
+            t: minute * 60 + i * 7 % 60,
+            key: Some(i % 3),
+            value: minute + i,
+            weight: 1,
+            other: i64::MAX,
+        };
+        driver.feed(&(0..6).map(row).collect::<Vec<_>>());
+        driver.close(minute * 60);
+    }
+    let slices = driver.operator.slices.len();
+    driver.close(i64::MAX);
+    assert!(driver.operator.slices.is_empty() && driver.operator.open.is_empty());
+    driver.lines.retain(|line| !line.starts_with("wm"));
+    (slices, driver.lines)
+}
+
+#[test]
+fn several_sizes_hold_the_slices_of_the_greatest_and_answer_as_each_alone() {
+    let widths = [60, 600, 3_600];
+    for names in [&COUNT_SUM[..], &["count", "sum", "min"], &["count", "foreign_sum"]] {
+        let (slices, lines) = minutes(horizons(60, widths), names);
+        let alone = widths.map(|width| minutes(hop(60, width), names));
+        assert_eq!(slices, alone[2].0);
+        let mut lines = lines;
+        let mut expected: Vec<String> = alone.into_iter().flat_map(|one| one.1).collect();
+        lines.sort();
+        expected.sort();
+        assert_eq!(lines, expected);
+    }
+}
+
+#[test]
+fn a_merge_is_kept_for_each_size() {
+    let spec = spec(horizons(60, [600, 3_600]), 0, EmitMode::OnClose, &COUNT_SUM);
+    let mut driver = Driver::new(&spec, 0);
+    let row = |t| Row { t, key: Some(1), value: 1, weight: 1, other: i64::MAX };
+    for minute in 0..120 {
+        driver.feed(&[row(minute * 60)]);
+        driver.close(minute * 60);
+    }
+    assert_eq!(driver.operator.running.members(), [10, 59], "one slice left at the last close");
+    driver.close(i64::MAX);
+    assert!(driver.operator.running.members().is_empty());
+}
+
+#[test]
+fn each_window_that_ends_with_time_itself_has_its_rows() {
+    let t = i64::MAX - 3;
+    let spec = spec(hop(5, 20), 0, EmitMode::OnClose, &COUNT_SUM);
+    let mut driver = Driver::new(&spec, 0);
+    driver.feed(&[Row { t, key: Some(1), value: 7, weight: 1, other: i64::MAX }]);
+    driver.close(i64::MAX);
+    assert_eq!(driver.lines.iter().filter(|line| line.ends_with(" 1 1 7")).count(), 4);
 }
 
 #[test]

@@ -202,6 +202,12 @@ pub(super) enum Window {
         size: i64,
         offset: i64,
     },
+    /// Windows of several sizes.
+    Horizons {
+        slide: i64,
+        sizes: Vec<i64>,
+        offset: i64,
+    },
     Cumulate {
         step: i64,
         size: i64,
@@ -225,7 +231,13 @@ pub(super) enum Window {
 
 impl Window {
     pub(super) fn is_time(&self) -> bool {
-        matches!(self, Window::Tumble { .. } | Window::Hop { .. } | Window::Cumulate { .. })
+        matches!(
+            self,
+            Window::Tumble { .. }
+                | Window::Hop { .. }
+                | Window::Horizons { .. }
+                | Window::Cumulate { .. }
+        )
     }
     pub(super) fn is_aggregated(&self) -> bool {
         *self != Window::Stateless
@@ -356,27 +368,32 @@ impl Case {
             true => format!(", PARTITION => ({keys})"),
             false => String::new(),
         };
-        match self.query.window {
+        match &self.query.window {
             Window::Stateless | Window::None if source.starts_with('(') => format!("{source} AS u"),
             Window::Stateless | Window::None => source,
-            Window::Tumble { size, offset } => {
+            &Window::Tumble { size, offset } => {
                 format!("TUMBLE({source}, at, {}{})", width(size), shift(offset))
             }
-            Window::Hop { slide, size, offset } => {
+            &Window::Hop { slide, size, offset } => {
                 format!("HOP({source}, at, {}, {}{})", width(slide), width(size), shift(offset))
             }
-            Window::Cumulate { step, size } => {
+            Window::Horizons { slide, sizes, offset } => {
+                let sizes: Vec<String> = sizes.iter().map(|size| width(*size)).collect();
+                let (slide, shift) = (width(*slide), shift(*offset));
+                format!("HOP({source}, at, {slide}, {}{shift})", sizes.join(", "))
+            }
+            &Window::Cumulate { step, size } => {
                 format!("CUMULATE({source}, at, {}, {})", width(step), width(size))
             }
-            Window::Session { gap, partitioned } => {
+            &Window::Session { gap, partitioned } => {
                 format!("SESSION({source}, at, {}{})", width(gap), partition(partitioned))
             }
-            Window::Count { size, slide, partitioned, ordered } => {
+            &Window::Count { size, slide, partitioned, ordered } => {
                 let order = if ordered { ", ORDER => at" } else { "" };
                 let partition = partition(partitioned);
                 format!("COUNT_WINDOW({source}, {size}, SLIDE => {slide}{partition}{order})")
             }
-            Window::Punctuation { above, partitioned } => {
+            &Window::Punctuation { above, partitioned } => {
                 let partition = partition(partitioned);
                 let end = &self.columns[0].name;
                 format!("PUNCTUATION_WINDOW({source}, END => {end} > {above}{partition})")

@@ -119,6 +119,10 @@ fn window(rng: &mut Rng, keyed: bool) -> Window {
         0 => Window::Stateless,
         1 | 2 => Window::None,
         3 | 4 => Window::Tumble { size, offset },
+        5 | 6 if size % 3 == 0 => {
+            let sizes = vec![size, size / 3, size + 7];
+            Window::Horizons { slide: rng.between(1, 20), sizes, offset }
+        }
         5 | 6 => Window::Hop { slide: rng.between(1, 20), size, offset },
         7 => {
             let step = rng.between(1, 9);

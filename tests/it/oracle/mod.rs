@@ -45,7 +45,7 @@ fn has_reference(case: &Case) -> bool {
     let query = &case.query;
     let late = !naive::dropped_rows(case).iter().all(Vec::is_empty);
     match query.window {
-        Window::Hop { .. } | Window::Cumulate { .. } if late => false,
+        Window::Hop { .. } | Window::Horizons { .. } | Window::Cumulate { .. } if late => false,
         // A SELECT does not read a union in the order of arrival.
         Window::Count { .. } | Window::Punctuation { .. } if query.union || query.twice => false,
         // Early results of windows that never fill stay, and one that nothing closes is closed in a SELECT.

@@ -33,18 +33,22 @@ fn windows(case: &Case, at: i64) -> Vec<(i64, i64)> {
     let base = if case.time.logical { 0 } else { case.time.base };
     let t = at + base;
     let mut found = Vec::new();
+    let mut hop = |slide: i64, size: i64, offset: i64| {
+        for k in (t - offset - size).div_euclid(slide)..=(t - offset).div_euclid(slide) {
+            let start = k * slide + offset;
+            if start <= t && t < start + size {
+                found.push((start, start + size));
+            }
+        }
+    };
     match case.query.window {
         Window::Tumble { size, offset } => {
             let start = (t - offset).div_euclid(size) * size + offset;
             found.push((start, start + size));
         }
-        Window::Hop { slide, size, offset } => {
-            for k in (t - offset - size).div_euclid(slide)..=(t - offset).div_euclid(slide) {
-                let start = k * slide + offset;
-                if start <= t && t < start + size {
-                    found.push((start, start + size));
-                }
-            }
+        Window::Hop { slide, size, offset } => hop(slide, size, offset),
+        Window::Horizons { slide, ref sizes, offset } => {
+            sizes.iter().for_each(|&size| hop(slide, size, offset));
         }
         Window::Cumulate { step, size } => {
             let start = t.div_euclid(size) * size;

@@ -87,6 +87,7 @@ fn more(rng: &mut Rng, case: &Case) -> Vec<Asked> {
         ("", format!("SELECT window_start, count(*) AS n, sum(c0) AS t FROM {windows} {by} EMIT CHANGES{late}")),
         ("", format!("SELECT window_start, c1, count(*) AS n FROM HOP(s, at, {}, {}) {by}, c1 EMIT EVERY 2 ROWS ON CLOSE LATE EVERY ROW RETRACTING{late}", width(small), width(small * 3))),
         ("c", format!("SELECT window_start, count(*) AS n FROM {windows} {by} EMIT EVERY INTERVAL '1 second' ON CLOSE{late}")),
+        ("", format!("SELECT window_start, window_end, c1, count(*) AS n, sum(c0) AS t FROM HOP(s, at, {}, {}, {}, {}) {by}, c1{late}", width(small), width(small * 3), width(large * 4), width(large * 4 + 1))),
         ("", format!("SELECT window_start, window_end, c1, count(*) AS n FROM SESSION(s, at, {}, PARTITION => c1, MAX => {}) {by}, c1{late}", width(small), width(large))),
         ("c", "SELECT window_id, count(*) AS n FROM COUNT_WINDOW(s, 4, TIMEOUT => INTERVAL '2' SECOND) GROUP BY window_id".into()),
         ("", "SELECT window_id, c1, count(*) AS n FROM COUNT_WINDOW(s, 3, SLIDE => 2, PARTITION => c1, PARTIAL => true) GROUP BY window_id, c1".into()),

@@ -18,7 +18,7 @@ use crate::operators::portions::Chosen;
 use crate::operators::state::{StateReader, StateWriter};
 use crate::sketches::fraction::Fraction;
 use crate::sketches::heavy_hitters::{Algorithm, Mode, Question};
-use crate::windows::spec::{Span, TimeWindow, TimeWindowKind};
+use crate::windows::spec::{Sizes, Span, TimeWindow, TimeWindowKind};
 
 const ALL: [Algorithm; 4] =
     [Algorithm::LossyCounting, Algorithm::StickySampling, Algorithm::SpaceSaving, Algorithm::Exact];
@@ -107,8 +107,13 @@ proptest! {
         rows in proptest::collection::vec((0..20_i64, 0..40_i64), 0..400),
         cuts in proptest::collection::vec(any::<usize>(), 0..6),
     ) {
-        let slide = TimeWindowKind::Hop { slide: Span::Fixed(7), size: Span::Fixed(40) };
-        let slices = Some(TimeWindow { kind: slide, offset: 0, timezone: None });
+        let (slide, size) = (Span::Fixed(7), Span::Fixed(40));
+        let sizes = Sizes::new(&[Span::Fixed(12), size]).unwrap();
+        let kind = match cuts.len() % 2 {
+            0 => TimeWindowKind::Hop { slide, size },
+            _ => TimeWindowKind::Horizons { slide, sizes },
+        };
+        let slices = Some(TimeWindow { kind, offset: 0, timezone: None });
         let items: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
         let times: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1)));
         for algorithm in [Algorithm::LossyCounting, Algorithm::SpaceSaving, Algorithm::Exact] {
