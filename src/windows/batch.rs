@@ -24,7 +24,6 @@ use crate::windows::spec::{CountWindow, PunctuationWindow, SessionWindow, TimeWi
 
 /// A window over rows that are all there; columns are given by index.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "there is one per window function of a SELECT")]
 pub enum BatchWindow {
     /// TUMBLE, HOP, CUMULATE, LANDMARK.
     Time {
