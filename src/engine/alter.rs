@@ -95,6 +95,7 @@ impl Engine {
                     self.reports.streams.write().remove(name);
                     drop(registry);
                     stream.appender.shut_down();
+                    self.room.notify_waiters();
                     self.producers.forget(id);
                     self.remove_files("streams", &id);
                 }

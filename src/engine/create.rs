@@ -185,7 +185,11 @@ impl Engine {
         query.view.ask(standing);
         let task = self.scheduler.task(&(Arc::clone(&query) as Arc<dyn Work>));
         let waker = Arc::downgrade(&task);
-        query.snapshots.wake_by(move || waker.upgrade().into_iter().for_each(|task| task.wake()));
+        let room = Arc::clone(&self.room);
+        query.snapshots.wake_by(move || {
+            waker.upgrade().into_iter().for_each(|task| task.wake());
+            room.notify_waiters();
+        });
         if query.task.set(task).is_err() {
             unreachable!("the task is set once, here");
         }

@@ -84,6 +84,8 @@ pub(super) struct QueryState {
     pub bell: Arc<Notify>,
     /// Rings for FLUSH.
     pub stepped: Arc<Notify>,
+    /// Rings for senders that wait for room.
+    pub room: Arc<Notify>,
     pub reports: Arc<Reports>,
     pub name: String,
 }
@@ -130,6 +132,7 @@ impl QueryState {
             write_progress: AtomicBool::new(false),
             bell: Arc::new(Notify::new()),
             stepped: Arc::clone(&engine.stepped),
+            room: Arc::clone(&engine.room),
             reports: Arc::clone(&engine.reports),
         }
     }
@@ -207,6 +210,7 @@ impl QueryState {
         self.figures.next_tick.store(i64::MAX, Ordering::Relaxed);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();
+        self.room.notify_waiters();
     }
 
     pub(super) fn fail(&self, error: &Error) {

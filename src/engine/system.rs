@@ -33,7 +33,7 @@ const RELATIONS: [(&str, &str); 11] = [
     (
         "weir.streams",
         "name text, next_offset int, first_offset int, rows_rejected int, watermark time, \
-         durability text, bytes int, rows_shed int, error text",
+         durability text, bytes int, rows_shed int, waiting int, error text",
     ),
     ("weir.tables", "name text, rows int, error text"),
     (
@@ -152,6 +152,7 @@ fn streams(registry: &Registry) -> Vec<ArrayRef> {
         texts(kept.chain(rest.iter().map(|_| None))),
         figure(&|s| s.log.bytes()),
         figure(&|s| s.rows_shed.load(Ordering::Relaxed)),
+        figure(&|s| s.budget.waiting.load(Ordering::Relaxed)),
         errors(streams.len(), &rest),
     ]
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a test that skips says so")]
 
 mod asking;
+mod budget;
 mod codes;
 mod crash;
 mod damage;

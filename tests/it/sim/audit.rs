@@ -51,6 +51,7 @@ pub(crate) fn audit_of(
         stored.trimmed.extend(all.map(|rows| (name, rows)));
     }
     letters(world, model);
+    shed(world, model);
     let there = queries(world, model, fixed);
     for plan in &there {
         history(world, model, plan, lost && loose.contains(plan.name));
@@ -101,6 +102,20 @@ fn letters(world: &World, model: &Model) {
             let known = known.is_some_and(|ids| ids.contains(id));
             assert!(known, "row {id} of {} was refused, and nobody says so", request.stream);
         }
+    }
+}
+
+/// What an answer told of as shed is counted for good.
+fn shed(world: &World, model: &Model) {
+    let sql = "SELECT stream, sum(\"rows\") AS n FROM weir.shed GROUP BY stream";
+    let number = |row: &Value| row["n"].as_i64().unwrap() as u64;
+    let counted: BTreeMap<String, u64> =
+        asked(world, sql).iter().map(|r| (r["stream"].as_str().unwrap().into(), number(r))).collect();
+    for name in SHEDDING {
+        let requests = model.requests.iter().filter(|request| request.stream == name);
+        let told: u64 = requests.filter_map(|r| r.shed).map(|(.., shed)| shed).sum();
+        let counted = counted.get(name).copied().unwrap_or_default();
+        assert!(counted >= told, "{name}: {told} rows were shed, {counted} are counted");
     }
 }
 
