@@ -198,8 +198,10 @@ pub enum QueryStart {
 pub struct QueryOptions {
     /// Where to begin.
     pub start: QueryStart,
-    /// Bytes of state at which the query stops.
+    /// Bytes of state at which the query stops, or sheds.
     pub memory_limit: u64,
+    /// Whether it sheds rows before it comes to its limit.
+    pub sheds: bool,
     /// Whether unbounded state is refused.
     pub require_bounded_state: bool,
     /// How long the changelog's history is kept, microseconds of processing time; `None`: for ever.
@@ -262,13 +264,25 @@ pub fn table(create: &CreateTable) -> Result<TableDefinition, DefinitionError> {
 pub fn query_options(create: &CreateQuery) -> Result<QueryOptions, DefinitionError> {
     let options = Options::new(&create.options, &QUERY_OPTIONS)?;
     let on_memory = options.choice("on_memory", &["fail", "approximate", "shed"])?;
-    if on_memory != "fail" {
+    if on_memory == "approximate" {
         return Err(DefinitionError::NotSupported {
             what: format!("on_memory = '{on_memory}'"),
-            hint: "Leave it out: the query then stops at its limit and says so.".into(),
+            hint:
+                "Leave it out: the query then stops at its limit and says so. Or use 'shed', which \
+                   answers about a sample."
+                    .into(),
         });
     }
+    let sheds = on_memory == "shed";
     let retention = options.duration("retention")?;
+    if sheds && retention.is_some() {
+        return Err(DefinitionError::NotSupported {
+            what: "retention with on_memory = 'shed'".into(),
+            hint:
+                "Leave retention out: the changelog says where rows were shed, and is needed whole."
+                    .into(),
+        });
+    }
     let start = match create.options.iter().find(|item| item.name == "start").map(|i| &i.value) {
         None => QueryStart::Earliest,
         Some(OptionValue::Text(text)) if text.eq_ignore_ascii_case("earliest") => {
@@ -282,6 +296,7 @@ pub fn query_options(create: &CreateQuery) -> Result<QueryOptions, DefinitionErr
     Ok(QueryOptions {
         start,
         memory_limit: options.bytes("memory_limit")?.unwrap_or(MEMORY_LIMIT),
+        sheds,
         require_bounded_state: options.flag("require_bounded_state")?,
         retention,
     })

@@ -202,6 +202,7 @@ impl Engine {
         self.store.put(&record)?;
         *query.record.lock() = record;
         *query.processed.lock() = run.frontier();
+        query.note_shed(&run);
         *query.run.lock() = Some(run);
         *query.status.lock() = Status::Running;
         query.recount(counts);

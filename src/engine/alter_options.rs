@@ -63,6 +63,7 @@ impl Engine {
         *query.record.lock() = record;
         if let Some(run) = &mut *query.run.lock() {
             run.memory_limit = shape.options.memory_limit;
+            run.shedding.allowed = shape.options.sheds;
         }
         query.set_shape(shape);
         let starved = matches!(&*query.status.lock(),

@@ -292,8 +292,11 @@ impl StreamHandle {
         let durable = self.stream.definition.durability == Durability::Durable;
         let reports = &self.engine.reports;
         let told = [(receipt.rejected, &reports.dead_letters), (receipt.shed, &reports.shed)];
-        let told: Vec<Arc<Log>> =
-            told.into_iter().filter(|(rows, _)| *rows > 0).map(|(_, log)| Arc::clone(log)).collect();
+        let told: Vec<Arc<Log>> = told
+            .into_iter()
+            .filter(|(rows, _)| *rows > 0)
+            .map(|(_, log)| Arc::clone(log))
+            .collect();
         if told.is_empty() || !durable || ack == AckLevel::Written {
             return Box::pin(std::future::ready(Ok(())));
         }

@@ -70,7 +70,7 @@ impl Engine {
             store.last_run().is_none_or(|run| !run.ended && run.boot != storage.boot());
         let sequencer = Arc::new(Sequencer::new(Arc::clone(&clock), 0, 0));
         let report_log = |name: &str, directory: &str| -> Result<Arc<Log>> {
-            let schema = system::schema_of(name).expect("it is a system relation");
+            let schema = system::report_schema_of(name).expect("it is a system relation");
             let defaults = log_options(&settings);
             // Only whole segments go, so that one holds a small part of what is kept.
             let segment_bytes =

@@ -22,6 +22,7 @@ use crate::log::log::Log;
 use crate::pipeline::drive::{QueryRun, StepReport};
 use crate::pipeline::figures::OperatorFigures;
 use crate::pipeline::schedule::{Next, Task, Work};
+use crate::pipeline::shedding::Shed;
 use crate::planner::physical::{Node, PhysicalPlan};
 use crate::planner::relations::{RelationInfo, RelationKind};
 use crate::time::SECOND;
@@ -72,6 +73,8 @@ pub(super) struct QueryState {
     pub status: Mutex<Status>,
     pub figures: Figures,
     pub operators: Mutex<Vec<OperatorFigures>>,
+    /// The level of the rows to come, and what was shed of which relation.
+    pub shed: Mutex<(u8, Vec<(Arc<str>, Shed)>)>,
     /// Rings when a replay has ended, or nothing runs any more.
     pub replayed: Condvar,
     /// Who runs it.
@@ -127,6 +130,7 @@ impl QueryState {
                 ..Figures::default()
             },
             operators: Mutex::default(),
+            shed: Mutex::default(),
             replayed: Condvar::new(),
             crew: engine.crew.clone(),
             write_progress: AtomicBool::new(false),
@@ -232,6 +236,7 @@ impl QueryState {
         figures.watermark.store(run.graph.output_watermark().0, Ordering::Relaxed);
         figures.next_tick.store(wanted_tick(run, &self.shape().plan), Ordering::Relaxed);
         *self.operators.lock() = run.graph.operators().collect();
+        self.note_shed(run);
         figures.stalled.store(run.stalled(), Ordering::Relaxed);
         if !run.replaying() {
             self.replayed.notify_all();
@@ -239,6 +244,19 @@ impl QueryState {
         if !run.replaying() && !run.stalled() {
             *self.processed.lock() = run.frontier();
         }
+    }
+
+    /// Shows what was shed for want of memory, also where a snapshot or a replay tells of it.
+    pub(super) fn note_shed(&self, run: &QueryRun) {
+        let shedding = &run.shedding;
+        if shedding.is_active() || self.shed.lock().0 > 0 {
+            *self.shed.lock() = (shedding.level, shedding.by_relation(&self.sources()));
+        }
+    }
+
+    /// Rows shed for want of memory.
+    pub(super) fn rows_shed(&self) -> u64 {
+        self.shed.lock().1.iter().map(|(_, shed)| shed.rows).sum()
     }
 
     /// Rows taken, rows that were too late, rows refused.

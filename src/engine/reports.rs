@@ -242,7 +242,7 @@ impl Reports {
         } else {
             system::LATE_ROWS
         };
-        system::schema_of(name).expect("they are system relations")
+        system::report_schema_of(name).expect("they are system relations")
     }
 
     /// A row of a stream as JSON; empty when the log no longer holds it.

@@ -15,8 +15,9 @@ use crate::fault;
 use crate::log::frame::{NewFrame, Position};
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::log::retention::RetentionRequest;
-use crate::views::changelog::{Changelog, EntryMeta, Kept};
+use crate::views::changelog::{Changelog, Kept};
 use crate::views::difference::Difference;
+use crate::views::entry_meta::EntryMeta;
 
 /// Rows of the kept result in one frame.
 const FRAME_ROWS: usize = 65_536;

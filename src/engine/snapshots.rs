@@ -250,7 +250,9 @@ impl Snapshots {
     /// Whether the older of two snapshots holds back input that the query has long read.
     fn would_free(&self, run: &QueryRun, asked: bool) -> bool {
         let kept = self.kept.lock();
-        kept.len() == 1 || (asked && kept.is_empty()) || kept.first().is_some_and(|oldest| *oldest != run.frontier())
+        kept.len() == 1
+            || (asked && kept.is_empty())
+            || kept.first().is_some_and(|oldest| *oldest != run.frontier())
     }
 
     /// Puts a new run into the state of the newest snapshot that fits; gives what that says. Those that

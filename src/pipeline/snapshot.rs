@@ -77,6 +77,8 @@ impl QueryRun {
             counts,
             late_rows: self.late_rows,
             signed: self.changelog.is_signed(),
+            level: self.shedding.level,
+            shed: self.shedding.shed.iter().map(|shed| (shed.first, shed.rows)).collect(),
             graph: shared.finish(),
         };
         Ok((head, sections))
@@ -110,6 +112,10 @@ impl QueryRun {
         }
         self.written_watermark = head.written_watermark;
         self.late_rows = head.late_rows;
+        self.shedding.restore(head.level, &head.shed)?;
+        if self.shedding.is_active() {
+            self.changelog.note_level(head.level);
+        }
         Ok(())
     }
 }
@@ -371,6 +377,8 @@ mod tests {
             counts: (1, 2, 3),
             late_rows: 4,
             signed: true,
+            level: frame as u8 % 3,
+            shed: if frame % 3 > 0 { vec![(5, 6)] } else { vec![(0, 0)] },
             graph: vec![1, 2, 3],
         }
     }

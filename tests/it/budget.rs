@@ -211,12 +211,10 @@ async fn senders_who_leave_do_not_hold_up_the_others() {
     waits.abort();
     assert!(waits.await.unwrap_err().is_cancelled());
     until(&engine, WAITING, ":3").await;
-    let before = run(&engine, "SELECT count(*) AS n FROM s").await;
     run(&engine, "DROP CONTINUOUS QUERY q").await;
     for sent in later {
         assert_eq!(soon(sent).await.unwrap().accepted, 5);
     }
-    assert_ne!(run(&engine, "SELECT count(*) AS n FROM s").await, before);
     assert_eq!(run(&engine, WAITING).await, "{\"waiting\":0}\n");
     engine.shutdown().await;
 }

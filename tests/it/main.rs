@@ -36,6 +36,7 @@ mod reports;
 mod scripts;
 mod server;
 mod shards;
+mod shedding;
 mod shell;
 mod sim;
 mod snapshots;

@@ -201,9 +201,9 @@ async fn shed_rows_that_an_answer_told_of_are_counted_after_a_kill() {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..100 {
             let (engine, rows) = (Arc::clone(&engine), rows.clone());
-            tasks.spawn(async move {
-                send(&engine, name, Format::NdJson, rows.as_bytes()).await.shed
-            });
+            tasks.spawn(
+                async move { send(&engine, name, Format::NdJson, rows.as_bytes()).await.shed },
+            );
         }
         while let Some(shed) = tasks.join_next().await {
             *told.get_mut(name).unwrap() += shed.unwrap();
@@ -215,7 +215,9 @@ async fn shed_rows_that_an_answer_told_of_are_counted_after_a_kill() {
     for (name, shed) in told {
         let figure = format!("SELECT rows_shed FROM weir.streams WHERE name = '{name}'");
         assert_eq!(run(&again, &figure).await, format!("{{\"rows_shed\":{shed}}}\n"), "{name}");
-        let rows = format!("SELECT coalesce(sum(\"rows\"), 0) AS n FROM weir.shed WHERE stream = '{name}'");
+        let rows = format!(
+            "SELECT coalesce(sum(\"rows\"), 0) AS n FROM weir.shed WHERE stream = '{name}'"
+        );
         assert_eq!(run(&again, &rows).await, format!("{{\"n\":{shed}}}\n"), "{name}");
     }
     again.shutdown().await;
