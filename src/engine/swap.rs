@@ -154,7 +154,15 @@ impl Engine {
         record.swaps += 1;
         let layout = changelog.layout();
         record.layout = Some((layout.weights, layout.arrivals));
-        self.store.put(&record)?;
+        if let Err(error) = self.store.put(&record) {
+            // The catalog may speak of the new plan all the same, at this place: nothing may come there from
+            // the old one. Running again writes the old record first.
+            let error = Error::from(error);
+            *held = None;
+            drop(held);
+            query.fail(&error);
+            return Err(error);
+        }
         let paused = record.paused;
         query.snapshots.begin_again(plan_text(&shape.plan, &record));
         *query.record.lock() = record;

@@ -6,6 +6,9 @@
 
 use std::collections::VecDeque;
 
+use arrow::array::RecordBatch;
+use arrow::util::display::array_value_to_string;
+
 use crate::data::change::Change;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{FrameKind, Position};
@@ -80,10 +83,30 @@ impl Recorded {
         }
         let again = changelog.frame(changes, before, meta)?;
         let recorded = changelog.read(self.at, 1)?;
-        let same = recorded.first().is_some_and(|frame| {
-            frame.batch == again.batch && frame.meta == again.meta && frame.watermark == before
-        });
-        Ok((!same).then(|| format!("the entry at offset {} came out otherwise", self.at.offset)))
+        let Some(frame) = recorded.first() else {
+            return Ok(Some("an entry is gone".to_owned()));
+        };
+        let differs = match (&frame.batch, &again.batch) {
+            (Some(was), Some(is)) if was != is => first_difference(was, is),
+            (was, is) if was != is => "one of them has no rows".to_owned(),
+            _ if frame.meta != again.meta || frame.watermark != before => "in its place".to_owned(),
+            _ => return Ok(None),
+        };
+        let offset = self.at.offset;
+        Ok(Some(format!("the entry at offset {offset} came out otherwise: {differs}")))
+    }
+}
+
+/// The first row in which two entries differ.
+fn first_difference(was: &RecordBatch, is: &RecordBatch) -> String {
+    let row_of = |batch: &RecordBatch, row: usize| -> String {
+        let values = batch.columns().iter().map(|column| array_value_to_string(column, row));
+        values.map(|value| value.unwrap_or_default()).collect::<Vec<_>>().join(" | ")
+    };
+    let rows = was.num_rows().min(is.num_rows());
+    match (0..rows).find(|&row| was.slice(row, 1) != is.slice(row, 1)) {
+        Some(row) => format!("row {row} was {}, is {}", row_of(was, row), row_of(is, row)),
+        None => format!("{} rows were {}", is.num_rows(), was.num_rows()),
     }
 }
 

@@ -300,8 +300,12 @@ fn every_question_is_answered_as_a_select_answers_it() {
             }
             Err(failure) => {
                 let (world, failure) = shrink(world, seed, failure);
+                let questions = world.questions.iter();
+                let questions: Vec<String> =
+                    questions.map(|q| format!("{}: {}{}", q.name, q.node.sql(), q.emit)).collect();
                 let said = format!(
-                    "seed {seed} (WEIR_SQL_SEED={seed} WEIR_SQL_CASES=1)\n{}\n{failure}",
+                    "seed {seed} (WEIR_SQL_SEED={seed} WEIR_SQL_CASES=1)\n{}\n{}\n{failure}",
+                    questions.join("\n"),
                     world.events.join(";\n")
                 );
                 assert!(keep_going, "{said}");
