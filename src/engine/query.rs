@@ -248,9 +248,9 @@ impl QueryState {
 
     /// Shows what was shed for want of memory, also where a snapshot or a replay tells of it.
     pub(super) fn note_shed(&self, run: &QueryRun) {
-        let shedding = &run.shedding;
-        if shedding.is_active() || self.shed.lock().0 > 0 {
-            *self.shed.lock() = (shedding.level, shedding.by_relation(&self.sources()));
+        let (shedding, mut shown) = (&run.shedding, self.shed.lock());
+        if shedding.is_active() || shown.0 > 0 || !shown.1.is_empty() {
+            *shown = (shedding.level, shedding.by_relation(&self.sources()));
         }
     }
 

@@ -1,5 +1,7 @@
 //! Sums changes up for a subscriber that wants their net effect.
 
+use std::sync::Arc;
+
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
