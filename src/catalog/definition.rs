@@ -7,6 +7,7 @@ use datafusion::common::DFSchema;
 use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr as SqlExpr};
 
+use crate::catalog::on_memory::sheds;
 use crate::catalog::options::{OptionError, Options};
 pub use crate::catalog::overload::OnOverload;
 use crate::catalog::overload::overload;
@@ -264,25 +265,8 @@ pub fn table(create: &CreateTable) -> Result<TableDefinition, DefinitionError> {
 pub fn query_options(create: &CreateQuery) -> Result<QueryOptions, DefinitionError> {
     let options = Options::new(&create.options, &QUERY_OPTIONS)?;
     let on_memory = options.choice("on_memory", &["fail", "approximate", "shed"])?;
-    if on_memory == "approximate" {
-        return Err(DefinitionError::NotSupported {
-            what: format!("on_memory = '{on_memory}'"),
-            hint:
-                "Leave it out: the query then stops at its limit and says so. Or use 'shed', which \
-                   answers about a sample."
-                    .into(),
-        });
-    }
-    let sheds = on_memory == "shed";
     let retention = options.duration("retention")?;
-    if sheds && retention.is_some() {
-        return Err(DefinitionError::NotSupported {
-            what: "retention with on_memory = 'shed'".into(),
-            hint:
-                "Leave retention out: the changelog says where rows were shed, and is needed whole."
-                    .into(),
-        });
-    }
+    let sheds = sheds(on_memory, retention.is_some())?;
     let start = match create.options.iter().find(|item| item.name == "start").map(|i| &i.value) {
         None => QueryStart::Earliest,
         Some(OptionValue::Text(text)) if text.eq_ignore_ascii_case("earliest") => {

@@ -11,14 +11,25 @@ use arrow::array::{
 use arrow::datatypes::DataType;
 
 use crate::catalog::definition::QueryOptions;
+use crate::catalog::persist::Kind;
 use crate::engine::query::QueryState;
 use crate::engine::registry::Registry;
 use crate::engine::system::{self, broken};
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::FrameKind;
+use crate::pipeline::drive::QueryRun;
 use crate::pipeline::shedding::Shed;
 use crate::planner::physical::PhysicalPlan;
 use crate::views::entry_meta::{EntryMeta, in_words};
+
+/// What a query keeps of its rows, and what it has shed.
+#[derive(Debug, Default)]
+pub(super) struct Sampled {
+    /// The level of the rows to come.
+    pub level: u8,
+    /// What was shed of which relation.
+    pub shed: Vec<(Arc<str>, Shed)>,
+}
 
 /// Refuses to shed rows of what may take rows back.
 pub(super) fn check_shedding(
@@ -29,7 +40,8 @@ pub(super) fn check_shedding(
     let mut other = None;
     if options.sheds {
         crate::engine::create::each_source(plan, &mut |source| {
-            if !registry.streams.contains_key(&*source.relation) {
+            // One that is set aside is one, too.
+            if registry.kind_of(&source.relation) != Some(Kind::Stream) {
                 other.get_or_insert_with(|| Arc::clone(&source.relation));
             }
         });
@@ -43,17 +55,31 @@ pub(super) fn check_shedding(
 }
 
 impl QueryState {
+    /// Shows what was shed for want of memory, also where a snapshot or a replay tells of it.
+    pub(super) fn note_shed(&self, run: &QueryRun) {
+        let (shedding, mut shown) = (&run.shedding, self.shed.lock());
+        if shedding.is_active() || shown.level > 0 || !shown.shed.is_empty() {
+            let shed = shedding.by_relation(&self.sources());
+            *shown = Sampled { level: shedding.level, shed };
+        }
+    }
+
+    /// Rows shed for want of memory.
+    pub(super) fn rows_shed(&self) -> u64 {
+        self.shed.lock().shed.iter().map(|(_, shed)| shed.rows).sum()
+    }
+
     /// What EXPLAIN ANALYZE says of memory, where rows may be shed.
     pub(super) fn memory_line(&self) -> Option<String> {
-        let (level, _) = &*self.shed.lock();
+        let level = self.shed.lock().level;
         let (limit, sheds) = {
             let shape = self.shape();
             (shape.options.memory_limit, shape.options.sheds)
         };
-        if !sheds && *level == 0 {
+        if !sheds && level == 0 {
             return None;
         }
-        Some(format!("memory limit {limit} bytes: {}", in_words(*level)))
+        Some(format!("memory limit {limit} bytes: {}", in_words(level)))
     }
 }
 
@@ -70,7 +96,7 @@ pub(super) fn shed(registry: &Registry, written: &[RecordBatch]) -> Result<Vec<R
         .queries
         .values()
         .flat_map(|query| {
-            let shed = query.shed.lock().1.clone();
+            let shed = query.shed.lock().shed.clone();
             shed.into_iter().map(|(stream, shed)| (query.name.clone(), stream, shed))
         })
         .collect();

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::catalog::definition::QueryOptions;
 use crate::catalog::persist::Record;
 use crate::crew::Crew;
+use crate::engine::adapted::Sampled;
 use crate::engine::late_rows::LateRows;
 use crate::engine::reports::Reports;
 use crate::engine::snapshots::Snapshots;
@@ -22,7 +23,6 @@ use crate::log::log::Log;
 use crate::pipeline::drive::{QueryRun, StepReport};
 use crate::pipeline::figures::OperatorFigures;
 use crate::pipeline::schedule::{Next, Task, Work};
-use crate::pipeline::shedding::Shed;
 use crate::planner::physical::{Node, PhysicalPlan};
 use crate::planner::relations::{RelationInfo, RelationKind};
 use crate::time::SECOND;
@@ -73,8 +73,8 @@ pub(super) struct QueryState {
     pub status: Mutex<Status>,
     pub figures: Figures,
     pub operators: Mutex<Vec<OperatorFigures>>,
-    /// The level of the rows to come, and what was shed of which relation.
-    pub shed: Mutex<(u8, Vec<(Arc<str>, Shed)>)>,
+    /// What it keeps of its rows where memory is short.
+    pub shed: Mutex<Sampled>,
     /// Rings when a replay has ended, or nothing runs any more.
     pub replayed: Condvar,
     /// Who runs it.
@@ -244,19 +244,6 @@ impl QueryState {
         if !run.replaying() && !run.stalled() {
             *self.processed.lock() = run.frontier();
         }
-    }
-
-    /// Shows what was shed for want of memory, also where a snapshot or a replay tells of it.
-    pub(super) fn note_shed(&self, run: &QueryRun) {
-        let (shedding, mut shown) = (&run.shedding, self.shed.lock());
-        if shedding.is_active() || shown.0 > 0 || !shown.1.is_empty() {
-            *shown = (shedding.level, shedding.by_relation(&self.sources()));
-        }
-    }
-
-    /// Rows shed for want of memory.
-    pub(super) fn rows_shed(&self) -> u64 {
-        self.shed.lock().1.iter().map(|(_, shed)| shed.rows).sum()
     }
 
     /// Rows taken, rows that were too late, rows refused.

@@ -44,6 +44,10 @@ pub(super) struct Reports {
     pub reported: Mutex<Reported>,
 }
 
+/// Rows of a stream that were shed for want of something: the offset at which the first would have stood, and
+/// their number.
+type FreshShed = ((String, Shortage), (u64, u64));
+
 /// Refused rows that become one frame.
 const REJECTED_ROWS: usize = 16_384;
 
@@ -175,7 +179,7 @@ impl Reports {
         })
     }
 
-    fn append_shed(&self, fresh: &[((String, Shortage), (u64, u64))]) -> Result<()> {
+    fn append_shed(&self, fresh: &[FreshShed]) -> Result<()> {
         let numbers = |number: &dyn Fn(&(u64, u64)) -> u64| -> ArrayRef {
             Arc::new(Int64Array::from_iter_values(fresh.iter().map(|(_, c)| number(c) as i64)))
         };

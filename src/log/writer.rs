@@ -131,7 +131,17 @@ impl DiskWriter {
             schema: self.segment.header.schema.clone(),
         };
         fault::at("log.rotate.begun", directory);
-        let (segment, file) = create_segment(storage, directory, header)?;
+        let path = segment::path(directory, next.frame);
+        let created = create_segment(storage, directory, header).or_else(|error| {
+            if error.found_no_room() {
+                // The log goes on in the old segment, and its next one may begin elsewhere: half a file
+                // between the two would be damage.
+                let gone = storage.remove(&path);
+                gone.map_err(|error| LogError::io("sync", &path, &error))?;
+            }
+            Err(error)
+        });
+        let (segment, file) = created?;
         fault::at("log.rotate.created", directory);
         self.mark.write(Mark { segment: segment.number(), position: segment.length(), next })?;
         fault::at("log.rotate.marked", directory);

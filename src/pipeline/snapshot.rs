@@ -378,7 +378,7 @@ mod tests {
             late_rows: 4,
             signed: true,
             level: frame as u8 % 3,
-            shed: if frame % 3 > 0 { vec![(5, 6)] } else { vec![(0, 0)] },
+            shed: if frame.is_multiple_of(3) { vec![(0, 0)] } else { vec![(5, 6)] },
             graph: vec![1, 2, 3],
         }
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::{Report, SqlState};
+use crate::log::storage::Fault;
 
 const SEGMENT: &str = "streams/s/00000000000000000000.seg";
 
@@ -233,6 +234,29 @@ fn a_full_disk_is_told_as_such_and_forgotten_when_there_is_room_again() {
             assert_eq!(all_values(&again), (0..=sent).collect::<Vec<_>>());
         }
         assert_eq!(all_values(&log), (0..=sent).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_segment_for_which_there_was_no_room_is_no_damage_later() {
+    for nth in 1..100 {
+        let storage = MemoryStorage::new();
+        let log = open(&storage, small()).unwrap();
+        storage.fail_call(storage.calls() + nth, Fault::NoSpace);
+        let mut there = Vec::new();
+        for n in 0..40 {
+            // Where many rows ask for a new segment, few still fit into the old one.
+            let rows = if n % 3 == 0 { 60 } else { 1 };
+            if log.append(vec![numbers(n * 100, rows)], true).is_ok() {
+                there.extend(n * 100..n * 100 + rows);
+            }
+        }
+        for storage in [storage.crash(nth), storage.kill()] {
+            let again = open(&storage, small()).unwrap_or_else(|error| panic!("{nth}: {error}"));
+            let found = all_values(&again);
+            assert!(found == there || log.failure().is_some(), "{nth}");
+            assert!(there.iter().all(|value| found.binary_search(value).is_ok()), "{nth}");
+        }
     }
 }
 

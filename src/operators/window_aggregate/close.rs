@@ -17,7 +17,7 @@ use crate::operators::operator::{Emitter, EvalError, RejectedRow};
 use crate::time::EventTime;
 
 /// Fewer keys than this are not worth forgetting.
-const KEYS_FEW: usize = 1_024;
+pub(super) const KEYS_FEW: usize = 1_024;
 
 impl WindowAggregate {
     /// Emits the windows that end at or before `watermark`, and drops those whose lateness is over.
