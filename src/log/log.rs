@@ -336,12 +336,17 @@ impl Log {
     }
 
     fn rotate_if_due(&self, writer: &mut Writer, more: u64, now: i64) -> Result<(), LogError> {
-        let (bytes_max, micros_max) = writer.seal_at;
+        let ((bytes_max, micros_max), next) = (writer.seal_at, writer.next);
         let Some(disk) = &mut writer.disk else { return Ok(()) };
         let Some(first_time) = disk.first_time else {
             disk.first_time = Some(now);
             return Ok(());
         };
+        if disk.segment.number() == next.frame {
+            // It has no frame, because what it was made for found no room: none follows it.
+            disk.first_time = Some(now);
+            return Ok(());
+        }
         let full = disk.segment.length().saturating_add(more) > bytes_max;
         let old = now.saturating_sub(first_time) >= micros_max;
         if full || old {

@@ -162,7 +162,7 @@ mod tests {
         check(0, 897, 2);
         check(1, 896, 1);
         check(1, 897, 2);
-        check(0, 1_024, 8);
+        check(0, 1_024, 9);
         check(0, 1_025, NONE);
         check(NONE, 5_000, NONE);
         check(NONE, 513, NONE);

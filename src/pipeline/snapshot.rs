@@ -377,9 +377,17 @@ mod tests {
             counts: (1, 2, 3),
             late_rows: 4,
             signed: true,
-            level: frame as u8 % 3,
-            shed: if frame.is_multiple_of(3) { vec![(0, 0)] } else { vec![(5, 6)] },
+            level: 0,
+            shed: vec![],
             graph: vec![1, 2, 3],
+        }
+    }
+
+    #[test]
+    fn what_was_shed_is_read_back() {
+        for (level, shed) in [(3, vec![(5, 6), (0, 0)]), (0, vec![(5, 6)]), (16, vec![])] {
+            let head = Head { level, shed, ..head(1) };
+            assert_eq!(Head::decode(&head.encode().unwrap()), Ok(head));
         }
     }
 

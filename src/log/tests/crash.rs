@@ -245,10 +245,11 @@ fn a_segment_for_which_there_was_no_room_is_no_damage_later() {
         storage.fail_call(storage.calls() + nth, Fault::NoSpace);
         let mut there = Vec::new();
         for n in 0..40 {
-            // Where many rows ask for a new segment, few still fit into the old one.
-            let rows = if n % 3 == 0 { 60 } else { 1 };
-            if log.append(vec![numbers(n * 100, rows)], true).is_ok() {
-                there.extend(n * 100..n * 100 + rows);
+            // Where many rows ask for a new segment, few still fit into the old one; some are too many for
+            // any segment.
+            let rows = [60, 1, 1, 300, 1][n as usize % 5];
+            if log.append(vec![numbers(n * 1_000, rows)], true).is_ok() {
+                there.extend(n * 1_000..n * 1_000 + rows);
             }
         }
         for storage in [storage.crash(nth), storage.kill()] {
