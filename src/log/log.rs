@@ -336,17 +336,14 @@ impl Log {
     }
 
     fn rotate_if_due(&self, writer: &mut Writer, more: u64, now: i64) -> Result<(), LogError> {
-        let ((bytes_max, micros_max), next) = (writer.seal_at, writer.next);
+        let (bytes_max, micros_max) = writer.seal_at;
         let Some(disk) = &mut writer.disk else { return Ok(()) };
-        let Some(first_time) = disk.first_time else {
+        // An empty one has the name that a new one would have: it may be one whose first frames found no room.
+        let is_empty = disk.segment.number() == writer.next.frame;
+        let Some(first_time) = disk.first_time.filter(|_| !is_empty) else {
             disk.first_time = Some(now);
             return Ok(());
         };
-        if disk.segment.number() == next.frame {
-            // It has no frame, because what it was made for found no room: none follows it.
-            disk.first_time = Some(now);
-            return Ok(());
-        }
         let full = disk.segment.length().saturating_add(more) > bytes_max;
         let old = now.saturating_sub(first_time) >= micros_max;
         if full || old {

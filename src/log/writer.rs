@@ -1,5 +1,6 @@
 //! Writes groups of frames to the newest segment, moves to a new one, and keeps the mark.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::fault;
@@ -131,17 +132,20 @@ impl DiskWriter {
             schema: self.segment.header.schema.clone(),
         };
         fault::at("log.rotate.begun", directory);
-        let path = segment::path(directory, next.frame);
-        let created = create_segment(storage, directory, header).or_else(|error| {
-            if error.found_no_room() {
-                // The log goes on in the old segment, and its next one may begin elsewhere: half a file
-                // between the two would be damage.
-                let gone = storage.remove(&path);
-                gone.map_err(|error| LogError::io("sync", &path, &error))?;
+        let (segment, file) = match create_segment(storage, directory, header) {
+            Ok(created) => created,
+            Err(error) => {
+                // If there was no room, the log may go on in the old segment and begin another one later:
+                // what is there of this one would stand between them.
+                let path = segment::path(directory, next.frame);
+                match storage.remove(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(LogError::io("remove", &path, &error));
+                    }
+                    _ => return Err(error),
+                }
             }
-            Err(error)
-        });
-        let (segment, file) = created?;
+        };
         fault::at("log.rotate.created", directory);
         self.mark.write(Mark { segment: segment.number(), position: segment.length(), next })?;
         fault::at("log.rotate.marked", directory);

@@ -15,8 +15,8 @@ use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    ColumnarValue, Expr, GroupingSet, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
@@ -45,7 +45,7 @@ impl OptimizerRule for PushDown {
         let marked = plan.transform_up_with_subqueries(mark)?.data;
         let moved = marked.transform_down_with_subqueries(|node| {
             let node = merged(node);
-            match is_about_one_row(&node) {
+            match is_about_total(&node) {
                 true => Ok(Transformed::no(node)),
                 false => self.0.rewrite(node, config),
             }
@@ -64,10 +64,16 @@ fn merged(node: LogicalPlan) -> LogicalPlan {
     LogicalPlan::Filter(filter)
 }
 
-/// Whether this is a condition on the only row of an aggregate.
-fn is_about_one_row(node: &LogicalPlan) -> bool {
+/// Whether this is a condition on an aggregate that has a row for all rows, which is there without rows, too.
+fn is_about_total(node: &LogicalPlan) -> bool {
     let LogicalPlan::Filter(filter) = node else { return false };
-    matches!(&*filter.input, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty())
+    let LogicalPlan::Aggregate(aggregate) = &*filter.input else { return false };
+    match aggregate.group_expr.as_slice() {
+        [] => true,
+        [Expr::GroupingSet(GroupingSet::Rollup(_) | GroupingSet::Cube(_))] => true,
+        [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] => sets.iter().any(Vec::is_empty),
+        _ => false,
+    }
 }
 
 fn mark(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {

@@ -4,9 +4,11 @@
 //! `window_start` and `window_end` of an earlier node is stacked on those windows. Any other GROUP BY
 //! keeps its groups for ever and emits changes.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Aggregate, Expr};
 use datafusion::physical_expr::PhysicalExpr;
@@ -250,6 +252,8 @@ impl Translator {
         place: impl Fn(WindowColumn) -> Option<usize>,
     ) -> Result<Built, PlanError> {
         for (condition, named) in &pending.window_filters {
+            let mut condition = condition.clone();
+            let mut first_names: HashMap<usize, Column> = HashMap::new();
             let mut fields: Vec<_> = (0..built.plan.schema.fields().len())
                 .map(|column| {
                     let field = built.plan.schema.field(column).clone();
@@ -265,13 +269,37 @@ impl Translator {
                     ),
                     hint: Some("Group by all columns of the window that conditions name.".into()),
                 })?;
+                let name = Column::new(qualifier.clone(), field.name());
+                if let Some(first) = first_names.get(&column) {
+                    condition = renamed(condition, &name, first)?;
+                    continue;
+                }
+                first_names.insert(column, name);
                 let physical = built.plan.schema.field(column).clone();
                 fields[column] = (qualifier.clone(), Arc::new(physical.with_name(field.name())));
             }
             let names =
                 DFSchema::new_with_metadata(fields, Default::default()).map_err(from_datafusion)?;
-            let filter = self.lower(condition, &names)?;
+            let filter = self.lower(&condition, &names)?;
             built.plan = self.filter_project(built.plan, Some(filter), None)?;
+        }
+        self.named_once(built)
+    }
+
+    /// Gives each logical column a physical one of its own: expressions find columns by name.
+    fn named_once(&self, mut built: Built) -> Result<Built, PlanError> {
+        let width = built.plan.schema.fields().len();
+        let (mut known, mut added) = (HashSet::new(), Vec::new());
+        for slot in &mut built.slots {
+            if let Slot::Column(column) = slot
+                && !known.insert(*column)
+            {
+                added.push((column_expr(&built.plan, *column), format!("__copy_{}", added.len())));
+                *slot = Slot::Column(width + added.len() - 1);
+            }
+        }
+        if !added.is_empty() {
+            built.plan = self.append_columns(built.plan, added, None)?;
         }
         Ok(built)
     }
@@ -698,6 +726,15 @@ pub(super) fn window_operator(
             }))
         }
     }
+}
+
+/// A condition in which a column goes by another of its names.
+fn renamed(condition: Expr, from: &Column, to: &Column) -> Result<Expr, PlanError> {
+    let renamed = condition.transform(|expr| match expr {
+        Expr::Column(column) if column == *from => Ok(Transformed::yes(Expr::Column(to.clone()))),
+        other => Ok(Transformed::no(other)),
+    });
+    Ok(renamed.map_err(from_datafusion)?.data)
 }
 
 /// Whether windows of a kind close, or are formed, by event time.

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::error::{Report, SqlState};
-use crate::log::storage::Fault;
 
 const SEGMENT: &str = "streams/s/00000000000000000000.seg";
 
@@ -238,25 +237,49 @@ fn a_full_disk_is_told_as_such_and_forgotten_when_there_is_room_again() {
 }
 
 #[test]
-fn a_segment_for_which_there_was_no_room_is_no_damage_later() {
-    for nth in 1..100 {
+fn a_segment_whose_first_frames_found_no_room_is_not_begun_again() {
+    // Each request is longer than a segment is to be, so each begins one.
+    let short = || LogOptions { segment_bytes: 1, ..small() };
+    for (capacity, nth) in (5_000..7_000).step_by(37).flat_map(|c| (1..4).map(move |nth| (c, nth)))
+    {
         let storage = MemoryStorage::new();
-        let log = open(&storage, small()).unwrap();
-        storage.fail_call(storage.calls() + nth, Fault::NoSpace);
-        let mut there = Vec::new();
-        for n in 0..40 {
-            // Where many rows ask for a new segment, few still fit into the old one; some are too many for
-            // any segment.
-            let rows = [60, 1, 1, 300, 1][n as usize % 5];
-            if log.append(vec![numbers(n * 1_000, rows)], true).is_ok() {
-                there.extend(n * 1_000..n * 1_000 + rows);
-            }
+        let log = open(&storage, short()).unwrap();
+        storage.set_capacity(Some(capacity));
+        let mut sent = 0;
+        while log.append(vec![numbers(sent, 1)], true).is_ok() {
+            sent += 1;
         }
-        for storage in [storage.crash(nth), storage.kill()] {
-            let again = open(&storage, small()).unwrap_or_else(|error| panic!("{nth}: {error}"));
-            let found = all_values(&again);
-            assert!(found == there || log.failure().is_some(), "{nth}");
-            assert!(there.iter().all(|value| found.binary_search(value).is_ok()), "{nth}");
+        storage.set_capacity(None);
+        storage.fail_sync(nth);
+        let kept = sent + i64::from(log.append(vec![numbers(sent, 1)], true).is_ok());
+        for storage in [storage.crash(capacity), storage.kill()] {
+            let values = all_values(&open(&storage, short()).unwrap());
+            let expected: Vec<_> = (0..=sent).collect();
+            assert!(values.len() as i64 >= kept && expected.starts_with(&values), "{values:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_a_segment_that_found_no_room_does_not_stand_between_others() {
+    let options = || LogOptions { segment_bytes: 1_500, ..small() };
+    for capacity in 5_000..6_500 {
+        let storage = MemoryStorage::new();
+        let log = open(&storage, options()).unwrap();
+        storage.set_capacity(Some(capacity));
+        let mut sent = 0;
+        while log.append(vec![numbers(sent, 50)], true).is_ok() {
+            sent += 50;
+        }
+        storage.set_capacity(None);
+        // A short one that the old segment may have room for, then others that need a new one.
+        for rows in [1, 50, 50] {
+            log.append(vec![numbers(sent, rows)], true).unwrap();
+            sent += rows;
+        }
+        for storage in [storage.crash(capacity), storage.kill()] {
+            let again = open(&storage, options()).unwrap();
+            assert_eq!(all_values(&again), (0..sent).collect::<Vec<_>>());
         }
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Held {
     pub(super) shown: Vec<Shown>,
     /// Whether it changed in this step; with `close`, whether it has a timer.
     pub(super) touched: bool,
+    /// Where it is among those that changed in this step.
+    pub(super) place: usize,
     pub(super) failing: bool,
     pub(super) bytes: usize,
 }
@@ -31,6 +33,7 @@ impl Stored for Held {
             rows: from.get()?,
             shown: from.get()?,
             touched: from.get()?,
+            place: 0,
             failing: from.get()?,
             bytes: from.get()?,
         })

@@ -11,7 +11,8 @@
 //!
 //! # Order
 //! A total one: behind the columns of ORDER BY the order of the log where the input is append-only;
-//! else the values of the whole row.
+//! else the values of the whole row. Partitions come in the order of their last change, for the reason that
+//! [`Touched`](super::touched::Touched) has.
 //!
 //! # Errors
 //! A partition for which a function fails (a sum out of range) shows no rows; the row that came to it
@@ -77,8 +78,16 @@ impl fmt::Debug for OverChangesSpec {
     }
 }
 
-/// A partition that changed: slot, birth, and the row that came last, as relation and offset.
-type Touch = (usize, u64, (Arc<str>, u64));
+/// A partition that changed, and the row that came to it last.
+#[derive(Debug)]
+struct Touch {
+    slot: usize,
+    birth: u64,
+    relation: Arc<str>,
+    offset: u64,
+    /// How many rows had come in this step.
+    turn: u64,
+}
 
 /// Runs an [`OverChangesSpec`].
 pub struct OverChanges {
@@ -87,7 +96,10 @@ pub struct OverChanges {
     order: Option<RowConverter>,
     input: RowConverter,
     output: RowConverter,
+    /// Partitions that changed in this step, in the order of their first change.
     touched: Vec<Touch>,
+    /// Rows that came in this step.
+    turns: u64,
     /// With `close`: partitions by the end of their windows.
     ends: WindowEnds,
     /// Taken in and not forwarded yet.
@@ -122,6 +134,7 @@ impl OverChanges {
             input: RowConverter::new(fields(input))?,
             output: RowConverter::new(fields(&spec.schema))?,
             touched: Vec::new(),
+            turns: 0,
             ends: WindowEnds::default(),
             watermark: None,
             taken: 0,
@@ -144,15 +157,27 @@ impl OverChanges {
         for row in 0..change.batch.num_rows() {
             let slot = self.partitions.slot(&keys, row);
             let entry = self.partitions.entry_mut(slot);
-            if !std::mem::replace(&mut entry.state.touched, true) {
-                match &ends {
-                    Some(ends) => {
-                        self.ends.note(ends.value(row), slot, entry.birth);
+            let was_touched = std::mem::replace(&mut entry.state.touched, true);
+            match &ends {
+                Some(ends) if !was_touched => {
+                    self.ends.note(ends.value(row), slot, entry.birth);
+                }
+                Some(_) => {}
+                None => {
+                    let (relation, offset) = (&change.origin.relation, change.offset(row));
+                    let (birth, turn) = (entry.birth, self.turns);
+                    if was_touched {
+                        let touch = &mut self.touched[entry.state.place];
+                        (touch.offset, touch.turn) = (offset, turn);
+                        if !Arc::ptr_eq(&touch.relation, relation) {
+                            touch.relation = Arc::clone(relation);
+                        }
+                    } else {
+                        entry.state.place = self.touched.len();
+                        let relation = Arc::clone(relation);
+                        self.touched.push(Touch { slot, birth, relation, offset, turn });
                     }
-                    None => {
-                        let last = (Arc::clone(&change.origin.relation), change.offset(row));
-                        self.touched.push((slot, entry.birth, last));
-                    }
+                    self.turns += 1;
                 }
             }
             let mut key = order.as_ref().map_or(vec![], |order| order.row(row).data().to_vec());
@@ -193,16 +218,16 @@ impl OverChanges {
     /// Puts out what touched partitions answer now against what they showed.
     fn flush(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
         let mut entries = Vec::new();
-        for (slot, birth, last) in std::mem::take(&mut self.touched) {
-            if self.partitions.get_born(slot, birth).is_none() {
-                continue;
-            }
+        let mut touched = std::mem::take(&mut self.touched);
+        self.turns = 0;
+        touched.retain(|touch| self.partitions.get_born(touch.slot, touch.birth).is_some());
+        touched.sort_unstable_by_key(|touch| touch.turn);
+        for Touch { slot, relation, offset, .. } in touched {
             let answer = self.answer(slot)?;
             let held = &mut self.partitions.entry_mut(slot).state;
             let was_failing = std::mem::replace(&mut held.failing, answer.is_err());
             let now = answer.unwrap_or_else(|(code, reason)| {
                 if !was_failing {
-                    let (relation, offset) = last;
                     out.reject(RejectedRow { relation, offset, code, reason });
                 }
                 vec![]

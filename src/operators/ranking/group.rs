@@ -29,6 +29,8 @@ pub(super) struct Group {
     all: BTreeMap<(Box<[u8]>, Shown), i64>,
     /// Whether it changed in this step; with groups that close, whether it has a timer.
     pub(super) touched: bool,
+    /// The number of the row that changed it last, of this step's.
+    pub(super) turn: u64,
     held: usize,
 }
 
@@ -47,12 +49,14 @@ impl Group {
     }
 
     /// Adds a row that came after all others, and gives up the one that is beyond `reach` then.
+    /// Such a row itself changes nothing.
     pub(super) fn insert(&mut self, line: Line, reach: Option<usize>) {
         // Among equals the later one stands behind.
         let place = self.best.partition_point(|other| other.key <= line.key);
         if reach.is_some_and(|reach| place >= reach) {
             return;
         }
+        self.turn = line.number;
         self.held += line.held();
         self.best.insert(place, line);
         if reach.is_some_and(|reach| self.best.len() > reach) {
@@ -126,7 +130,8 @@ impl Stored for Group {
         let best = (0..from.length()?)
             .map(|_| Ok(Line { key: from.get()?, number: from.get()?, row: from.get()? }))
             .collect::<Result<_, EvalError>>()?;
-        Ok(Group { best, all: from.get()?, touched: from.get()?, held: from.get()? })
+        let (all, touched, held) = (from.get()?, from.get()?, from.get()?);
+        Ok(Group { best, all, touched, turn: 0, held })
     }
 }
 

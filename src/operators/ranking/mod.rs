@@ -7,7 +7,8 @@
 //! last kept one costs a comparison.
 //!
 //! What a group shows is compared with what it showed when the step began, so rows that come and go
-//! within a step leave no trace. Over the windows of a query below (`close`) a group is put out once,
+//! within a step leave no trace. Groups come in the order of their last change, for the reason that
+//! [`Touched`](super::touched::Touched) has. Over the windows of a query below (`close`) a group is put out once,
 //! when the watermark passes the end of its window.
 //!
 //! # Order
@@ -208,19 +209,21 @@ impl Ranking {
         let before = group.held();
         match self.spec.input_append_only {
             true => group.insert(Line { key: key.into(), number, row: line.into() }, reach),
-            false => group.change(key, line, weight),
+            false => {
+                group.turn = number;
+                group.change(key, line, weight);
+            }
         }
         self.held = self.held + group.held() - before;
     }
 
     /// Puts out what groups show now against what they showed when the step began.
     fn flush(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
-        let touched = std::mem::take(&mut self.touched);
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.retain(|&(slot, birth, _)| self.partitions.get_born(slot, birth).is_some());
+        touched.sort_unstable_by_key(|&(slot, ..)| self.partitions.entry(slot).state.turn);
         let (mut entries, mut gone) = (Vec::new(), Vec::new());
-        for (slot, birth, before) in touched {
-            if self.partitions.get_born(slot, birth).is_none() {
-                continue;
-            }
+        for (slot, _, before) in touched {
             let group = &mut self.partitions.entry_mut(slot).state;
             group.touched = false;
             let now = group.shown(self.spec.skip, self.spec.fetch);

@@ -141,6 +141,69 @@ proptest! {
     }
 }
 
+/// The rows that each step puts out, with their weights.
+fn outputs(spec: &Arc<RankingSpec>, steps: &[Vec<Row>]) -> Vec<Vec<(Vec<i64>, i64)>> {
+    let mut operator = Ranking::new(Arc::clone(spec)).unwrap();
+    let step = |step: &Vec<Row>| {
+        let mut out = Emitter::default();
+        operator.on_change(0, change(step, spec.input_append_only), &mut out).unwrap();
+        operator.on_step_end(&mut out).unwrap();
+        let mut rows = Vec::new();
+        for output in &out.outputs {
+            let Output::Change(change) = output else { continue };
+            let columns: Vec<_> = (0..2)
+                .map(|c| change.batch.column(c).as_primitive::<Int64Type>().clone())
+                .collect();
+            rows.extend((0..change.batch.num_rows()).map(|row| {
+                (columns.iter().map(|column| column.value(row)).collect(), change.weight(row))
+            }));
+        }
+        rows
+    };
+    steps.iter().map(step).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    /// A step that puts nothing out leaves no entry, so a replay takes its rows with those of the next one.
+    #[test]
+    fn a_step_without_output_does_not_show_in_the_next_one(
+        rows in prop::collection::vec((0i64..4, 0i64..4, 0usize..12, any::<bool>()), 0..60),
+        append_only in any::<bool>(),
+    ) {
+        let spec = spec(0, Some(2), false, append_only);
+        let (mut steps, mut live): (Vec<Vec<Row>>, Vec<(i64, i64)>) = (vec![vec![]], Vec::new());
+        for (key, value, nth, ends) in rows {
+            let row = match !append_only && nth < live.len() {
+                true => {
+                    let (key, value) = live.swap_remove(nth);
+                    (key, value, -1)
+                }
+                false => {
+                    live.push((key, value));
+                    (key, value, 1)
+                }
+            };
+            steps.last_mut().unwrap().push(row);
+            if ends {
+                steps.push(vec![]);
+            }
+        }
+        let shown = outputs(&spec, &steps);
+        let mut again: Vec<Vec<Row>> = vec![vec![]];
+        for (step, shown) in steps.iter().zip(&shown) {
+            again.last_mut().unwrap().extend(step);
+            if !shown.is_empty() {
+                again.push(vec![]);
+            }
+        }
+        let not_empty = |steps: Vec<Vec<(Vec<i64>, i64)>>| -> Vec<_> {
+            steps.into_iter().filter(|step| !step.is_empty()).collect()
+        };
+        prop_assert_eq!(not_empty(outputs(&spec, &again)), not_empty(shown));
+    }
+}
+
 #[test]
 fn of_rows_that_are_never_taken_back_only_the_first_are_kept() {
     let spec = spec(0, Some(2), true, true);
