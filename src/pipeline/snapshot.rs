@@ -387,7 +387,7 @@ mod tests {
     fn what_was_shed_is_read_back() {
         for (level, shed) in [(3, vec![(5, 6), (0, 0)]), (0, vec![(5, 6)]), (16, vec![])] {
             let head = Head { level, shed, ..head(1) };
-            assert_eq!(Head::decode(&head.encode().unwrap()), Ok(head));
+            assert_eq!(Head::decode(&head.encode().unwrap()).unwrap(), head);
         }
     }
 
