@@ -7,6 +7,7 @@ use datafusion::common::DFSchema;
 use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr as SqlExpr};
 
+use crate::catalog::on_memory::sheds;
 use crate::catalog::options::{OptionError, Options};
 pub use crate::catalog::overload::OnOverload;
 use crate::catalog::overload::overload;
@@ -198,8 +199,10 @@ pub enum QueryStart {
 pub struct QueryOptions {
     /// Where to begin.
     pub start: QueryStart,
-    /// Bytes of state at which the query stops.
+    /// Bytes of state at which the query stops, or sheds.
     pub memory_limit: u64,
+    /// Whether it sheds rows before it comes to its limit.
+    pub sheds: bool,
     /// Whether unbounded state is refused.
     pub require_bounded_state: bool,
     /// How long the changelog's history is kept, microseconds of processing time; `None`: for ever.
@@ -262,13 +265,8 @@ pub fn table(create: &CreateTable) -> Result<TableDefinition, DefinitionError> {
 pub fn query_options(create: &CreateQuery) -> Result<QueryOptions, DefinitionError> {
     let options = Options::new(&create.options, &QUERY_OPTIONS)?;
     let on_memory = options.choice("on_memory", &["fail", "approximate", "shed"])?;
-    if on_memory != "fail" {
-        return Err(DefinitionError::NotSupported {
-            what: format!("on_memory = '{on_memory}'"),
-            hint: "Leave it out: the query then stops at its limit and says so.".into(),
-        });
-    }
     let retention = options.duration("retention")?;
+    let sheds = sheds(on_memory, retention.is_some())?;
     let start = match create.options.iter().find(|item| item.name == "start").map(|i| &i.value) {
         None => QueryStart::Earliest,
         Some(OptionValue::Text(text)) if text.eq_ignore_ascii_case("earliest") => {
@@ -282,6 +280,7 @@ pub fn query_options(create: &CreateQuery) -> Result<QueryOptions, DefinitionErr
     Ok(QueryOptions {
         start,
         memory_limit: options.bytes("memory_limit")?.unwrap_or(MEMORY_LIMIT),
+        sheds,
         require_bounded_state: options.flag("require_bounded_state")?,
         retention,
     })

@@ -5,6 +5,7 @@
 
 pub mod definition;
 pub mod error;
+mod on_memory;
 pub mod options;
 mod overload;
 pub mod persist;

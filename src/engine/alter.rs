@@ -95,6 +95,7 @@ impl Engine {
                     self.reports.streams.write().remove(name);
                     drop(registry);
                     stream.appender.shut_down();
+                    self.room.notify_waiters();
                     self.producers.forget(id);
                     self.remove_files("streams", &id);
                 }
@@ -201,6 +202,7 @@ impl Engine {
         self.store.put(&record)?;
         *query.record.lock() = record;
         *query.processed.lock() = run.frontier();
+        query.note_shed(&run);
         *query.run.lock() = Some(run);
         *query.status.lock() = Status::Running;
         query.recount(counts);

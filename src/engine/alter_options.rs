@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::catalog::definition;
 use crate::engine::StatementResult;
 use crate::engine::create::query_text;
+use crate::engine::open::{log_options, stream_log_options};
 use crate::engine::query::Status;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamOptions;
@@ -39,7 +40,11 @@ impl Engine {
         let mut record = stream.record.clone();
         record.sql = print(&Statement::CreateStream(create));
         self.store.put(&record)?;
+        let log = stream_log_options(&definition, log_options(&self.settings));
+        stream.log.seal_at(log.segment_bytes, log.segment_micros);
         *options = StreamOptions::of(&definition, record.sql);
+        drop(options);
+        self.room.notify_waiters();
         Ok(StatementResult::command("ALTER STREAM"))
     }
 
@@ -58,6 +63,7 @@ impl Engine {
         *query.record.lock() = record;
         if let Some(run) = &mut *query.run.lock() {
             run.memory_limit = shape.options.memory_limit;
+            run.shedding.allowed = shape.options.sheds;
         }
         query.set_shape(shape);
         let starved = matches!(&*query.status.lock(),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::catalog::definition::{self, QueryStart};
 use crate::catalog::persist::{Kind, Record};
 use crate::engine::StatementResult;
+use crate::engine::adapted::check_shedding;
 use crate::engine::late_rows::LateRows;
 use crate::engine::lost_rows::first_orphan;
 use crate::engine::open::log_options;
@@ -185,7 +186,11 @@ impl Engine {
         query.view.ask(standing);
         let task = self.scheduler.task(&(Arc::clone(&query) as Arc<dyn Work>));
         let waker = Arc::downgrade(&task);
-        query.snapshots.wake_by(move || waker.upgrade().into_iter().for_each(|task| task.wake()));
+        let room = Arc::clone(&self.room);
+        query.snapshots.wake_by(move || {
+            waker.upgrade().into_iter().for_each(|task| task.wake());
+            room.notify_waiters();
+        });
         if query.task.set(task).is_err() {
             unreachable!("the task is set once, here");
         }
@@ -203,6 +208,7 @@ impl Engine {
             plan_continuous(&create.query, &create.emit, options.require_bounded_state, lookup)
         })?;
         let registry = self.registry.read();
+        check_shedding(&registry, &options, &plan)?;
         let logical_time = has_logical_time(&registry, &plan);
         let late_rows = match &create.emit.late_rows_to {
             None => None,

@@ -49,6 +49,7 @@ fn live(query: &QueryState) -> Vec<String> {
         figures.rejected_rows.load(Ordering::Relaxed),
         figures.state_bytes.load(Ordering::Relaxed),
     )];
+    lines.extend(query.memory_line());
     for (node, operator) in query.operators.lock().iter().enumerate() {
         let OperatorFigures { name, state_bytes, shards, rows, .. } = operator;
         let shards = if *shards > 1 { format!(", {shards} shards") } else { String::new() };

@@ -8,13 +8,12 @@ use futures::future::BoxFuture;
 use crate::data::punctuation::Punctuation;
 use crate::decode::{DecodeSpecRef, Decoded, REJECTED_MAX, Rejected};
 use crate::engine::producers::{Known, Producer, Sent};
-use crate::engine::shed::Shortage;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::engine::{AckLevel, IngestReceipt};
 use crate::error::{Error, Result, SqlState};
 use crate::log::error::LogError;
-use crate::log::log::Durability;
+use crate::log::log::{Durability, Log};
 
 /// Errors of one request that are listed one by one.
 const LISTED_ERRORS: usize = 1_000;
@@ -73,6 +72,8 @@ impl Promises<'_> {
 pub struct StreamHandle {
     pub(super) engine: Arc<Engine>,
     pub(super) stream: Arc<StreamState>,
+    /// A query sends its own rows, and is not held back.
+    pub(super) of_query: bool,
 }
 
 impl StreamHandle {
@@ -225,6 +226,7 @@ impl StreamHandle {
         sender: Option<Sender<'_>>,
     ) -> Result<IngestReceipt> {
         let stream = &self.stream;
+        let _room = self.room(&decoded).await?;
         let now = self.engine.clock.now();
         // Held until the rows are appended: what is behind a promise in the log was checked against it.
         let mut promises = if decoded.punctuations.is_empty() {
@@ -242,8 +244,8 @@ impl StreamHandle {
         }
         // Before the good ones, so that a crash in between loses none of them from sight.
         self.engine.reports.dead_letters(self.name(), &decoded.rejected)?;
-        let letters = self.letters_synced(receipt.rejected, ack);
         receipt.shed = self.engine.shed(stream, &mut decoded)?;
+        let told = self.reports_synced(&receipt, ack);
         receipt.accepted = decoded.batch.num_rows() as u64;
         let mut frames = stream.frames(&decoded);
         let sent = sender.as_ref().map(|sender| {
@@ -260,8 +262,10 @@ impl StreamHandle {
             let early = ack == AckLevel::Written;
             let appended = match stream.appender.submit_async(frames, early).await {
                 Err(LogError::Shed { .. }) => {
-                    letters.await?;
-                    return Ok(self.was_shed(receipt));
+                    told.await?;
+                    let receipt = self.was_shed(receipt);
+                    self.reports_synced(&receipt, ack).await?;
+                    return Ok(receipt);
                 }
                 appended => appended?,
             };
@@ -273,27 +277,36 @@ impl StreamHandle {
                 sender.known.stored(sent, &appended, &mut receipt);
             }
         }
-        letters.await?;
+        told.await?;
         Ok(receipt)
     }
 
-    /// Begins to sync the dead letters of a request, and is done when they are as durable as its rows: the
-    /// answer tells of both. Begun and not waited for, because requests take their places in the log in the
-    /// order in which they are polled first.
-    fn letters_synced(&self, rejected: u64, ack: AckLevel) -> BoxFuture<'static, Result<()>> {
+    /// Begins to sync the dead letters of a request and the number of its shed rows, and is done when they
+    /// are as durable as its rows: the answer tells of all. Begun and not waited for, because requests take
+    /// their places in the log in the order in which they are polled first.
+    fn reports_synced(
+        &self,
+        receipt: &IngestReceipt,
+        ack: AckLevel,
+    ) -> BoxFuture<'static, Result<()>> {
         let durable = self.stream.definition.durability == Durability::Durable;
-        if rejected == 0 || !durable || ack == AckLevel::Written {
+        let reports = &self.engine.reports;
+        let told = [(receipt.rejected, &reports.dead_letters), (receipt.shed, &reports.shed)];
+        let told: Vec<Arc<Log>> = told
+            .into_iter()
+            .filter(|(rows, _)| *rows > 0)
+            .map(|(_, log)| Arc::clone(log))
+            .collect();
+        if told.is_empty() || !durable || ack == AckLevel::Written {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let log = Arc::clone(&self.engine.reports.dead_letters);
-        let synced = self.engine.crew.apart(move || log.sync());
+        let synced = self.engine.crew.apart(move || told.iter().try_for_each(|log| log.sync()));
         Box::pin(async { Ok(synced.await.map_err(|_| stopped())??) })
     }
 
     /// The answer to a request that gave way to newer ones while it waited.
     fn was_shed(&self, receipt: IngestReceipt) -> IngestReceipt {
         let next = self.stream.log.visible().offset;
-        self.engine.count_shed(&self.stream, next, receipt.accepted, Shortage::Queue);
         IngestReceipt {
             shed: receipt.shed + receipt.accepted,
             accepted: 0,
@@ -324,7 +337,7 @@ impl StreamHandle {
     }
 }
 
-fn stopped() -> Error {
+pub(super) fn stopped() -> Error {
     Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")
 }
 
@@ -334,6 +347,7 @@ impl Engine {
     /// # Errors
     /// 42P01 if there is none, 42809 if the name is another kind of object.
     pub fn stream(self: &Arc<Engine>, name: &str) -> Result<StreamHandle> {
-        Ok(StreamHandle { engine: Arc::clone(self), stream: self.stream_state(name)? })
+        let stream = self.stream_state(name)?;
+        Ok(StreamHandle { engine: Arc::clone(self), stream, of_query: false })
     }
 }

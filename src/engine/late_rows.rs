@@ -88,7 +88,7 @@ impl LateRows {
         let decoded =
             Decoded { batch, lines: Lines::From(1), rejected: vec![], punctuations: vec![] };
         let stopping = Arc::clone(&engine.stopping);
-        let handle = StreamHandle { engine, stream: Arc::clone(&self.stream) };
+        let handle = StreamHandle { engine, stream: Arc::clone(&self.stream), of_query: true };
         fault::at("late_rows.append", &self.id);
         let id = self.id.clone();
         let producer = Producer { id, sequence: report.first_late, each_row: true };

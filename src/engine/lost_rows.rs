@@ -24,7 +24,8 @@ use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{FrameKind, Position};
 use crate::log::log::{Durability, Log};
 use crate::planner::physical::PhysicalPlan;
-use crate::views::changelog::{Changelog, EntryMeta};
+use crate::views::changelog::Changelog;
+use crate::views::entry_meta::EntryMeta;
 use crate::views::epochs::Reserve;
 
 /// So many offsets further than what is there may be seen before the catalog has to be told again.

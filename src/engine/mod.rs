@@ -1,13 +1,15 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
-//! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `shed` and `producers` (rows in),
+//! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `budget`, `shed` and `producers` (rows in),
 //! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss), `damaged` (what rests),
-//! `select` (one-off answers), `system` (the schema `weir`), `reports`, `report_retention` and `reported` (dead letters, late rows),
+//! `select` (one-off answers), `system` (the schema `weir`), `reports`, `report_retention` and `reported` (dead letters, late rows), `adapted` (rows shed for want of memory),
 //! `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
 
+mod adapted;
 mod alter;
 mod alter_options;
 mod assign;
+mod budget;
 mod copy;
 mod create;
 mod damaged;

@@ -12,6 +12,7 @@ use crate::crew::Crew;
 use crate::crew::helpers::Helpers;
 use crate::data::punctuation::Punctuation;
 use crate::data::schema::with_hidden;
+use crate::engine::budget::Budget;
 use crate::engine::data_dir::{io, lock};
 use crate::engine::producers::Producers;
 use crate::engine::recounts::Recounts;
@@ -69,7 +70,7 @@ impl Engine {
             store.last_run().is_none_or(|run| !run.ended && run.boot != storage.boot());
         let sequencer = Arc::new(Sequencer::new(Arc::clone(&clock), 0, 0));
         let report_log = |name: &str, directory: &str| -> Result<Arc<Log>> {
-            let schema = system::schema_of(name).expect("it is a system relation");
+            let schema = system::report_schema_of(name).expect("it is a system relation");
             let defaults = log_options(&settings);
             // Only whole segments go, so that one holds a small part of what is kept.
             let segment_bytes =
@@ -91,6 +92,7 @@ impl Engine {
             late_rows: report_log(system::LATE_ROWS, "system/late_rows")?,
             shed: report_log(system::SHED, "system/shed")?,
             fresh_shed: Mutex::default(),
+            writing_shed: Mutex::default(),
             streams: RwLock::default(),
             changelogs: RwLock::default(),
             reported: Mutex::default(),
@@ -113,6 +115,7 @@ impl Engine {
             recounts,
             producers: Producers::default(),
             stepped: Arc::new(Notify::new()),
+            room: Arc::new(Notify::new()),
             power_lost,
             run_noted: AtomicBool::new(false),
             targets,
@@ -271,6 +274,7 @@ impl Engine {
             watermark: shown,
             rows_rejected: std::sync::atomic::AtomicU64::new(rejected),
             rows_shed: std::sync::atomic::AtomicU64::new(shed),
+            budget: Budget::default(),
             idle_base: Mutex::new(None),
         }))
     }
@@ -347,7 +351,7 @@ pub(super) fn log_options(settings: &EngineSettings) -> LogOptions {
 }
 
 /// Only whole segments are removed, so one holds no more than a small part of what is retained.
-fn stream_log_options(
+pub(super) fn stream_log_options(
     definition: &definition::StreamDefinition,
     defaults: LogOptions,
 ) -> LogOptions {

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::catalog::definition::QueryOptions;
 use crate::catalog::persist::Record;
 use crate::crew::Crew;
+use crate::engine::adapted::Sampled;
 use crate::engine::late_rows::LateRows;
 use crate::engine::reports::Reports;
 use crate::engine::snapshots::Snapshots;
@@ -72,6 +73,8 @@ pub(super) struct QueryState {
     pub status: Mutex<Status>,
     pub figures: Figures,
     pub operators: Mutex<Vec<OperatorFigures>>,
+    /// What it keeps of its rows where memory is short.
+    pub shed: Mutex<Sampled>,
     /// Rings when a replay has ended, or nothing runs any more.
     pub replayed: Condvar,
     /// Who runs it.
@@ -84,6 +87,8 @@ pub(super) struct QueryState {
     pub bell: Arc<Notify>,
     /// Rings for FLUSH.
     pub stepped: Arc<Notify>,
+    /// Rings for senders that wait for room.
+    pub room: Arc<Notify>,
     pub reports: Arc<Reports>,
     pub name: String,
 }
@@ -125,11 +130,13 @@ impl QueryState {
                 ..Figures::default()
             },
             operators: Mutex::default(),
+            shed: Mutex::default(),
             replayed: Condvar::new(),
             crew: engine.crew.clone(),
             write_progress: AtomicBool::new(false),
             bell: Arc::new(Notify::new()),
             stepped: Arc::clone(&engine.stepped),
+            room: Arc::clone(&engine.room),
             reports: Arc::clone(&engine.reports),
         }
     }
@@ -207,6 +214,7 @@ impl QueryState {
         self.figures.next_tick.store(i64::MAX, Ordering::Relaxed);
         self.bell.notify_waiters();
         self.stepped.notify_waiters();
+        self.room.notify_waiters();
     }
 
     pub(super) fn fail(&self, error: &Error) {
@@ -228,6 +236,7 @@ impl QueryState {
         figures.watermark.store(run.graph.output_watermark().0, Ordering::Relaxed);
         figures.next_tick.store(wanted_tick(run, &self.shape().plan), Ordering::Relaxed);
         *self.operators.lock() = run.graph.operators().collect();
+        self.note_shed(run);
         figures.stalled.store(run.stalled(), Ordering::Relaxed);
         if !run.replaying() {
             self.replayed.notify_all();

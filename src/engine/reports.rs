@@ -31,9 +31,11 @@ pub(super) struct Reports {
     pub dead_letters: Arc<Log>,
     pub late_rows: Arc<Log>,
     pub shed: Arc<Log>,
-    /// Rows shed since they were last written down: per stream and shortage the offset at which the
-    /// first would have stood, and their number.
+    /// Rows shed and not written down yet: per stream and shortage the offset at which the first would
+    /// have stood, and their number.
     pub fresh_shed: Mutex<BTreeMap<(String, Shortage), (u64, u64)>>,
+    /// Held while they are being written.
+    pub writing_shed: Mutex<()>,
     /// Streams by name, to read a late row's content.
     pub streams: RwLock<BTreeMap<String, Arc<StreamState>>>,
     /// Changelogs of queries by name, for the same.
@@ -41,6 +43,10 @@ pub(super) struct Reports {
     /// The rows of queries that are in these logs.
     pub reported: Mutex<Reported>,
 }
+
+/// Rows of a stream that were shed for want of something: the offset at which the first would have stood, and
+/// their number.
+type FreshShed = ((String, Shortage), (u64, u64));
 
 /// Refused rows that become one frame.
 const REJECTED_ROWS: usize = 16_384;
@@ -131,18 +137,49 @@ impl Reports {
         log_failure(self.append(&self.late_rows, columns));
     }
 
-    /// Counts rows that were shed; they are written down by [`Reports::write_shed`].
-    pub(super) fn shed(&self, stream: &str, offset: u64, rows: u64, shortage: Shortage) {
-        let mut fresh = self.fresh_shed.lock();
-        fresh.entry((stream.to_string(), shortage)).or_insert((offset, 0)).1 += rows;
+    /// Counts rows that are about to be shed, and writes that down: whoever is told of them finds them
+    /// again. Where it cannot be written they are not counted.
+    pub(super) fn shed(&self, stream: &str, offset: u64, rows: u64, why: Shortage) -> Result<()> {
+        self.count_shed(stream, offset, rows, why);
+        self.write_shed().inspect_err(|_| {
+            let mut fresh = self.fresh_shed.lock();
+            if let Some((_, count)) = fresh.get_mut(&(stream.to_string(), why)) {
+                *count = count.saturating_sub(rows);
+            }
+        })
     }
 
-    /// Writes down what was shed since the last time.
+    /// Counts rows that are shed already: where it cannot be written now, it is later.
+    pub(super) fn shed_already(&self, stream: &str, offset: u64, rows: u64, why: Shortage) {
+        self.count_shed(stream, offset, rows, why);
+        log_failure(self.write_shed());
+    }
+
+    fn count_shed(&self, stream: &str, offset: u64, rows: u64, why: Shortage) {
+        let mut fresh = self.fresh_shed.lock();
+        fresh.entry((stream.to_string(), why)).or_insert((offset, 0)).1 += rows;
+    }
+
+    /// Writes down what was shed and is not written yet: one writes for all who have counted until then,
+    /// and who comes next finds its own written. What cannot be written stays counted.
     pub(super) fn write_shed(&self) -> Result<()> {
-        let fresh: Vec<_> = std::mem::take(&mut *self.fresh_shed.lock()).into_iter().collect();
+        let _one_at_a_time = self.writing_shed.lock();
+        let mut fresh = std::mem::take(&mut *self.fresh_shed.lock());
+        fresh.retain(|_, (_, rows)| *rows > 0);
         if fresh.is_empty() {
             return Ok(());
         }
+        let fresh: Vec<_> = fresh.into_iter().collect();
+        self.append_shed(&fresh).inspect_err(|_| {
+            let mut later = self.fresh_shed.lock();
+            for (key, (offset, rows)) in fresh {
+                let (first, count) = later.entry(key).or_insert((offset, 0));
+                (*first, *count) = (offset.min(*first), *count + rows);
+            }
+        })
+    }
+
+    fn append_shed(&self, fresh: &[FreshShed]) -> Result<()> {
         let numbers = |number: &dyn Fn(&(u64, u64)) -> u64| -> ArrayRef {
             Arc::new(Int64Array::from_iter_values(fresh.iter().map(|(_, c)| number(c) as i64)))
         };
@@ -209,7 +246,7 @@ impl Reports {
         } else {
             system::LATE_ROWS
         };
-        system::schema_of(name).expect("they are system relations")
+        system::report_schema_of(name).expect("they are system relations")
     }
 
     /// A row of a stream as JSON; empty when the log no longer holds it.

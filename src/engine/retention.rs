@@ -15,8 +15,9 @@ use crate::fault;
 use crate::log::frame::{NewFrame, Position};
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::log::retention::RetentionRequest;
-use crate::views::changelog::{Changelog, EntryMeta, Kept};
+use crate::views::changelog::{Changelog, Kept};
 use crate::views::difference::Difference;
+use crate::views::entry_meta::EntryMeta;
 
 /// Rows of the kept result in one frame.
 const FRAME_ROWS: usize = 65_536;
@@ -36,27 +37,7 @@ impl Engine {
             self.registry.read().streams.values().map(Arc::clone).collect();
         let mut trimmed = self.trim_reports()?;
         for stream in streams {
-            let needed_from = self.needed_from(&stream.definition.name);
-            let (retention, max_bytes) = {
-                let options = stream.options.read();
-                (options.retention, options.retention_bytes)
-            };
-            let request = RetentionRequest {
-                older_than_ingest_time: Some(now.saturating_sub(retention)),
-                max_bytes,
-                needed_from,
-            };
-            let carried = self.producers.carried(&stream, request, now);
-            if !carried.is_empty() {
-                let (written, answer) = std::sync::mpsc::channel();
-                // Whoever waits may be gone already when the engine stops.
-                stream.appender.submit(carried, move |appended| drop(written.send(appended)));
-                if let Some(appended) = self.crew.receive(&answer) {
-                    self.producers.moved(&appended?);
-                }
-            }
-            let removed = stream.log.retain(request)?;
-            trimmed += usize::from(removed.frames > 0);
+            trimmed += usize::from(self.retain_stream(&stream, now, 0)?);
         }
         let queries: Vec<Arc<QueryState>> =
             self.registry.read().queries.values().map(Arc::clone).collect();
@@ -64,6 +45,31 @@ impl Engine {
             trimmed += usize::from(self.trim_changelog(query, now)?);
         }
         Ok(trimmed)
+    }
+
+    /// Removes what is past its retention and needed by no query from a stream, so that `more` bytes fit;
+    /// whether anything went. While a query is being rebuilt this must not be called.
+    pub(super) fn retain_stream(&self, stream: &StreamState, now: i64, more: u64) -> Result<bool> {
+        let needed_from = self.needed_from(&stream.definition.name);
+        let (retention, max_bytes) = {
+            let options = stream.options.read();
+            (options.retention, options.retention_bytes)
+        };
+        let request = RetentionRequest {
+            older_than_ingest_time: Some(now.saturating_sub(retention)),
+            max_bytes: max_bytes.map(|limit| limit.saturating_sub(more)),
+            needed_from,
+        };
+        let carried = self.producers.carried(stream, request, now);
+        if !carried.is_empty() {
+            let (written, answer) = std::sync::mpsc::channel();
+            // Whoever waits may be gone already when the engine stops.
+            stream.appender.submit(carried, move |appended| drop(written.send(appended)));
+            if let Some(appended) = self.crew.receive(&answer) {
+                self.producers.moved(&appended?);
+            }
+        }
+        Ok(stream.log.retain(request)?.frames > 0)
     }
 
     /// The earliest position of a stream or changelog that a query would start again from, unless it is paused.

@@ -56,7 +56,7 @@ impl Engine {
             (Shortage::Disk, _) => vec![false; rows],
             (Shortage::Queue, OnOverload::Block) => return Ok(0),
             (Shortage::Queue, OnOverload::DropOldest) => {
-                stream.appender.drop_oldest();
+                self.drop_oldest(stream);
                 return Ok(0);
             }
             (Shortage::Queue, OnOverload::ShedRandom) => {
@@ -68,22 +68,22 @@ impl Engine {
         };
         keep_rows(decoded, keep)?;
         let shed = (rows - decoded.batch.num_rows()) as u64;
-        self.count_shed(stream, first, shed, shortage);
+        if shed > 0 {
+            // Written before the others are stored: a crash in between loses none of them from sight.
+            self.reports.shed(&stream.definition.name, first, shed, shortage)?;
+            stream.rows_shed.fetch_add(shed, Ordering::Relaxed);
+        }
         Ok(shed)
     }
 
-    /// Counts rows that were shed, where they would have come to stand.
-    pub(super) fn count_shed(
-        &self,
-        stream: &StreamState,
-        offset: u64,
-        rows: u64,
-        shortage: Shortage,
-    ) {
-        if rows > 0 {
+    /// Makes room for newer requests. Those that go are counted here, because nobody may wait for their
+    /// answers any more.
+    fn drop_oldest(&self, stream: &StreamState) {
+        stream.appender.drop_oldest(|rows| {
+            let offset = stream.log.visible().offset;
             stream.rows_shed.fetch_add(rows, Ordering::Relaxed);
-            self.reports.shed(&stream.definition.name, offset, rows, shortage);
-        }
+            self.reports.shed_already(&stream.definition.name, offset, rows, Shortage::Queue);
+        });
     }
 
     /// Whether the stream's size asks for the removal of what a running query needs.

@@ -100,7 +100,7 @@ impl Snapshots {
         let begun = run.snapshot(&self.plan.lock(), counts);
         let mut progress = self.progress.lock();
         (progress.last, progress.spent) = (now, 0);
-        (progress.rows_since, progress.busy_since) = (0, 0);
+        (progress.rows_since, progress.busy_since, progress.asked) = (0, 0, false);
         let begun = begun.map_err(|error| tracing::error!("no snapshot: {}", error.message()));
         let (head, sections) = begun.ok()?;
         let writing = Arc::new(Writing {
@@ -208,6 +208,8 @@ impl Snapshots {
             if let Some(draft) = draft.take() {
                 let bytes = files.finish(draft)?;
                 snapshots.note_written(bytes, state.frontier.clone(), state.began);
+                // Senders may wait for what it lets go, or for the next one.
+                snapshots.waker.get().into_iter().for_each(|wake| wake());
             }
             Ok(())
         });

@@ -138,6 +138,8 @@ pub(super) struct Progress {
     pub(super) begun: Option<Arc<Writing>>,
     /// Whether one is not on the disk yet.
     pub(super) writing: bool,
+    /// Senders wait for what one would let go.
+    pub(super) asked: bool,
 }
 
 impl Snapshots {
@@ -176,6 +178,11 @@ impl Snapshots {
         self.clock.now()
     }
 
+    /// Wants the next one as soon as its share of the time allows: senders wait for room.
+    pub(super) fn ask(&self) {
+        self.progress.lock().asked = true;
+    }
+
     /// What they have cost.
     pub(super) fn figures(&self) -> SnapshotFigures {
         self.figures.lock().clone()
@@ -205,7 +212,7 @@ impl Snapshots {
             progress.rows_since += rows;
             progress.busy_since = progress.busy_since.saturating_add(time);
             let due = self.is_due(&progress, began);
-            let useful = progress.rows_since > 0 || self.would_free(run);
+            let useful = progress.rows_since > 0 || self.would_free(run, progress.asked);
             match &progress.saving {
                 Some(writing) => Some(Arc::clone(writing)),
                 None if !due || !useful || progress.writing || !run.settled() => return false,
@@ -231,18 +238,21 @@ impl Snapshots {
     /// Whether it is time: the interval has passed, or a replay would take too long; and the last one
     /// cost no more than its share of the time since.
     fn is_due(&self, progress: &Progress, now: i64) -> bool {
-        let wait = match progress.busy_since >= REPLAY_MAX {
-            true => self.interval / SOONER,
-            false => self.interval,
+        let wait = match (progress.asked, progress.busy_since >= REPLAY_MAX) {
+            (true, _) => 0,
+            (false, true) => self.interval / SOONER,
+            (false, false) => self.interval,
         };
         let wait = wait.max(progress.cost.saturating_mul(COST_RATIO));
         progress.last.saturating_add(wait) <= now
     }
 
     /// Whether the older of two snapshots holds back input that the query has long read.
-    fn would_free(&self, run: &QueryRun) -> bool {
+    fn would_free(&self, run: &QueryRun, asked: bool) -> bool {
         let kept = self.kept.lock();
-        kept.len() == 1 || kept.first().is_some_and(|oldest| *oldest != run.frontier())
+        kept.len() == 1
+            || (asked && kept.is_empty())
+            || kept.first().is_some_and(|oldest| *oldest != run.frontier())
     }
 
     /// Puts a new run into the state of the newest snapshot that fits; gives what that says. Those that

@@ -18,6 +18,7 @@ use crate::log::log::Durability;
 use crate::pipeline::build::{build, steps_show};
 use crate::pipeline::drive::{Input, QueryRun};
 use crate::pipeline::recorded::Recorded;
+use crate::pipeline::shedding::Shedding;
 use crate::pipeline::source::Source;
 use crate::views::changelog::Changelog;
 use crate::views::difference::Difference;
@@ -72,6 +73,7 @@ impl Engine {
         let (run, counts) = self.run_of(&registry, &query.shape(), &disk)?;
         drop(record);
         query.recount(counts);
+        query.note_shed(&run);
         *query.processed.lock() = run.frontier();
         run.rest_on_inputs();
         if query.is_running()
@@ -139,7 +141,9 @@ impl Engine {
             .iter()
             .map(|(name, stream)| (name.clone(), Arc::clone(&stream.definition.schema)))
             .collect();
+        let sheds = shape.options.sheds;
         Ok(QueryRun {
+            shedding: Shedding::new(sheds, changelog.log().name(), inputs.len()),
             graph,
             inputs,
             replay: VecDeque::new(),

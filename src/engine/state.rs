@@ -45,6 +45,8 @@ pub struct Engine {
     pub(super) producers: Producers,
     /// Rings when a query has taken a step.
     pub(super) stepped: Arc<Notify>,
+    /// Rings when senders that wait for room should look again.
+    pub(super) room: Arc<Notify>,
     /// Places for one-off answers that are computed at once.
     pub(super) select_places: Arc<tokio::sync::Semaphore>,
     /// What was written and not synced before this run may be gone.

@@ -18,6 +18,7 @@ impl Engine {
     fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.stepped.notify_waiters();
+        self.room.notify_waiters();
         if let Some(timer) = self.timer.lock().take() {
             timer.thread().unpark();
             // It only looks at figures; a panic there was logged and there is nothing left to undo.

@@ -14,6 +14,7 @@ use crate::catalog::persist::Record;
 use crate::data::punctuation::Punctuation;
 use crate::decode::{DecodeSpec, DecodeSpecRef, Decoded, Limits, Lines, Rejected};
 use crate::engine::AckLevel;
+use crate::engine::budget::Budget;
 use crate::error::{Error, Result, SqlState};
 use crate::log::append::Appender;
 use crate::log::frame::{FrameKind, NewFrame};
@@ -41,6 +42,8 @@ pub(super) struct StreamState {
     pub watermark: Arc<AtomicI64>,
     pub rows_rejected: AtomicU64,
     pub rows_shed: AtomicU64,
+    /// What senders have reserved.
+    pub budget: Budget,
     /// Last arrival and the watermark then, while the stream is idle.
     pub idle_base: parking_lot::Mutex<Option<(i64, i64)>>,
 }

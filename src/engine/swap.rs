@@ -29,8 +29,8 @@ use crate::log::frame::Position;
 use crate::pipeline::drive::QueryRun;
 use crate::sql::parse::parse_statement;
 use crate::sql::statement::{CreateQuery, Statement};
-use crate::views::changelog::EntryMeta;
 use crate::views::difference::Difference;
+use crate::views::entry_meta::EntryMeta;
 
 /// Rows of the old changelog that are summed up at a time, beside a step of the new run.
 const OLD_ROWS: usize = 65_536;
@@ -54,6 +54,7 @@ impl Engine {
             *query.record.lock() = record;
             if let Some(run) = &mut *query.run.lock() {
                 run.memory_limit = shape.options.memory_limit;
+                run.shedding.allowed = shape.options.sheds;
             }
             query.set_shape(shape);
             if starved {

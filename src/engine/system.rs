@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use crate::catalog::persist::Kind;
 use crate::data::schema::TIMESTAMP;
+use crate::engine::adapted;
 use crate::engine::damaged::Damaged;
 use crate::engine::query::{QueryState, Status};
 use crate::engine::registry::Registry;
@@ -27,19 +28,21 @@ pub(super) const LATE_ROWS: &str = "weir.late_rows";
 
 /// Numbers of rows for which there was no room.
 pub(super) const SHED: &str = "weir.shed";
+/// Where queries began to keep more or fewer rows.
+pub(super) const ADAPTATIONS: &str = "weir.adaptations";
 
 /// Names and columns of the system relations; a type word stands behind each column's name.
 const RELATIONS: [(&str, &str); 11] = [
     (
         "weir.streams",
         "name text, next_offset int, first_offset int, rows_rejected int, watermark time, \
-         durability text, bytes int, rows_shed int, error text",
+         durability text, bytes int, rows_shed int, waiting int, error text",
     ),
     ("weir.tables", "name text, rows int, error text"),
     (
         "weir.queries",
         "name text, status text, lag int, watermark time, rows_in int, rows_out int, late_rows int, \
-         rejected_rows int, state_bytes int, next_offset int, append_only flag, waits_for text, \
+         rejected_rows int, rows_shed int, state_bytes int, next_offset int, append_only flag, waits_for text, \
          error text, sql text",
     ),
     (
@@ -66,8 +69,8 @@ const RELATIONS: [(&str, &str); 11] = [
         LATE_ROWS,
         "query text, stream text, offset int, event_time time, watermark time, row json, at time",
     ),
-    ("weir.adaptations", "query text, operator text, decision text, at time"),
-    (SHED, "stream text, offset int, rows int, reason text, at time"),
+    (ADAPTATIONS, "query text, operator text, decision text, at time"),
+    (SHED, "stream text, offset int, rows int, reason text, at time, query text"),
 ];
 
 /// The columns of a system relation; `None` for other names.
@@ -91,6 +94,13 @@ pub(super) fn schema_of(name: &str) -> Option<SchemaRef> {
     Some(Arc::new(Schema::new(fields)))
 }
 
+/// The columns of a report's log. What queries shed is not in it: their runs know.
+pub(super) fn report_schema_of(name: &str) -> Option<SchemaRef> {
+    let schema = schema_of(name)?;
+    let columns = schema.fields().len() - usize::from(name == SHED);
+    schema.project(&(0..columns).collect::<Vec<_>>()).ok().map(Arc::new)
+}
+
 /// The rows of a system relation now.
 pub(super) fn rows(engine: &Engine, registry: &Registry, name: &str) -> Result<Vec<RecordBatch>> {
     let columns = match name {
@@ -105,9 +115,9 @@ pub(super) fn rows(engine: &Engine, registry: &Registry, name: &str) -> Result<V
         LATE_ROWS => return all(&engine.reports.late_rows),
         SHED => {
             engine.reports.write_shed()?;
-            return all(&engine.reports.shed);
+            return adapted::shed(registry, &all(&engine.reports.shed)?);
         }
-        // Nothing adapts yet: the relation is there, and empty.
+        ADAPTATIONS => return adapted::adaptations(registry),
         _ => return Ok(vec![]),
     };
     let schema = schema_of(name).ok_or_else(|| broken("no such relation"))?;
@@ -152,6 +162,7 @@ fn streams(registry: &Registry) -> Vec<ArrayRef> {
         texts(kept.chain(rest.iter().map(|_| None))),
         figure(&|s| s.log.bytes()),
         figure(&|s| s.rows_shed.load(Ordering::Relaxed)),
+        figure(&|s| s.budget.waiting.load(Ordering::Relaxed)),
         errors(streams.len(), &rest),
     ]
 }
@@ -235,6 +246,7 @@ fn queries(registry: &Registry) -> Vec<ArrayRef> {
         figure(&|q| q.figures.rows_out.load(Ordering::Relaxed)),
         figure(&|q| q.figures.late_rows.load(Ordering::Relaxed)),
         figure(&|q| q.figures.rejected_rows.load(Ordering::Relaxed)),
+        figure(&|q| q.rows_shed()),
         figure(&|q| q.figures.state_bytes.load(Ordering::Relaxed)),
         figure(&|q| q.changelog.log().visible().offset),
         Arc::new(BooleanArray::from_iter(flags.chain(rest.iter().map(|_| None)))),
@@ -341,6 +353,6 @@ pub(super) fn each_report(
     }
 }
 
-fn broken(error: impl std::fmt::Display) -> Error {
+pub(super) fn broken(error: impl std::fmt::Display) -> Error {
     Error::new(SqlState::INTERNAL, format!("system relation cannot be read: {error}"))
 }

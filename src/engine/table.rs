@@ -20,7 +20,8 @@ use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::planner::relations::{RelationInfo, RelationKind};
 use crate::sql::print::quote_name as quote;
-use crate::views::changelog::{Changelog, EntryMeta};
+use crate::views::changelog::Changelog;
+use crate::views::entry_meta::EntryMeta;
 use crate::views::result_view::ResultView;
 
 /// A table that runs.
@@ -71,7 +72,7 @@ impl TableState {
             origin: Arc::new(origin),
             rows: None,
         };
-        let meta = EntryMeta { watermark: i64::MIN, frontier: vec![] };
+        let meta = EntryMeta::new(i64::MIN, vec![]);
         let frame = self.changelog.frame(&[change], i64::MIN, &meta)?;
         self.changelog.append(vec![frame], true)?;
         *keys = after;

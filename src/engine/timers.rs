@@ -29,6 +29,7 @@ impl Engine {
     /// # Errors
     /// The log's.
     pub fn run_timers(&self) -> Result<usize> {
+        self.wake_senders();
         self.reports.write_shed()?;
         let now = self.clock.now();
         let mut due: BTreeSet<String> = BTreeSet::new();

@@ -168,10 +168,19 @@ impl Appender {
         self.shared.queue.lock().is_full()
     }
 
+    /// Whether it takes nothing more.
+    pub fn is_closed(&self) -> bool {
+        self.shared.queue.lock().closed
+    }
+
     /// While the queue is full, takes the requests that have waited longest out of it; each is
-    /// answered with [`LogError::Shed`]. Those that hold more than rows stay.
-    pub fn drop_oldest(&self) {
+    /// answered with [`LogError::Shed`], after `count` was told of their rows. Those that hold more than
+    /// rows stay.
+    pub fn drop_oldest(&self, count: impl FnOnce(u64)) {
         let shed = self.shared.queue.lock().shed_oldest();
+        if !shed.is_empty() {
+            count(shed.iter().map(Request::rows).sum());
+        }
         let log = self.shared.log.name();
         for request in shed {
             (request.reply)(Err(LogError::Shed { log: log.to_owned() }));

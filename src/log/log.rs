@@ -137,6 +137,7 @@ impl Log {
             last: Last::NONE,
             disk: None,
             pending: Vec::new(),
+            seal_at: (options.segment_bytes, options.segment_micros),
             failed: None,
         };
         let mut recovered = Recovered { frames: 0, cut_bytes: 0, last_watermark: i64::MIN };
@@ -202,6 +203,11 @@ impl Log {
     /// The index behind the last frame that was appended; those not synced yet are not visible.
     pub fn appended(&self) -> u64 {
         self.appended.load(Ordering::Acquire)
+    }
+
+    /// From now on segments are sealed at so many bytes and microseconds.
+    pub fn seal_at(&self, bytes: u64, micros: i64) {
+        self.writer.lock().seal_at = (bytes, micros);
     }
 
     /// Why the log takes no more frames, if so.
@@ -330,6 +336,7 @@ impl Log {
     }
 
     fn rotate_if_due(&self, writer: &mut Writer, more: u64, now: i64) -> Result<(), LogError> {
+        let (bytes_max, micros_max) = writer.seal_at;
         let Some(disk) = &mut writer.disk else { return Ok(()) };
         // An empty one has the name that a new one would have: it may be one whose first frames found no room.
         let is_empty = disk.segment.number() == writer.next.frame;
@@ -337,8 +344,8 @@ impl Log {
             disk.first_time = Some(now);
             return Ok(());
         };
-        let full = disk.segment.length().saturating_add(more) > self.options.segment_bytes;
-        let old = now.saturating_sub(first_time) >= self.options.segment_micros;
+        let full = disk.segment.length().saturating_add(more) > bytes_max;
+        let old = now.saturating_sub(first_time) >= micros_max;
         if full || old {
             disk.rotate(&*self.storage, &self.name, writer.next, writer.last)?;
             disk.first_time = Some(now);

@@ -3,7 +3,7 @@
 //! In reading order: [`storage`] (the disk as a trait), [`frame`] (what is stored), [`payload`]
 //! (rows as bytes), `segment` and `mark` (files), [`sequence`] (one order over all logs), [`log`]
 //! (one log: append, sync), [`read`], [`append`] (group commit), [`recover`] (after a crash),
-//! [`retention`], `cut`. The bytes of all files are drawn in `docs/file_formats.md`.
+//! [`retention`], `size`, `cut`. The bytes of all files are drawn in `docs/file_formats.md`.
 
 pub mod append;
 mod compact;
@@ -26,6 +26,7 @@ mod scan;
 mod schema_text;
 mod segment;
 pub mod sequence;
+mod size;
 pub mod storage;
 mod tail;
 #[cfg(test)]

@@ -33,6 +33,11 @@ impl Request {
         let bytes = batches().map(|batch| batch.get_array_memory_size()).sum();
         Request { frames, rows, bytes, reply, early: false }
     }
+
+    /// Rows of all frames.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
 }
 
 /// Requests in the order in which they came.

@@ -91,6 +91,12 @@ impl Log {
         bytes(&self.shared.read())
     }
 
+    /// Whether there is nothing that [`Log::retain`] could ever remove, whoever needs it.
+    pub fn is_newest_only(&self) -> bool {
+        let all = RetentionRequest { max_bytes: Some(0), ..RetentionRequest::default() };
+        expired_segments(&self.shared.read(), all) == 0
+    }
+
     /// Up to where [`Log::retain`] would remove frames now.
     pub fn removable(&self, request: RetentionRequest) -> Position {
         let shared = self.shared.read();

@@ -22,6 +22,8 @@ pub(crate) struct Writer {
     pub(crate) disk: Option<DiskWriter>,
     /// Written, but not yet as durable as readers may rely on.
     pub(crate) pending: Vec<Pending>,
+    /// Bytes and microseconds at which a segment is sealed.
+    pub(crate) seal_at: (u64, i64),
     /// The first failure; since then nobody knows what the file holds.
     pub(crate) failed: Option<LogError>,
 }

@@ -19,9 +19,11 @@ use crate::operators::operator::{LateRow, RejectedRow};
 use crate::pipeline::figures::StepOutput;
 use crate::pipeline::graph::Graph;
 use crate::pipeline::recorded::{Recorded, entry_rows};
+use crate::pipeline::shedding::Shedding;
 use crate::pipeline::source::Source;
-use crate::views::changelog::{Changelog, EntryMeta, Frontier};
+use crate::views::changelog::{Changelog, Frontier};
 use crate::views::difference::Difference;
+use crate::views::entry_meta::EntryMeta;
 
 /// Reads punctuations back from a frame's meta.
 pub type ReadPunctuation = Arc<dyn Fn(&str, &[u8]) -> Option<Punctuation> + Send + Sync>;
@@ -80,7 +82,7 @@ pub struct QueryRun {
     /// Whether the operators have yet to put out what they answer before any row: where every step is
     /// recorded that comes before the first one, which may be recorded or not.
     pub begins: bool,
-    /// Bytes of state at which the query stops.
+    /// Bytes of state at which the query stops, or sheds.
     pub memory_limit: u64,
     /// Rows that a step takes: as many as it can in the time that it may take.
     pub step_rows: usize,
@@ -93,6 +95,8 @@ pub struct QueryRun {
     pub swap: Option<Difference>,
     /// Rows dropped as too late, since the query began.
     pub late_rows: u64,
+    /// How many rows it keeps where memory is short, and what it has shed.
+    pub shedding: Shedding,
     /// The entry of the last step, while the disk has no room for it.
     pub unwritten: Option<Unwritten>,
 }
@@ -103,6 +107,8 @@ pub struct Unwritten {
     frame: NewFrame,
     watermark: i64,
     rows: u64,
+    /// The level from there on, if it is another one.
+    level: Option<u8>,
 }
 
 impl QueryRun {
@@ -145,7 +151,7 @@ impl QueryRun {
             return Ok(report);
         }
         self.end_step(&mut report)?;
-        self.check_memory()?;
+        self.is_short(until.is_some())?;
         Ok(report)
     }
 
@@ -179,6 +185,27 @@ impl QueryRun {
     pub(super) fn is_at(&self, frontier: &[Position]) -> bool {
         let places = self.inputs.iter().zip(frontier);
         places.into_iter().all(|(input, target)| input.position.frame >= target.frame)
+    }
+
+    /// Whether the query should shed more rows from here on.
+    ///
+    /// # Errors
+    /// 53200 when the state exceeds the memory limit and nothing may be shed.
+    pub(super) fn is_short(&self, replaying: bool) -> Result<bool> {
+        let shedding = &self.shedding;
+        if shedding.allowed {
+            // A replay takes the levels from the entries.
+            return Ok(!replaying && self.wanted_level() > shedding.level);
+        }
+        // While it shed, before it was altered, no look at the memory stopped it.
+        if !replaying || shedding.level == 0 {
+            self.check_memory()?;
+        }
+        Ok(false)
+    }
+
+    fn wanted_level(&self) -> u8 {
+        self.shedding.level_for(self.graph.state_bytes() as u64, self.memory_limit)
     }
 
     pub(super) fn check_memory(&self) -> Result<()> {
@@ -224,6 +251,11 @@ impl QueryRun {
             appended => appended?,
         };
         self.written_watermark = entry.watermark;
+        if let Some(level) = entry.level {
+            // From here on it acts, and not before.
+            self.shedding.level = level;
+            self.changelog.note_level(level);
+        }
         report.rows_out = entry.rows;
         report.progressed = true;
         Ok(())
@@ -232,7 +264,11 @@ impl QueryRun {
     fn end_step(&mut self, report: &mut StepReport) -> Result<()> {
         let output = self.graph.step_end()?;
         let watermark = self.graph.output_watermark().0.max(self.written_watermark);
-        let meta = EntryMeta { watermark, frontier: self.frontier() };
+        let level = match self.replay.front() {
+            Some(recorded) => recorded.meta.level,
+            None => Some(self.wanted_level()).filter(|level| *level != self.shedding.level),
+        };
+        let meta = EntryMeta { watermark, frontier: self.frontier(), level };
         let rows: u64 = output.changes.iter().map(entry_rows).sum();
         let StepOutput { changes, late, rejected, .. } = output;
         report.late = distinct(late);
@@ -245,10 +281,11 @@ impl QueryRun {
                 return Err(misfit(&detail));
             }
             self.written_watermark = recorded.meta.watermark;
+            self.shedding.level = level.unwrap_or(self.shedding.level);
             return Ok(());
         }
         let moved = self.write_progress && watermark > self.written_watermark;
-        let moved = moved || (self.record_steps && report.progressed);
+        let moved = moved || level.is_some() || (self.record_steps && report.progressed);
         let frame = if rows > 0 {
             self.changelog.frame(&changes, self.written_watermark, &meta)?
         } else if moved {
@@ -256,7 +293,7 @@ impl QueryRun {
         } else {
             return Ok(());
         };
-        self.unwritten = Some(Unwritten { frame, watermark, rows });
+        self.unwritten = Some(Unwritten { frame, watermark, rows, level });
         self.write_entry(report)
     }
 }

@@ -72,7 +72,10 @@ impl QueryRun {
             }
             if unchecked as u64 >= CHECK_BYTES.min(self.memory_limit / 8) {
                 unchecked = 0;
-                self.check_memory()?;
+                if self.is_short(until.is_some())? {
+                    // The step ends here, and its entry says how many rows are kept from here on.
+                    break;
+                }
             }
         }
         Ok(())
@@ -97,6 +100,7 @@ impl QueryRun {
         self.graph.tick(frame.ingest_time)?;
         let mut changes = Vec::new();
         for index in readers {
+            let counted = *index == readers[0];
             let input = &mut self.inputs[*index];
             let (change, watermark) = input.source.change(frame)?;
             // A query that starts at an offset inside a frame skips the rows before it.
@@ -105,6 +109,10 @@ impl QueryRun {
                 let rows = change.batch.num_rows();
                 if skip == 0 { change } else { change.slice(skip.min(rows), rows - skip.min(rows)) }
             });
+            let change = match change {
+                Some(change) => self.shedding.keep(change, *index, counted)?,
+                None => None,
+            };
             changes.push((*index, change, EventTime(watermark)));
         }
         if readers.len() > 1 && self.graph.interleaves() {

@@ -1,7 +1,7 @@
 //! Turns a plan into running operators and drives them step by step.
 //!
 //! In reading order: [`graph`] (operators and their edges; what they tell is in [`figures`]), [`build`] (plan to graph), [`source`]
-//! (frames of a log to changes), [`drive`] (the step), `intake` (its frames), `rehearse` (steps that write nothing), [`snapshot`] with [`snapshot_head`] (its state in files), [`schedule`]
+//! (frames of a log to changes), [`drive`] (the step), `intake` (its frames), [`shedding`] (which of their rows are kept where memory is short), `rehearse` (steps that write nothing), [`snapshot`] with [`snapshot_head`] (its state in files), [`schedule`]
 //! (who runs when), [`shards`] (who helps).
 
 pub mod build;
@@ -14,6 +14,7 @@ pub mod recorded;
 mod rehearse;
 pub mod schedule;
 pub mod shards;
+pub mod shedding;
 pub mod snapshot;
 pub mod snapshot_head;
 pub mod source;

@@ -12,7 +12,8 @@ use arrow::util::display::array_value_to_string;
 use crate::data::change::Change;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{FrameKind, Position};
-use crate::views::changelog::{Changelog, EntryMeta};
+use crate::views::changelog::Changelog;
+use crate::views::entry_meta::EntryMeta;
 
 /// Whether contents are compared, too.
 const EXACT: bool = cfg!(any(debug_assertions, feature = "failpoints"));

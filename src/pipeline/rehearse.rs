@@ -4,7 +4,8 @@ use crate::data::change::Change;
 use crate::error::Result;
 use crate::log::frame::Position;
 use crate::pipeline::drive::{QueryRun, StepReport, distinct, misfit};
-use crate::views::changelog::{Changelog, EntryMeta};
+use crate::views::changelog::Changelog;
+use crate::views::entry_meta::EntryMeta;
 
 impl QueryRun {
     /// A step whose answers are given already; the last one may have to write the swap.
@@ -43,11 +44,18 @@ impl QueryRun {
         mut each: impl FnMut(&Change) -> Result<()>,
     ) -> Result<bool> {
         let mut report = StepReport::default();
+        // What is given was answered without shedding, and fitted then; of what is new no entry could say
+        // that rows were shed.
+        let allowed = self.shedding.allowed;
+        self.shedding.allowed &= until.is_some();
         self.take_frames(until, &mut report)?;
+        self.shedding.allowed = allowed;
         let output = self.graph.step_end()?;
         self.late_rows += distinct(output.late).len() as u64;
         output.changes.iter().try_for_each(&mut each)?;
-        self.check_memory()?;
+        if until.is_none() || !allowed {
+            self.check_memory()?;
+        }
         Ok(report.progressed)
     }
 
@@ -70,7 +78,9 @@ impl QueryRun {
     /// The log's.
     pub fn append_swap(&mut self, change: Option<Change>) -> Result<(u64, u64)> {
         let watermark = self.graph.output_watermark().0.max(self.written_watermark);
-        let meta = EntryMeta { watermark, frontier: self.frontier() };
+        // What was shed before is in the answer no more.
+        let level = (self.changelog.level() > 0).then_some(0);
+        let meta = EntryMeta { watermark, frontier: self.frontier(), level };
         let (frame, counts) = match &change {
             None => (Changelog::progress(&meta), (0, 0)),
             Some(change) => {
@@ -83,6 +93,7 @@ impl QueryRun {
             self.sync_inputs()?;
         }
         self.changelog.append(vec![frame], self.sync)?;
+        level.into_iter().for_each(|level| self.changelog.note_level(level));
         self.changelog.begin_epoch(&meta.frontier)?;
         self.written_watermark = watermark;
         Ok(counts)

@@ -77,6 +77,8 @@ impl QueryRun {
             counts,
             late_rows: self.late_rows,
             signed: self.changelog.is_signed(),
+            level: self.shedding.level,
+            shed: self.shedding.shed.iter().map(|shed| (shed.first, shed.rows)).collect(),
             graph: shared.finish(),
         };
         Ok((head, sections))
@@ -110,6 +112,10 @@ impl QueryRun {
         }
         self.written_watermark = head.written_watermark;
         self.late_rows = head.late_rows;
+        self.shedding.restore(head.level, &head.shed)?;
+        if self.shedding.is_active() {
+            self.changelog.note_level(head.level);
+        }
         Ok(())
     }
 }
@@ -371,7 +377,17 @@ mod tests {
             counts: (1, 2, 3),
             late_rows: 4,
             signed: true,
+            level: 0,
+            shed: vec![],
             graph: vec![1, 2, 3],
+        }
+    }
+
+    #[test]
+    fn what_was_shed_is_read_back() {
+        for (level, shed) in [(3, vec![(5, 6), (0, 0)]), (0, vec![(5, 6)]), (16, vec![])] {
+            let head = Head { level, shed, ..head(1) };
+            assert_eq!(Head::decode(&head.encode().unwrap()).unwrap(), head);
         }
     }
 

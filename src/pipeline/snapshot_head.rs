@@ -2,7 +2,7 @@
 
 use crate::log::frame::Position;
 use crate::operators::operator::EvalError;
-use crate::operators::state::{StateReader, StateWriter};
+use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::views::changelog::Frontier;
 
 /// What a snapshot says of itself, before the state of the operators.
@@ -22,6 +22,10 @@ pub struct Head {
     pub late_rows: u64,
     /// Whether an entry of the changelog up to there has signs.
     pub signed: bool,
+    /// How many rows the query keeps of those that come next.
+    pub level: u8,
+    /// For each input the first offset that it shed and the number of rows; none where it has kept all.
+    pub shed: Vec<(u64, u64)>,
     /// What the operators share, see [`Graph::save_begin`](crate::pipeline::graph::Graph::save_begin).
     pub graph: Vec<u8>,
 }
@@ -38,6 +42,9 @@ impl Head {
         body.put(&self.late_rows)?;
         body.put(&self.signed)?;
         body.raw(&self.graph);
+        if self.level > 0 || self.shed.iter().any(|(_, rows)| *rows > 0) {
+            body.put(&(u64::from(self.level), self.shed.clone()))?;
+        }
         Ok(body.finish())
     }
 
@@ -50,7 +57,20 @@ impl Head {
         let written_watermark = from.get()?;
         let (counts, late_rows, signed) = from.get()?;
         let graph = from.raw()?.to_vec();
+        let (level, shed): (u64, _) = if from.is_at_end() { (0, vec![]) } else { from.get()? };
+        let level = u8::try_from(level).map_err(|_| misfit("its level is none"))?;
         from.end()?;
-        Ok(Head { plan, frontier, changelog, written_watermark, counts, late_rows, signed, graph })
+        Ok(Head {
+            plan,
+            frontier,
+            changelog,
+            written_watermark,
+            counts,
+            late_rows,
+            signed,
+            level,
+            shed,
+            graph,
+        })
     }
 }

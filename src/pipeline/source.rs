@@ -17,7 +17,8 @@ use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Frame;
 use crate::log::log::Log;
 use crate::planner::physical::SourceSpec;
-use crate::views::changelog::{Changelog, EntryMeta};
+use crate::views::changelog::Changelog;
+use crate::views::entry_meta::EntryMeta;
 use crate::windows::columns;
 
 /// A log that a plan can read.

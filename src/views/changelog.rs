@@ -14,7 +14,7 @@
 //! gone, a void frame passes over their offsets ([`crate::views::epochs`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
@@ -26,6 +26,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::fault;
 use crate::log::frame::{Frame, FrameKind, Frames, NewFrame, Position};
 use crate::log::log::{Appended, Log};
+use crate::views::entry_meta::{EntryMeta, append_signs, new_level, split_signs};
 use crate::views::epochs::Epochs;
 
 /// Rows read from a log at a time.
@@ -44,6 +45,10 @@ pub struct Changelog {
     layout: Layout,
     /// Some frame carries signs.
     signed: AtomicBool,
+    /// Some entry says how many rows its query keeps from there on.
+    adapts: AtomicBool,
+    /// What the newest of them says.
+    level: AtomicU8,
     /// What stands for the entries that retention has removed.
     kept: RwLock<Option<Kept>>,
     pub(super) epochs: Epochs,
@@ -77,70 +82,6 @@ pub struct Entry {
     pub weights: Option<Int64Array>,
     /// Arrival watermark per row; `None`: rows are never late.
     pub arrivals: Option<Int64Array>,
-}
-
-/// What an entry says beside its rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntryMeta {
-    /// The query's watermark after the entry.
-    pub watermark: i64,
-    /// How far its inputs had been read.
-    pub frontier: Frontier,
-}
-
-impl EntryMeta {
-    /// Little-endian: watermark, then frame and offset per input.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = self.watermark.to_le_bytes().to_vec();
-        for position in &self.frontier {
-            bytes.extend(position.frame.to_le_bytes());
-            bytes.extend(position.offset.to_le_bytes());
-        }
-        bytes
-    }
-
-    /// Reads what [`EntryMeta::encode`] wrote, with signs behind it or not; `None` for anything else.
-    pub fn decode(bytes: &[u8]) -> Option<EntryMeta> {
-        let bytes = split_signs(bytes).map_or(bytes, |(meta, _)| meta);
-        if bytes.len() < 8 || !(bytes.len() - 8).is_multiple_of(16) {
-            return None;
-        }
-        let watermark = i64::from_le_bytes(bytes[..8].try_into().ok()?);
-        let frontier = (8..bytes.len())
-            .step_by(16)
-            .map(|at| Some(Position { frame: word(bytes, at)?, offset: word(bytes, at + 8)? }))
-            .collect::<Option<_>>()?;
-        Some(EntryMeta { watermark, frontier })
-    }
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
-}
-
-/// Puts the signs of rows behind a meta: a bit per row, set for −1, filled up to 16 bytes, and the
-/// number of rows. So the length says that they are there.
-fn append_signs(meta: &mut Vec<u8>, retracted: &[bool]) {
-    let mut bits = vec![0_u8; retracted.len().div_ceil(8).next_multiple_of(16)];
-    for (row, _) in retracted.iter().enumerate().filter(|(_, retracted)| **retracted) {
-        bits[row / 8] |= 1 << (row % 8);
-    }
-    meta.extend(bits);
-    meta.extend((retracted.len() as u64).to_le_bytes());
-}
-
-/// A meta and the weights behind it.
-fn split_signs(bytes: &[u8]) -> Option<(&[u8], Int64Array)> {
-    if bytes.len() < 16 || (bytes.len() - 8) % 16 != 8 {
-        return None;
-    }
-    let end = bytes.len() - 8;
-    let rows = usize::try_from(word(bytes, end)?).ok()?;
-    let start = end.checked_sub(rows.div_ceil(8).checked_next_multiple_of(16)?)?;
-    let bits = &bytes[start..end];
-    let retracted = |row: usize| bits[row / 8] >> (row % 8) & 1 == 1;
-    let weights = (0..rows).map(|row| if retracted(row) { -1 } else { 1 });
-    Some((&bytes[..start], Int64Array::from_iter_values(weights)))
 }
 
 impl Kept {
@@ -185,7 +126,9 @@ impl Changelog {
     /// Wraps a log whose schema is `layout.log_schema(visible)`.
     pub fn new(log: Arc<Log>, visible: SchemaRef, layout: Layout) -> Changelog {
         let (signed, kept) = (AtomicBool::new(false), RwLock::new(None));
-        Changelog { log, visible, layout, signed, kept, epochs: Epochs::default() }
+        let (adapts, level) = (AtomicBool::new(false), AtomicU8::new(0));
+        let epochs = Epochs::default();
+        Changelog { log, visible, layout, signed, adapts, level, kept, epochs }
     }
 
     /// The log underneath.
@@ -223,11 +166,28 @@ impl Changelog {
         self.kept().map_or_else(|| self.log.start(), |kept| kept.at)
     }
 
-    /// Learns from the meta of a stored frame whether there are signs.
+    /// Learns from the meta of a stored frame whether there are signs, and a new level.
     pub fn note(&self, meta: &[u8]) {
         if split_signs(meta).is_some() {
             self.signed.store(true, Ordering::Release);
         }
+        new_level(meta).into_iter().for_each(|level| self.note_level(level));
+    }
+
+    /// Learns how many rows the query keeps from now on.
+    pub fn note_level(&self, level: u8) {
+        self.level.store(level, Ordering::Release);
+        self.adapts.store(true, Ordering::Release);
+    }
+
+    /// How many rows the query keeps of those that it reads next.
+    pub fn level(&self) -> u8 {
+        self.level.load(Ordering::Acquire)
+    }
+
+    /// Whether the query has ever kept less than all rows, as far as that is known.
+    pub fn adapts(&self) -> bool {
+        self.adapts.load(Ordering::Acquire)
     }
 
     /// Whether some entry has signs.
@@ -386,40 +346,4 @@ fn unit_weights(change: &Change) -> Result<Change, arrow::error::ArrowError> {
 
 fn broken(error: arrow::error::ArrowError) -> Error {
     Error::new(SqlState::INTERNAL, format!("changelog entry cannot be built: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_meta_of_an_entry_round_trips() {
-        let meta = EntryMeta {
-            watermark: -5,
-            frontier: vec![Position { frame: 1, offset: 2 }, Position { frame: 3, offset: 4 }],
-        };
-        assert_eq!(EntryMeta::decode(&meta.encode()), Some(meta.clone()));
-        for cut in 0..meta.encode().len() {
-            let decoded = EntryMeta::decode(&meta.encode()[..cut]);
-            assert!(decoded.is_none_or(|other| other != meta));
-        }
-    }
-
-    #[test]
-    fn signs_stand_behind_a_meta_and_do_not_disturb_it() {
-        for rows in [1, 7, 8, 127, 128, 129] {
-            for inputs in 0..3 {
-                let frontier = vec![Position { frame: 1, offset: 2 }; inputs];
-                let meta = EntryMeta { watermark: 7, frontier };
-                let mut bytes = meta.encode();
-                assert!(split_signs(&bytes).is_none());
-                let signs: Vec<bool> = (0..rows).map(|row| row % 3 == 0).collect();
-                append_signs(&mut bytes, &signs);
-                assert_eq!(EntryMeta::decode(&bytes), Some(meta));
-                let weights = split_signs(&bytes).unwrap().1;
-                let read: Vec<bool> = weights.values().iter().map(|weight| *weight < 0).collect();
-                assert_eq!(read, signs);
-            }
-        }
-    }
 }

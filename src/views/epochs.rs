@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::log::frame::NewFrame;
-use crate::views::changelog::{Changelog, EntryMeta, Frontier};
+use crate::views::changelog::{Changelog, Frontier};
+use crate::views::entry_meta::EntryMeta;
 
 /// Notes durably that offsets up to here, and some more, may be seen; gives the first one that may not.
 pub type Reserve = Box<dyn Fn(u64) -> Result<u64> + Send + Sync>;
@@ -62,8 +63,9 @@ impl Changelog {
         let mut end = log.visible().offset;
         while end < offset {
             let last = log.last_frame()?.and_then(|frame| EntryMeta::decode(&frame.meta));
-            let nothing = || EntryMeta { watermark: i64::MIN, frontier: start.clone() };
-            let meta = last.unwrap_or_else(nothing);
+            let nothing = || EntryMeta::new(i64::MIN, start.clone());
+            // What else the last entry says, it says itself.
+            let meta = EntryMeta { level: None, ..last.unwrap_or_else(nothing) };
             let passed_over = u32::try_from(offset - end).unwrap_or(u32::MAX);
             let void = NewFrame::void(passed_over, meta.watermark, meta.encode());
             log.append(vec![void], true)?;

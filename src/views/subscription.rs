@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Int64Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tokio::sync::Notify;
 
@@ -18,6 +18,8 @@ use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{FrameKind, Position};
 use crate::sql::statement::SubscribeFrom;
 use crate::views::changelog::{Changelog, Entry};
+use crate::views::entry_meta::{in_words, new_level};
+use crate::views::net_effect::{net_effect, signs};
 use crate::views::result_view::ResultView;
 
 /// Rows sent in one frame at most.
@@ -171,7 +173,12 @@ impl Subscription {
             append_only: changelog.append_only(),
             offset: next,
         };
-        let frame = log.position_of_offset(next)?.frame;
+        let mut frame = log.position_of_offset(next)?.frame;
+        if next >= head.offset {
+            frame = frame.max(head.frame);
+            let level = Some(changelog.level()).filter(|level| *level > 0);
+            pending.extend(level.map(|level| sampled(next, level)));
+        }
         Ok(Subscription {
             hello,
             view,
@@ -245,7 +252,7 @@ impl Subscription {
     /// Reads on in the changelog, and queues the frames that come of it.
     fn read(&mut self) -> Result<Option<SubscriptionFrame>> {
         let head = self.changelog.log().visible();
-        if head.offset <= self.next {
+        if head.offset <= self.next && !self.changelog.adapts() {
             self.frame = self.frame.max(head.frame);
             return Ok(None);
         }
@@ -267,7 +274,11 @@ impl Subscription {
             let void = frames.iter().find(|frame| frame.kind == FrameKind::Void);
             let rows = void.map_or(head.offset, |void| void.first_offset).saturating_sub(self.next);
             match self.on_slow {
-                OnSlow::Drop if rows > SLOW_ROWS => return Ok(Some(self.gap(head, "slow"))),
+                OnSlow::Drop if rows > SLOW_ROWS => {
+                    let gap = self.gap(head, "slow");
+                    self.tell_level();
+                    return Ok(Some(gap));
+                }
                 OnSlow::Conflate if rows > SLOW_ROWS => return self.conflate(head),
                 OnSlow::Block | OnSlow::Drop | OnSlow::Conflate => {}
             }
@@ -278,6 +289,8 @@ impl Subscription {
                     self.next = entry.first_offset + entry.batch.num_rows() as u64;
                     self.queue(&entry);
                 }
+                let level = new_level(&frame.meta).filter(|_| frame.next_offset() >= self.next);
+                self.pending.extend(level.map(|level| sampled(frame.next_offset(), level)));
             }
             if let Some(first) = self.pending.pop_front() {
                 return Ok(Some(first));
@@ -301,6 +314,13 @@ impl Subscription {
                 batch: entry.batch.slice(start, length),
                 ops,
             });
+        }
+    }
+
+    /// What was passed over may have said it.
+    fn tell_level(&mut self) {
+        if self.changelog.adapts() {
+            self.pending.push_back(sampled(self.next, self.changelog.level()));
         }
     }
 
@@ -333,58 +353,16 @@ impl Subscription {
             let ops = (!self.hello.append_only).then(|| signs(&weights));
             self.pending.push_back(SubscriptionFrame::Data { offset, batch, ops });
         }
+        self.tell_level();
         let progress = self.progress();
         self.pending.push_back(progress);
         Ok(self.pending.pop_front())
     }
 }
 
-/// The sign of each weight; changelogs hold no others than +1 and −1.
-fn signs(weights: &Int64Array) -> Vec<i8> {
-    weights.values().iter().map(|weight| weight.signum() as i8).collect()
-}
-
-/// Adds the weights of equal rows up, repeating rows whose sum is above one; rows stand in the order of their first appearance,
-/// retractions first.
-fn net_effect(schema: &SchemaRef, entries: &[Entry]) -> Result<(RecordBatch, Int64Array)> {
-    let broken = |error: arrow::error::ArrowError| {
-        Error::new(SqlState::INTERNAL, format!("changes cannot be conflated: {error}"))
-    };
-    let Some(first) = entries.first() else {
-        return Ok((
-            RecordBatch::new_empty(Arc::clone(schema)),
-            Int64Array::from(Vec::<i64>::new()),
-        ));
-    };
-    let batches = entries.iter().map(|entry| &entry.batch);
-    let all = arrow::compute::concat_batches(first.batch.schema_ref(), batches).map_err(broken)?;
-    let schema = all.schema();
-    let fields =
-        schema.fields().iter().map(|field| arrow::row::SortField::new(field.data_type().clone()));
-    let converter = arrow::row::RowConverter::new(fields.collect()).map_err(broken)?;
-    let rows = converter.convert_columns(all.columns()).map_err(broken)?;
-    let weights = entries.iter().flat_map(|entry| {
-        (0..entry.batch.num_rows()).map(|row| entry.weights.as_ref().map_or(1, |w| w.value(row)))
-    });
-    let mut places = hashbrown::HashMap::new();
-    let mut sums: Vec<(u32, i64)> = Vec::new();
-    for (row, weight) in weights.enumerate() {
-        let place = *places.entry(rows.row(row)).or_insert_with(|| {
-            sums.push((row as u32, 0));
-            sums.len() - 1
-        });
-        sums[place].1 += weight;
-    }
-    let (retracted, inserted): (Vec<_>, Vec<_>) =
-        sums.into_iter().filter(|(_, weight)| *weight != 0).partition(|(_, weight)| *weight < 0);
-    let net: Vec<(u32, i64)> = retracted
-        .into_iter()
-        .chain(inserted)
-        .flat_map(|(row, weight): (u32, i64)| {
-            std::iter::repeat_n((row, weight.signum()), weight.unsigned_abs() as usize)
-        })
-        .collect();
-    let indices = arrow::array::UInt32Array::from_iter_values(net.iter().map(|(row, _)| *row));
-    let batch = arrow::compute::take_record_batch(&all, &indices).map_err(broken)?;
-    Ok((batch, Int64Array::from_iter_values(net.iter().map(|(_, weight)| *weight))))
+/// From `offset` on the answer is that of a sample, or again that of all rows: a gap in which nothing is
+/// missing says so.
+fn sampled(offset: u64, level: u8) -> SubscriptionFrame {
+    let reason = format!("memory: from here on {}", in_words(level));
+    SubscriptionFrame::Gap { from: offset, to: offset, reason }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a test that skips says so")]
 
 mod asking;
+mod budget;
 mod codes;
 mod crash;
 mod damage;
@@ -36,6 +37,7 @@ mod reports;
 mod scripts;
 mod server;
 mod shards;
+mod shedding;
 mod shell;
 mod sim;
 mod snapshots;

@@ -139,6 +139,78 @@ async fn counts_of_shed_rows_outlive_their_reports() {
     engine.shutdown().await;
 }
 
+/// What a process leaves that is killed now.
+fn killed(directory: &std::path::Path) -> tempfile::TempDir {
+    fn copy(from: &std::path::Path, to: &std::path::Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let target = to.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => copy(&entry.path(), &target),
+                false => drop(std::fs::copy(entry.path(), target).unwrap()),
+            }
+        }
+    }
+    let left = tempfile::tempdir().unwrap();
+    copy(directory, left.path());
+    left
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shed_rows_that_an_answer_told_of_are_counted_after_a_kill() {
+    // Nothing but the answers writes here: there are no timers.
+    let directory = tempfile::tempdir().unwrap();
+    let settings = |path: &std::path::Path| EngineSettings {
+        timers: false,
+        queue: (1, 1),
+        ..EngineSettings::new(path)
+    };
+    let open = |path: &std::path::Path| {
+        Engine::open(settings(path), Arc::new(weir::time::SystemClock)).unwrap()
+    };
+    let engine = open(directory.path());
+    run(
+        &engine,
+        "CREATE STREAM full (n BIGINT, text TEXT) WITH (retention_bytes = '16 KB') ON OVERLOAD SHED RANDOM;
+         CREATE STREAM newest (n BIGINT, text TEXT) ON OVERLOAD DROP OLDEST;
+         CREATE STREAM half (n BIGINT, text TEXT) ON OVERLOAD SHED RANDOM;
+         CREATE CONTINUOUS QUERY q AS SELECT count(*) AS n FROM full",
+    )
+    .await;
+    let rows: String =
+        (0..60).map(|n| format!("{{\"n\":{n},\"text\":\"{:0>100}\"}}\n", n * n)).collect();
+    let mut told = std::collections::BTreeMap::from([("full", 0), ("half", 0), ("newest", 0)]);
+    for _ in 0..30 {
+        *told.get_mut("full").unwrap() +=
+            send(&engine, "full", Format::NdJson, rows.as_bytes()).await.shed;
+    }
+    for name in ["newest", "half"] {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let (engine, rows) = (Arc::clone(&engine), rows.clone());
+            tasks.spawn(
+                async move { send(&engine, name, Format::NdJson, rows.as_bytes()).await.shed },
+            );
+        }
+        while let Some(shed) = tasks.join_next().await {
+            *told.get_mut(name).unwrap() += shed.unwrap();
+        }
+    }
+    assert!(told["full"] > 0, "{told:?}");
+    let left = killed(directory.path());
+    let again = open(left.path());
+    for (name, shed) in told {
+        let figure = format!("SELECT rows_shed FROM weir.streams WHERE name = '{name}'");
+        assert_eq!(run(&again, &figure).await, format!("{{\"rows_shed\":{shed}}}\n"), "{name}");
+        let rows = format!(
+            "SELECT coalesce(sum(\"rows\"), 0) AS n FROM weir.shed WHERE stream = '{name}'"
+        );
+        assert_eq!(run(&again, &rows).await, format!("{{\"n\":{shed}}}\n"), "{name}");
+    }
+    again.shutdown().await;
+    engine.shutdown().await;
+}
+
 /// The bytes of a text in hexadecimal.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

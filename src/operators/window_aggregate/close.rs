@@ -15,8 +15,8 @@ use crate::operators::emit::EmitMode;
 use crate::operators::operator::{Emitter, EvalError, RejectedRow};
 use crate::time::EventTime;
 
-/// Fewer keys than this are not worth forgetting.
-pub(super) const KEYS_FEW: usize = 1_024;
+/// Fewer keys than this are not worth forgetting. Tests have few, and want them forgotten.
+pub(super) const KEYS_FEW: usize = if cfg!(test) { 2 } else { 1_024 };
 
 impl WindowAggregate {
     /// Emits the windows that end at or before `watermark`, and drops those whose lateness is over.

@@ -319,7 +319,9 @@ impl Operator for WindowAggregate {
     ) -> Result<(), EvalError> {
         self.forget_dead_keys()?;
         self.close_up_to(watermark, out)?;
-        if watermark == EventTime::MAX {
+        let is_empty = self.slices.is_empty() && self.open.is_empty();
+        if watermark == EventTime::MAX || (is_empty && self.keys.len() > close::KEYS_FEW) {
+            // Nothing names a key: what came to many must not keep their room for ever.
             self.finish_saving_keys()?;
             self.keys = key_dictionary(&self.spec)?;
             self.keys_live = 0;

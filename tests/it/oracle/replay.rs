@@ -26,7 +26,8 @@ use weir::log::storage::{DiskStorage, Storage};
 use weir::log::{Log, LogOptions, sequence::Sequencer};
 use weir::sql::statement::SubscribeFrom;
 use weir::time::VirtualClock;
-use weir::views::changelog::{Changelog, EntryMeta, Layout};
+use weir::views::changelog::{Changelog, Layout};
+use weir::views::entry_meta::EntryMeta;
 
 use super::case::{Case, Emit, Outer, Window, name};
 use super::rng::Rng;

@@ -7,7 +7,7 @@ use weir::error::SqlState;
 
 use super::model::{Model, Row};
 use super::plan::{
-    BRIMMING, CHANGING, QUERIES, QueryPlan, SHEDDING, Stored, TRIMMED, create, naive,
+    BRIMMING, CHANGING, QUERIES, QueryPlan, SHEDDING, Stored, THINNED, TRIMMED, create, naive,
 };
 use super::world::{Seen, World};
 
@@ -51,6 +51,7 @@ pub(crate) fn audit_of(
         stored.trimmed.extend(all.map(|rows| (name, rows)));
     }
     letters(world, model);
+    shed(world, model);
     let there = queries(world, model, fixed);
     for plan in &there {
         history(world, model, plan, lost && loose.contains(plan.name));
@@ -60,6 +61,9 @@ pub(crate) fn audit_of(
             sold(model, &stored.streams["lots"], &answer);
         }
         assert_eq!(answer, changes, "SELECT and the changes of {}", plan.name);
+        if plan.name == THINNED {
+            thinned(world, &stored.streams["clicks"]);
+        }
         if let Some(expected) = naive(plan.name, &stored) {
             let expected = counted(expected);
             assert_eq!(answer, expected, "{} over the stored rows", plan.name);
@@ -102,6 +106,34 @@ fn letters(world: &World, model: &Model) {
             assert!(known, "row {id} of {} was refused, and nobody says so", request.stream);
         }
     }
+}
+
+/// What an answer told of as shed is counted for good.
+fn shed(world: &World, model: &Model) {
+    let sql = "SELECT stream, sum(\"rows\") AS n FROM weir.shed GROUP BY stream";
+    let number = |row: &Value| row["n"].as_i64().unwrap() as u64;
+    let counted: BTreeMap<String, u64> = asked(world, sql)
+        .iter()
+        .map(|r| (r["stream"].as_str().unwrap().into(), number(r)))
+        .collect();
+    for name in SHEDDING {
+        let requests = model.requests.iter().filter(|request| request.stream == name);
+        let told: u64 = requests.filter_map(|r| r.shed).map(|(.., shed)| shed).sum();
+        let counted = counted.get(name).copied().unwrap_or_default();
+        assert!(counted >= told, "{name}: {told} rows were shed, {counted} are counted");
+    }
+}
+
+/// Each row of the stream is in the answer of the query that sheds, or counted as shed.
+fn thinned(world: &World, clicks: &[Row]) {
+    let found = world.sql("SELECT id, n, s FROM thin").unwrap();
+    for row in &found {
+        let sent = clicks.iter().find(|click| row["id"] == click.id).expect("it was sent");
+        assert!(row["n"] == 1 && row["s"] == sent.v, "{row} of {sent:?}");
+    }
+    let shed = world.sql("SELECT rows_shed FROM weir.queries WHERE name = 'thin'").unwrap();
+    let shed = shed[0]["rows_shed"].as_u64().unwrap();
+    assert_eq!(found.len() as u64 + shed, clicks.len() as u64, "rows are neither kept nor shed");
 }
 
 /// Lots that were closed are answered, once and with all of their rows; others are not.

@@ -102,6 +102,21 @@ const SHORT: &[Step] = &[
     Step::Shutdown,
 ];
 
+/// A script of a query that runs out of memory.
+const THINNING: &[Step] = &[
+    Step::Create(0),
+    Step::Query("thin"),
+    Step::Rows("clicks", 40),
+    Step::Rows("clicks", 40),
+    Step::Snapshots,
+    Step::Rows("clicks", 40),
+    Step::Pause("thin"),
+    Step::Rows("clicks", 30),
+    Step::Resume("thin"),
+    Step::Rows("clicks", 40),
+    Step::Shutdown,
+];
+
 /// A run of a script.
 pub(super) struct Script {
     steps: &'static [Step],
@@ -225,6 +240,8 @@ impl Script {
     pub(super) fn check(&mut self, disk: &MemoryStorage, ending: Ending) {
         let world = World::open(disk, &self.clock, 2, SETUP, Some(&self.remote))
             .unwrap_or_else(|error| panic!("it does not open: {error}"));
+        let aside = world.sql("SELECT error FROM weir.streams WHERE error IS NOT NULL").unwrap();
+        assert!(aside.is_empty(), "{aside:?}");
         let there = self.complete(&world);
         audit_of(&world, &mut self.model, ending, &there, false);
         audit_sinks(&world, &self.model, &self.remote);
@@ -270,6 +287,11 @@ impl Script {
 fn each_call(otherwise: u64, check: impl Fn(Script, u64)) {
     let every = super::setting("WEIR_SIM_EVERY", 0);
     let (steps, every) = if every > 0 { (SCRIPT, every) } else { (SHORT, otherwise) };
+    each_call_of(steps, every, check);
+}
+
+/// Tries each call of a script, or some.
+fn each_call_of(steps: &'static [Step], every: u64, check: impl Fn(Script, u64)) {
     let disk = MemoryStorage::new();
     Script::of(steps).go_on(&disk).unwrap();
     let (first, all) = (super::setting("WEIR_SIM_POINT", 1), disk.calls());
@@ -329,4 +351,19 @@ fn a_script_of_which_any_call_finds_the_disk_full_acknowledges_nothing_that_is_n
 #[test]
 fn a_script_of_which_any_write_is_cut_short_acknowledges_nothing_that_is_not_there() {
     each_call(5, |script, number| fails_at(script, number, Fault::Short));
+}
+
+#[test]
+fn a_query_that_sheds_is_the_same_after_an_end_at_any_call() {
+    let (disk, mut script) = (MemoryStorage::new(), Script::of(THINNING));
+    script.go_on(&disk).unwrap();
+    let world = World::open(&disk.kill(), &script.clock, 1, SETUP, Some(&script.remote)).unwrap();
+    let shed = world.sql("SELECT rows_shed FROM weir.queries").unwrap();
+    let shed = shed[0]["rows_shed"].as_u64().unwrap();
+    assert!((10..180).contains(&shed), "{shed} rows are shed");
+    // Each of all calls where the environment asks for it.
+    let every = |some| super::setting("WEIR_SIM_EVERY", some);
+    each_call_of(THINNING, every(5), |script, number| ends_at(script, number, Ending::Kill));
+    each_call_of(THINNING, every(7), |script, number| ends_at(script, number, Ending::PowerLoss));
+    each_call_of(THINNING, every(13), |script, number| fails_at(script, number, Fault::NoSpace));
 }

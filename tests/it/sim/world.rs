@@ -182,6 +182,10 @@ impl World {
                     }
                     seen.next = offset + batch.num_rows() as u64;
                 }
+                // Says that from here on the answer is that of a sample.
+                SubscriptionFrame::Gap { from, to, .. } if from == to => {
+                    assert_eq!(from, seen.next, "{query}");
+                }
                 SubscriptionFrame::Gap { from, to, .. } => {
                     assert!(from <= seen.next && seen.next <= to, "{query}: {from} to {to}");
                     (seen.next, seen.gaps) = (to, [seen.gaps, vec![(from, to)]].concat());
