@@ -8,25 +8,14 @@ use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
 use weir::decode::{Format, decoder};
-use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings, IngestOrigin, IngestReceipt};
 use weir::error::Result;
 use weir::time::SystemClock;
 
+use crate::engines::run;
+
 fn open(directory: &Path) -> Arc<Engine> {
     Engine::open(EngineSettings::new(directory), Arc::new(SystemClock)).unwrap()
-}
-
-async fn run(engine: &Arc<Engine>, sql: &str) -> String {
-    let execution = engine.execute(sql).await;
-    if let Some(error) = &execution.error {
-        panic!("{sql}\n{error}");
-    }
-    let mut out = Vec::new();
-    for batch in execution.results.last().iter().flat_map(|result| &result.batches) {
-        write_ndjson(batch, &mut out);
-    }
-    String::from_utf8(out).unwrap()
 }
 
 /// Rows of about 900 bytes that hardly shrink.

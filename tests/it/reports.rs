@@ -8,7 +8,7 @@ use weir::decode::{Format, decoder};
 use weir::engine::{Engine, EngineSettings, IngestOrigin, IngestReceipt};
 use weir::time::VirtualClock;
 
-use crate::engines::{NOW, open_with, run, settings};
+use crate::engines::{NOW, copy, open_with, run, settings};
 
 /// Bytes of each report.
 const KEPT: u64 = 128 << 10;
@@ -141,16 +141,6 @@ async fn counts_of_shed_rows_outlive_their_reports() {
 
 /// What a process leaves that is killed now.
 fn killed(directory: &std::path::Path) -> tempfile::TempDir {
-    fn copy(from: &std::path::Path, to: &std::path::Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-            let target = to.join(entry.file_name());
-            match entry.file_type().unwrap().is_dir() {
-                true => copy(&entry.path(), &target),
-                false => drop(std::fs::copy(entry.path(), target).unwrap()),
-            }
-        }
-    }
     let left = tempfile::tempdir().unwrap();
     copy(directory, left.path());
     left

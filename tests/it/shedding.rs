@@ -12,29 +12,17 @@ use weir::engine::{Engine, EngineSettings, IngestOrigin, SubscribeRequest, Subsc
 use weir::sql::statement::SubscribeFrom;
 use weir::time::VirtualClock;
 
-const NOW: i64 = 1_800_000_000_000_000;
+use crate::engines::{NOW, open_with, rows, settings};
 
 fn open(directory: &Path, snapshots: bool) -> Arc<Engine> {
-    let settings = EngineSettings {
-        timers: false,
-        // After every step, or never.
-        snapshot_interval: if snapshots { 0 } else { i64::MAX },
-        ..EngineSettings::new(directory)
-    };
-    Engine::open(settings, Arc::new(VirtualClock::new(NOW))).unwrap()
+    // After every step, or never.
+    let snapshot_interval = if snapshots { 0 } else { i64::MAX };
+    let settings = EngineSettings { snapshot_interval, ..settings(directory) };
+    open_with(settings, &Arc::new(VirtualClock::new(NOW)))
 }
 
 async fn run(engine: &Arc<Engine>, sql: &str) -> Vec<Value> {
-    let execution = engine.execute(sql).await;
-    if let Some(error) = &execution.error {
-        panic!("{sql}\n{error}");
-    }
-    let mut out = Vec::new();
-    for batch in execution.results.last().iter().flat_map(|result| &result.batches) {
-        write_ndjson(batch, &mut out);
-    }
-    let text = String::from_utf8(out).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    rows(engine, sql).await.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 async fn code(engine: &Arc<Engine>, sql: &str) -> &'static str {
