@@ -30,15 +30,11 @@ pub const NUL_REASON: &str = "text with a NUL character has no form in PostgreSQ
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unfit;
 
-/// Lines of COPY data, and which item each came from.
+/// Lines of COPY data.
 #[derive(Debug)]
 pub struct Lines {
     /// The data.
     pub data: Bytes,
-    /// Where each line ends.
-    ends: Vec<usize>,
-    /// The item of each line.
-    pub items: Vec<Item>,
     /// Rows that PostgreSQL cannot hold, in the order of the items.
     pub unfit: Vec<usize>,
     /// Whether any line deletes.
@@ -47,22 +43,13 @@ pub struct Lines {
     pub null_keys: bool,
 }
 
-impl Lines {
-    /// The data of some lines.
-    pub fn data(&self, lines: Range<usize>) -> Bytes {
-        let start = lines.start.checked_sub(1).map_or(0, |line| self.ends[line]);
-        let end = lines.end.checked_sub(1).map_or(0, |line| self.ends[line]);
-        self.data.slice(start.min(end)..end)
-    }
-}
-
 /// Encodes items. In upsert mode a line begins with 1 to put the row or −1 to delete its key, and
 /// a row that is unfit still deletes its key.
 pub fn encode(plan: &SinkPlan, batch: &SinkBatch, columns: &[Column], items: &[Item]) -> Lines {
     let mut encoder = Encoder { plan, batch, columns, out: String::new(), scratch: String::new() };
-    let mut ends = Vec::with_capacity(items.len());
-    let mut kept = Vec::with_capacity(items.len());
-    let mut unfit = Vec::new();
+    let (mut unfit, mut deletes, mut null_keys) = (Vec::new(), false, false);
+    let is_null =
+        |item: Item| move |&key: &usize| matches!(columns[key].value(item.row), Value::Null);
     for &item in items {
         let mut item = item;
         let mut written = encoder.line(item);
@@ -75,21 +62,11 @@ pub fn encode(plan: &SinkPlan, batch: &SinkBatch, columns: &[Column], items: &[I
         }
         // A delete whose key cannot be held has nothing to delete.
         if written.is_ok() {
-            ends.push(encoder.out.len());
-            kept.push(item);
+            deletes |= item.operation == Operation::Delete;
+            null_keys |= plan.key.iter().any(is_null(item));
         }
     }
-    let is_null_key = |item: &Item| {
-        plan.key.iter().any(|&key| matches!(columns[key].value(item.row), Value::Null))
-    };
-    Lines {
-        deletes: kept.iter().any(|item| item.operation == Operation::Delete),
-        null_keys: kept.iter().any(is_null_key),
-        data: Bytes::from(encoder.out),
-        ends,
-        items: kept,
-        unfit,
-    }
+    Lines { data: Bytes::from(encoder.out), unfit, deletes, null_keys }
 }
 
 struct Encoder<'a> {
@@ -255,9 +232,7 @@ mod tests {
             NULL	{""}
             	{}
         "#]]
-        .assert_eq(std::str::from_utf8(&lines.data(0..5)).unwrap());
-        assert_eq!(&lines.data(2..3)[..], b"{\"x\"}\t{\"NULL\"}\n");
-        assert!(lines.data(2..2).is_empty() && lines.data(0..0).is_empty());
+        .assert_eq(std::str::from_utf8(&lines.data).unwrap());
     }
 
     #[test]

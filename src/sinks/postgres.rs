@@ -5,6 +5,7 @@
 //! upsert mode into a temporary stage and from there DELETE … USING and MERGE, COMMIT. If a row is refused,
 //! or another writer was in the way, the transaction runs again with INSERT … ON CONFLICT, halved under savepoints until the
 //! refused rows are alone: k of n cost about 2·k·log n statements, none costs nothing extra.
+//! Rows become text a few thousand at a time, while the server reads those before them.
 //!
 //! # A lost reply
 //! When the connection breaks, the next [`SinkTarget::commit`] with the same range connects anew. Its
@@ -14,7 +15,6 @@
 //! # Not here
 //! Text of values: copy.rs. Tables: postgres_table.rs.
 
-use std::ops::Range;
 use std::path::PathBuf;
 
 use futures::SinkExt;
@@ -29,8 +29,10 @@ use crate::sinks::progress;
 use crate::sinks::sink::{Refuse, Refused, SinkBatch, SinkError, SinkMode, SinkPlan, SinkTarget};
 use crate::sinks::values::{self, Column};
 
-/// Bytes of one message of COPY data.
+/// Bytes of one message of COPY data, at the most.
 const COPY_CHUNK: usize = 1 << 18;
+/// Items that become text before they are sent.
+const COPY_ITEMS: usize = 2_048;
 
 /// A table in a PostgreSQL database. Blocks: use it on a thread of its own, not on an async one.
 pub struct PostgresTarget {
@@ -180,7 +182,15 @@ struct Job<'a> {
     batch: SinkBatch,
     columns: Vec<Column>,
     items: Vec<Item>,
-    lines: Lines,
+}
+
+/// What COPY data that was sent says of itself.
+#[derive(Debug, Default)]
+struct Sent {
+    /// Rows that PostgreSQL cannot hold.
+    unfit: Vec<usize>,
+    deletes: bool,
+    null_keys: bool,
 }
 
 impl<'a> Job<'a> {
@@ -195,8 +205,7 @@ impl<'a> Job<'a> {
         let batch = SinkBatch { batch: canonical, ..batch.clone() };
         let items = net_effect(&claim.plan, &batch)?;
         let columns = Column::of_batch(&batch.batch);
-        let lines = copy::encode(&claim.plan, &batch, &columns, &items);
-        Ok(Job { claim, session, batch, columns, items, lines })
+        Ok(Job { claim, session, batch, columns, items })
     }
 
     fn failed(&self, error: &tokio_postgres::Error) -> Failure {
@@ -220,12 +229,10 @@ impl<'a> Job<'a> {
             self.run("ROLLBACK").await?;
             return Ok(self.items.len() as u64);
         }
-        let nul = |&row: &usize| self.refused(row, copy::NUL_CODE, copy::NUL_REASON.into());
-        let mut refused: Vec<Refused> = self.lines.unfit.iter().map(nul).collect();
-        match bisect {
-            true => self.bisect(&mut refused).await?,
-            false => self.apply(0..self.lines.items.len(), Pace::Fast).await?,
-        }
+        let refused = match bisect {
+            true => self.bisect().await?,
+            false => self.unfit(self.apply(&self.items, Pace::Fast).await?),
+        };
         if !refused.is_empty() {
             refuse(&refused).map_err(SinkError::Record)?;
         }
@@ -251,64 +258,81 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Applies some lines.
-    async fn apply(&self, lines: Range<usize>, pace: Pace) -> Result<(), Failure> {
-        self.send(lines).await?;
-        let Some(upsert) = &self.claim.statements.upsert else { return Ok(()) };
-        if self.lines.deletes {
+    /// Applies some items; answers the rows that PostgreSQL cannot hold.
+    async fn apply(&self, items: &[Item], pace: Pace) -> Result<Vec<usize>, Failure> {
+        let sent = self.send(items).await?;
+        let Some(upsert) = &self.claim.statements.upsert else { return Ok(sent.unfit) };
+        if sent.deletes {
             self.run(&upsert.delete).await?;
         }
-        if self.lines.null_keys {
+        if sent.null_keys {
             self.run(&upsert.delete_null_keys).await?;
         }
         match &upsert.merge {
-            Some(merge) if pace == Pace::Fast => self.run(merge).await,
-            _ => self.run(&upsert.insert).await,
+            Some(merge) if pace == Pace::Fast => self.run(merge).await?,
+            _ => self.run(&upsert.insert).await?,
         }
+        Ok(sent.unfit)
     }
 
-    async fn send(&self, lines: Range<usize>) -> Result<(), Failure> {
+    async fn send(&self, items: &[Item]) -> Result<Sent, Failure> {
         let copy = self.session.client.copy_in(&self.claim.statements.copy).await;
         let mut stream = Box::pin(copy.map_err(|error| self.failed(&error))?);
-        let mut data = self.lines.data(lines);
-        while !data.is_empty() {
-            let chunk = data.split_to(data.len().min(COPY_CHUNK));
-            stream.send(chunk).await.map_err(|error| self.failed(&error))?;
+        let mut sent = Sent::default();
+        for items in items.chunks(COPY_ITEMS) {
+            let lines = copy::encode(&self.claim.plan, &self.batch, &self.columns, items);
+            let Lines { mut data, unfit, deletes, null_keys } = lines;
+            sent.unfit.extend(unfit);
+            sent.deletes |= deletes;
+            sent.null_keys |= null_keys;
+            while !data.is_empty() {
+                let chunk = data.split_to(data.len().min(COPY_CHUNK));
+                stream.send(chunk).await.map_err(|error| self.failed(&error))?;
+            }
         }
-        stream.as_mut().finish().await.map(drop).map_err(|error| self.failed(&error))
+        stream.as_mut().finish().await.map_err(|error| self.failed(&error))?;
+        Ok(sent)
     }
 
-    /// Applies all lines but those that are refused, which it finds by halving.
-    async fn bisect(&self, refused: &mut Vec<Refused>) -> Result<(), Failure> {
-        let mut waiting: Vec<Range<usize>> = std::iter::once(0..self.lines.items.len()).collect();
-        while let Some(lines) = waiting.pop() {
-            let Err((code, reason)) = self.attempt(lines.clone()).await? else { continue };
-            if lines.len() > 1 {
-                let middle = lines.start + lines.len() / 2;
-                waiting.push(middle..lines.end);
-                waiting.push(lines.start..middle);
+    /// Applies all items but those that are refused, which it finds by halving.
+    async fn bisect(&self) -> Result<Vec<Refused>, Failure> {
+        let (mut refused, mut waiting) = (Vec::new(), Vec::from([&self.items[..]]));
+        while let Some(items) = waiting.pop() {
+            let (code, reason) = match self.attempt(items).await? {
+                Ok(unfit) => {
+                    refused.extend(self.unfit(unfit));
+                    continue;
+                }
+                Err(refusal) => refusal,
+            };
+            if let [item] = *items {
+                let reason = self.remove_previous(item, reason).await?;
+                refused.push(self.refused(item.row, &code, reason));
                 continue;
             }
-            let item = self.lines.items[lines.start];
-            let reason = self.remove_previous(item, reason).await?;
-            refused.push(self.refused(item.row, &code, reason));
+            let (first, second) = items.split_at(items.len() / 2);
+            waiting.extend([second, first]);
         }
-        Ok(())
+        Ok(refused)
     }
 
-    /// Applies lines under a savepoint; the inner error is the refusal of one of them.
-    async fn attempt(&self, lines: Range<usize>) -> Result<Result<(), (String, String)>, Failure> {
-        if lines.is_empty() {
-            return Ok(Ok(()));
+    /// Applies items under a savepoint: the rows that PostgreSQL cannot hold, or the refusal of one of
+    /// the others.
+    async fn attempt(
+        &self,
+        items: &[Item],
+    ) -> Result<Result<Vec<usize>, (String, String)>, Failure> {
+        if items.is_empty() {
+            return Ok(Ok(Vec::new()));
         }
         self.run("SAVEPOINT weir_bisect").await?;
-        match self.apply(lines, Pace::Careful).await {
-            Ok(()) => {
+        match self.apply(items, Pace::Careful).await {
+            Ok(unfit) => {
                 if let Some(upsert) = &self.claim.statements.upsert {
                     self.run(&upsert.clear_stage).await?;
                 }
                 self.run("RELEASE SAVEPOINT weir_bisect").await?;
-                Ok(Ok(()))
+                Ok(Ok(unfit))
             }
             Err(Failure::Row(code, reason)) => {
                 let back = "ROLLBACK TO SAVEPOINT weir_bisect; RELEASE SAVEPOINT weir_bisect";
@@ -326,15 +350,16 @@ impl<'a> Job<'a> {
             return Ok(reason);
         }
         let delete = Item { operation: Operation::Delete, ..item };
-        let lines = copy::encode(&self.claim.plan, &self.batch, &self.columns, &[delete]);
-        let session = self.session;
-        let (batch, columns) = (self.batch.clone(), Column::of_batch(&self.batch.batch));
-        let items = Vec::from([delete]);
-        let job = Job { claim: self.claim, session, batch, columns, items, lines };
-        Ok(match job.attempt(0..job.lines.items.len()).await? {
-            Ok(()) => reason,
+        Ok(match self.attempt(&[delete]).await? {
+            Ok(_) => reason,
             Err((_, why)) => format!("{reason}; its key's previous row stays: {why}"),
         })
+    }
+
+    /// The refusals of rows that PostgreSQL cannot hold.
+    fn unfit(&self, rows: Vec<usize>) -> Vec<Refused> {
+        let refused = |row| self.refused(row, copy::NUL_CODE, copy::NUL_REASON.into());
+        rows.into_iter().map(refused).collect()
     }
 
     fn refused(&self, row: usize, code: &str, reason: String) -> Refused {

@@ -158,6 +158,13 @@ impl Script {
         let (ask, text) = match step {
             Step::Rows(stream, count) => return self.send(world, stream, count, None),
             Step::Again(count) => {
+                // A producer goes on only behind what it has an answer to.
+                while let Some(number) = self.model.unanswered_of("p") {
+                    self.repeat(world, number);
+                    if self.model.requests[number].acked.is_none() {
+                        return;
+                    }
+                }
                 self.sequence += 1;
                 return self.send(world, "bids", count, Some(("p", self.sequence)));
             }
