@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TableSource,
     TypeSignature, Volatility,
 };
+use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
@@ -28,6 +29,7 @@ use crate::planner::amended::amended;
 use crate::planner::checked::CheckedArithmetic;
 use crate::planner::error::PlanError;
 use crate::planner::heavy_hitters_call;
+use crate::planner::once_order::OnceOrder;
 use crate::planner::postgres_functions;
 use crate::planner::push_down;
 use crate::planner::set_count_call;
@@ -64,14 +66,14 @@ pub fn state() -> &'static SessionState {
     &STATE
 }
 
-/// The same for a plan that DataFusion executes: its integer arithmetic does not wrap, and its
-/// conditions stay where they mean the same. Once columns are numbers, conditions are not moved any more: on
+/// The same for a plan that DataFusion executes: its integer arithmetic does not wrap, its orders say what
+/// they mean, and its conditions stay where they mean the same. Once columns are numbers, conditions are not moved any more: on
 /// that way DataFusion takes columns of equal names for each other.
 pub fn once_state() -> &'static SessionState {
     static STATE: LazyLock<SessionState> = LazyLock::new(|| {
         SessionStateBuilder::new_from_existing(state().clone())
             .with_analyzer_rule(Arc::new(CheckedArithmetic))
-            .with_optimizer_rules(push_down::rules())
+            .with_optimizer_rules(once_rules())
             .with_physical_optimizer_rules(
                 PhysicalOptimizer::new()
                     .rules
@@ -82,6 +84,13 @@ pub fn once_state() -> &'static SessionState {
             .build()
     });
     &STATE
+}
+
+/// Ours first, while columns still have the names that the SELECT gives them.
+fn once_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = push_down::rules();
+    rules.insert(0, Arc::new(OnceOrder));
+    rules
 }
 
 /// What a table function such as `generate_series(1, 10)` gives, for constant arguments.

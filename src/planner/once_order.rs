@@ -1,0 +1,158 @@
+//! Takes from a SELECT's orders what DataFusion would draw wrong conclusions from.
+//!
+//! *A key of ORDER BY that repeats one before it decides nothing.* Of `a DESC NULLS FIRST, b DESC NULLS LAST`,
+//! where `a` and `b` are one column by two names, DataFusion lets the second decide.
+//!
+//! *A running minimum or maximum is in no order that is known*: it begins with null where nulls come first.
+//! DataFusion takes it to be sorted with its nulls last, and leaves a sort away.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::expr::{Sort as SortKey, WindowFunctionDefinition};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, LogicalPlan, ReversedUDAF, SetMonotonicity,
+    Signature,
+};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+/// Rewrites sorts and calls with OVER.
+#[derive(Debug)]
+pub(super) struct OnceOrder;
+
+impl OptimizerRule for OnceOrder {
+    fn name(&self) -> &str {
+        "once_order"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::TopDown)
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        _config: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
+        match plan {
+            LogicalPlan::Sort(mut sort) => {
+                let before = sort.expr.len();
+                sort.expr = distinct_keys(sort.expr, &sort.input);
+                let changed = sort.expr.len() < before;
+                let plan = LogicalPlan::Sort(sort);
+                Ok(if changed { Transformed::yes(plan) } else { Transformed::no(plan) })
+            }
+            LogicalPlan::Window(window) => {
+                let input = Arc::clone(&window.input);
+                let plan = LogicalPlan::Window(window);
+                let names = NamePreserver::new(&plan);
+                plan.map_expressions(|call| {
+                    let name = names.save(&call);
+                    let call = call.transform(|expr| over(expr, &input))?;
+                    Ok(call.update_data(|call| name.restore(call)))
+                })
+            }
+            plan => Ok(Transformed::no(plan)),
+        }
+    }
+}
+
+fn over(expr: Expr, input: &LogicalPlan) -> Result<Transformed<Expr>> {
+    let Expr::WindowFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
+    let before = call.params.order_by.len();
+    call.params.order_by = distinct_keys(std::mem::take(&mut call.params.order_by), input);
+    let mut changed = call.params.order_by.len() < before;
+    if let WindowFunctionDefinition::AggregateUDF(function) = &call.fun
+        && matches!(function.name(), "min" | "max")
+        && !(function.inner().as_ref() as &dyn Any).is::<Unordered>()
+    {
+        let unordered = AggregateUDF::from(Unordered(Arc::clone(function)));
+        call.fun = WindowFunctionDefinition::AggregateUDF(Arc::new(unordered));
+        changed = true;
+    }
+    let expr = Expr::WindowFunction(call);
+    Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
+}
+
+/// The keys without those that repeat one before them.
+fn distinct_keys(keys: Vec<SortKey>, input: &LogicalPlan) -> Vec<SortKey> {
+    let mut seen: Vec<Expr> = Vec::with_capacity(keys.len());
+    let is_new = |key: &SortKey| {
+        let source = source(key.expr.clone(), input);
+        let new = source.is_volatile() || !seen.contains(&source);
+        seen.push(source);
+        new
+    };
+    keys.into_iter().filter(is_new).collect()
+}
+
+/// What a column is below projections and other names.
+fn source(expr: Expr, input: &LogicalPlan) -> Expr {
+    let Expr::Column(column) = &expr else { return expr };
+    let found = input.schema().maybe_index_of_column(column);
+    let Some(index) = found else { return expr };
+    match input {
+        LogicalPlan::Projection(projection) => {
+            let below = projection.expr[index].clone().unalias();
+            // What is drawn twice is two columns.
+            if below.is_volatile() { expr } else { source(below, &projection.input) }
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let below = alias.input.schema().columns().swap_remove(index);
+            source(Expr::Column(below), &alias.input)
+        }
+        LogicalPlan::Filter(filter) => source(expr, &filter.input),
+        _ => expr,
+    }
+}
+
+/// `min` or `max` of which no order is known.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Unordered(Arc<AggregateUDF>);
+
+impl AggregateUDFImpl for Unordered {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.0.return_type(arguments)
+    }
+
+    fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
+        self.0.return_field(arguments)
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        self.0.coerce_types(arguments)
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        self.0.accumulator(args)
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        self.0.create_sliding_accumulator(args)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        self.0.state_fields(args)
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        ReversedUDAF::Identical
+    }
+
+    fn set_monotonicity(&self, _: &DataType) -> SetMonotonicity {
+        SetMonotonicity::NotMonotonic
+    }
+}
