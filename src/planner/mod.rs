@@ -32,6 +32,7 @@ mod join_names;
 mod join_newest;
 pub mod join_once;
 mod join_time;
+mod kept_over;
 mod lateral;
 mod limit;
 mod literal_casts;

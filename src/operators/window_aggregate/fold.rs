@@ -144,8 +144,7 @@ impl WindowAggregate {
         first: i64,
     ) -> bool {
         let (times, ours) = (&arriving.times[range.clone()], self.watermark.0);
-        // Marks never fall, so the last one is the greatest.
-        if first >= marks.last().max(ours) {
+        if first >= marks.greatest().max(ours) {
             return false;
         }
         let least = |mark: i64| mark.max(ours);
