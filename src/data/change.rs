@@ -41,13 +41,6 @@ impl Marks {
             Marks::Rows(marks) => Marks::Rows(marks.iter().map(|mark| shift(*mark)).collect()),
         }
     }
-    /// The greatest value. It need not be the last one: rows of several streams have marks of their own.
-    pub fn greatest(&self) -> i64 {
-        match self {
-            Marks::All(value) => *value,
-            Marks::Rows(values) => values.iter().copied().max().unwrap_or(i64::MIN),
-        }
-    }
 }
 
 /// The frame of a log that brought rows, as the rows' memory of it.
@@ -183,11 +176,6 @@ impl Change {
     /// The watermark of the whole query when the row arrived.
     pub fn progress(&self, row: usize) -> EventTime {
         EventTime(self.origin.progress.at(self.place(row)))
-    }
-
-    /// The greatest arrival watermark of any row: rows at or above it are not late.
-    pub fn arrival_max(&self) -> EventTime {
-        EventTime(self.origin.arrival.greatest())
     }
 
     /// The weight of row `row`.

@@ -143,14 +143,12 @@ impl Engine {
         if fresh.is_some() {
             record.start = start_positions(&registry, plan, &shape.options.start)?;
         }
-        if fresh.is_some() {
-            let Layout { weights, arrivals } = layout_of(plan);
-            record.layout = Some((weights, arrivals));
+        let (wanted, former) = (layout_of(plan), former_layout_of(plan));
+        if fresh.is_some() && wanted != former {
+            record.layout = Some((wanted.weights, wanted.arrivals));
         }
-        let layout = match record.layout {
-            Some((weights, arrivals)) => Layout { weights, arrivals },
-            None => former_layout_of(plan),
-        };
+        let layout =
+            record.layout.map_or(former, |(weights, arrivals)| Layout { weights, arrivals });
         let durability = durability_of(&registry, plan);
         if durability == Durability::Memory {
             // The changelog is empty again, so nothing in it is given.
@@ -251,7 +249,8 @@ pub(super) fn layout_of(plan: &PhysicalPlan) -> Layout {
     Layout { arrivals: former.arrivals || final_rows, ..former }
 }
 
-/// Those of changelogs whose records do not name them, which are older than that.
+/// Those of changelogs whose records do not name them: as programs chose them that did not keep the marks of
+/// windows' rows.
 pub(super) fn former_layout_of(plan: &PhysicalPlan) -> Layout {
     Layout {
         weights: !plan.facts.append_only,

@@ -6,7 +6,7 @@ use super::engine_run::{EngineRun, with_engine};
 use super::{Rng, setting};
 
 /// Cases of a plain `cargo test`.
-const CASES: u64 = 25;
+const CASES: u64 = 10;
 /// Queries over one stream.
 const QUERIES: usize = 6;
 /// Start of the times of all rows.
