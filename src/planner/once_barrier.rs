@@ -1,8 +1,8 @@
-//! Hides from GROUPING SETS of a SELECT what is known of the order of their input.
+//! Hides from GROUPING SETS and UNION of a SELECT what is known of the order of their inputs.
 //!
 //! A column that is one value below (`WHERE x = 1`, or an aggregate's only row) is that value or null above
-//! ROLLUP, CUBE and GROUPING SETS. DataFusion goes on to take it for one value, and leaves out the sort that
-//! ORDER BY asks for.
+//! ROLLUP, CUBE and GROUPING SETS; one that is one value in each part of a union is several in all. DataFusion
+//! goes on to take it for one value, and leaves out the sort that ORDER BY asks for.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-/// Puts a [`Barrier`] below each aggregate over sets of groups.
+/// Puts a [`Barrier`] below each aggregate over sets of groups, and below each part of a union.
 #[derive(Debug)]
 pub(super) struct OnceBarriers;
 
@@ -38,7 +39,7 @@ impl PhysicalOptimizerRule for OnceBarriers {
             let groups_sets = node
                 .downcast_ref::<AggregateExec>()
                 .is_some_and(|aggregate| aggregate.group_expr().has_grouping_set());
-            if !groups_sets {
+            if !groups_sets && !node.is::<UnionExec>() {
                 return Ok(Transformed::no(node));
             }
             node.map_children(|child| Ok(Transformed::yes(Arc::new(Barrier::new(child)) as _)))
