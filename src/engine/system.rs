@@ -36,9 +36,9 @@ const RELATIONS: [(&str, &str); 11] = [
     (
         "weir.streams",
         "name text, next_offset int, first_offset int, rows_rejected int, watermark time, \
-         durability text, bytes int, rows_shed int, waiting int, error text",
+         durability text, bytes int, rows_shed int, waiting int, error text, sql text",
     ),
-    ("weir.tables", "name text, rows int, error text"),
+    ("weir.tables", "name text, rows int, error text, sql text"),
     (
         "weir.queries",
         "name text, status text, lag int, watermark time, rows_in int, rows_out int, late_rows int, \
@@ -153,6 +153,7 @@ fn streams(registry: &Registry) -> Vec<ArrayRef> {
     let names = streams.iter().map(|s| Some(&*s.definition.name));
     let marks = streams.iter().map(|s| s.watermark.load(Ordering::Relaxed));
     let kept = streams.iter().map(|s| Some(durability(s.definition.durability)));
+    let sql = streams.iter().map(|s| s.options.read().sql.clone());
     vec![
         texts(names.chain(rest.iter().map(|damaged| Some(&*damaged.record.name)))),
         figure(&|s| s.log.visible().offset),
@@ -164,7 +165,13 @@ fn streams(registry: &Registry) -> Vec<ArrayRef> {
         figure(&|s| s.rows_shed.load(Ordering::Relaxed)),
         figure(&|s| s.budget.waiting.load(Ordering::Relaxed)),
         errors(streams.len(), &rest),
+        texts(sql.chain(statements(&rest)).map(Some)),
     ]
+}
+
+/// The statements that made what rests.
+fn statements<'a>(rest: &'a [&Damaged]) -> impl Iterator<Item = String> + 'a {
+    rest.iter().map(|damaged| damaged.record.sql.clone())
 }
 
 /// Nothing for those that run, then why the others rest.
@@ -182,7 +189,13 @@ fn tables(registry: &Registry) -> Result<Vec<ArrayRef>> {
     }
     rows.extend(rest.iter().map(|_| None));
     let names = registry.tables.keys().chain(rest.iter().map(|damaged| &damaged.record.name));
-    Ok(vec![texts(names.map(Some)), counts(rows), errors(registry.tables.len(), &rest)])
+    let sql = registry.tables.values().map(|table| table.record.sql.clone());
+    Ok(vec![
+        texts(names.map(Some)),
+        counts(rows),
+        errors(registry.tables.len(), &rest),
+        texts(sql.chain(statements(&rest)).map(Some)),
+    ])
 }
 
 /// Rows that are in a query's inputs and not yet in its results.
@@ -226,16 +239,19 @@ fn queries(registry: &Registry) -> Vec<ArrayRef> {
         let time = query.info().event_times.into_iter().next();
         let idle = lag(registry, query) == 0 && query.is_running();
         if query.figures.stalled.load(Ordering::Relaxed) {
-            return Some("disk");
+            return Some("disk".to_string());
         }
-        (holds && idle && time.is_some()).then_some("watermark")
+        let below = registry.waits_for(query);
+        below.or_else(|| (holds && idle && time.is_some()).then(|| "watermark".to_string()))
     };
     let flags = queries.iter().map(|q| Some(q.changelog.append_only()));
     let marks = queries.iter().map(|q| q.figures.watermark.load(Ordering::Relaxed));
     let sql = queries.iter().map(|q| Some(q.record.lock().sql.clone()));
     let names = queries.iter().map(|q| Some(q.name()));
     let rested = |text: fn(&Damaged) -> String| rest.iter().map(move |d| Some(text(d)));
-    let errors = queries.iter().map(|q| status(q).1);
+    // One that runs over one that has stopped has not failed, and is not well either.
+    let below = |q: &QueryState| registry.stopped_line(q.name());
+    let errors = queries.iter().map(|q| status(q).1.or_else(|| below(q)));
     let failed = rest.iter().map(|_| Some("failed"));
     vec![
         texts(names.chain(rest.iter().map(|damaged| Some(&*damaged.record.name)))),

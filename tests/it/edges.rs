@@ -170,6 +170,19 @@ fn a_dropping_subscriber_is_told_of_its_gap_and_goes_on_behind_it() {
 }
 
 #[test]
+fn a_conflating_subscriber_of_rows_that_stay_sees_them_all_in_frames_of_the_usual_size() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_server, mut socket) = laggard(&directory, "conflate");
+    let mut next = 0;
+    while next < FIRST + THEN {
+        let (members, batches) = news(&mut socket);
+        assert_eq!((&members["type"], &members["offset"]), (&json!("data"), &json!(next)));
+        assert!(rows_of(&batches) <= 8_192);
+        next += rows_of(&batches);
+    }
+}
+
+#[test]
 fn a_conflating_subscriber_gets_the_net_effect() {
     let directory = tempfile::tempdir().unwrap();
     let server = RealServer::start(directory.path());
@@ -193,15 +206,23 @@ fn a_conflating_subscriber_gets_the_net_effect() {
     let head = server.sql("SELECT next_offset FROM weir.queries WHERE name = 'many'");
     let head = head["results"][0]["rows"][0][0].as_u64().unwrap();
     let mut sums = std::collections::BTreeMap::<(i64, i64), i64>::new();
-    let (mut seen, mut next) = (0, 0);
+    let (mut seen, mut next, mut told) = (0, 0, false);
     while next < head {
         let (members, batches) = frame(&mut slow);
         if members["type"] == "progress" {
             next = members["offset"].as_u64().unwrap();
             continue;
         }
+        if members["type"] == "gap" {
+            // Nothing is missing: it says why the next offset is not the one that was to come.
+            assert_eq!((&members["from"], &members["to"]), (&json!(next), &json!(next)));
+            let reason = members["reason"].as_str().unwrap();
+            assert!(reason.starts_with("conflate: "), "{reason}");
+            told = true;
+            continue;
+        }
         let offset = members["offset"].as_u64().unwrap_or_else(|| panic!("{members}"));
-        assert!(offset >= next);
+        assert!(offset == next || offset > next && std::mem::take(&mut told), "{members}");
         let signs = members["ops"].as_str().unwrap().as_bytes();
         let mut signs = signs.iter().map(|sign| if *sign == b'+' { 1 } else { -1 });
         for batch in &batches {
@@ -439,6 +460,11 @@ fn every_call_answers_errors_in_one_shape_with_the_status_that_fits() {
         ("GET /v1/queries/q/subscribe?from=soon", &events, "", 400, "22023"),
         ("GET /v1/queries/q/subscribe?from=77", &events, "", 410, "WR004"),
         ("GET /v1/queries/q/subscribe?on_slow=hurry", &events, "", 400, "22023"),
+        ("GET /v1/queries/q/subscribe?frm=earliest", &events, "", 400, "22023"),
+        ("POST /v1/streams/s?akc=written", &[], "{}", 400, "22023"),
+        ("POST /v1/sql", &[], "DESCRIBE nope", 404, "42P01"),
+        ("GET /v1/tables/nope", &[], "", 404, "42P01"),
+        ("GET /v1/sinks/nope", &[], "", 404, "42P01"),
         ("GET /v1/queries/q/subscribe?snapshot=maybe", &events, "", 400, "22023"),
         ("GET /v1/queries/q/subscribe?format=arrow", &events, "", 400, "22023"),
         ("GET /v1/nope", &[], "", 404, "08P01"),
@@ -517,7 +543,10 @@ fn an_answer_comes_in_the_format_that_is_asked_for() {
     let reader = StreamReader::try_new(answer.body.as_slice(), None).unwrap();
     assert_eq!(reader.schema().field(1).name(), "b");
     assert_eq!(rows_of(&reader.map(Result::unwrap).collect::<Vec<_>>()), 2);
-    for accept in ["application/json", "*/*", "image/png"] {
+    let answer = sql(server.http, "CREATE STREAM never (n INT)", "image/png");
+    assert_eq!((answer.status, answer.error().as_str()), (406, "22023"));
+    assert_eq!(sql(server.http, "SHOW STREAMS", "*/*").json()["results"][0]["rows"], json!([]));
+    for accept in ["application/json", "*/*", "image/png, */*;q=0.1"] {
         let answer = sql(server.http, text, accept);
         assert_eq!(answer.json()["results"][0]["rows"], json!([[1, "x,\"y\""], [2, null]]));
     }

@@ -121,8 +121,13 @@ async fn a_webhook_gets_its_rows_in_order_and_refused_ones_are_dead_letters() {
     let found: Vec<(String, String)> = told.try_iter().collect();
     assert_eq!(found, expected);
     assert_eq!(
-        rows(&engine, "SELECT line, code, raw::TEXT AS raw FROM weir.dead_letters").await,
-        "{\"line\":2,\"code\":\"22P02\",\"raw\":\"{\\\"k\\\":\\\"c\\\",\\\"n\\\":3}\"}\n"
+        rows(
+            &engine,
+            "SELECT relation, query, \"offset\", line, code, raw::TEXT AS raw FROM weir.dead_letters"
+        )
+        .await,
+        "{\"relation\":\"w\",\"query\":\"q\",\"offset\":2,\"line\":null,\"code\":\"22P02\",\
+         \"raw\":\"{\\\"k\\\":\\\"c\\\",\\\"n\\\":3}\"}\n"
     );
     let figures =
         "SELECT committed_offset, retries, error LIKE '%HTTP 503%' AS told FROM weir.sinks";
