@@ -15,6 +15,7 @@ use crate::data::punctuation::Punctuation;
 use crate::decode::{DecodeSpec, DecodeSpecRef, Decoded, Limits, Lines, Rejected};
 use crate::engine::AckLevel;
 use crate::engine::budget::Budget;
+use crate::engine::punctuation_meta::punctuation_bytes;
 use crate::error::{Error, Result, SqlState};
 use crate::log::append::Appender;
 use crate::log::frame::{FrameKind, NewFrame};
@@ -87,6 +88,13 @@ impl StreamOptions {
 impl StreamState {
     pub(super) fn info(&self) -> RelationInfo {
         stream_info(&self.definition, &self.full_schema)
+    }
+
+    /// Whether its event time is a plain number.
+    pub(super) fn is_logical(&self) -> bool {
+        self.definition.watermark.as_ref().is_some_and(|watermark| {
+            self.definition.schema.field(watermark.column).data_type().is_integer()
+        })
     }
 
     pub(super) fn default_ack(&self) -> AckLevel {
@@ -175,7 +183,7 @@ impl StreamState {
             let times = event_times(&bound.to_array().ok()?).ok()?;
             Some(times.value(0))
         });
-        let meta = crate::engine::reports::punctuation_bytes(punctuation);
+        let meta = punctuation_bytes(punctuation);
         NewFrame::control(FrameKind::Punctuation, watermark.unwrap_or(i64::MIN), meta)
     }
 }

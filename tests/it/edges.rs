@@ -427,6 +427,46 @@ fn bodies_may_be_gzip_and_bombs_are_refused() {
 type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
 
 #[test]
+fn what_a_call_does_not_know_is_refused_and_each_object_has_a_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = RealServer::start(directory.path());
+    server.sql(
+        "CREATE STREAM s (n BIGINT, at BIGINT, WATERMARK FOR at AS at - 5) WITH (on_error = 'reject');
+         CREATE TABLE t (n BIGINT PRIMARY KEY); CREATE CONTINUOUS QUERY q AS SELECT n FROM s",
+    );
+    let events = [("Accept", "text/event-stream")];
+    let cases: &[Case<'_>] = &[
+        ("GET /v1/queries/q/subscribe?frm=earliest", &events, "", 400, "22023"),
+        ("POST /v1/streams/s?akc=written", &[], "{}", 400, "22023"),
+        ("POST /v1/sql", &[], "DESCRIBE nope", 404, "42P01"),
+        ("POST /v1/sql", &[], "CREATE TABLE o (a INT) WITH (durability = 'memory')", 400, "22023"),
+        ("GET /v1/tables/nope", &[], "", 404, "42P01"),
+        ("GET /v1/sinks/nope", &[], "", 404, "42P01"),
+    ];
+    for (line, headers, body, status, code) in cases {
+        let answer = call(server.http, line, headers, body.as_bytes());
+        assert_eq!((answer.status, answer.error().as_str()), (*status, *code), "{line} {body}");
+    }
+    let table = call(server.http, "GET /v1/tables/t", &[], b"").json();
+    assert_eq!((&table["rows"], &table["columns"][0]["column"]), (&json!(0), &json!("n")));
+    assert!(table["sql"].as_str().unwrap().contains("PRIMARY KEY"), "{table}");
+    server
+        .sql("ALTER STREAM s SET (retention = '1 day'); INSERT INTO s VALUES (1, 1000000); FLUSH");
+    let stream = call(server.http, "GET /v1/streams/s", &[], b"").json();
+    let sql = stream["sql"].as_str().unwrap();
+    for part in ["WATERMARK FOR at AS at - 5", "on_error = 'reject'", "retention = '1 day'"] {
+        assert!(sql.contains(part), "{sql}");
+    }
+    // Logical time is a number.
+    assert_eq!(
+        (&stream["watermark"], &stream["logical_watermark"]),
+        (&json!(null), &json!(999_995))
+    );
+    let query = call(server.http, "GET /v1/queries/q", &[], b"").json();
+    assert_eq!((&query["watermark"], &query["logical_watermark"]), (&json!(null), &json!(999_995)));
+}
+
+#[test]
 fn every_call_answers_errors_in_one_shape_with_the_status_that_fits() {
     let directory = tempfile::tempdir().unwrap();
     let server = RealServer::start(directory.path());
@@ -460,11 +500,6 @@ fn every_call_answers_errors_in_one_shape_with_the_status_that_fits() {
         ("GET /v1/queries/q/subscribe?from=soon", &events, "", 400, "22023"),
         ("GET /v1/queries/q/subscribe?from=77", &events, "", 410, "WR004"),
         ("GET /v1/queries/q/subscribe?on_slow=hurry", &events, "", 400, "22023"),
-        ("GET /v1/queries/q/subscribe?frm=earliest", &events, "", 400, "22023"),
-        ("POST /v1/streams/s?akc=written", &[], "{}", 400, "22023"),
-        ("POST /v1/sql", &[], "DESCRIBE nope", 404, "42P01"),
-        ("GET /v1/tables/nope", &[], "", 404, "42P01"),
-        ("GET /v1/sinks/nope", &[], "", 404, "42P01"),
         ("GET /v1/queries/q/subscribe?snapshot=maybe", &events, "", 400, "22023"),
         ("GET /v1/queries/q/subscribe?format=arrow", &events, "", 400, "22023"),
         ("GET /v1/nope", &[], "", 404, "08P01"),
