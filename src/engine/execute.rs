@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::catalog::persist::Kind;
 use crate::crew::Lost;
-use crate::engine::registry::wrong_kind;
+use crate::engine::registry::{Registry, wrong_kind};
 use crate::engine::state::Engine;
 use crate::engine::{Execution, StatementResult};
 use crate::error::{Error, Result, SqlState};
@@ -89,9 +89,8 @@ impl Engine {
             Statement::Punctuate { stream, predicate } => self.punctuate(&stream, &predicate).await,
             Statement::Flush { sink } => {
                 self.flush().await?;
-                if let Some(sink) = sink {
-                    self.flush_sink(&sink).await?;
-                }
+                let Some(sink) = sink else { return Ok(self.flushed()) };
+                self.flush_sink(&sink).await?;
                 Ok(StatementResult::command("FLUSH"))
             }
             Statement::Copy { target, options } => self.copy(&target, &options, data).await,
@@ -174,7 +173,7 @@ impl Engine {
         } else if let Some(schema) = super::system::schema_of(name) {
             schema
         } else {
-            return Err(wrong_kind(&registry, name, Kind::Stream));
+            return Err(no_columns(&registry, name));
         };
         let fields = schema.fields();
         let column = |text: &dyn Fn(&Field) -> String| -> ArrayRef {
@@ -194,6 +193,16 @@ impl Engine {
             .map_err(|e| Error::new(SqlState::INTERNAL, e.to_string()))?;
         Ok(StatementResult { tag: "DESCRIBE".into(), schema: described, batches: vec![batch] })
     }
+}
+
+/// Why there is nothing to describe.
+fn no_columns(registry: &Registry, name: &str) -> Error {
+    if registry.kind_of(name).is_some() {
+        return wrong_kind(registry, name, Kind::Stream);
+    }
+    let message = format!("relation \"{name}\" does not exist");
+    Error::new(SqlState::UNDEFINED_RELATION, message)
+        .with_hint("SHOW STREAMS, SHOW TABLES and SHOW QUERIES list what exists.")
 }
 
 /// Nothing that stands behind a SUBSCRIBE could ever run.

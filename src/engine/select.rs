@@ -154,6 +154,7 @@ impl Engine {
             RelationKind::Query => {
                 let query =
                     registry.queries.get(&*info.name).ok_or_else(|| gone(registry, info))?;
+                registry.check_whole(query.name())?;
                 if query.changelog.append_only() && query.changelog.kept().is_none() {
                     let changelog = Arc::clone(&query.changelog);
                     let schema = nullable(&info.schema);
