@@ -24,7 +24,7 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>, ParseError> {
     }
     refuse_numbered_fields(text, &tokens)?;
     let tokens = with_aliases_behind_versions(with_types_closed(tokens));
-    Ok(without_flink_words(with_within_defined(tokens)))
+    Ok(without_flink_words(with_variable_defined(with_within_defined(tokens))))
 }
 
 /// `x . 1` would be written back as `x.1`, which reads as `x` and `.1`.
@@ -188,13 +188,13 @@ fn without_flink_words(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 fn with_within_defined(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut at = 2;
     while at < tokens.len() {
-        if is_word(&tokens[at].token, "WITHIN")
-            && tokens[at - 1].token == Token::RParen
-            && opens_pattern(&tokens[..at])
-            && let Some(define) = define_behind(&tokens, at)
-        {
-            let (start, end) = (tokens[at].span, tokens[define].span);
-            tokens[define] = TokenWithSpan { token: Token::Comma, span: end };
+        if is_word(&tokens[at].token, "WITHIN") && pattern_before(&tokens[..at]).is_some() {
+            let define = define_behind(&tokens, at);
+            if let Some(define) = define {
+                let end = tokens[define].span;
+                tokens[define] = TokenWithSpan { token: Token::Comma, span: end };
+            }
+            let start = tokens[at].span;
             tokens.insert(at, TokenWithSpan { token: Token::make_keyword("DEFINE"), span: start });
             tokens.insert(at + 2, TokenWithSpan { token: Token::make_keyword("AS"), span: start });
         }
@@ -203,20 +203,72 @@ fn with_within_defined(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     tokens
 }
 
-/// Whether the parenthesis that closes at the end is that of PATTERN.
-fn opens_pattern(tokens: &[TokenWithSpan]) -> bool {
+/// `MATCH_RECOGNIZE (… PATTERN (a …))` becomes `MATCH_RECOGNIZE (… PATTERN (a …) DEFINE a AS TRUE)`: a
+/// variable without a definition is satisfied by every row, but sqlparser asks for one.
+fn with_variable_defined(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut at = 2;
+    while at < tokens.len() {
+        if tokens[at].token == Token::RParen
+            && let Some(open) = pattern_before(&tokens[..at])
+            && is_within_match(&tokens[..open])
+            && let Some(variable) = first_variable(&tokens[open..at])
+        {
+            let span = tokens[at].span;
+            let words = [
+                Token::make_keyword("DEFINE"),
+                variable,
+                Token::make_keyword("AS"),
+                Token::make_keyword("TRUE"),
+            ];
+            let words = words.map(|token| TokenWithSpan { token, span });
+            tokens.splice(at..at, words);
+            at += 4;
+        }
+        at += 1;
+    }
+    tokens
+}
+
+/// Where the parenthesis opens that closes at the end, if it is that of PATTERN.
+fn pattern_before(tokens: &[TokenWithSpan]) -> Option<usize> {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate().rev() {
         match token.token {
             Token::RParen => depth += 1,
             Token::LParen if depth == 1 => {
-                return at.checked_sub(1).is_some_and(|at| is_word(&tokens[at].token, "PATTERN"));
+                let is_pattern = is_word(&tokens[at.checked_sub(1)?].token, "PATTERN");
+                return is_pattern.then_some(at);
             }
             Token::LParen => depth = depth.saturating_sub(1),
+            _ if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether the innermost open parenthesis is that of MATCH_RECOGNIZE.
+fn is_within_match(tokens: &[TokenWithSpan]) -> bool {
+    let mut depth = 0usize;
+    for (at, token) in tokens.iter().enumerate().rev() {
+        match token.token {
+            Token::RParen => depth += 1,
+            Token::LParen if depth == 0 => {
+                return at > 0 && is_word(&tokens[at - 1].token, "MATCH_RECOGNIZE");
+            }
+            Token::LParen => depth -= 1,
             _ => {}
         }
     }
     false
+}
+
+/// The first word of a pattern that is not PERMUTE.
+fn first_variable(pattern: &[TokenWithSpan]) -> Option<Token> {
+    let mut pairs = pattern.windows(2);
+    let found = pairs
+        .find(|pair| matches!(pair[0].token, Token::Word(_)) && pair[1].token != Token::LParen);
+    found.map(|pair| pair[0].token.clone())
 }
 
 /// The DEFINE behind an expression.
