@@ -128,6 +128,7 @@ fn source(expr: Expr, input: &LogicalPlan) -> Expr {
             source(Expr::Column(below), &alias.input)
         }
         LogicalPlan::Filter(filter) => source(expr, &filter.input),
+        LogicalPlan::Distinct(Distinct::All(below)) => source(expr, below),
         _ => expr,
     }
 }
