@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, JoinType, NullEquality, Result};
-use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, lit};
+
+use crate::planner::join_as_of::marker;
 
 /// Rewrites every such join of a plan that was just bound.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -32,6 +34,12 @@ fn beside(join: &Join) -> Result<Option<LogicalPlan>> {
     }
     let equal = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
     let condition = conjunction(equal.chain(join.filter.clone())).filter(|part| *part != lit(true));
+    let marks = |condition: &Expr| {
+        split_conjunction(condition).into_iter().any(|part| marker(part).is_some())
+    };
+    if condition.as_ref().is_some_and(marks) {
+        return Ok(None);
+    }
     let (rows, values, on_left) = match join.join_type {
         JoinType::Inner | JoinType::Left => match (constants(&join.right)?, constants(&join.left)?)
         {

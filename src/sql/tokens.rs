@@ -188,7 +188,10 @@ fn without_flink_words(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 fn with_within_defined(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut at = 2;
     while at < tokens.len() {
-        if is_word(&tokens[at].token, "WITHIN") && pattern_before(&tokens[..at]).is_some() {
+        if is_word(&tokens[at].token, "WITHIN")
+            && tokens[at - 1].token == Token::RParen
+            && opens_pattern(&tokens[..at])
+        {
             let define = define_behind(&tokens, at);
             if let Some(define) = define {
                 let end = tokens[define].span;
@@ -205,70 +208,71 @@ fn with_within_defined(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 
 /// `MATCH_RECOGNIZE (… PATTERN (a …))` becomes `MATCH_RECOGNIZE (… PATTERN (a …) DEFINE a AS TRUE)`: a
 /// variable without a definition is satisfied by every row, but sqlparser asks for one.
-fn with_variable_defined(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let mut at = 2;
-    while at < tokens.len() {
-        if tokens[at].token == Token::RParen
-            && let Some(open) = pattern_before(&tokens[..at])
-            && is_within_match(&tokens[..open])
-            && let Some(variable) = first_variable(&tokens[open..at])
-        {
-            let span = tokens[at].span;
-            let words = [
-                Token::make_keyword("DEFINE"),
-                variable,
-                Token::make_keyword("AS"),
-                Token::make_keyword("TRUE"),
-            ];
-            let words = words.map(|token| TokenWithSpan { token, span });
-            tokens.splice(at..at, words);
-            at += 4;
-        }
-        at += 1;
+fn with_variable_defined(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    enum Of {
+        Match,
+        Pattern,
+        Other,
     }
-    tokens
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut open: Vec<(Of, usize)> = vec![];
+    let mut variable = None;
+    for token in tokens {
+        let behind_pattern = variable.take();
+        match &token.token {
+            Token::LParen => {
+                let before = out.last();
+                let is = |word| before.is_some_and(|before| is_word(&before.token, word));
+                let of = match open.last() {
+                    _ if is("MATCH_RECOGNIZE") => Of::Match,
+                    Some((Of::Match, _)) if is("PATTERN") => Of::Pattern,
+                    _ => Of::Other,
+                };
+                open.push((of, out.len()));
+            }
+            Token::RParen => {
+                if let Some(variable) = behind_pattern {
+                    let [define, is] = ["DEFINE", "AS"].map(Token::make_keyword);
+                    let words = [define, variable, is, Token::make_keyword("TRUE")];
+                    let span = token.span;
+                    out.extend(words.map(|token| TokenWithSpan { token, span }));
+                }
+                if let Some((Of::Pattern, start)) = open.pop() {
+                    variable = first_variable(&out[start..]);
+                }
+            }
+            _ => {}
+        }
+        out.push(token);
+    }
+    out
 }
 
-/// Where the parenthesis opens that closes at the end, if it is that of PATTERN.
-fn pattern_before(tokens: &[TokenWithSpan]) -> Option<usize> {
-    let mut depth = 0usize;
-    for (at, token) in tokens.iter().enumerate().rev() {
-        match token.token {
-            Token::RParen => depth += 1,
-            Token::LParen if depth == 1 => {
-                let is_pattern = is_word(&tokens[at.checked_sub(1)?].token, "PATTERN");
-                return is_pattern.then_some(at);
-            }
-            Token::LParen => depth = depth.saturating_sub(1),
-            _ if depth == 0 => return None,
-            _ => {}
+/// The first word of a pattern that is not PERMUTE.
+fn first_variable(pattern: &[TokenWithSpan]) -> Option<Token> {
+    let mut tokens = pattern.iter().map(|token| &token.token).peekable();
+    while let Some(token) = tokens.next() {
+        if matches!(token, Token::Word(_)) && tokens.peek() != Some(&&Token::LParen) {
+            return Some(token.clone());
         }
     }
     None
 }
 
-/// Whether the innermost open parenthesis is that of MATCH_RECOGNIZE.
-fn is_within_match(tokens: &[TokenWithSpan]) -> bool {
+/// Whether the parenthesis that closes at the end is that of PATTERN.
+fn opens_pattern(tokens: &[TokenWithSpan]) -> bool {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate().rev() {
         match token.token {
             Token::RParen => depth += 1,
-            Token::LParen if depth == 0 => {
-                return at > 0 && is_word(&tokens[at - 1].token, "MATCH_RECOGNIZE");
+            Token::LParen if depth == 1 => {
+                return at.checked_sub(1).is_some_and(|at| is_word(&tokens[at].token, "PATTERN"));
             }
-            Token::LParen => depth -= 1,
+            Token::LParen => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
     false
-}
-
-/// The first word of a pattern that is not PERMUTE.
-fn first_variable(pattern: &[TokenWithSpan]) -> Option<Token> {
-    let mut pairs = pattern.windows(2);
-    let found = pairs
-        .find(|pair| matches!(pair[0].token, Token::Word(_)) && pair[1].token != Token::LParen);
-    found.map(|pair| pair[0].token.clone())
 }
 
 /// The DEFINE behind an expression.
