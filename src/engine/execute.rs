@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use crate::catalog::persist::Kind;
 use crate::crew::Lost;
 use crate::engine::registry::{Registry, wrong_kind};
+use crate::engine::select::without_null_type;
 use crate::engine::state::Engine;
 use crate::engine::{Execution, StatementResult};
 use crate::error::{Error, Result, SqlState};
@@ -73,7 +74,7 @@ impl Engine {
     /// Executes one statement; `data` are the rows behind a COPY.
     async fn run(self: &Arc<Engine>, statement: Statement, data: &str) -> Result<StatementResult> {
         match statement {
-            Statement::Query(query) => self.select(&query).await,
+            Statement::Query(query) => self.select(&query).await.map(without_null_type),
             Statement::Show(kind) => Ok(self.show(kind)),
             Statement::Describe(name) => self.describe(&name),
             Statement::Explain { analyze, target } => self.explain(analyze, &target),

@@ -35,6 +35,7 @@ use crate::planner::once_order::OnceOrder;
 use crate::planner::postgres_functions;
 use crate::planner::push_down;
 use crate::planner::set_count_call;
+use crate::planner::truth::TruthTests;
 use crate::planner::wide_sum::wide_sum;
 
 /// DataFusion's functions and planners, and ours; built once.
@@ -75,6 +76,7 @@ pub fn once_state() -> &'static SessionState {
     static STATE: LazyLock<SessionState> = LazyLock::new(|| {
         SessionStateBuilder::new_from_existing(state().clone())
             .with_analyzer_rule(Arc::new(CheckedArithmetic))
+            .with_analyzer_rule(Arc::new(TruthTests))
             .with_optimizer_rules(once_rules())
             .with_physical_optimizer_rules(once_physical_rules())
             .build()
