@@ -70,7 +70,8 @@ pub struct Record {
     /// offset behind that part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<(u64, u64)>,
-    /// Whether the changelog has weights and arrivals; `None`: as the plan wants it.
+    /// Whether the changelog has weights and arrivals; `None`: as the plan says, but no arrivals of what
+    /// windows make.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<(bool, bool)>,
     /// Why a sink stays stopped, code and message, until it is resumed.

@@ -33,11 +33,12 @@ impl Marks {
             Marks::Rows(values) => values[row],
         }
     }
-    /// The greatest value; marks of watermarks never fall, so this is the last one.
-    pub fn last(&self) -> i64 {
+    /// The same, so far behind.
+    pub fn held_back(&self, width: i64) -> Marks {
+        let shift = |mark: i64| EventTime(mark).minus(width).0;
         match self {
-            Marks::All(value) => *value,
-            Marks::Rows(values) => values.last().copied().unwrap_or(i64::MIN),
+            Marks::All(mark) => Marks::All(shift(*mark)),
+            Marks::Rows(marks) => Marks::Rows(marks.iter().map(|mark| shift(*mark)).collect()),
         }
     }
 }
@@ -57,9 +58,25 @@ pub struct Origin {
     /// Per row of the frame, the minimum of `arrival` and the watermarks of the query's other
     /// inputs: how far the query as a whole has come. Closing follows this one.
     pub progress: Marks,
+    /// Whether an operator made the rows: they stand for no row of the frame, which only caused them,
+    /// and their marks say which watermark made them due: the next one.
+    pub derived: bool,
 }
 
 impl Origin {
+    /// Whether rows of two changes that one frame led to are judged by the same watermarks.
+    pub fn is_judged_as(&self, other: &Origin) -> bool {
+        let same = |a: &Marks, b: &Marks| match (a, b) {
+            (Marks::All(a), Marks::All(b)) => a == b,
+            (Marks::Rows(a), Marks::Rows(b)) => a == b,
+            _ => false,
+        };
+        std::ptr::eq(self, other)
+            || (self.derived == other.derived
+                && same(&self.arrival, &other.arrival)
+                && same(&self.progress, &other.progress))
+    }
+
     /// That of rows that come from no log.
     pub fn nowhere() -> Arc<Origin> {
         Arc::new(Origin {
@@ -68,8 +85,30 @@ impl Origin {
             ingest_time: 0,
             arrival: Marks::All(i64::MIN),
             progress: Marks::All(i64::MIN),
+            derived: true,
         })
     }
+}
+
+/// The watermark of a log which one that trails it by so much stands for.
+pub fn ahead(watermark: EventTime, trail: i64) -> EventTime {
+    match watermark {
+        EventTime::MIN => EventTime::MIN,
+        EventTime(mark) => EventTime(mark.saturating_add(trail)),
+    }
+}
+
+/// When a row of one log's frame came about, among all that the frame led to, whatever was made of it
+/// on the way. It does not tell how the log was cut into frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Turn {
+    /// The greatest watermark that did not make it due yet; of a row of the log, the one under which it
+    /// arrived.
+    pub mark: i64,
+    /// What a watermark makes due comes after all rows that arrive under the one before.
+    pub is_derived: bool,
+    /// The row's offset, or 0.
+    pub offset: u64,
 }
 
 /// Rows on their way through a pipeline.
@@ -88,40 +127,55 @@ pub struct Change {
 impl Change {
     /// Rows that an operator made: they belong to no log position and are never late.
     pub fn derived(batch: RecordBatch, weights: Option<Int64Array>, cause: &Origin) -> Change {
+        Change::due(batch, weights, cause, Marks::All(i64::MIN))
+    }
+
+    /// Rows that an operator made; the mark of each is the greatest watermark that did not make it due yet,
+    /// under which it goes on. However far a watermark jumps, an operator above that takes rows at their
+    /// marks does so as if it had come step by step.
+    pub fn due(
+        batch: RecordBatch,
+        weights: Option<Int64Array>,
+        cause: &Origin,
+        marks: Marks,
+    ) -> Change {
         let origin = Origin {
             relation: Arc::clone(&cause.relation),
             first_offset: cause.first_offset,
             ingest_time: cause.ingest_time,
-            arrival: Marks::All(i64::MIN),
-            progress: Marks::All(i64::MIN),
+            progress: marks.clone(),
+            arrival: marks,
+            derived: true,
         };
-        let rows = Some(UInt32Array::from(vec![0; batch.num_rows()]));
-        Change { batch, weights, origin: Arc::new(origin), rows }
+        Change { batch, weights, origin: Arc::new(origin), rows: None }
     }
 
-    /// Position in the frame of row `row`.
-    fn frame_row(&self, row: usize) -> usize {
+    /// Where the marks of row `row` stand; of rows of a log, their position in the frame.
+    pub fn place(&self, row: usize) -> usize {
         self.rows.as_ref().map_or(row, |rows| rows.value(row) as usize)
     }
 
-    /// The offset of row `row` in its log.
+    /// The offset of row `row` in its log; of derived rows, that of the frame which caused them.
     pub fn offset(&self, row: usize) -> u64 {
-        self.origin.first_offset + self.frame_row(row) as u64
+        let place = if self.origin.derived { 0 } else { self.place(row) as u64 };
+        self.origin.first_offset + place
+    }
+
+    /// When row `row` came about, where its marks trail those of the log by so much.
+    pub fn turn(&self, row: usize, trail: i64) -> Turn {
+        let is_derived = self.origin.derived;
+        let offset = if is_derived { 0 } else { self.offset(row) };
+        Turn { mark: ahead(self.arrival(row), trail).0, is_derived, offset }
     }
 
     /// The row's own stream's watermark when it arrived.
     pub fn arrival(&self, row: usize) -> EventTime {
-        EventTime(self.origin.arrival.at(self.frame_row(row)))
+        EventTime(self.origin.arrival.at(self.place(row)))
     }
 
     /// The watermark of the whole query when the row arrived.
     pub fn progress(&self, row: usize) -> EventTime {
-        EventTime(self.origin.progress.at(self.frame_row(row)))
-    }
-
-    /// The greatest arrival watermark of any row: rows at or above it are not late.
-    pub fn arrival_max(&self) -> EventTime {
-        EventTime(self.origin.arrival.last())
+        EventTime(self.origin.progress.at(self.place(row)))
     }
 
     /// The weight of row `row`.
@@ -180,7 +234,7 @@ impl Change {
     /// The rows at `indices`, in that order; a row may be taken several times.
     pub fn take(&self, indices: &UInt32Array) -> Result<Change, ArrowError> {
         let rows = UInt32Array::from_iter_values(
-            indices.values().iter().map(|&i| self.frame_row(i as usize) as u32),
+            indices.values().iter().map(|&i| self.place(i as usize) as u32),
         );
         let weights = self.weights.as_ref().map(|w| {
             Int64Array::from_iter_values(indices.values().iter().map(|&i| w.value(i as usize)))

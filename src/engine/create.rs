@@ -143,9 +143,12 @@ impl Engine {
         if fresh.is_some() {
             record.start = start_positions(&registry, plan, &shape.options.start)?;
         }
-        let wanted = layout_of(plan);
+        let (wanted, former) = (layout_of(plan), former_layout_of(plan));
+        if fresh.is_some() && wanted != former {
+            record.layout = Some((wanted.weights, wanted.arrivals));
+        }
         let layout =
-            record.layout.map_or(wanted, |(weights, arrivals)| Layout { weights, arrivals });
+            record.layout.map_or(former, |(weights, arrivals)| Layout { weights, arrivals });
         let durability = durability_of(&registry, plan);
         if durability == Durability::Memory {
             // The changelog is empty again, so nothing in it is given.
@@ -238,8 +241,17 @@ pub(super) fn query_text(create: &CreateQuery) -> String {
     print(&Statement::CreateQuery(Box::new(create)))
 }
 
-/// The hidden columns that a plan's changelog needs.
+/// The hidden columns that a plan's changelog needs. Rows that windows have made carry the watermark
+/// under which they came about: a query above takes them as they came about, however many a step put into one entry.
 pub(super) fn layout_of(plan: &PhysicalPlan) -> Layout {
+    let former = former_layout_of(plan);
+    let final_rows = plan.facts.append_only && !plan.facts.event_times.is_empty();
+    Layout { arrivals: former.arrivals || final_rows, ..former }
+}
+
+/// Those of changelogs whose records do not name them: as programs chose them that did not keep the marks of
+/// windows' rows.
+pub(super) fn former_layout_of(plan: &PhysicalPlan) -> Layout {
     Layout {
         weights: !plan.facts.append_only,
         arrivals: passes_rows_through(plan) && !plan.facts.event_times.is_empty(),

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use crate::catalog::persist::{Base, Kind, Record};
 use crate::engine::StatementResult;
 use crate::engine::create::{
-    ask_for_progress, durability_of, layout_of, query_text, start_positions,
+    ask_for_progress, durability_of, former_layout_of, layout_of, query_text, start_positions,
 };
 use crate::engine::execute::texts;
 use crate::engine::query::{QueryState, Shape, Status};
@@ -74,7 +74,9 @@ impl Engine {
         let registry = self.registry.read();
         let durability = durability_of(&registry, &shape.plan);
         let fits = same_columns
-            && layout_of(&shape.plan).arrivals == changelog.layout().arrivals
+            && [layout_of(&shape.plan), former_layout_of(&shape.plan)]
+                .iter()
+                .any(|layout| layout.arrivals == changelog.layout().arrivals)
             && durability == changelog.log().durability();
         record.start = start_positions(&registry, &shape.plan, &shape.options.start)?;
         drop(registry);

@@ -65,6 +65,7 @@ impl TableState {
             ingest_time: 0,
             arrival: Marks::All(i64::MIN),
             progress: Marks::All(i64::MIN),
+            derived: false,
         };
         let change = Change {
             batch,

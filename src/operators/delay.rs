@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError};
 use crate::operators::stateless::Stateless;
@@ -26,14 +26,6 @@ impl Delay {
         assert!(width >= 0, "a delay never runs ahead");
         Delay { width }
     }
-
-    fn held_back(&self, marks: &Marks) -> Marks {
-        let shift = |mark: i64| EventTime(mark).minus(self.width).0;
-        match marks {
-            Marks::All(mark) => Marks::All(shift(*mark)),
-            Marks::Rows(marks) => Marks::Rows(marks.iter().map(|mark| shift(*mark)).collect()),
-        }
-    }
 }
 
 impl Stateless for Delay {
@@ -44,8 +36,9 @@ impl Stateless for Delay {
             relation: Arc::clone(&change.origin.relation),
             first_offset: change.origin.first_offset,
             ingest_time: change.origin.ingest_time,
-            arrival: self.held_back(&change.origin.arrival),
-            progress: self.held_back(&change.origin.progress),
+            arrival: change.origin.arrival.held_back(self.width),
+            progress: change.origin.progress.held_back(self.width),
+            derived: change.origin.derived,
         };
         out.change(Change { origin: Arc::new(origin), ..change });
         Ok(())

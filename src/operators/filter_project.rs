@@ -292,6 +292,7 @@ mod tests {
             ingest_time: 0,
             arrival: Marks::Rows(ScalarBuffer::from(vec![7; rows.len()])),
             progress: Marks::All(7),
+            derived: false,
         };
         let weights = Some(Int64Array::from_iter_values(rows.iter().map(|row| row.2)));
         Change { batch, weights, origin: Arc::new(origin), rows: None }

@@ -19,6 +19,7 @@ pub(crate) fn arriving(batch: RecordBatch, first: usize, arrivals: &[i64]) -> Ch
         ingest_time: 0,
         arrival: marks.clone(),
         progress: marks,
+        derived: false,
     };
     Change { batch, weights: None, origin: Arc::new(origin), rows: None }
 }

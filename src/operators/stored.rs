@@ -55,6 +55,8 @@ impl Stored for Arc<Origin> {
             ingest_time: from.get()?,
             arrival: from.get()?,
             progress: from.get()?,
+            // What is kept is a cause only, of rows that are derived.
+            derived: true,
         }))
     }
 }

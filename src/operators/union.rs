@@ -10,9 +10,10 @@
 //!
 //! Where several inputs read one log, a frame's rows come on all of them, one input after the other. They
 //! are put out row by row, for one row the lower port first, as if each had come alone: else the order
-//! would tell how rows were cut into frames. Where such inputs pass each row on at once
-//! ([`Sharing::Merged`]) a frame is held until all have had it, and merged; else the whole query is
-//! given its rows one by one ([`Operator::interleaves`]).
+//! would tell how rows were cut into frames. Where such inputs pass each row on at once, or say of what
+//! they make of rows which watermark made it due ([`Sharing::Merged`]), a frame is held until all have had
+//! it, and merged by [`Turn`](crate::data::change::Turn); else the whole query is given its rows one by one
+//! ([`Operator::interleaves`]).
 //!
 //! # State
 //!
@@ -28,7 +29,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
-use crate::data::change::{Change, Marks, Origin};
+use crate::data::change::{Change, Marks, Origin, Turn};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator, Output};
 use crate::operators::state::{StateReader, StateWriter};
@@ -42,9 +43,9 @@ const PROMISES_MAX: usize = 1_024;
 pub enum Sharing {
     /// No log: rows come in the order of the logs.
     Apart,
-    /// A log, whose rows they pass on at once, with its watermark.
+    /// A log, and each row's mark says which one made it due.
     Merged,
-    /// A log, and some of them keep rows back or make others of them.
+    /// A log, and of some of them rows come at moments that no watermark tells.
     Interleaved,
 }
 
@@ -54,6 +55,8 @@ pub struct Union {
     schema: SchemaRef,
     inputs: Vec<Input>,
     sharing: Sharing,
+    /// How far each input's watermark trails that of the log which they share.
+    trails: Vec<i64>,
     /// What came with the frame under way, where it is merged.
     held: Vec<(usize, Output)>,
     /// The watermark forwarded last: the least of the inputs'.
@@ -73,11 +76,18 @@ impl Union {
     pub fn new(inputs: Vec<SchemaRef>, schema: SchemaRef, sharing: Sharing) -> Union {
         assert!(!inputs.is_empty());
         assert!(inputs.iter().all(|input| input.fields().len() == schema.fields().len()));
+        let trails = vec![0; inputs.len()];
         let inputs = inputs
             .into_iter()
             .map(|schema| Input { schema, watermark: EventTime::MIN, promises: VecDeque::new() })
             .collect();
-        Union { schema, inputs, sharing, held: Vec::new(), forwarded: EventTime::MIN }
+        Union { schema, inputs, sharing, trails, held: Vec::new(), forwarded: EventTime::MIN }
+    }
+
+    /// The same, of inputs whose watermarks trail that of the log which they share by so much.
+    pub fn trailing(self, trails: Vec<i64>) -> Union {
+        assert_eq!(trails.len(), self.inputs.len());
+        Union { trails, ..self }
     }
 
     /// The least watermark of the inputs other than `port`.
@@ -108,7 +118,9 @@ impl Union {
         let mut others = Vec::new();
         for (port, output) in held {
             match output {
-                Output::Change(change) => changes.push(change),
+                Output::Change(change) => {
+                    changes.push((port, self.at_the_pace_of_all(port, change)))
+                }
                 other => others.push((port, other)),
             }
         }
@@ -123,32 +135,52 @@ impl Union {
         Ok(())
     }
 
-    /// Puts out rows of one frame in the order of the frame; of one row, in that of the changes.
+    /// Rows of an input as those of the whole: the query has come as far as the input that trails most.
+    fn at_the_pace_of_all(&self, port: usize, change: Change) -> Change {
+        let most = self.trails.iter().copied().max().unwrap_or(0);
+        let behind = most - self.trails[port];
+        if behind == 0 {
+            return change;
+        }
+        let origin = Origin {
+            relation: Arc::clone(&change.origin.relation),
+            first_offset: change.origin.first_offset,
+            ingest_time: change.origin.ingest_time,
+            arrival: change.origin.arrival.clone(),
+            progress: change.origin.progress.held_back(behind),
+            derived: change.origin.derived,
+        };
+        Change { origin: Arc::new(origin), ..change }
+    }
+
+    /// Puts out rows of one frame in the order in which they came about; of one turn, in that of the
+    /// changes.
     fn merge(
         &self,
-        changes: &[Change],
+        changes: &[(usize, Change)],
         limit: EventTime,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        let mut order = Vec::with_capacity(changes.iter().map(|c| c.batch.num_rows()).sum());
-        for (index, change) in changes.iter().enumerate() {
-            order.extend((0..change.batch.num_rows()).map(|row| (change.offset(row), index, row)));
+        let mut order = Vec::with_capacity(changes.iter().map(|(_, c)| c.batch.num_rows()).sum());
+        for (index, (port, change)) in changes.iter().enumerate() {
+            let turn = |row| change.turn(row, self.trails[*port]);
+            order.extend((0..change.batch.num_rows()).map(|row| (turn(row), index, row)));
         }
         order.sort_unstable();
-        let alike = |(_, a, _): &(u64, usize, usize), (_, b, _): &(u64, usize, usize)| {
-            a == b || same_marks(&changes[*a].origin, &changes[*b].origin)
+        let changes: Vec<&Change> = changes.iter().map(|(_, change)| change).collect();
+        let alike = |(_, a, _): &(Turn, usize, usize), (_, b, _): &(Turn, usize, usize)| {
+            a == b || changes[*a].origin.is_judged_as(&changes[*b].origin)
         };
         for part in order.chunk_by(alike) {
             let origin = &changes[part[0].1].origin;
             let places: Vec<_> = part.iter().map(|(_, index, row)| (*index, *row)).collect();
             let weights = changes.iter().any(|change| change.weights.is_some());
             let weight = |&(index, row): &(usize, usize)| changes[index].weight(row);
-            let frame_row =
-                |(offset, ..): &(u64, usize, usize)| (offset - origin.first_offset) as u32;
+            let place = |&(_, index, row): &(Turn, usize, usize)| changes[index].place(row) as u32;
             out.change(Change {
-                batch: self.interleaved(changes, &places)?,
+                batch: self.interleaved(&changes, &places)?,
                 weights: weights.then(|| places.iter().map(weight).collect()),
-                rows: Some(UInt32Array::from_iter_values(part.iter().map(frame_row))),
+                rows: Some(UInt32Array::from_iter_values(part.iter().map(place))),
                 origin: lowered(origin, limit),
             });
         }
@@ -157,7 +189,7 @@ impl Union {
 
     fn interleaved(
         &self,
-        changes: &[Change],
+        changes: &[&Change],
         places: &[(usize, usize)],
     ) -> Result<RecordBatch, EvalError> {
         let column = |column: usize| {
@@ -208,16 +240,6 @@ impl Union {
     }
 }
 
-/// Whether rows of two changes of one frame are judged by the same watermarks.
-fn same_marks(a: &Arc<Origin>, b: &Arc<Origin>) -> bool {
-    let same = |a: &Marks, b: &Marks| match (a, b) {
-        (Marks::All(a), Marks::All(b)) => a == b,
-        (Marks::Rows(a), Marks::Rows(b)) => a == b,
-        _ => false,
-    };
-    Arc::ptr_eq(a, b) || (same(&a.arrival, &b.arrival) && same(&a.progress, &b.progress))
-}
-
 /// The same frame, for a query that had come no further than `limit`.
 pub(super) fn lowered(origin: &Arc<Origin>, limit: EventTime) -> Arc<Origin> {
     // Derived rows may carry marks in any order, so all of them are looked at.
@@ -240,6 +262,7 @@ pub(super) fn lowered(origin: &Arc<Origin>, limit: EventTime) -> Arc<Origin> {
         ingest_time: origin.ingest_time,
         arrival: origin.arrival.clone(),
         progress,
+        derived: origin.derived,
     })
 }
 
@@ -385,6 +408,7 @@ mod tests {
             ingest_time: 0,
             arrival: Marks::Rows(ScalarBuffer::from(vec![3, 9])),
             progress: Marks::Rows(ScalarBuffer::from(vec![3, 9])),
+            derived: false,
         };
         let change =
             Change { batch: batch.unwrap(), weights: None, origin: Arc::new(origin), rows: None };
@@ -416,6 +440,7 @@ mod tests {
                 ingest_time: 0,
                 arrival: Marks::Rows(ScalarBuffer::from(vec![3, 9, 9])),
                 progress: Marks::Rows(ScalarBuffer::from(vec![3, 9, 9])),
+                derived: false,
             };
             Change {
                 batch: RecordBatch::try_new(schema("b"), vec![Arc::new(values)]).unwrap(),

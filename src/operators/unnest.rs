@@ -314,6 +314,7 @@ mod tests {
             ingest_time: 0,
             arrival: Marks::All(i64::MIN),
             progress: Marks::All(i64::MIN),
+            derived: false,
         };
         Change { batch, weights: None, origin: Arc::new(origin), rows: None }
     }

@@ -194,6 +194,7 @@ mod tests {
             ingest_time: 0,
             arrival: Marks::Rows(arrival.clone()),
             progress: Marks::Rows(arrival),
+            derived: false,
         };
         Change { batch: batch.unwrap(), weights: None, origin: Arc::new(origin), rows: None }
     }

@@ -22,17 +22,16 @@ impl WindowEnds {
         self.partitions.entry(end).or_default().push((slot, birth));
     }
 
-    /// Takes out the partitions whose windows end at or below a watermark that is `delay` ahead of what
-    /// it closes, those that end first at first; at the end of time all.
-    pub fn take_due(&mut self, watermark: EventTime, delay: i64) -> Vec<(usize, u64)> {
+    /// Takes out the partitions whose windows end first, with that end, if it is at or below a watermark
+    /// that is `delay` ahead of what it closes; at the end of time all are.
+    pub fn take_due(
+        &mut self,
+        watermark: EventTime,
+        delay: i64,
+    ) -> Option<(i64, Vec<(usize, u64)>)> {
         let until = (watermark != EventTime::MAX).then(|| watermark.minus(delay).0);
-        let mut due = Vec::new();
-        while let Some(first) = self.partitions.first_entry()
-            && until.is_none_or(|until| *first.key() <= until)
-        {
-            due.extend(first.remove());
-        }
-        due
+        let first = self.partitions.first_entry()?;
+        until.is_none_or(|until| *first.key() <= until).then(|| first.remove_entry())
     }
 
     /// Bytes of state.
@@ -61,10 +60,12 @@ mod tests {
         for (end, slot) in [(20, 1), (10, 2), (20, 3), (30, 4)] {
             ends.note(end, slot, 7);
         }
-        assert_eq!(ends.take_due(EventTime(24), 5), [(2, 7)]);
-        assert_eq!(ends.take_due(EventTime(25), 5), [(1, 7), (3, 7)]);
-        assert!(ends.take_due(EventTime(25), 5).is_empty());
-        assert_eq!(ends.take_due(EventTime::MAX, 5), [(4, 7)]);
+        let mut due = |watermark| ends.take_due(watermark, 5);
+        assert_eq!(due(EventTime(24)), Some((10, vec![(2, 7)])));
+        assert_eq!(due(EventTime(24)), None);
+        assert_eq!(due(EventTime(25)), Some((20, vec![(1, 7), (3, 7)])));
+        assert_eq!(due(EventTime(25)), None);
+        assert_eq!(due(EventTime::MAX), Some((30, vec![(4, 7)])));
         assert_eq!(ends.state_bytes(), 0);
     }
 }

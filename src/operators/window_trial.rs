@@ -228,6 +228,7 @@ impl<O: Operator> Trial<O> {
             ingest_time: rows[0].now,
             arrival: Marks::Rows(marks.clone().into()),
             progress: Marks::Rows(marks.into()),
+            derived: false,
         };
         let change = Change {
             batch: RecordBatch::try_new(input_schema(), columns).unwrap(),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use crate::operators::aggregate::Aggregate;
 use crate::operators::count_window::{CountWindow, CountWindowSpec};
 use crate::operators::delay::Delay;
+use crate::operators::emit::{EmitMode, EmitSpec};
 use crate::operators::filter_project::FilterProject;
 use crate::operators::fork::Sharding;
 use crate::operators::join::Join;
 use crate::operators::join::asof::AsofJoin;
 use crate::operators::match_recognize::MatchRecognize;
 use crate::operators::operator::{EvalError, Operator};
-use crate::operators::over::Over;
+use crate::operators::over::{Over, OverFunction, OverOrder, OverSpec};
 use crate::operators::over_changes::OverChanges;
 use crate::operators::punctuation_window::{PunctuationWindow, PunctuationWindowSpec};
 use crate::operators::ranking::Ranking;
@@ -71,9 +72,25 @@ fn coalesces(plan: &PhysicalPlan) -> bool {
     groups || plan.inputs.iter().any(coalesces)
 }
 
-/// What the inputs of a union have in common: a log that several read, and whether they pass its rows on.
+/// What the inputs of a union have in common: a log that several read, and whether marks tell their order.
 fn sharing(union: &PhysicalPlan) -> Sharing {
-    let read: Vec<Vec<&SourceSpec>> = union.inputs.iter().map(sources_of).collect();
+    if !union.facts.append_only {
+        // What is taken back has no order that anything could depend on.
+        return Sharing::Apart;
+    }
+    let shared = shared(union);
+    if !shared.contains(&true) {
+        Sharing::Apart
+    } else if trails(union).is_some() {
+        Sharing::Merged
+    } else {
+        Sharing::Interleaved
+    }
+}
+
+/// Of each input whether another one reads one of its logs.
+fn shared(plan: &PhysicalPlan) -> Vec<bool> {
+    let read: Vec<Vec<&SourceSpec>> = plan.inputs.iter().map(sources_of).collect();
     let reads = |input: usize, relation: &str| {
         read[input].iter().any(|source| *source.relation == *relation)
     };
@@ -81,18 +98,14 @@ fn sharing(union: &PhysicalPlan) -> Sharing {
         let others = || (0..read.len()).filter(move |other| *other != input);
         read[input].iter().any(|source| others().any(|other| reads(other, &source.relation)))
     };
-    if !union.facts.append_only {
-        // What is taken back has no order that anything could depend on.
-        return Sharing::Apart;
-    }
-    let sharing: Vec<usize> = (0..read.len()).filter(|input| shares(*input)).collect();
-    if sharing.is_empty() {
-        Sharing::Apart
-    } else if sharing.iter().all(|input| passes_rows_on(&union.inputs[*input])) {
-        Sharing::Merged
-    } else {
-        Sharing::Interleaved
-    }
+    (0..read.len()).map(shares).collect()
+}
+
+/// How far each input of a node trails the log that it shares with others, where all say so; 0 for those
+/// that share none.
+fn trails(plan: &PhysicalPlan) -> Option<Vec<i64>> {
+    let inputs = plan.inputs.iter().zip(shared(plan));
+    inputs.map(|(input, shares)| if shares { trail(input) } else { Some(0) }).collect()
 }
 
 fn sources_of(plan: &PhysicalPlan) -> Vec<&SourceSpec> {
@@ -102,14 +115,31 @@ fn sources_of(plan: &PhysicalPlan) -> Vec<&SourceSpec> {
     }
 }
 
-/// Whether each row leads to its own rows at once, and the watermark stays what it is.
-fn passes_rows_on(plan: &PhysicalPlan) -> bool {
-    let own = match plan.node {
-        Node::Source(_) | Node::FilterProject(_) | Node::Unnest(_) | Node::WindowAssign(_) => true,
-        Node::Union => sharing(plan) != Sharing::Interleaved,
-        _ => false,
+/// How far a plan's watermark trails that of the logs below it, where each of its rows leads to its own
+/// rows at once, or its mark says which watermark made it due.
+fn trail(plan: &PhysicalPlan) -> Option<i64> {
+    let closes = |emit: &EmitSpec| emit.mode == EmitMode::OnClose && emit.allowed_lateness == 0;
+    let own = match &plan.node {
+        Node::Source(_) | Node::FilterProject(_) | Node::Unnest(_) | Node::WindowAssign(_) => 0,
+        Node::Delay(width) => *width,
+        Node::WindowAggregate(spec) if closes(&spec.emit) => 0,
+        Node::SessionAggregate(spec) if closes(&spec.emit) => 0,
+        // Rows that wait for others come out when these come.
+        Node::Over(spec) if matches!(spec.order, OverOrder::Time(_)) && !waits(spec) => 0,
+        Node::Union if sharing(plan) != Sharing::Interleaved && trail_alike(plan) => 0,
+        _ => return None,
     };
-    own && plan.inputs.iter().all(passes_rows_on)
+    let below = plan.inputs.iter().map(trail).collect::<Option<Vec<_>>>()?;
+    below.into_iter().max().unwrap_or(0).checked_add(own)
+}
+
+fn trail_alike(plan: &PhysicalPlan) -> bool {
+    let mut trails = plan.inputs.iter().map(trail);
+    trails.next().is_none_or(|first| trails.all(|trail| trail == first))
+}
+
+fn waits(over: &OverSpec) -> bool {
+    over.calls.iter().any(|call| matches!(call.function, OverFunction::Lead(_)))
 }
 
 fn add(
@@ -129,9 +159,24 @@ fn add(
         Node::Unnest(spec) => Box::new(Unnest::new(Arc::clone(spec))),
         Node::Union => {
             let inputs = plan.inputs.iter().map(|input| Arc::clone(&input.schema)).collect();
-            Box::new(Union::new(inputs, Arc::clone(&plan.schema), sharing(plan)))
+            let sharing = sharing(plan);
+            let union = Union::new(inputs, Arc::clone(&plan.schema), sharing);
+            Box::new(match trails(plan).filter(|_| sharing == Sharing::Merged) {
+                Some(trails) => union.trailing(trails),
+                None => union,
+            })
         }
-        Node::Join(spec) => Box::new(Join::new(Arc::clone(spec))?),
+        Node::Join(spec) => {
+            let join = Join::new(Arc::clone(spec))?;
+            let trails = match plan.inputs.as_slice() {
+                [left, right] if spec.shares_input => trail(left).zip(trail(right)),
+                _ => None,
+            };
+            Box::new(match trails {
+                Some((left, right)) => join.trailing([left, right]),
+                None => join,
+            })
+        }
         Node::AsofJoin(spec) => Box::new(AsofJoin::new(Arc::clone(spec))?),
         Node::Delay(delay) => Box::new(Delay::new(*delay)),
         Node::WindowAssign(spec) => Box::new(WindowAssign::new(Arc::clone(spec))),

@@ -389,6 +389,7 @@ mod tests {
             ingest_time: 0,
             arrival: Marks::All(i64::MIN),
             progress: Marks::All(i64::MIN),
+            derived: false,
         };
         Change {
             batch: RecordBatch::try_new(schema(), vec![column]).unwrap(),

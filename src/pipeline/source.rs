@@ -187,6 +187,7 @@ impl Source {
             ingest_time: frame.ingest_time,
             progress: arrival.clone(),
             arrival,
+            derived: false,
         })
     }
 }

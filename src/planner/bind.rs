@@ -37,6 +37,7 @@ use crate::planner::in_subqueries;
 use crate::planner::join_as_of;
 use crate::planner::join_names;
 use crate::planner::join_once;
+use crate::planner::kept_over;
 use crate::planner::kept_rules;
 use crate::planner::lateral;
 use crate::planner::literal_casts::keep_constants;
@@ -145,6 +146,17 @@ pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let plan =
         Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(from_datafusion)?;
     let plan = grouping_sets::split(plan).map_err(from_datafusion)?;
+    let optimized = with_rules(plan.clone())?;
+    if !kept_over::is_missing(&plan, &optimized).map_err(from_datafusion)? {
+        return Ok(optimized);
+    }
+    let held = with_rules(kept_over::hold(plan).map_err(from_datafusion)?)?;
+    kept_over::release(held).map_err(from_datafusion)
+}
+
+/// What DataFusion's rules make of a plan.
+fn with_rules(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
+    let options = functions::state().config_options();
     let rules = push_down::rules()
         .into_iter()
         .filter(|rule| !NOT_ON_STREAMS.contains(&rule.name()))

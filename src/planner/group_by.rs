@@ -162,7 +162,7 @@ impl Translator {
         let schema = input.stacked_schema(bounds, &time_type);
         let width = schema.fields().len();
         let mut facts = Facts {
-            append_only: is_append_only(&emit) && input.built.plan.facts.append_only,
+            append_only: is_append_only(&emit, None) && input.built.plan.facts.append_only,
             event_times: vec![],
             unique_keys: match is_one_row_per_group(emit.mode) {
                 true => vec![(0..2 + input.grouping.keys.len()).collect()],

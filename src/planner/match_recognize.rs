@@ -171,7 +171,7 @@ impl Translator {
             if delay > 0 {
                 built.plan = delayed(built.plan, delay);
             }
-            spec.lateness = self.emit.allowed_lateness.saturating_sub(delay);
+            spec.lateness = self.emit.allowed_lateness.saturating_sub(delay).max(0);
         }
         let facts = facts_of(&spec, &node.search);
         let state = state_of(&spec, &built.plan);

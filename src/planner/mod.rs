@@ -35,6 +35,7 @@ mod join_names;
 mod join_newest;
 pub mod join_once;
 mod join_time;
+mod kept_over;
 mod kept_rules;
 mod lateral;
 mod limit;

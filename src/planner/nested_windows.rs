@@ -6,16 +6,13 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 
 use crate::planner::window_node::WindowColumn;
 
-/// Where the input is a window itself, its window columns make room: `window_start` becomes
-/// `inner_window_start`. Also gives what an argument becomes by that.
+/// Where the input has window columns itself, its own or those of the query or stream that it is, they make
+/// room: `window_start` becomes `inner_window_start`. Also gives what an argument becomes by that.
 pub(super) fn set_aside(
     input: LogicalPlan,
     columns: &'static [WindowColumn],
 ) -> Result<(LogicalPlan, impl Fn(Expr) -> Result<Expr>)> {
-    // Columns of a relation with a name can be told apart by it.
-    let shadowed = |column: &Column| {
-        column.relation.is_none() && columns.iter().any(|other| other.name() == column.name)
-    };
+    let shadowed = |column: &Column| columns.iter().any(|other| other.name() == column.name);
     let aside = |column: &Column| format!("inner_{}", column.name);
     let old = input.schema().columns();
     let stays = !old.iter().any(shadowed);
@@ -23,7 +20,10 @@ pub(super) fn set_aside(
         input
     } else {
         let columns = old.into_iter().map(|column| match shadowed(&column) {
-            true => Expr::Column(column.clone()).alias(aside(&column)),
+            true => {
+                let (relation, name) = (column.relation.clone(), aside(&column));
+                Expr::Column(column).alias_qualified(relation, name)
+            }
             false => Expr::Column(column),
         });
         LogicalPlanBuilder::from(input).project(columns.collect::<Vec<_>>())?.build()?
@@ -31,7 +31,8 @@ pub(super) fn set_aside(
     let renamed = move |expr: Expr| {
         let moved = expr.transform(|part| match part {
             Expr::Column(column) if !stays && shadowed(&column) => {
-                Ok(Transformed::yes(Expr::Column(Column::from_name(aside(&column)))))
+                let name = aside(&column);
+                Ok(Transformed::yes(Expr::Column(Column::new(column.relation, name))))
             }
             other => Ok(Transformed::no(other)),
         });

@@ -147,7 +147,7 @@ impl Translator {
             if delay > 0 {
                 built.plan = delayed(built.plan, delay);
             }
-            lateness = self.emit.allowed_lateness.saturating_sub(delay);
+            lateness = self.emit.allowed_lateness.saturating_sub(delay).max(0);
         }
         let times = &built.plan.facts.event_times;
         for call in &mut calls {

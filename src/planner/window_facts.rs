@@ -95,9 +95,12 @@ pub(super) fn is_one_row_per_group(mode: EmitMode) -> bool {
     }
 }
 
-pub(super) fn is_append_only(emit: &EmitSpec) -> bool {
+/// Whether windows of a kind take nothing back. Count windows by ORDER wait for late rows: they correct nothing.
+pub(super) fn is_append_only(emit: &EmitSpec, kind: Option<&WindowKind>) -> bool {
     match emit.mode {
-        EmitMode::OnClose => emit.allowed_lateness == 0,
+        EmitMode::OnClose => {
+            emit.allowed_lateness == 0 || matches!(kind, Some(WindowKind::Count(_)))
+        }
         EmitMode::Changes => false,
         EmitMode::EveryInterval { refinement, .. } | EmitMode::EveryRows { refinement, .. } => {
             refinement != Refinement::Retracting
@@ -112,7 +115,7 @@ pub(super) fn window_facts(
     columns: usize,
 ) -> Facts {
     let below = &input.built.plan.facts;
-    let append_only = is_append_only(emit) && below.append_only;
+    let append_only = is_append_only(emit, Some(&pending.kind)) && below.append_only;
     let lateness = emit.allowed_lateness;
     let mut event_times = Vec::new();
     // Changes and early results carry windows that are still open: nothing bounds their columns.

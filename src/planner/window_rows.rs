@@ -168,7 +168,7 @@ impl Translator {
                 .push(EventTimeColumn { column: width + 1, delay: self.emit.allowed_lateness });
         }
         let facts = Facts {
-            append_only: is_append_only(&emit) && built.plan.facts.append_only,
+            append_only: is_append_only(&emit, Some(&pending.kind)) && built.plan.facts.append_only,
             event_times,
             unique_keys: vec![],
             windows,

@@ -241,7 +241,11 @@ impl Changelog {
             });
         }
         if self.layout.arrivals {
-            let marks = (0..rows).map(|row| change.arrival(row).0);
+            // Derived rows are never late: what counts is how far the query had come.
+            let marks = (0..rows).map(|row| match change.origin.derived {
+                true => change.progress(row).0,
+                false => change.arrival(row).0,
+            });
             columns.push(Arc::new(Int64Array::from_iter_values(marks)));
         }
         RecordBatch::try_new(Arc::clone(schema), columns).map_err(broken)

@@ -149,6 +149,7 @@ impl Difference {
             ingest_time: 0,
             arrival: marks.clone(),
             progress: marks,
+            derived: false,
         };
         Ok(Some(Change {
             batch: batch.map_err(broken)?,

@@ -44,6 +44,7 @@ fn change(rows: &[Row], offset: u64) -> Change {
         ingest_time: 0,
         arrival: Marks::All(i64::MIN),
         progress: Marks::All(i64::MIN),
+        derived: false,
     };
     let retracts = rows.iter().any(|row| row.3 != 1);
     Change {

@@ -26,7 +26,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
 use super::side::{NONE, Side, SideNeeds};
-use crate::data::change::{Change, Origin};
+use crate::data::change::{Change, Marks, Origin};
 use crate::operators::keys::KeyDictionary;
 use crate::operators::lateness::on_time;
 use crate::operators::operator::{Emitter, EvalError, Operator};
@@ -112,19 +112,21 @@ impl AsofJoin {
     /// Puts out the left rows whose match is certain, and lets right rows go that none will take.
     fn advance(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
         let certain = self.bound(self.spec.delays[1]);
-        let (mut left, mut right) = (Vec::new(), Vec::new());
+        let reach = self.spec.allowed_lateness.saturating_add(self.spec.delays[1]);
+        let (mut left, mut right, mut marks) = (Vec::new(), Vec::new(), Vec::new());
         for (time, slot) in self.due(0, certain) {
             let key = self.sides[0].key[slot as usize];
             let found = if key == NONE { None } else { self.newest(key, time) };
             if found.is_some() || self.spec.keeps_left {
                 left.push(slot);
                 right.push(found.unwrap_or(NONE));
+                marks.push(time.saturating_add(reach));
             }
             self.sides[0].release(slot);
         }
         if !left.is_empty() {
             let batch = self.gather(&left, &right)?;
-            out.change(Change::derived(batch, None, &self.origin));
+            out.change(Change::due(batch, None, &self.origin, Marks::Rows(marks.into())));
         }
         let passed = certain.min(self.bound(self.spec.delays[0]));
         for (time, slot) in self.due(1, passed) {

@@ -8,7 +8,9 @@ use super::output::Outputs;
 use super::side::{NONE, Side};
 use super::spec::JoinKind;
 use super::{Chains, Join, Lot};
+use crate::data::change::ahead;
 use crate::operators::operator::{Emitter, EvalError};
+use crate::time::EventTime;
 
 /// Pairs at which a block is settled.
 const BLOCK_PAIRS: usize = 32_768;
@@ -175,12 +177,22 @@ impl Join {
         row: usize,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        let frame_row = lots[lot].frame_row(row) as usize;
+        let own = &lots[lot].change;
         for Lot { port, change, .. } in lots {
-            let mark = change.origin.progress.at(frame_row);
-            if mark > self.watermarks[*port].0 {
+            // What operators have made has no place among the rows of the frame.
+            let is_of_log = !own.origin.derived && !change.origin.derived;
+            let mark = match self.trails {
+                Some(trails) => {
+                    let of_log = ahead(own.progress(row), trails[lots[lot].port]);
+                    of_log.minus(trails[*port])
+                }
+                None if is_of_log => EventTime(change.origin.progress.at(own.place(row))),
+                None if *port == lots[lot].port => own.progress(row),
+                None => continue,
+            };
+            if mark > self.watermarks[*port] {
                 self.flush(lots, out)?;
-                self.advance(*port, crate::time::EventTime(mark), out)?;
+                self.advance(*port, mark, out)?;
             }
         }
         Ok(())

@@ -46,7 +46,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
-use crate::data::change::{Change, Origin};
+use crate::data::change::{Change, Marks, Origin, Turn};
 use crate::data::punctuation::Punctuation;
 use crate::operators::keys::KeyDictionary;
 use crate::operators::operator::{Emitter, EvalError, Operator, Output};
@@ -94,6 +94,9 @@ pub struct Join {
     promises: Promises,
     defers: bool,
     append_only: bool,
+    /// How far each side trails the log that both read, where the marks of their rows say in which order
+    /// they came about.
+    trails: Option<[i64; 2]>,
 }
 
 /// The first and the last slot of a key, per side.
@@ -113,12 +116,6 @@ struct Lot {
     change: Change,
     /// The slot of the first row.
     first: u32,
-}
-
-impl Lot {
-    fn frame_row(&self, row: usize) -> u32 {
-        (self.change.offset(row) - self.change.origin.first_offset) as u32
-    }
 }
 
 impl Join {
@@ -154,8 +151,15 @@ impl Join {
             promises: Promises::default(),
             defers: spec.defers(),
             append_only: spec.is_append_only(),
+            trails: None,
             spec,
         })
+    }
+
+    /// The same, of two sides that read one log and trail its watermark by so much, where each row's mark
+    /// says which watermark made it due: rows that operators below have made take their place by it.
+    pub fn trailing(self, trails: [i64; 2]) -> Join {
+        Join { trails: Some(trails), ..self }
     }
 
     /// Takes rows: of one side, or of one frame on both.
@@ -179,7 +183,11 @@ impl Join {
                 let mut order = Vec::new();
                 for (index, lot) in several.iter().enumerate() {
                     let rows = 0..lot.change.batch.num_rows();
-                    order.extend(rows.map(|row| (lot.frame_row(row), lot.port, index, row)));
+                    let place = |row: usize| match self.trails {
+                        Some(trails) => lot.change.turn(row, trails[lot.port]),
+                        None => Turn { offset: lot.change.offset(row), ..Turn::default() },
+                    };
+                    order.extend(rows.map(|row| (place(row), lot.port, index, row)));
                 }
                 order.sort_unstable();
                 for (_, _, index, row) in order {
@@ -225,9 +233,11 @@ impl Join {
             let Some(bound) = within.bound(port, watermark) else { continue };
             let shows = self.defers && spec.kind.shows_unmatched(port);
             let side = &mut self.sides[port];
-            let mut unmatched = Vec::new();
+            let (mut unmatched, mut marks) = (Vec::new(), Vec::new());
+            // From a row's time to the last watermark that does not let it go.
+            let reach = watermark.0.saturating_sub(bound);
             let due = side.expiry.as_mut().map(|expiry| expiry.take_below(bound, shows));
-            for (_, slot) in due.into_iter().flatten() {
+            for (time, slot) in due.into_iter().flatten() {
                 let at = slot as usize;
                 if side.weight[at] == 0 {
                     continue;
@@ -235,6 +245,7 @@ impl Join {
                 if shows && side.matches[at] == 0 {
                     let copies = usize::try_from(side.weight[at]).unwrap_or(0);
                     unmatched.extend(std::iter::repeat_n(slot, copies));
+                    marks.resize(unmatched.len(), time.saturating_add(reach));
                 }
                 side.release(slot);
                 if let Some(identity) = &mut side.identity {
@@ -243,7 +254,7 @@ impl Join {
             }
             if !unmatched.is_empty() {
                 let batch = self.without_match(port, &unmatched)?;
-                out.change(Change::derived(batch, None, &self.origin));
+                out.change(Change::due(batch, None, &self.origin, Marks::Rows(marks.into())));
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::side::NONE;
 use super::spec::{JoinKind, JoinSpec};
 use super::{Join, Lot};
-use crate::data::change::Change;
+use crate::data::change::{Change, Marks, Origin};
 use crate::operators::expr;
 use crate::operators::operator::{Emitter, EvalError, RejectedRow};
 use crate::operators::union::lowered;
@@ -164,21 +164,46 @@ impl Join {
             columns.push(Arc::new(BooleanArray::from_iter(marks.map(Some))));
         }
         let batch = self.batch(columns, outputs.left.len())?;
-        let frame_row = |(lot, slot): &(u32, u32)| {
-            let lot = &lots[*lot as usize];
-            lot.frame_row((slot - lot.first) as usize)
-        };
-        let limit = match self.spec.as_of_now {
-            true => EventTime::MAX,
-            false => self.watermarks[1 - lots[0].port],
-        };
-        out.change(Change {
-            batch,
-            weights: (!self.append_only).then(|| Int64Array::from(outputs.weight)),
-            origin: lowered(&lots[0].change.origin, limit),
-            rows: Some(UInt32Array::from_iter_values(outputs.cause.iter().map(frame_row))),
-        });
+        let weights = (!self.append_only).then(|| Int64Array::from(outputs.weight));
+        let (origin, rows) = self.origin_of(&outputs.cause, lots);
+        out.change(Change { batch, weights, origin, rows });
         Ok(())
+    }
+
+    /// What completed rows that come out: of each its lot and slot.
+    fn origin_of(&self, cause: &[(u32, u32)], lots: &[Lot]) -> (Arc<Origin>, Option<UInt32Array>) {
+        // Sides that read one log have come equally far, however much of its frame they have had.
+        let limit = |port: usize| match self.spec.as_of_now || self.trails.is_some() {
+            true => EventTime::MAX,
+            false => self.watermarks[1 - port],
+        };
+        let behind =
+            |port: usize| self.trails.map_or(0, |trails| trails[0].max(trails[1]) - trails[port]);
+        let of = |(lot, slot): &(u32, u32)| {
+            let lot = &lots[*lot as usize];
+            (lot, (slot - lot.first) as usize)
+        };
+        let first = &lots[0].change.origin;
+        let judged_alike =
+            |lot: &Lot| first.is_judged_as(&lot.change.origin) && behind(lot.port) == 0;
+        if lots.iter().all(judged_alike) {
+            let places = cause.iter().map(of).map(|(lot, row)| lot.change.place(row) as u32);
+            let rows = UInt32Array::from_iter_values(places);
+            return (lowered(first, limit(lots[0].port)), Some(rows));
+        }
+        let arrival = cause.iter().map(of).map(|(lot, row)| lot.change.arrival(row).0);
+        let progress = |(lot, row): (&Lot, usize)| {
+            lot.change.progress(row).minus(behind(lot.port)).min(limit(lot.port)).0
+        };
+        let origin = Origin {
+            relation: Arc::clone(&first.relation),
+            first_offset: first.first_offset,
+            ingest_time: first.ingest_time,
+            arrival: Marks::Rows(arrival.collect()),
+            progress: Marks::Rows(cause.iter().map(of).map(progress).collect()),
+            derived: true,
+        };
+        (Arc::new(origin), None)
     }
 
     /// Rows of one side with nulls for the other.

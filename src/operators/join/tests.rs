@@ -54,6 +54,7 @@ fn change(schema: &SchemaRef, rows: &[Row], weighted: bool) -> Change {
         ingest_time: 0,
         arrival: Marks::All(i64::MIN),
         progress: Marks::All(i64::MIN),
+        derived: false,
     };
     Change {
         batch: RecordBatch::try_new(Arc::clone(schema), vec![keys, values]).unwrap(),

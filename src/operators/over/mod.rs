@@ -53,13 +53,12 @@ mod values;
 use std::sync::Arc;
 
 use arrow::array::BooleanArray;
-use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
 pub use self::call::{OverFunction, Shift};
 pub use self::frames::Frame;
 use self::running::{Failed, Running};
-use crate::data::change::{Change, Origin};
+use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::held_promises::HeldPromises;
 use crate::operators::lateness::on_time;
@@ -217,13 +216,14 @@ impl Over {
                 refuse(&origins, &failed, out);
             }
             if let Some(batch) = batch {
-                let batch = match failed.is_empty() {
-                    true => batch,
-                    false => {
-                        compute::filter_record_batch(&batch, &succeeded(&failed, times.len()))?
-                    }
-                };
-                out.change(Change::derived(batch, None, &self.origin));
+                // Each row goes on once the watermark has passed what its frames may hold.
+                let reach = self.spec.lateness.saturating_add(self.running.ahead());
+                let marks = times.iter().map(|time| time.saturating_add(reach)).collect();
+                let change = Change::due(batch, None, &self.origin, Marks::Rows(marks));
+                out.change(match failed.is_empty() {
+                    true => change,
+                    false => change.filter(&succeeded(&failed, times.len()))?,
+                });
             }
             self.put_out_completed(out)?;
         }

@@ -33,7 +33,7 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::physical_expr::window::WindowExpr;
 
 use self::held::Held;
-use crate::data::change::{Change, Origin};
+use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::expr::row_error;
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
@@ -236,7 +236,7 @@ impl OverChanges {
             }
             differences(before, now, 0, false, &mut entries);
         }
-        self.put_out(&entries, out)
+        self.put_out(&entries, i64::MIN, out)
     }
 
     /// Puts out the partitions whose windows a watermark closes.
@@ -246,11 +246,14 @@ impl OverChanges {
         delay: i64,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        let mut entries = Vec::new();
-        for slot in self.partitions.living(self.ends.take_due(watermark, delay)) {
-            self.put_out_whole(slot, &mut entries, out)?;
+        while let Some((end, due)) = self.ends.take_due(watermark, delay) {
+            let mut entries = Vec::new();
+            for slot in self.partitions.living(due) {
+                self.put_out_whole(slot, &mut entries, out)?;
+            }
+            self.put_out(&entries, end.saturating_add(delay).saturating_sub(1), out)?;
         }
-        self.put_out(&entries, out)
+        Ok(())
     }
 
     /// What a partition answers, which then is final.
@@ -272,7 +275,13 @@ impl OverChanges {
         Ok(())
     }
 
-    fn put_out(&self, entries: &[(i64, u64, Shown)], out: &mut Emitter) -> Result<(), EvalError> {
+    /// Puts out rows, each with its weight, under a watermark.
+    fn put_out(
+        &self,
+        entries: &[(i64, u64, Shown)],
+        mark: i64,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -281,7 +290,7 @@ impl OverChanges {
         let columns = self.output.convert_rows(rows)?;
         let batch = RecordBatch::try_new(Arc::clone(&self.spec.schema), columns)?;
         let weights = weights_of(entries);
-        out.change(Change::derived(batch, weights, &self.origin));
+        out.change(Change::due(batch, weights, &self.origin, Marks::All(mark)));
         Ok(())
     }
 }
@@ -340,7 +349,7 @@ impl Operator for OverChanges {
                 None => self.bytes -= self.partitions.remove(slot).state.bytes,
             }
         }
-        self.put_out(&entries, out)?;
+        self.put_out(&entries, i64::MIN, out)?;
         if punctuation.is_about(&self.spec.input_schema.fields()[..self.spec.kept]) {
             out.punctuation(Arc::new(punctuation.clone()));
         }

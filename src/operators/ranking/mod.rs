@@ -37,7 +37,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 
 use self::group::{Group, Line};
 pub(super) use self::group::{Shown, differences, weights_of};
-use crate::data::change::{Change, Origin};
+use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator};
 use crate::operators::partitions::{PartitionKeys, Partitions};
@@ -228,7 +228,7 @@ impl Ranking {
         for slot in gone {
             self.partitions.remove(slot);
         }
-        self.put_out(&entries, out)
+        self.put_out(&entries, i64::MIN, out)
     }
 
     /// Puts out the groups whose windows a watermark closes.
@@ -238,11 +238,14 @@ impl Ranking {
         delay: i64,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
-        let mut entries = Vec::new();
-        for slot in self.partitions.living(self.ends.take_due(watermark, delay)) {
-            self.put_out_whole(slot, &mut entries);
+        while let Some((end, due)) = self.ends.take_due(watermark, delay) {
+            let mut entries = Vec::new();
+            for slot in self.partitions.living(due) {
+                self.put_out_whole(slot, &mut entries);
+            }
+            self.put_out(&entries, end.saturating_add(delay).saturating_sub(1), out)?;
         }
-        self.put_out(&entries, out)
+        Ok(())
     }
 
     /// What a group shows, which then is final.
@@ -253,8 +256,13 @@ impl Ranking {
         differences(Vec::new(), now, self.spec.skip, self.spec.numbered, entries);
     }
 
-    /// Puts out rows, each with its weight and number.
-    fn put_out(&self, entries: &[(i64, u64, Shown)], out: &mut Emitter) -> Result<(), EvalError> {
+    /// Puts out rows, each with its weight and number, under a watermark.
+    fn put_out(
+        &self,
+        entries: &[(i64, u64, Shown)],
+        mark: i64,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -271,7 +279,7 @@ impl Ranking {
         let schema = Arc::clone(&self.spec.schema);
         let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
         let weights = weights_of(entries);
-        out.change(Change::derived(batch, weights, &self.origin));
+        out.change(Change::due(batch, weights, &self.origin, Marks::All(mark)));
         Ok(())
     }
 }
@@ -320,7 +328,7 @@ impl Operator for Ranking {
                 for slot in slots {
                     self.put_out_whole(slot, &mut entries);
                 }
-                self.put_out(&entries, out)?;
+                self.put_out(&entries, i64::MIN, out)?;
             }
             None => {
                 self.flush(out)?;

@@ -47,6 +47,7 @@ fn change(rows: &[Row], append_only: bool) -> Change {
         ingest_time: 0,
         arrival: Marks::All(i64::MIN),
         progress: Marks::All(i64::MIN),
+        derived: false,
     };
     let batch = RecordBatch::try_new(input(), columns).unwrap();
     Change::derived(batch, (!append_only).then_some(weights), &cause)

@@ -182,8 +182,10 @@ impl SessionAggregate {
 
     fn advance(&mut self, watermark: EventTime) {
         if watermark > self.watermark {
+            self.output.stand_at(self.watermark, watermark);
             self.watermark = watermark;
             self.pass_timers();
+            self.output.stand_at(watermark, watermark);
         }
     }
 

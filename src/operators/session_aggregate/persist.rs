@@ -38,6 +38,7 @@ impl SessionAggregate {
         self.dirty = from.get()?;
         self.clock.restore(from)?;
         self.watermark = from.get()?;
+        self.output.stand_at(self.watermark, self.watermark);
         self.now = from.get()?;
         self.published_rows = from.get()?;
         Ok(())

@@ -53,7 +53,7 @@ impl WindowAggregate {
             known.counts = Default::default();
         }
         let results = self.results(window)?;
-        self.emit(window, None, results, out)
+        self.emit((window, window.end.saturating_sub(1)), None, results, out)
     }
 
     /// Emits the current row of one key in a window.
@@ -71,7 +71,7 @@ impl WindowAggregate {
             slice.take_changed();
             self.changed.remove(&window);
         }
-        self.emit(window, Some(vec![id]), results, out)
+        self.emit((window, self.watermark.0), Some(vec![id]), results, out)
     }
 
     /// Emits the keys that changed in windows ending at or before `end`.
@@ -82,16 +82,16 @@ impl WindowAggregate {
             let mut ids = slice.take_changed();
             self.keys.sort_ids(&mut ids)?;
             let results = self.results_of(window, &ids)?;
-            self.emit(window, Some(ids), results, out)?;
+            self.emit((window, self.watermark.0), Some(ids), results, out)?;
         }
         Ok(())
     }
 
-    /// Emits results, which come in the order of keys, as the mode relates them to earlier ones.
-    /// `ids` are the keys that were asked for, in the same order; `None` for all.
+    /// Emits results, which come in the order of keys, as the mode relates them to earlier ones. `mark`
+    /// is the watermark under which they go on. `ids` are the keys that were asked for, in the same order; `None` for all.
     fn emit(
         &mut self,
-        window: WindowKey,
+        (window, mark): (WindowKey, i64),
         ids: Option<Vec<u32>>,
         results: Results,
         out: &mut Emitter,
@@ -101,7 +101,7 @@ impl WindowAggregate {
             self.report(window, failed, out)?;
         }
         if self.relation != Relation::Retracts {
-            self.emit_rows(window, (&new, columns), None, out)?;
+            self.emit_rows((window, mark), (&new, columns), None, out)?;
             if self.relation == Relation::Discards
                 && let Some(slice) = self.slices.get_mut(&own_slice(window))
             {
@@ -123,7 +123,7 @@ impl WindowAggregate {
         };
         let refined = known.emitted.replace(&candidates, &new, columns)?;
         let weights = Int64Array::from(refined.weights);
-        self.emit_rows(window, (&refined.ids, refined.columns), Some(weights), out)
+        self.emit_rows((window, mark), (&refined.ids, refined.columns), Some(weights), out)
     }
 
     fn report(
@@ -164,7 +164,7 @@ impl WindowAggregate {
 
     fn emit_rows(
         &mut self,
-        window: WindowKey,
+        (window, mark): (WindowKey, i64),
         (ids, columns): (&[u32], Vec<ArrayRef>),
         weights: Option<Int64Array>,
         out: &mut Emitter,
@@ -173,7 +173,7 @@ impl WindowAggregate {
             return Ok(());
         }
         let keys = self.keys.keys_of(ids)?;
-        let answer = Answer { window, rows: ids.len(), keys, columns, weights };
+        let answer = Answer { window, mark, rows: ids.len(), keys, columns, weights };
         match &mut self.outbox {
             Some(outbox) => outbox.answers.push(answer),
             None => out.change(answer.into_change(&self.spec.schema, &self.origin)?),

@@ -144,13 +144,9 @@ impl WindowAggregate {
         first: i64,
     ) -> bool {
         let (times, ours) = (&arriving.times[range.clone()], self.watermark.0);
-        // Marks never fall, so the last one is the greatest.
-        if first >= marks.last().max(ours) {
-            return false;
-        }
         let least = |mark: i64| mark.max(ours);
         match (marks, &arriving.change.rows) {
-            (Marks::All(mark), _) => times.iter().any(|&t| t < least(*mark)),
+            (Marks::All(mark), _) => first < least(*mark),
             (Marks::Rows(marks), None) => {
                 let mut pairs = times.iter().zip(&marks[range]);
                 pairs.any(|(&t, &mark)| t < least(mark))

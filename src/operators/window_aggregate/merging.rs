@@ -67,6 +67,7 @@ fn interleave(
     let columns: Vec<&[ArrayRef]> = answers.iter().map(|answer| &answer.columns[..]).collect();
     let keys = join(&keys)?;
     let columns = join(&columns)?;
+    let mark = answers.iter().map(|answer| answer.mark).max().unwrap_or(i64::MIN);
     let order = UInt32Array::from(order_of(&keys, &ends)?);
     let weights: Option<Vec<&dyn Array>> =
         answers.iter().map(|answer| answer.weights.as_ref().map(|w| w as &dyn Array)).collect();
@@ -76,6 +77,7 @@ fn interleave(
         let weights = weights.as_ref().map(|w| compute::take(w, &order, None)).transpose()?;
         Ok(Answer {
             window,
+            mark,
             rows: order.len(),
             keys: compute::take_arrays(&keys, &order, None)?,
             columns: compute::take_arrays(&columns, &order, None)?,

@@ -7,13 +7,15 @@ use arrow::compute;
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 
 use super::WindowKey;
-use crate::data::change::{Change, Origin};
+use crate::data::change::{Change, Marks, Origin};
 use crate::operators::operator::EvalError;
 use crate::windows::columns::named_edge;
 
 /// What a window puts out at a time, in the order of keys.
 pub(super) struct Answer {
     pub(super) window: WindowKey,
+    /// The watermark under which it goes on: at the close the last one before the window's end.
+    pub(super) mark: i64,
     pub(super) rows: usize,
     pub(super) keys: Vec<ArrayRef>,
     /// The aggregates.
@@ -48,7 +50,7 @@ impl Answer {
         let edges = (self.window.start, self.window.end);
         let columns = self.keys.into_iter().chain(self.columns);
         let batch = batch(schema, edges, columns, self.rows)?;
-        Ok(Change::derived(batch, self.weights, cause))
+        Ok(Change::due(batch, self.weights, cause, Marks::All(self.mark)))
     }
 }
 

@@ -188,6 +188,7 @@ impl Run {
                 ingest_time: self.now,
                 arrival: Marks::Rows(arrival.into()),
                 progress: Marks::Rows(progress.into()),
+                derived: false,
             }),
             rows: None,
         }

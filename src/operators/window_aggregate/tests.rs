@@ -149,6 +149,7 @@ impl Driver {
                 ingest_time: 0,
                 arrival: Marks::Rows(arrival.into()),
                 progress: Marks::Rows(progress.into()),
+                derived: false,
             }),
             rows: None,
         };

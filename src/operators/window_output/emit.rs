@@ -236,7 +236,7 @@ impl WindowOutput {
         Ok((columns, Some(keys)))
     }
 
-    /// Emits runs of rows of equal processing time and relation as changes of their own.
+    /// Emits runs of rows of equal processing time, watermark and relation as changes of their own.
     fn emit_runs(
         &self,
         batch: &RecordBatch,
@@ -245,7 +245,8 @@ impl WindowOutput {
         out: &mut Emitter,
     ) {
         let same = |a: usize, b: usize| {
-            noted[a].now == noted[b].now && origins.is_none_or(|origins| origins.same(a, b))
+            (noted[a].now, noted[a].mark) == (noted[b].now, noted[b].mark)
+                && origins.is_none_or(|origins| origins.same(a, b))
         };
         let places: Vec<usize> = (0..noted.len()).collect();
         for run in places.chunk_by(|&a, &b| same(a, b)) {
@@ -258,8 +259,9 @@ impl WindowOutput {
                 relation,
                 first_offset,
                 ingest_time: noted[first].now,
-                arrival: Marks::All(i64::MIN),
-                progress: Marks::All(i64::MIN),
+                arrival: Marks::All(noted[first].mark),
+                progress: Marks::All(noted[first].mark),
+                derived: origins.is_none(),
             };
             let weights = || run.iter().map(|&place| noted[place].weight);
             let weighted = weights().any(|weight| weight != 1);

@@ -29,6 +29,7 @@ use crate::operators::operator::{Emitter, EvalError};
 use crate::operators::origin_buffer::OriginBuffer;
 use crate::operators::row_keys::RowKeys;
 use crate::operators::window_answer::{Content, Pairs, WindowAnswer};
+use crate::time::EventTime;
 
 mod emit;
 mod persist;
@@ -90,6 +91,8 @@ pub struct OutputSpec {
 struct Note {
     weight: i64,
     now: i64,
+    /// The watermark under which it goes on.
+    mark: i64,
     version: Version,
     /// Only groups that one of these rows belongs to are put out.
     changed: Option<Vec<u64>>,
@@ -113,6 +116,8 @@ pub struct WindowOutput {
     refused: HashSet<u64>,
     relation: Arc<str>,
     first_offset: u64,
+    /// The watermark before the one that closes windows now, and that one; equal where none does.
+    watermarks: (i64, i64),
 }
 
 impl WindowOutput {
@@ -145,6 +150,7 @@ impl WindowOutput {
             refused: HashSet::new(),
             relation: Arc::from(""),
             first_offset: 0,
+            watermarks: (i64::MIN, i64::MIN),
         })
     }
 
@@ -199,12 +205,26 @@ impl WindowOutput {
 
     /// Notes an insertion at processing time `now`; with `changed`, of the groups of those rows only.
     pub fn insert(&mut self, now: i64, version: Version, changed: Option<Vec<u64>>) {
-        self.note(Note { weight: 1, now, version, changed });
+        let mark = self.mark(&version);
+        self.note(Note { weight: 1, now, mark, version, changed });
     }
 
     /// Notes a retraction.
     pub fn retract(&mut self, now: i64, version: Version, changed: Option<Vec<u64>>) {
-        self.note(Note { weight: -1, now, version, changed });
+        let mark = self.mark(&version);
+        self.note(Note { weight: -1, now, mark, version, changed });
+    }
+
+    /// What is noted from here on is due to the watermark that came after `before` and stands at `now`:
+    /// windows that end between the two just below their ends, all else at `now`.
+    pub fn stand_at(&mut self, before: EventTime, now: EventTime) {
+        self.watermarks = (before.0, now.0);
+    }
+
+    fn mark(&self, version: &Version) -> i64 {
+        let (before, now) = self.watermarks;
+        let ends = version.columns.end.filter(|end| before < *end && *end <= now);
+        ends.map_or(now, |end| end.saturating_sub(1))
     }
 
     /// Whether so much is noted that it should be flushed before more is.

@@ -11,6 +11,7 @@ mod engine_run;
 mod generate;
 mod joins;
 mod naive;
+mod nested;
 mod over;
 mod question;
 mod replay;
