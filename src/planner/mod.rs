@@ -5,7 +5,9 @@
 //! [`window_node`]), `translate`, `windowed` and `group_by` (logical plan to [`physical`] plan: watermarks,
 //! append-only, keys, bounded state), [`emit_clause`], [`explain`].
 
+mod after_coercion;
 mod amended;
+mod before_coercion;
 pub mod bind;
 mod bounded;
 pub mod checked;
@@ -24,6 +26,7 @@ mod grouping_sets;
 mod heavy_hitters_call;
 mod hidden;
 mod in_subqueries;
+mod interval_order;
 mod itemsets_call;
 mod join;
 mod join_as_of;
@@ -63,8 +66,10 @@ mod row_wise;
 mod selects;
 mod set_count_call;
 mod set_operations;
+mod time_zone;
 mod translate;
 mod trend_call;
+mod value_functions;
 mod wide_sum;
 pub mod window_call;
 mod window_facts;
