@@ -3,6 +3,7 @@
 //! The query is a producer of that stream, and numbers its late rows from its beginning. A replay
 //! meets the same rows in the same order, so those that are stored already are passed over.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array, new_null_array};
@@ -10,7 +11,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::decode::{Decoded, Lines};
-use crate::engine::ingest::StreamHandle;
+use crate::engine::ingest::{StreamHandle, stopped};
 use crate::engine::producers::Producer;
 use crate::engine::registry::{Registry, wrong_kind};
 use crate::engine::state::Engine;
@@ -69,9 +70,9 @@ impl LateRows {
     /// Stores a step's late rows. They are written, not synced: after a crash they come again.
     ///
     /// # Errors
-    /// The logs'.
+    /// The logs'. The step is to be taken again then: no snapshot may stand behind it.
     pub(super) fn append(&self, inputs: &[Input], report: &StepReport) -> Result<()> {
-        let Some(engine) = self.engine.upgrade() else { return Ok(()) };
+        let engine = self.engine.upgrade().ok_or_else(stopped)?;
         let schema = &self.stream.definition.schema;
         let mut batches = Vec::new();
         let mut rows = Rows::default();
@@ -87,16 +88,16 @@ impl LateRows {
         let batch = concat_batches(&first.schema(), &batches).map_err(broken)?;
         let decoded =
             Decoded { batch, lines: Lines::From(1), rejected: vec![], punctuations: vec![] };
-        let stopping = Arc::clone(&engine.stopping);
         let handle = StreamHandle { engine, stream: Arc::clone(&self.stream), of_query: true };
         fault::at("late_rows.append", &self.id);
         let id = self.id.clone();
         let producer = Producer { id, sequence: report.first_late, each_row: true };
-        match handle.ingest_written(decoded, producer, PROTOCOL) {
-            // What is not stored now is met again when the query replays.
-            Err(_) if stopping.load(std::sync::atomic::Ordering::Relaxed) => Ok(()),
-            stored => stored,
-        }
+        handle.ingest_written(decoded, producer, PROTOCOL)
+    }
+
+    /// Whether the engine ends, so that what cannot be stored is no fault of the query.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.engine.upgrade().is_none_or(|engine| engine.stopping.load(Ordering::Relaxed))
     }
 }
 

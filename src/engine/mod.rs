@@ -24,6 +24,7 @@ mod late_rows;
 mod lost_rows;
 mod open;
 mod producers;
+mod punctuation_meta;
 mod query;
 mod query_progress;
 mod recounts;

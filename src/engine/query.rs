@@ -310,8 +310,13 @@ impl QueryState {
             && let Some(late_rows) = &self.shape().late_rows
             && let Err(error) = late_rows.append(&run.inputs, &report)
         {
-            drop(guard);
-            self.fail(&error);
+            if late_rows.is_stopping() {
+                // The step is taken again after the start: its state is not to be the last snapshot.
+                *guard = None;
+            } else {
+                drop(guard);
+                self.fail(&error);
+            }
             return Next::Wait;
         }
         self.reports.rejected_rows(&self.name, &report.rejected);

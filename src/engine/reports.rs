@@ -12,7 +12,6 @@ use arrow::array::{
 use arrow::datatypes::SchemaRef;
 use parking_lot::{Mutex, RwLock};
 
-use crate::data::punctuation::{Pattern, Punctuation};
 use crate::decode::Rejected;
 use crate::engine::reported::Reported;
 use crate::engine::shed::Shortage;
@@ -279,56 +278,4 @@ fn log_failure(result: Result<()>) {
     if let Err(error) = result {
         tracing::error!("report was lost: {}", error.message());
     }
-}
-
-/// A punctuation as bytes of a frame's meta: JSON with each value as Arrow prints it.
-pub(super) fn punctuation_bytes(punctuation: &Punctuation) -> Vec<u8> {
-    use serde_json::{Map, Value, json};
-    let text = |value: &datafusion::scalar::ScalarValue| Value::String(value.to_string());
-    let mut object = Map::new();
-    for (name, pattern) in &punctuation.columns {
-        let value = match pattern {
-            Pattern::OneOf(values) => json!({ "in": values.iter().map(text).collect::<Vec<_>>() }),
-            Pattern::Range { low, high } => {
-                let mut range = Map::new();
-                if let Some((bound, included)) = low {
-                    range.insert(if *included { "gte" } else { "gt" }.into(), text(bound));
-                }
-                if let Some((bound, included)) = high {
-                    range.insert(if *included { "lte" } else { "lt" }.into(), text(bound));
-                }
-                Value::Object(range)
-            }
-        };
-        object.insert(name.clone(), value);
-    }
-    Value::Object(object).to_string().into_bytes()
-}
-
-/// Reads what [`punctuation_bytes`] wrote, with the types of the relation's columns.
-pub(super) fn read_punctuation(schema: &SchemaRef, bytes: &[u8]) -> Option<Punctuation> {
-    use datafusion::scalar::ScalarValue;
-    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(bytes).ok()?;
-    let mut columns = Vec::new();
-    for (name, value) in &object {
-        let data_type = schema.field_with_name(name).ok()?.data_type();
-        let read =
-            |text: &serde_json::Value| ScalarValue::from(text.as_str()?).cast_to(data_type).ok();
-        let pattern = match value.get("in") {
-            Some(list) => Pattern::OneOf(list.as_array()?.iter().map(read).collect::<Option<_>>()?),
-            None => {
-                let bound = |names: [(&str, bool); 2]| {
-                    names
-                        .iter()
-                        .find_map(|(key, included)| Some((read(value.get(key)?)?, *included)))
-                };
-                Pattern::Range {
-                    low: bound([("gte", true), ("gt", false)]),
-                    high: bound([("lte", true), ("lt", false)]),
-                }
-            }
-        };
-        columns.push((name.clone(), pattern));
-    }
-    Some(Punctuation { columns })
 }

@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 
 use crate::catalog::persist::{Kind, Record};
 use crate::engine::create::readable;
+use crate::engine::punctuation_meta::read_punctuation;
 use crate::engine::query::{QueryState, Shape};
 use crate::engine::registry::Registry;
-use crate::engine::reports::read_punctuation;
 use crate::engine::snapshots::Snapshots;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};

@@ -24,16 +24,22 @@ impl Engine {
             // It only looks at figures; a panic there was logged and there is nothing left to undo.
             drop(timer.join());
         }
-        let (streams, sinks): (Vec<_>, Vec<_>) = {
+        let (streams, sinks, late): (Vec<_>, Vec<_>, Vec<_>) = {
             let registry = self.registry.read();
             let streams = registry.streams.values().map(Arc::clone).collect();
-            (streams, registry.sinks.values().map(Arc::clone).collect())
+            let late = registry.queries.values().filter_map(|query| query.late_rows_to());
+            (streams, registry.sinks.values().map(Arc::clone).collect(), late.collect())
         };
         sinks.iter().for_each(|sink| sink.ask_to_stop());
-        for stream in streams {
+        // Last steps of queries may have late rows, which are taken yet.
+        let takes_late = |stream: &Arc<_>| late.iter().any(|late| Arc::ptr_eq(late, stream));
+        for stream in streams.iter().filter(|stream| !takes_late(stream)) {
             stream.appender.shut_down();
         }
         self.scheduler.stop();
+        for stream in streams.iter().filter(|stream| takes_late(stream)) {
+            stream.appender.shut_down();
+        }
         self.take_last_snapshots();
         if self.sync_everything()
             && let Err(error) = self.end_run()

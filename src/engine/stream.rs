@@ -15,6 +15,7 @@ use crate::data::punctuation::Punctuation;
 use crate::decode::{DecodeSpec, DecodeSpecRef, Decoded, Limits, Lines, Rejected};
 use crate::engine::AckLevel;
 use crate::engine::budget::Budget;
+use crate::engine::punctuation_meta::punctuation_bytes;
 use crate::error::{Error, Result, SqlState};
 use crate::log::append::Appender;
 use crate::log::frame::{FrameKind, NewFrame};
@@ -175,7 +176,7 @@ impl StreamState {
             let times = event_times(&bound.to_array().ok()?).ok()?;
             Some(times.value(0))
         });
-        let meta = crate::engine::reports::punctuation_bytes(punctuation);
+        let meta = punctuation_bytes(punctuation);
         NewFrame::control(FrameKind::Punctuation, watermark.unwrap_or(i64::MIN), meta)
     }
 }

@@ -44,19 +44,19 @@ pub fn build(
 /// each change of its inputs, and groups that emit changes do so at the end of a step.
 pub fn steps_show(plan: &PhysicalPlan) -> bool {
     let joins = matches!(plan.node, Node::Join(_));
-    (joins && plan.inputs.iter().any(|input| !input.facts.append_only && coalesces(input)))
-        || plan.inputs.iter().any(steps_show)
+    (joins && plan.inputs.iter().any(coalesces)) || plan.inputs.iter().any(steps_show)
 }
 
 fn coalesces(plan: &PhysicalPlan) -> bool {
     let groups = match plan.node {
-        Node::Aggregate(_)
-        | Node::WindowAggregate(_)
+        // Also where no row is taken back: a new group comes out at the end of a step, and behind rows that
+        // came after its own.
+        Node::Aggregate(_) | Node::OverChanges(_) | Node::Ranking(_) => true,
+        // A window that closes does so at its row.
+        Node::WindowAggregate(_)
         | Node::SessionAggregate(_)
         | Node::CountWindow(_)
-        | Node::PunctuationWindow(_)
-        | Node::OverChanges(_)
-        | Node::Ranking(_) => true,
+        | Node::PunctuationWindow(_) => !plan.facts.append_only,
         Node::Source(_)
         | Node::Over(_)
         | Node::MatchRecognize(_)

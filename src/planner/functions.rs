@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Analyzer, AnalyzerRule, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
@@ -31,6 +32,7 @@ use crate::planner::before_coercion::BeforeCoercion;
 use crate::planner::checked::CheckedArithmetic;
 use crate::planner::error::PlanError;
 use crate::planner::heavy_hitters_call;
+use crate::planner::once_barrier::OnceBarriers;
 use crate::planner::once_order::OnceOrder;
 use crate::planner::postgres_functions;
 use crate::planner::push_down;
@@ -78,13 +80,7 @@ pub fn once_state() -> &'static SessionState {
         SessionStateBuilder::new_from_existing(state().clone())
             .with_analyzer_rules(once_analyzer_rules())
             .with_optimizer_rules(once_rules())
-            .with_physical_optimizer_rules(
-                PhysicalOptimizer::new()
-                    .rules
-                    .into_iter()
-                    .filter(|rule| !rule.name().starts_with("FilterPushdown"))
-                    .collect(),
-            )
+            .with_physical_optimizer_rules(once_physical_rules())
             .build()
     });
     &STATE
@@ -108,6 +104,13 @@ fn once_analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 fn once_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = push_down::rules();
     rules.insert(0, Arc::new(OnceOrder));
+    rules
+}
+
+fn once_physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
+    rules.insert(0, Arc::new(OnceBarriers));
     rules
 }
 

@@ -49,6 +49,7 @@ mod mining_call;
 mod mining_facts;
 mod modulo;
 mod nested_windows;
+mod once_barrier;
 mod once_order;
 mod over;
 mod over_calls;

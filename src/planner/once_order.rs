@@ -16,8 +16,8 @@ use datafusion::logical_expr::expr::{Sort as SortKey, WindowFunctionDefinition};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, LogicalPlan, ReversedUDAF, SetMonotonicity,
-    Signature,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Distinct, Expr, LogicalPlan, ReversedUDAF,
+    SetMonotonicity, Signature,
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
@@ -107,6 +107,7 @@ fn source(expr: Expr, input: &LogicalPlan) -> Expr {
             source(Expr::Column(below), &alias.input)
         }
         LogicalPlan::Filter(filter) => source(expr, &filter.input),
+        LogicalPlan::Distinct(Distinct::All(below)) => source(expr, below),
         _ => expr,
     }
 }

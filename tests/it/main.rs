@@ -20,6 +20,7 @@ mod fuzz_bodies;
 mod golden;
 mod hostile;
 mod isolation;
+mod late_rows;
 mod limits;
 mod memory;
 mod mining;

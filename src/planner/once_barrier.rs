@@ -1,0 +1,112 @@
+//! Hides from GROUPING SETS and UNION of a SELECT what is known of the order of their inputs.
+//!
+//! A column that is one value below (`WHERE x = 1`, or an aggregate's only row) is that value or null above
+//! ROLLUP, CUBE and GROUPING SETS; one that is one value in each part of a union is several in all. DataFusion
+//! goes on to take it for one value, and leaves out the sort that ORDER BY asks for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+
+/// Puts a [`Barrier`] below each aggregate over sets of groups, and below each part of a union.
+#[derive(Debug)]
+pub(super) struct OnceBarriers;
+
+impl PhysicalOptimizerRule for OnceBarriers {
+    fn name(&self) -> &str {
+        "once_barriers"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|node| {
+            let groups_sets = node
+                .downcast_ref::<AggregateExec>()
+                .is_some_and(|aggregate| aggregate.group_expr().has_grouping_set());
+            if !groups_sets && !node.is::<UnionExec>() {
+                return Ok(Transformed::no(node));
+            }
+            node.map_children(|child| Ok(Transformed::yes(Arc::new(Barrier::new(child)) as _)))
+        })
+        .data()
+    }
+}
+
+/// Hands its input on, and says nothing of it.
+#[derive(Debug)]
+struct Barrier {
+    input: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+}
+
+impl Barrier {
+    fn new(input: Arc<dyn ExecutionPlan>) -> Barrier {
+        let known = input.properties();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(input.schema()),
+            known.partitioning.clone(),
+            known.emission_type,
+            known.boundedness,
+        );
+        Barrier { input, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for Barrier {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Barrier")
+    }
+}
+
+impl ExecutionPlan for Barrier {
+    fn name(&self) -> &'static str {
+        "Barrier"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = children.into_iter().next().unwrap_or_else(|| Arc::clone(&self.input));
+        Ok(Arc::new(Barrier::new(input)))
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        self.input.execute(partition, context)
+    }
+}
