@@ -7,6 +7,7 @@
 //! * Intervals and texts become each other in the one form that INTERVAL has.
 //! * Intervals compare by their lengths ([`super::interval_order`]).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -44,7 +45,8 @@ impl AnalyzerRule for AfterCoercion {
                 Ok(meant.update_data(|expr| name.restore(expr)))
             })?;
             let node = interval_order::of_node(node.data)?.recompute_schema()?;
-            above_aggregates(interval_order::extremes(node)?).map(Transformed::yes)
+            let (node, keys) = interval_order::extremes(node)?;
+            above_aggregates(node, &keys).map(Transformed::yes)
         })?;
         Ok(plan.data)
     }
@@ -157,8 +159,9 @@ fn bare(expr: Expr) -> Expr {
 const CHOOSING: [&str; 9] =
     ["min", "max", "first_value", "last_value", "nth_value", "any_value", "lag", "lead", "mode"];
 
-/// Puts the one form around floats that aggregates make: a sum of infinities is no number.
-fn above_aggregates(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// Puts the one form around floats that aggregates make: a sum of infinities is no number. What are
+/// `keys` of intervals becomes these.
+fn above_aggregates(plan: LogicalPlan, keys: &BTreeSet<usize>) -> Result<LogicalPlan> {
     let calls = match &plan {
         LogicalPlan::Aggregate(aggregate) => &aggregate.aggr_expr,
         LogicalPlan::Window(window) => &window.window_expr,
@@ -171,16 +174,17 @@ fn above_aggregates(plan: LogicalPlan) -> Result<LogicalPlan> {
         let is_float = plan.schema().field(column).data_type().is_floating();
         is_float && column >= first && !chooses(&calls[column - first], &inputs)
     };
-    if !(first..count).any(makes) {
+    if keys.is_empty() && !(first..count).any(makes) {
         return Ok(plan);
     }
     let exprs = plan.schema().columns().into_iter().enumerate().map(|(index, column)| {
         let Column { relation, name, .. } = column.clone();
-        let column = Expr::Column(column);
-        match makes(index) {
-            true => ValueFunction::Canonical.call(column).alias_qualified(relation, name),
-            false => column,
-        }
+        let function = match keys.contains(&index) {
+            true => ValueFunction::IntervalOfKey,
+            false if makes(index) => ValueFunction::Canonical,
+            false => return Expr::Column(column),
+        };
+        function.call(Expr::Column(column)).alias_qualified(relation, name)
     });
     let exprs = exprs.collect();
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?))

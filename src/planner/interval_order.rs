@@ -5,11 +5,12 @@
 //! that sort by length and hold the interval. Where equal intervals would have to become one (groups,
 //! DISTINCT, sets) it is refused, because which of `1 day` and `24 hours` is shown would be chance.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result};
+use datafusion::common::{DFSchema, Result};
 use datafusion::error::DataFusionError;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::expr::{
@@ -17,7 +18,7 @@ use datafusion::logical_expr::expr::{
 };
 use datafusion::logical_expr::{
     Aggregate, Between, BinaryExpr, Distinct, Expr, ExprSchemable, GroupingSet, LogicalPlan,
-    Operator, Projection,
+    Operator,
 };
 
 use crate::error::SqlState;
@@ -189,9 +190,10 @@ fn call_of(expr: &Expr) -> Option<&AggregateFunction> {
     }
 }
 
-/// `min` and `max` of intervals are those of their keys; DISTINCT counts lengths.
-pub(super) fn extremes(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let LogicalPlan::Aggregate(aggregate) = plan else { return Ok(plan) };
+/// `min` and `max` of intervals are those of their keys; DISTINCT counts lengths. Tells which columns are
+/// keys now.
+pub(super) fn extremes(plan: LogicalPlan) -> Result<(LogicalPlan, BTreeSet<usize>)> {
+    let LogicalPlan::Aggregate(aggregate) = plan else { return Ok((plan, BTreeSet::new())) };
     let schema = Arc::clone(aggregate.input.schema());
     let of_interval = |call: &AggregateFunction| {
         call.params.args.first().is_some_and(|arg| is_interval(arg, &schema))
@@ -208,7 +210,7 @@ pub(super) fn extremes(plan: LogicalPlan) -> Result<LogicalPlan> {
         changed |= keyed[index] || distinct;
     }
     if !changed {
-        return Ok(LogicalPlan::Aggregate(aggregate));
+        return Ok((LogicalPlan::Aggregate(aggregate), BTreeSet::new()));
     }
     let old = Arc::clone(&aggregate.schema);
     let first = old.fields().len() - keyed.len();
@@ -235,17 +237,6 @@ pub(super) fn extremes(plan: LogicalPlan) -> Result<LogicalPlan> {
     });
     let calls = calls.collect::<Result<Vec<_>>>()?;
     let aggregate = Aggregate::try_new(aggregate.input, aggregate.group_expr, calls)?;
-    let columns = aggregate.schema.columns().into_iter().enumerate();
-    let exprs = columns.map(|(index, column)| {
-        let Column { relation, name, .. } = column.clone();
-        match index.checked_sub(first).is_some_and(|call| keyed[call]) {
-            true => ValueFunction::IntervalOfKey
-                .call(Expr::Column(column))
-                .alias_qualified(relation, name),
-            false => Expr::Column(column),
-        }
-    });
-    let exprs = exprs.collect();
-    let plan = Arc::new(LogicalPlan::Aggregate(aggregate));
-    Ok(LogicalPlan::Projection(Projection::try_new(exprs, plan)?))
+    let keys = (0..keyed.len()).filter(|call| keyed[*call]).map(|call| first + call);
+    Ok((LogicalPlan::Aggregate(aggregate), keys.collect()))
 }

@@ -51,8 +51,7 @@ impl VisitorMut for Casts {
             }
             Expr::Interval(interval) => {
                 if let Some(parts) = parts_of(interval) {
-                    interval.value =
-                        Box::new(Expr::value(Value::SingleQuotedString(interval_words(parts))));
+                    *interval.value = Expr::value(Value::SingleQuotedString(interval_words(parts)));
                 }
             }
             Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
@@ -63,7 +62,7 @@ impl VisitorMut for Casts {
                         (months.checked_neg(), days.checked_neg(), nanos.checked_neg())
                 {
                     let words = interval_words((months, days, nanos));
-                    interval.value = Box::new(Expr::value(Value::SingleQuotedString(words)));
+                    *interval.value = Expr::value(Value::SingleQuotedString(words));
                     *expr = (**inner).clone();
                 }
             }
