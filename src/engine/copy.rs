@@ -9,7 +9,7 @@ use crate::catalog::options::Options;
 use crate::crew::Crew;
 use crate::data::floats::canonical_batch;
 use crate::decode::{DecodeSpec, DecodeSpecRef, Decoded, Format, Limits, decoder};
-use crate::engine::ingest::IngestOrigin;
+use crate::engine::ingest::{IngestOrigin, check_form};
 use crate::engine::state::Engine;
 use crate::engine::{IngestReceipt, StatementResult};
 use crate::error::{Error, Result, SqlState};
@@ -34,13 +34,8 @@ impl Engine {
                 "Line {line}. Stream \"{target}\" has on_error = 'reject', so nothing is stored."
             )))
         };
-        if let Some(row) = decoded.rejected.first().filter(|_| stream.rejects_requests()) {
-            return refused(row.line, row.code, &row.message);
-        }
         let receipt = stream.ingest(decoded, None, IngestOrigin::default()).await?;
-        if let Some((line, code, message)) =
-            receipt.errors.first().filter(|_| stream.rejects_requests())
-        {
+        if let Some((line, code, message)) = receipt.errors.first().filter(|_| receipt.refused) {
             return refused(*line, *code, message);
         }
         answer(&receipt)
@@ -59,6 +54,7 @@ impl Engine {
             limits: Limits::default(),
         });
         let decoded = decode(&self.crew, format, spec, data).await?;
+        check_form(&decoded)?;
         if let Some(row) = decoded.rejected.into_iter().next() {
             return Err(Error::new(row.code, row.message)
                 .with_detail(format!("Line {}. Nothing of the COPY is stored.", row.line)));

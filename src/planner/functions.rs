@@ -38,6 +38,7 @@ use crate::planner::postgres_functions;
 use crate::planner::push_down;
 use crate::planner::set_count_call;
 use crate::planner::time_zone;
+use crate::planner::truth::TruthTests;
 use crate::planner::wide_sum::wide_sum;
 
 /// DataFusion's functions and planners, and ours; built once.
@@ -97,6 +98,7 @@ pub(super) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 fn once_analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = analyzer_rules();
     rules.push(Arc::new(CheckedArithmetic));
+    rules.push(Arc::new(TruthTests));
     rules
 }
 
