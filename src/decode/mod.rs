@@ -7,7 +7,6 @@ mod builders;
 mod csv;
 mod datetime;
 mod error;
-mod interval;
 mod json;
 mod json_body;
 mod json_reader;

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::catalog::options::Options;
 use crate::crew::Crew;
+use crate::data::floats::canonical_batch;
 use crate::decode::{DecodeSpec, DecodeSpecRef, Decoded, Format, Limits, decoder};
 use crate::engine::ingest::{IngestOrigin, check_form};
 use crate::engine::state::Engine;
@@ -65,7 +66,7 @@ impl Engine {
         let rows = decoded.batch.num_rows();
         if rows > 0 {
             let _writing = table.writing.lock().await;
-            table.apply(decoded.batch, vec![1; rows])?;
+            table.apply(canonical_batch(decoded.batch), vec![1; rows])?;
         }
         Ok(StatementResult::command(format!("COPY {rows}")))
     }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 
+use crate::data::floats::canonical_batch;
 use crate::data::punctuation::Punctuation;
 use crate::decode::{DecodeSpecRef, Decoded, REJECTED_MAX, Rejected};
 use crate::engine::producers::{Known, Producer, Sent};
@@ -41,6 +43,15 @@ fn receipt_of(rejected: &[Rejected]) -> IngestReceipt {
         rejected: rejected.len() as u64,
         errors: listed.map(|row| (row.line, row.code, row.message.clone())).collect(),
         ..IngestReceipt::default()
+    }
+}
+
+/// Floats come as their senders write them, and are kept in one form, in promises, too.
+fn in_one_form(decoded: &mut Decoded) {
+    let empty = RecordBatch::new_empty(decoded.batch.schema());
+    decoded.batch = canonical_batch(std::mem::replace(&mut decoded.batch, empty));
+    for (_, punctuation) in &mut decoded.punctuations {
+        punctuation.canonical_floats();
     }
 }
 
@@ -250,6 +261,7 @@ impl StreamHandle {
         } else {
             Promises::Write(stream.punctuations.write().await)
         };
+        in_one_form(&mut decoded);
         stream.check(&mut decoded, now, promises.all())?;
         let mut receipt = receipt_of(&decoded.rejected);
         if receipt.rejected > 0 && self.rejects_requests() {

@@ -13,6 +13,7 @@ use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query};
 
 use crate::catalog::persist::Kind;
+use crate::data::floats::canonical_batch;
 use crate::data::punctuation::{Pattern, Punctuation};
 use crate::decode::Decoded;
 use crate::engine::assign::assign;
@@ -39,7 +40,7 @@ impl Engine {
         exact_numbers::in_rows(&mut source, &schema, &places(columns, &schema))?;
         let answer = self.select(&source).await?;
         let order = column_order(target, columns, &schema, answer.schema.fields().len())?;
-        let batch = to_schema(&answer, &schema, &order)?;
+        let batch = canonical_batch(to_schema(&answer, &schema, &order)?);
         let rows = batch.num_rows();
         let mut stored = rows as u64;
         if self.registry.read().tables.contains_key(target) {

@@ -143,8 +143,8 @@ const NOT_ON_STREAMS: [&str; 3] = [
 /// Optimises the plan of a continuous query with the rules that keep its meaning on a stream.
 pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let options = functions::state().config_options();
-    let plan =
-        Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(from_datafusion)?;
+    let analyzer = Analyzer::with_rules(functions::analyzer_rules());
+    let plan = analyzer.execute_and_check(plan, options, |_, _| {}).map_err(from_datafusion)?;
     let plan = grouping_sets::split(plan).map_err(from_datafusion)?;
     let optimized = with_rules(plan.clone())?;
     if !kept_over::is_missing(&plan, &optimized).map_err(from_datafusion)? {

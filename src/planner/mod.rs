@@ -5,7 +5,9 @@
 //! [`window_node`]), `translate`, `windowed` and `group_by` (logical plan to [`physical`] plan: watermarks,
 //! append-only, keys, bounded state), [`emit_clause`], [`explain`].
 
+mod after_coercion;
 mod amended;
+mod before_coercion;
 pub mod bind;
 mod bounded;
 pub mod checked;
@@ -27,6 +29,7 @@ mod grouping_sets;
 mod heavy_hitters_call;
 mod hidden;
 mod in_subqueries;
+mod interval_order;
 mod itemsets_call;
 mod join;
 mod join_as_of;
@@ -71,9 +74,11 @@ mod selects;
 mod set_count_call;
 mod set_operations;
 mod single_row;
+mod time_zone;
 mod translate;
 mod trend_call;
 mod truth;
+mod value_functions;
 mod wide_sum;
 pub mod window_call;
 mod window_facts;
