@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use hashbrown::{HashMap, HashSet};
 use weir::client::demo::answer::Answer;
-use weir::decode::{Decoded, Lines};
+use weir::decode::Decoded;
 use weir::engine::{Engine, EngineSettings, IngestOrigin};
 use weir::time::{Clock, SECOND, SystemClock};
 
@@ -116,8 +116,7 @@ impl House {
     }
 
     async fn store(&self, stream: &str, batch: RecordBatch) {
-        let lines = Lines::From(1);
-        let decoded = Decoded { batch, lines, rejected: vec![], punctuations: vec![] };
+        let decoded = Decoded::good(batch);
         let stored = self.stream(stream).ingest(decoded, None, IngestOrigin::default()).await;
         assert_eq!(stored.expect("it is stored").rejected, 0);
     }

@@ -49,6 +49,10 @@ states! {
     NOT_SUPPORTED = "0A000";
     /// An option or parameter has a bad value.
     INVALID_PARAMETER = "22023";
+    /// A subquery has several rows where one value is asked for.
+    CARDINALITY = "21000";
+    /// A regular expression that is none.
+    INVALID_REGEX = "2201B";
     /// A text cannot be read as a value of the type.
     INVALID_TEXT = "22P02";
     /// A text cannot be read as a date or time.

@@ -35,6 +35,9 @@ impl Report for OptionError {
     }
     fn hint(&self) -> Option<String> {
         match self {
+            OptionError::Unknown { known, .. } if known.is_empty() => {
+                Some("There are no options here: leave WITH out.".into())
+            }
             OptionError::Unknown { known, .. } => Some(format!("Options are: {known}.")),
             OptionError::Twice(_) | OptionError::Value { .. } => None,
         }

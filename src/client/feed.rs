@@ -51,6 +51,10 @@ pub(super) fn run(session: &mut Session, rest: &str) -> Flow {
     };
     let mut total = Total::default();
     let flow = send_all(session, &request, &mut rows, &mut total);
+    if flow != Flow::Go && total.accepted + total.rejected == 0 {
+        // Nothing came of it that the error does not say.
+        return flow;
+    }
     let shown = report(session, &total);
     if flow == Flow::Go { shown } else { flow }
 }

@@ -8,6 +8,8 @@
 use arrow::datatypes::FieldRef;
 use datafusion::scalar::ScalarValue;
 
+use crate::data::floats::canonical_scalar;
+
 /// What a column must satisfy for a row to match.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pattern {
@@ -54,6 +56,19 @@ impl Punctuation {
     /// The pattern of a column, `None` for any value.
     pub fn pattern(&self, column: &str) -> Option<&Pattern> {
         self.columns.iter().find(|(name, _)| name == column).map(|(_, pattern)| pattern)
+    }
+
+    /// Gives the floats that it names the form that those of rows have.
+    pub fn canonical_floats(&mut self) {
+        for (_, pattern) in &mut self.columns {
+            match pattern {
+                Pattern::OneOf(values) => values.iter_mut().for_each(canonical_scalar),
+                Pattern::Range { low, high } => {
+                    let bounds = low.iter_mut().chain(high);
+                    bounds.for_each(|(bound, _)| canonical_scalar(bound));
+                }
+            }
+        }
     }
 
     /// Whether it speaks of these columns only.

@@ -47,6 +47,19 @@ pub fn undefined_function(text: &str) -> Option<String> {
     }
 }
 
+/// What to say of a pattern that is no regular expression; `None` for another text.
+pub fn invalid_regex(text: &str) -> Option<String> {
+    if let Some((_, rest)) = text.split_once("regex parse error") {
+        let reason = rest.lines().find_map(|line| line.trim().strip_prefix("error: "));
+        return Some(match reason {
+            Some(reason) => format!("invalid regular expression: {reason}"),
+            None => "invalid regular expression".to_owned(),
+        });
+    }
+    let start = text.find("invalid regular expression")?;
+    Some(text[start..].lines().next().unwrap_or_default().to_owned())
+}
+
 /// The message with every name of a type in SQL's words. What stands in double quotes is a name of
 /// the user's, and stays.
 pub fn in_sql_words(message: &str) -> String {

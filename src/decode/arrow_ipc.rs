@@ -300,6 +300,7 @@ impl Decoder for ArrowIpcDecoder {
                     lines: Lines::of(gathered.lines, first_line),
                     rejected: gathered.rejected,
                     punctuations: Vec::new(),
+                    malformed: None,
                 };
             }
             Some(Err(error)) => RowError::ArrowIpc(error.to_string()),
@@ -316,6 +317,7 @@ impl Decoder for ArrowIpcDecoder {
             lines: Lines::From(first_line),
             rejected: vec![rejected],
             punctuations: Vec::new(),
+            malformed: None,
         }
     }
 }

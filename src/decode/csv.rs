@@ -73,6 +73,9 @@ fn quoted_end(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
+/// What is wrong with a field whose quote opens and does not end.
+const NOT_CLOSED: &str = "a quoted field is not closed before the input ends";
+
 /// A field's place in the row's text.
 #[derive(Debug, Clone, Copy)]
 struct FieldSpan {
@@ -115,11 +118,6 @@ impl CsvDecoder {
             return Ok(());
         }
         let text = split_fields(text, &mut self.fields, &mut self.unquoted)?;
-        if self.header_due {
-            self.header_due = false;
-            self.columns = header_columns(&self.rows, text, &self.fields);
-            return self.columns.as_ref().map(|_| ()).map_err(RowError::clone);
-        }
         let columns = self.columns.as_ref().map_err(RowError::clone)?;
         if self.fields.len() != columns.len() {
             let (found, expected) = (self.fields.len(), columns.len());
@@ -133,6 +131,33 @@ impl CsvDecoder {
         self.rows.check_nulls()?;
         self.rows.commit(number, text);
         Ok(())
+    }
+}
+
+impl CsvDecoder {
+    /// Takes the first line that is no punctuation as the header. One that cannot be used is no row
+    /// itself, and makes every row bad.
+    fn is_header(&mut self, raw: &[u8], open_quote: bool) -> bool {
+        let limit = self.rows.row_bytes_max();
+        if !self.header_due || raw.is_empty() {
+            return false;
+        }
+        let text = std::str::from_utf8(raw).map_err(|_| RowError::NotUtf8);
+        if text.as_ref().is_ok_and(|text| punctuation::line_object(text).is_some()) {
+            return false;
+        }
+        self.header_due = false;
+        self.columns = text.and_then(|text| {
+            if raw.len() > limit {
+                return Err(RowError::TooLong { limit });
+            }
+            if open_quote {
+                return Err(RowError::Csv(NOT_CLOSED));
+            }
+            let text = split_fields(text, &mut self.fields, &mut self.unquoted)?;
+            header_columns(&self.rows, text, &self.fields)
+        });
+        true
     }
 }
 
@@ -211,8 +236,7 @@ fn split_fields<'a>(
         let start = unquoted.len();
         let quoted = bytes.get(at) == Some(&b'"');
         let end = if quoted {
-            let behind = quoted_end(bytes, at)
-                .ok_or(RowError::Csv("a quoted field is not closed before the input ends"))?;
+            let behind = quoted_end(bytes, at).ok_or(RowError::Csv(NOT_CLOSED))?;
             let mut pieces = row[at + 1..behind - 1].split("\"\"");
             unquoted.push_str(pieces.next().unwrap_or(""));
             for piece in pieces {
@@ -251,10 +275,12 @@ impl Decoder for CsvDecoder {
                 row = line_end(input, at);
             }
             let raw = &input[at..row.end];
-            if raw.len() > bytes_max {
+            if self.is_header(raw, open_quote) {
+                // It says what the rows are, and is none.
+            } else if raw.len() > bytes_max {
                 self.rows.reject_oversize(number, raw);
             } else if open_quote {
-                let error = RowError::Csv("a quoted field is not closed before the input ends");
+                let error = RowError::Csv(NOT_CLOSED);
                 self.rows.reject(number, raw, &error);
             } else if !raw.is_empty()
                 && let Err(error) = self.row(raw, number)

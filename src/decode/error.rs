@@ -1,5 +1,6 @@
 //! States why a row cannot be read, with the code and the words that its sender sees.
 
+use crate::data::interval_text::IntervalError;
 use crate::error::{Report, SqlState};
 
 /// What is wrong with one value, before anybody knows whose it is.
@@ -21,6 +22,15 @@ pub(crate) enum ValueError {
     Null,
     /// Values of the column's type cannot come as text.
     Unsupported,
+}
+
+impl From<IntervalError> for ValueError {
+    fn from(error: IntervalError) -> ValueError {
+        match error {
+            IntervalError::Syntax => ValueError::DatetimeSyntax,
+            IntervalError::Range => ValueError::DatetimeRange,
+        }
+    }
 }
 
 /// Why reading JSON stopped.

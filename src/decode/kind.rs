@@ -8,9 +8,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 use super::builders::{Scratch, Slot};
 use super::datetime;
 use super::error::{RowError, ValueError, excerpt};
-use super::interval;
 use super::values;
-use crate::data::schema;
+use crate::data::{interval_text, schema};
 use crate::encode::type_name::sql_type_name;
 
 /// What a column takes; one step coarser than its Arrow type.
@@ -141,9 +140,9 @@ impl Kind {
             Kind::Timestamp => {
                 datetime::parse_timestamp(text).map(Slot::Int).map_err(|e| number_or(e, text))
             }
-            Kind::Interval => {
-                interval::parse_interval(text).map(|(m, d, n)| Slot::Interval(m, d, n))
-            }
+            Kind::Interval => interval_text::parse_interval(text)
+                .map(|(m, d, n)| Slot::Interval(m, d, n))
+                .map_err(ValueError::from),
             Kind::Bytes => {
                 let start = scratch.bytes.len();
                 values::parse_hex(text, &mut scratch.bytes)?;

@@ -7,7 +7,6 @@ mod builders;
 mod csv;
 mod datetime;
 mod error;
-mod interval;
 mod json;
 mod json_body;
 mod json_reader;
@@ -45,6 +44,9 @@ pub struct Decoded {
     pub rejected: Vec<Rejected>,
     /// Punctuations, each with the number of good rows before it.
     pub punctuations: Vec<(usize, Punctuation)>,
+    /// Why the body as a whole has not its format, so that nobody can tell rows apart in it; then there
+    /// are none.
+    pub malformed: Option<String>,
 }
 
 /// Bad rows of which a decoder keeps what is wrong with each. It notices one more; what has so many is
@@ -52,6 +54,18 @@ pub struct Decoded {
 pub const REJECTED_MAX: usize = 250_000;
 
 impl Decoded {
+    /// Rows that are all good.
+    pub fn good(batch: RecordBatch) -> Decoded {
+        let (rejected, punctuations) = (vec![], vec![]);
+        Decoded { batch, lines: Lines::From(1), rejected, punctuations, malformed: None }
+    }
+
+    /// Nothing but what is wrong with all of it.
+    fn without_rows(self, malformed: String) -> Decoded {
+        let none = Decoded::good(self.batch.slice(0, 0));
+        Decoded { malformed: Some(malformed), ..none }
+    }
+
     /// Whether there are more bad rows than [`REJECTED_MAX`]; then not all of them are here.
     pub fn is_flooded(&self) -> bool {
         self.rejected.len() > REJECTED_MAX

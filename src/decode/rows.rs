@@ -135,11 +135,6 @@ impl Rows {
         self.reject(line, &raw[..raw.len().min(OVERSIZE_KEPT)], &error);
     }
 
-    /// How many bad rows there are so far.
-    pub(crate) fn rejected_count(&self) -> usize {
-        self.rejected.len()
-    }
-
     /// Notes a punctuation behind the good rows so far.
     pub(crate) fn punctuate(&mut self, punctuation: Punctuation) {
         self.punctuations.push((self.lines.len(), punctuation));
@@ -164,6 +159,7 @@ impl Rows {
             lines: Lines::of(std::mem::take(&mut self.lines), first_line),
             rejected: std::mem::take(&mut self.rejected),
             punctuations: std::mem::take(&mut self.punctuations),
+            malformed: None,
         }
     }
 }

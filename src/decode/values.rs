@@ -1,6 +1,7 @@
 //! Reads numbers, booleans and bytes from text, exactly and with PostgreSQL's rounding and ranges.
 
 use super::error::ValueError;
+use crate::data::bytes_text;
 
 /// Powers of ten that a double holds exactly.
 const POWERS: [f64; 23] = [
@@ -253,43 +254,12 @@ pub(crate) fn parse_bool(text: &str) -> Result<bool, ValueError> {
 
 /// Bytes as `\x` and hexadecimal digits, appended to `out`.
 pub(crate) fn parse_hex(text: &str, out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let digits = text.strip_prefix("\\x").ok_or(ValueError::Syntax)?.as_bytes();
-    if !digits.len().is_multiple_of(2) {
-        return Err(ValueError::Syntax);
-    }
-    for pair in digits.chunks_exact(2) {
-        let high = (pair[0] as char).to_digit(16).ok_or(ValueError::Syntax)?;
-        let low = (pair[1] as char).to_digit(16).ok_or(ValueError::Syntax)?;
-        out.push((high * 16 + low) as u8);
-    }
-    Ok(())
+    bytes_text::parse_hex(text, out).ok_or(ValueError::Syntax)
 }
 
-/// Bytes in either form of PostgreSQL: `\x` and hexadecimal digits, or the characters themselves with
-/// `\\` for a backslash and `\ooo` for a byte.
+/// Bytes in either form of PostgreSQL ([`bytes_text`]).
 pub(crate) fn parse_bytea(text: &str, out: &mut Vec<u8>) -> Result<(), ValueError> {
-    if text.starts_with("\\x") {
-        return parse_hex(text, out);
-    }
-    let mut rest = text.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = match (byte, behind) {
-            (b'\\', [b'\\', behind @ ..]) => {
-                out.push(b'\\');
-                behind
-            }
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', behind @ ..]) => {
-                out.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
-                behind
-            }
-            (b'\\', _) => return Err(ValueError::Syntax),
-            _ => {
-                out.push(byte);
-                behind
-            }
-        };
-    }
-    Ok(())
+    bytes_text::parse_bytea(text, out).ok_or(ValueError::Syntax)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+pub(crate) use crate::data::interval_text::write_interval;
+
 const DAY_SECONDS: i64 = 86_400;
 const DAY_NANOS: i64 = 86_400_000_000_000;
 
@@ -84,32 +86,6 @@ pub(crate) fn write_clock(seconds: i64, nanos: u32, fraction: Fraction, out: &mu
                 out.pop();
             }
         }
-    }
-}
-
-/// PostgreSQL's form: `1 year 2 mons -3 days 04:05:06.5`.
-pub(crate) fn write_interval(months: i32, days: i32, nanos: i64, out: &mut Vec<u8>) {
-    let start = out.len();
-    let mut piece = |count: i32, one: &str, many: &str| {
-        if count != 0 {
-            let blank = if out.len() > start { " " } else { "" };
-            let unit = if count == 1 { one } else { many };
-            put(out, format_args!("{blank}{count} {unit}"));
-        }
-    };
-    piece(months / 12, "year", "years");
-    piece(months % 12, "mon", "mons");
-    piece(days, "day", "days");
-    if nanos != 0 || out.len() == start {
-        if out.len() > start {
-            out.push(b' ');
-        }
-        if nanos < 0 {
-            out.push(b'-');
-        }
-        let size = nanos.unsigned_abs();
-        let (seconds, rest) = (size / 1_000_000_000, (size % 1_000_000_000) as u32);
-        write_clock(seconds as i64, rest, Fraction::Shortest, out);
     }
 }
 

@@ -7,8 +7,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::catalog::options::Options;
 use crate::crew::Crew;
+use crate::data::floats::canonical_batch;
 use crate::decode::{DecodeSpec, DecodeSpecRef, Decoded, Format, Limits, decoder};
-use crate::engine::ingest::IngestOrigin;
+use crate::engine::ingest::{IngestOrigin, check_form};
 use crate::engine::state::Engine;
 use crate::engine::{IngestReceipt, StatementResult};
 use crate::error::{Error, Result, SqlState};
@@ -33,13 +34,8 @@ impl Engine {
                 "Line {line}. Stream \"{target}\" has on_error = 'reject', so nothing is stored."
             )))
         };
-        if let Some(row) = decoded.rejected.first().filter(|_| stream.rejects_requests()) {
-            return refused(row.line, row.code, &row.message);
-        }
         let receipt = stream.ingest(decoded, None, IngestOrigin::default()).await?;
-        if let Some((line, code, message)) =
-            receipt.errors.first().filter(|_| stream.rejects_requests())
-        {
+        if let Some((line, code, message)) = receipt.errors.first().filter(|_| receipt.refused) {
             return refused(*line, *code, message);
         }
         answer(&receipt)
@@ -58,6 +54,7 @@ impl Engine {
             limits: Limits::default(),
         });
         let decoded = decode(&self.crew, format, spec, data).await?;
+        check_form(&decoded)?;
         if let Some(row) = decoded.rejected.into_iter().next() {
             return Err(Error::new(row.code, row.message)
                 .with_detail(format!("Line {}. Nothing of the COPY is stored.", row.line)));
@@ -69,7 +66,7 @@ impl Engine {
         let rows = decoded.batch.num_rows();
         if rows > 0 {
             let _writing = table.writing.lock().await;
-            table.apply(decoded.batch, vec![1; rows])?;
+            table.apply(canonical_batch(decoded.batch), vec![1; rows])?;
         }
         Ok(StatementResult::command(format!("COPY {rows}")))
     }

@@ -295,12 +295,8 @@ fn passes_rows_through(plan: &PhysicalPlan) -> bool {
 pub(super) fn has_logical_time(registry: &Registry, plan: &PhysicalPlan) -> bool {
     let mut logical = false;
     each_source(plan, &mut |source| {
-        if let Some(stream) = registry.streams.get(&*source.relation)
-            && let Some(watermark) = &stream.definition.watermark
-        {
-            let field = stream.definition.schema.field(watermark.column);
-            logical |= field.data_type().is_integer();
-        }
+        let stream = registry.streams.get(&*source.relation);
+        logical |= stream.is_some_and(|stream| stream.is_logical());
         if let Some(query) = registry.queries.get(&*source.relation) {
             logical |= query.shape().logical_time;
         }

@@ -9,7 +9,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::catalog::persist::Kind;
 use crate::crew::Lost;
-use crate::engine::registry::wrong_kind;
+use crate::engine::registry::{Registry, wrong_kind};
+use crate::engine::select::without_null_type;
 use crate::engine::state::Engine;
 use crate::engine::{Execution, StatementResult};
 use crate::error::{Error, Result, SqlState};
@@ -73,7 +74,7 @@ impl Engine {
     /// Executes one statement; `data` are the rows behind a COPY.
     async fn run(self: &Arc<Engine>, statement: Statement, data: &str) -> Result<StatementResult> {
         match statement {
-            Statement::Query(query) => self.select(&query).await,
+            Statement::Query(query) => self.select(&query).await.map(without_null_type),
             Statement::Show(kind) => Ok(self.show(kind)),
             Statement::Describe(name) => self.describe(&name),
             Statement::Explain { analyze, target } => self.explain(analyze, &target),
@@ -89,9 +90,8 @@ impl Engine {
             Statement::Punctuate { stream, predicate } => self.punctuate(&stream, &predicate).await,
             Statement::Flush { sink } => {
                 self.flush().await?;
-                if let Some(sink) = sink {
-                    self.flush_sink(&sink).await?;
-                }
+                let Some(sink) = sink else { return Ok(self.flushed()) };
+                self.flush_sink(&sink).await?;
                 Ok(StatementResult::command("FLUSH"))
             }
             Statement::Copy { target, options } => self.copy(&target, &options, data).await,
@@ -174,7 +174,7 @@ impl Engine {
         } else if let Some(schema) = super::system::schema_of(name) {
             schema
         } else {
-            return Err(wrong_kind(&registry, name, Kind::Stream));
+            return Err(no_columns(&registry, name));
         };
         let fields = schema.fields();
         let column = |text: &dyn Fn(&Field) -> String| -> ArrayRef {
@@ -194,6 +194,16 @@ impl Engine {
             .map_err(|e| Error::new(SqlState::INTERNAL, e.to_string()))?;
         Ok(StatementResult { tag: "DESCRIBE".into(), schema: described, batches: vec![batch] })
     }
+}
+
+/// Why there is nothing to describe.
+fn no_columns(registry: &Registry, name: &str) -> Error {
+    if registry.kind_of(name).is_some() {
+        return wrong_kind(registry, name, Kind::Stream);
+    }
+    let message = format!("relation \"{name}\" does not exist");
+    Error::new(SqlState::UNDEFINED_RELATION, message)
+        .with_hint("SHOW STREAMS, SHOW TABLES and SHOW QUERIES list what exists.")
 }
 
 /// Nothing that stands behind a SUBSCRIBE could ever run.

@@ -8,7 +8,7 @@ use crate::engine::StatementResult;
 use crate::engine::execute::texts;
 use crate::engine::query::QueryState;
 use crate::engine::state::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result, SqlState};
 use crate::pipeline::figures::OperatorFigures;
 use crate::planner::explain::explain;
 use crate::planner::plan_continuous;
@@ -18,7 +18,17 @@ impl Engine {
     /// EXPLAIN [ANALYZE].
     pub(super) fn explain(&self, analyze: bool, target: &ExplainTarget) -> Result<StatementResult> {
         let lines = match target {
-            ExplainTarget::Query(query, emit) => self.explain_query(query, emit)?,
+            ExplainTarget::Query(query, emit) => match self.explain_query(query, emit) {
+                Err(error)
+                    if error.code() == SqlState::NOT_SUPPORTED
+                        && *emit == EmitClause::default() =>
+                {
+                    // What only SELECT does has no plan of operators.
+                    self.bind_once(query)?;
+                    once(&error)
+                }
+                explained => explained?,
+            },
             ExplainTarget::Create(create) => self.explain_query(&create.query, &create.emit)?,
             ExplainTarget::Name(name) => {
                 let query = self.query_state(name)?;
@@ -36,6 +46,16 @@ impl Engine {
         let plan = self.planning(|lookup| plan_continuous(query, emit, false, lookup))?;
         Ok(explain(&plan))
     }
+}
+
+fn once(refused: &Error) -> Vec<String> {
+    let mut lines = vec![
+        "Select: answered once, from the rows that are there".to_owned(),
+        "    state none: nothing is kept running".to_owned(),
+        format!("    as a continuous query it is refused: {}", refused.message()),
+    ];
+    lines.extend(refused.hint().map(|hint| format!("    {hint}")));
+    lines
 }
 
 fn live(query: &QueryState) -> Vec<String> {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 
+use crate::data::floats::canonical_batch;
 use crate::data::punctuation::Punctuation;
 use crate::decode::{DecodeSpecRef, Decoded, REJECTED_MAX, Rejected};
 use crate::engine::producers::{Known, Producer, Sent};
@@ -42,6 +44,35 @@ fn receipt_of(rejected: &[Rejected]) -> IngestReceipt {
         errors: listed.map(|row| (row.line, row.code, row.message.clone())).collect(),
         ..IngestReceipt::default()
     }
+}
+
+/// Floats come as their senders write them, and are kept in one form, in promises, too.
+fn in_one_form(decoded: &mut Decoded) {
+    let empty = RecordBatch::new_empty(decoded.batch.schema());
+    decoded.batch = canonical_batch(std::mem::replace(&mut decoded.batch, empty));
+    for (_, punctuation) in &mut decoded.punctuations {
+        punctuation.canonical_floats();
+    }
+}
+
+/// Refuses what cannot be taken as a piece: what has not its format's form, or too many bad rows.
+pub(super) fn check_form(decoded: &Decoded) -> Result<()> {
+    if let Some(malformed) = &decoded.malformed {
+        return Err(Error::new(SqlState::INVALID_TEXT, "rows are not in a valid JSON document")
+            .with_detail(format!("Of the document, {malformed}. Nothing of it is stored."))
+            .with_hint("Send it whole; one object a line is application/x-ndjson."));
+    }
+    if decoded.is_flooded() {
+        let first = &decoded.rejected[0];
+        let message = format!("request has more than {REJECTED_MAX} bad rows");
+        return Err(Error::new(SqlState::PROGRAM_LIMIT, message)
+            .with_detail(format!(
+                "The first is line {}: {}. Nothing of the request is stored.",
+                first.line, first.message
+            ))
+            .with_hint("Check the format and the columns, or send fewer rows at a time."));
+    }
+    Ok(())
 }
 
 /// The promises of a stream, for looking or for adding to them.
@@ -92,18 +123,20 @@ impl StreamHandle {
         self.stream.default_ack()
     }
 
-    /// Whether one bad row refuses its whole request.
-    pub fn rejects_requests(&self) -> bool {
-        self.stream.options.read().reject_requests
+    /// Whether one bad row refuses its whole request. A query's own rows are never refused together: who
+    /// would be told?
+    fn rejects_requests(&self) -> bool {
+        self.stream.options.read().reject_requests && !self.of_query
     }
 
     /// Stores the good rows as one piece of the log and the bad ones as dead letters, and waits for
-    /// the ack. With `on_error = 'reject'` and a bad row nothing is stored. What a producer sends
-    /// again is answered again and stored once.
+    /// the ack. With `on_error = 'reject'` and a bad row nothing is stored, which the receipt says. What
+    /// a producer sends again is answered again and stored once, whatever its rows are worth by now.
     ///
     /// # Errors
     /// 22023 when the ack level is above the stream's durability, and for a sequence that does not
-    /// follow; 54000 for more bad rows than are told of; the log's.
+    /// follow; 22P02 for a body without the form of its format; 54000 for more bad rows than are told of;
+    /// the log's.
     pub async fn ingest(
         &self,
         decoded: Decoded,
@@ -111,17 +144,6 @@ impl StreamHandle {
         origin: IngestOrigin,
     ) -> Result<IngestReceipt> {
         let ack = self.check_ack(ack)?;
-        if decoded.is_flooded() {
-            return Err(Error::new(
-                SqlState::PROGRAM_LIMIT,
-                format!("request has more than {REJECTED_MAX} bad rows"),
-            )
-            .with_detail(format!(
-                "The first is line {}: {}. Nothing of the request is stored.",
-                decoded.rejected[0].line, decoded.rejected[0].message
-            ))
-            .with_hint("Check the format and the columns, or send fewer rows at a time."));
-        }
         let receipt = match origin.producer {
             None => self.store(decoded, ack, None).await?,
             Some(producer) => {
@@ -184,6 +206,7 @@ impl StreamHandle {
     ) -> Result<IngestReceipt> {
         let log = &self.stream.log;
         let next = if producer.each_row {
+            check_form(&decoded)?;
             known.skip(&mut producer, &mut decoded)?
         } else {
             if let Some(receipt) = known.answer(&producer, log)? {
@@ -226,6 +249,10 @@ impl StreamHandle {
         sender: Option<Sender<'_>>,
     ) -> Result<IngestReceipt> {
         let stream = &self.stream;
+        check_form(&decoded)?;
+        if !decoded.rejected.is_empty() && self.rejects_requests() {
+            return Ok(self.was_refused(receipt_of(&decoded.rejected)));
+        }
         let _room = self.room(&decoded).await?;
         let now = self.engine.clock.now();
         // Held until the rows are appended: what is behind a promise in the log was checked against it.
@@ -234,14 +261,13 @@ impl StreamHandle {
         } else {
             Promises::Write(stream.punctuations.write().await)
         };
+        in_one_form(&mut decoded);
         stream.check(&mut decoded, now, promises.all())?;
         let mut receipt = receipt_of(&decoded.rejected);
-        stream.rows_rejected.fetch_add(receipt.rejected, Ordering::Relaxed);
         if receipt.rejected > 0 && self.rejects_requests() {
-            let next = stream.log.visible().offset;
-            (receipt.first_offset, receipt.next_offset) = (next, next);
-            return Ok(receipt);
+            return Ok(self.was_refused(receipt));
         }
+        stream.rows_rejected.fetch_add(receipt.rejected, Ordering::Relaxed);
         // Before the good ones, so that a crash in between loses none of them from sight.
         self.engine.reports.dead_letters(self.name(), &decoded.rejected)?;
         receipt.shed = self.engine.shed(stream, &mut decoded)?;
@@ -302,6 +328,12 @@ impl StreamHandle {
         }
         let synced = self.engine.crew.apart(move || told.iter().try_for_each(|log| log.sync()));
         Box::pin(async { Ok(synced.await.map_err(|_| stopped())??) })
+    }
+
+    /// The answer to a request that its bad rows refuse.
+    fn was_refused(&self, receipt: IngestReceipt) -> IngestReceipt {
+        let next = self.stream.log.visible().offset;
+        IngestReceipt { refused: true, first_offset: next, next_offset: next, ..receipt }
     }
 
     /// The answer to a request that gave way to newer ones while it waited.

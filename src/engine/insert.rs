@@ -13,8 +13,9 @@ use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query};
 
 use crate::catalog::persist::Kind;
+use crate::data::floats::canonical_batch;
 use crate::data::punctuation::{Pattern, Punctuation};
-use crate::decode::{Decoded, Lines};
+use crate::decode::Decoded;
 use crate::engine::assign::assign;
 use crate::engine::exact_numbers;
 use crate::engine::ingest::{IngestOrigin, StreamHandle};
@@ -39,7 +40,7 @@ impl Engine {
         exact_numbers::in_rows(&mut source, &schema, &places(columns, &schema))?;
         let answer = self.select(&source).await?;
         let order = column_order(target, columns, &schema, answer.schema.fields().len())?;
-        let batch = to_schema(&answer, &schema, &order)?;
+        let batch = canonical_batch(to_schema(&answer, &schema, &order)?);
         let rows = batch.num_rows();
         let mut stored = rows as u64;
         if self.registry.read().tables.contains_key(target) {
@@ -50,11 +51,9 @@ impl Engine {
             check_not_null(target, &schema, &batch)?;
             let receipt = self.insert_rows(target, batch).await?;
             stored = receipt.accepted;
-            if let Some((_, code, message)) = receipt.errors.into_iter().next() {
-                return Err(Error::new(code, message).with_detail(format!(
-                    "{} of {rows} rows were refused and are in weir.dead_letters; the others were stored.",
-                    receipt.rejected
-                )));
+            if let Some((_, code, message)) = receipt.errors.first() {
+                let error = Error::new(*code, message.clone());
+                return Err(error.with_detail(what_became(target, rows, &receipt)));
             }
         }
         Ok(StatementResult::command(format!("INSERT 0 {stored}")))
@@ -76,9 +75,7 @@ impl Engine {
         name: &str,
         batch: RecordBatch,
     ) -> Result<IngestReceipt> {
-        let decoded =
-            Decoded { batch, lines: Lines::From(1), rejected: vec![], punctuations: vec![] };
-        self.stream(name)?.ingest(decoded, None, IngestOrigin::default()).await
+        self.stream(name)?.ingest(Decoded::good(batch), None, IngestOrigin::default()).await
     }
 
     /// PUNCTUATE.
@@ -96,15 +93,22 @@ impl Engine {
         })?;
         let punctuation = patterns(expr, &schema)?;
         let empty = RecordBatch::new_empty(schema);
-        let decoded = Decoded {
-            batch: empty,
-            lines: Lines::From(1),
-            rejected: vec![],
-            punctuations: vec![(0, punctuation)],
-        };
+        let decoded = Decoded { punctuations: vec![(0, punctuation)], ..Decoded::good(empty) };
         handle.ingest(decoded, None, IngestOrigin::default()).await?;
         Ok(StatementResult::command("PUNCTUATE"))
     }
+}
+
+/// What became of the rows of an INSERT of which some are bad.
+fn what_became(target: &str, rows: usize, receipt: &IngestReceipt) -> String {
+    let bad = receipt.rejected;
+    if receipt.refused {
+        return format!(
+            "{bad} of {rows} rows cannot be stored. Stream \"{target}\" has on_error = 'reject', so nothing of the statement is."
+        );
+    }
+    let others = if bad < rows as u64 { "; the others were stored" } else { "" };
+    format!("{bad} of {rows} rows were refused and are in weir.dead_letters{others}.")
 }
 
 /// For each value of a row the column that takes it, as far as the names are known.

@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 
-use crate::decode::{Decoded, Lines};
+use crate::decode::Decoded;
 use crate::engine::ingest::{StreamHandle, stopped};
 use crate::engine::producers::Producer;
 use crate::engine::registry::{Registry, wrong_kind};
@@ -86,8 +86,7 @@ impl LateRows {
         }
         let Some(first) = batches.first() else { return Ok(()) };
         let batch = concat_batches(&first.schema(), &batches).map_err(broken)?;
-        let decoded =
-            Decoded { batch, lines: Lines::From(1), rejected: vec![], punctuations: vec![] };
+        let decoded = Decoded::good(batch);
         let handle = StreamHandle { engine, stream: Arc::clone(&self.stream), of_query: true };
         fault::at("late_rows.append", &self.id);
         let id = self.id.clone();

@@ -3,7 +3,7 @@
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `budget`, `shed` and `producers` (rows in),
 //! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss), `damaged` (what rests),
 //! `select` (one-off answers), `system` (the schema `weir`), `reports`, `report_retention` and `reported` (dead letters, late rows), `adapted` (rows shed for want of memory),
-//! `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
+//! `stopped` (answers that are not whole), `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
 
 mod adapted;
 mod alter;
@@ -45,6 +45,7 @@ mod standing;
 mod start;
 mod state;
 mod stop;
+mod stopped;
 mod stream;
 mod swap;
 mod swap_check;
@@ -195,6 +196,8 @@ pub struct IngestReceipt {
     pub next_offset: u64,
     /// The refused rows: line from 1, code, message. At most 1,000; `rejected` counts them all.
     pub errors: Vec<(u64, SqlState, String)>,
+    /// Bad rows have refused the whole request: nothing of it is stored (`on_error = 'reject'`).
+    pub refused: bool,
     /// Rows for which there was no room: ON OVERLOAD has shed them.
     pub shed: u64,
     /// The sequence that its producer sends next.

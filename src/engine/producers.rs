@@ -141,6 +141,7 @@ impl Sent {
             first_offset,
             next_offset: first_offset + self.accepted,
             errors: errors.collect(),
+            refused: false,
             next_sequence: Some(self.next),
         }
     }
@@ -382,6 +383,7 @@ mod tests {
             lines: Lines::Each(vec![1, 3, 4]),
             rejected: vec![refused(2), refused(5)],
             punctuations: vec![],
+            malformed: None,
         };
         skip_rows(&mut decoded, skipped);
         let left = decoded.batch.column(0).as_primitive::<Int64Type>().values().to_vec();

@@ -44,6 +44,20 @@ impl Reported {
         true
     }
 
+    /// Takes the note of a row back that could not be reported.
+    pub(super) fn take_back(&mut self, query: &str, relation: &str, offset: u64, code: &str) {
+        let mut letters = Code::default();
+        letters.iter_mut().zip(code.bytes()).for_each(|(letter, byte)| *letter = byte);
+        if let Some(rows) = self.rows.get_mut(&(query.into(), relation.into())) {
+            rows.seen.remove(&(offset, letters));
+        }
+    }
+
+    /// Forgets what a sink's target refused: one that is made anew by the same name reports everything.
+    pub(super) fn forget_sink(&mut self, sink: &str) {
+        self.rows.retain(|(_, relation), _| relation != sink);
+    }
+
     /// Forgets a query: one that is made anew by the same name reports everything.
     pub(super) fn forget(&mut self, query: &str) {
         self.rows.retain(|(known, _), _| known != query);
@@ -64,9 +78,13 @@ mod tests {
         assert!(note("other", 7, "WR009"));
         assert!(!note("q", 7, "22003"));
         assert!(!note("q", 3, "22003"));
+        reported.take_back("q", "s", 3, "22003");
+        assert!(reported.note("q", "s", 3, "22003"), "it was not reported after all");
         reported.forget("q");
         assert!(reported.note("q", "s", 7, "WR009"));
         assert!(!reported.note("other", "s", 7, "WR009"));
+        reported.forget_sink("s");
+        assert!(reported.note("other", "s", 7, "WR009"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{NewFrame, Position};
 use crate::log::log::Log;
 use crate::operators::operator::{LateRow, RejectedRow};
+use crate::sinks::sink::Refused;
 use crate::time::Clock;
 use crate::views::changelog::Changelog;
 
@@ -102,6 +103,36 @@ impl Reports {
             let appended = self.append(&self.dead_letters, self.dead_letter_columns(&letters));
             log_failure(appended);
         }
+    }
+
+    /// Records rows of a query that the target of a sink refused; one that comes again after a crash is
+    /// not recorded again. Where it cannot be written, it counts as not told.
+    pub(super) fn refused_rows(&self, sink: &str, query: &str, rows: &[Refused]) -> Result<()> {
+        let mut letters = DeadLetters::default();
+        let mut noted = Vec::new();
+        for row in rows {
+            let code = known_state(&row.code).0;
+            if !self.reported.lock().note(query, sink, row.offset, code) {
+                continue;
+            }
+            noted.push((row.offset, code));
+            letters.relation.push(sink.into());
+            letters.query.push(Some(query.into()));
+            letters.offset.push(i64::try_from(row.offset).ok());
+            letters.line.push(None);
+            letters.code.push(code);
+            letters.reason.push(row.reason.clone());
+            letters.raw.push(row.row.clone().into_bytes());
+        }
+        if noted.is_empty() {
+            return Ok(());
+        }
+        self.append(&self.dead_letters, self.dead_letter_columns(&letters)).inspect_err(|_| {
+            let mut reported = self.reported.lock();
+            for (offset, code) in noted {
+                reported.take_back(query, sink, offset, code);
+            }
+        })
     }
 
     /// Records rows that came after their window was dropped.
@@ -272,6 +303,11 @@ impl Reports {
         };
         read().unwrap_or_default()
     }
+}
+
+/// A target's code as one of ours; a code that Weir does not know counts as a bad value.
+fn known_state(code: &str) -> SqlState {
+    SqlState::ALL.iter().copied().find(|state| state.0 == code).unwrap_or(SqlState::INVALID_TEXT)
 }
 
 fn log_failure(result: Result<()>) {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adhoc::{Limits, Materialize};
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, Result as DataFusionResult, exec_datafusion_err};
@@ -72,7 +73,7 @@ impl Engine {
         Ok(StatementResult { tag: format!("SELECT {rows}"), schema, batches })
     }
 
-    fn bind_once(&self, query: &Query) -> Result<(LogicalPlan, AnswerNames)> {
+    pub(super) fn bind_once(&self, query: &Query) -> Result<(LogicalPlan, AnswerNames)> {
         let registry = self.registry.read();
         let scanning =
             Scanning { engine: self, registry: &registry, failure: parking_lot::Mutex::new(None) };
@@ -154,6 +155,7 @@ impl Engine {
             RelationKind::Query => {
                 let query =
                     registry.queries.get(&*info.name).ok_or_else(|| gone(registry, info))?;
+                registry.check_whole(query.name())?;
                 if query.changelog.append_only() && query.changelog.kept().is_none() {
                     let changelog = Arc::clone(&query.changelog);
                     let schema = nullable(&info.schema);
@@ -172,6 +174,29 @@ impl Engine {
             }
         }
     }
+}
+
+/// The answer with TEXT in place of columns that are null whatever the rows are.
+pub(super) fn without_null_type(answer: StatementResult) -> StatementResult {
+    let is_null = |field: &Arc<Field>| *field.data_type() == DataType::Null;
+    if !answer.schema.fields().iter().any(is_null) {
+        return answer;
+    }
+    let fields = answer.schema.fields().iter().map(|field| match is_null(field) {
+        true => Arc::new(Field::new(field.name(), DataType::Utf8View, true)),
+        false => Arc::clone(field),
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let batches = answer.batches.into_iter().map(|batch| {
+        let columns = schema.fields().iter().zip(batch.columns());
+        let columns = columns.map(|(field, column)| match *column.data_type() {
+            DataType::Null => new_null_array(field.data_type(), column.len()),
+            _ => Arc::clone(column),
+        });
+        RecordBatch::try_new(Arc::clone(&schema), columns.collect())
+            .expect("the columns have the types and lengths that they had")
+    });
+    StatementResult { batches: batches.collect(), tag: answer.tag, schema }
 }
 
 /// Answers of queries may hold nulls wherever the plan could not exclude them.

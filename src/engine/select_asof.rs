@@ -17,9 +17,10 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::create_physical_expr;
 
+use crate::data::floats::canonical;
 use crate::operators::expr::{checked, evaluate};
 use crate::planner::join_once::AsofNode;
-use crate::windows::columns::{canonical, event_times};
+use crate::windows::columns::event_times;
 
 /// The node, if it is an ASOF JOIN.
 pub(super) fn node(plan: &LogicalPlan) -> Option<&AsofNode> {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use tokio::sync::Notify;
 
-use crate::decode::Rejected;
 use crate::engine::query::QueryState;
 use crate::engine::reports::Reports;
 use crate::error::{Error, Result, SqlState};
@@ -121,28 +120,16 @@ fn broken(error: arrow::error::ArrowError) -> Error {
     Error::new(SqlState::INTERNAL, format!("changelog cannot be read: {error}"))
 }
 
-/// Rows that a target refuses become dead letters of the query.
+/// Rows that a target refuses become dead letters of the sink.
 pub(super) fn dead_letters(
-    reports: Arc<Reports>,
-    relation: String,
-) -> impl FnMut(&[Refused]) -> Result<()> + Send {
+    reports: &Arc<Reports>,
+    sink: &str,
+    query: &str,
+) -> impl FnMut(&[Refused]) -> Result<()> + Send + use<> {
+    let (reports, sink, query) = (Arc::clone(reports), sink.to_string(), query.to_string());
     move |refused: &[Refused]| {
-        let rows: Vec<Rejected> = refused
-            .iter()
-            .map(|row| Rejected {
-                line: row.offset,
-                code: known_state(&row.code),
-                message: row.reason.clone(),
-                raw: row.row.clone().into_bytes(),
-            })
-            .collect();
-        reports.dead_letters(&relation, &rows)?;
+        reports.refused_rows(&sink, &query, refused)?;
         // Durable before the transaction that passes over them.
         Ok(reports.dead_letters.sync()?)
     }
-}
-
-/// A target's code as one of ours; a code that Weir does not know counts as a bad value.
-fn known_state(code: &str) -> SqlState {
-    SqlState::ALL.iter().copied().find(|state| state.0 == code).unwrap_or(SqlState::INVALID_TEXT)
 }

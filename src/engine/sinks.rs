@@ -197,6 +197,7 @@ impl Engine {
         let sql = print(&Statement::CreateSink(create.clone()));
         let mut record = self.record(Kind::Sink, &create.name, sql)?;
         record.sink_id = Some(format!("weir-{}-{}", self.clock.now(), record.id));
+        self.reports.reported.lock().forget_sink(&create.name);
         self.open_sink(record.clone(), create)?;
         let sink = self.registry.read().sinks.get(&create.name).map(Arc::clone);
         if let Some(sink) = sink
@@ -322,7 +323,7 @@ impl Engine {
         let plan = parsed.plan(&id, &create.name, &changelog_id, schema);
         let bell = Arc::new(Notify::new());
         let reader = Reader::new(query, Arc::clone(&bell))?;
-        let letters = dead_letters(Arc::clone(&self.reports), create.from.clone());
+        let letters = dead_letters(&self.reports, &create.name, &create.from);
         let target = self.target(parsed, &plan);
         let runner = SinkRunner::new(
             plan,
@@ -360,6 +361,7 @@ impl Engine {
                 return Err(Error::new(SqlState::OBJECT_STATE, message)
                     .with_hint(format!("RESUME {name} lets it go on.")));
             }
+            registry.check_whole(&sink.from)?;
             let query = registry.queries.get(&sink.from);
             let offset = query.map_or(0, |query| query.changelog.log().visible().offset);
             (Arc::clone(sink), offset)

@@ -90,6 +90,13 @@ impl StreamState {
         stream_info(&self.definition, &self.full_schema)
     }
 
+    /// Whether its event time is a plain number.
+    pub(super) fn is_logical(&self) -> bool {
+        self.definition.watermark.as_ref().is_some_and(|watermark| {
+            self.definition.schema.field(watermark.column).data_type().is_integer()
+        })
+    }
+
     pub(super) fn default_ack(&self) -> AckLevel {
         match self.definition.durability {
             Durability::Durable => AckLevel::Durable,

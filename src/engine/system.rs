@@ -36,14 +36,15 @@ const RELATIONS: [(&str, &str); 11] = [
     (
         "weir.streams",
         "name text, next_offset int, first_offset int, rows_rejected int, watermark time, \
-         durability text, bytes int, rows_shed int, waiting int, error text",
+         durability text, bytes int, rows_shed int, waiting int, error text, sql text, \
+         logical_watermark int",
     ),
-    ("weir.tables", "name text, rows int, error text"),
+    ("weir.tables", "name text, rows int, error text, sql text"),
     (
         "weir.queries",
         "name text, status text, lag int, watermark time, rows_in int, rows_out int, late_rows int, \
          rejected_rows int, rows_shed int, state_bytes int, next_offset int, append_only flag, waits_for text, \
-         error text, sql text",
+         error text, sql text, logical_watermark int",
     ),
     (
         "weir.operators",
@@ -138,6 +139,18 @@ fn times(values: impl IntoIterator<Item = i64>) -> ArrayRef {
     Arc::new(values.into_iter().map(known).collect::<TimestampMicrosecondArray>())
 }
 
+/// What has no watermark.
+const NO_MARK: (i64, bool) = (i64::MIN, false);
+
+/// Watermarks as times, and those of logical time as the numbers that they are.
+fn watermarks(marks: Vec<(i64, bool)>) -> [ArrayRef; 2] {
+    let known = |mark: i64| (mark != i64::MIN && mark != i64::MAX).then_some(mark);
+    let logical = marks.iter().map(|(mark, logical)| known(*mark).filter(|_| *logical));
+    let logical: Int64Array = logical.collect();
+    let time = |(mark, logical)| if logical { i64::MIN } else { mark };
+    [times(marks.into_iter().map(time)), Arc::new(logical)]
+}
+
 fn streams(registry: &Registry) -> Vec<ArrayRef> {
     let streams: Vec<_> = registry.streams.values().collect();
     let durability = |durability| match durability {
@@ -151,20 +164,29 @@ fn streams(registry: &Registry) -> Vec<ArrayRef> {
         counts(streams.iter().map(|stream| Some(get(stream))).chain(none()))
     };
     let names = streams.iter().map(|s| Some(&*s.definition.name));
-    let marks = streams.iter().map(|s| s.watermark.load(Ordering::Relaxed));
+    let marks = streams.iter().map(|s| (s.watermark.load(Ordering::Relaxed), s.is_logical()));
+    let [marks, logical_marks] = watermarks(marks.chain(rest.iter().map(|_| NO_MARK)).collect());
     let kept = streams.iter().map(|s| Some(durability(s.definition.durability)));
+    let sql = streams.iter().map(|s| s.options.read().sql.clone());
     vec![
         texts(names.chain(rest.iter().map(|damaged| Some(&*damaged.record.name)))),
         figure(&|s| s.log.visible().offset),
         figure(&|s| s.log.start().offset),
         figure(&|s| s.rows_rejected.load(Ordering::Relaxed)),
-        times(marks.chain(rest.iter().map(|_| i64::MIN))),
+        marks,
         texts(kept.chain(rest.iter().map(|_| None))),
         figure(&|s| s.log.bytes()),
         figure(&|s| s.rows_shed.load(Ordering::Relaxed)),
         figure(&|s| s.budget.waiting.load(Ordering::Relaxed)),
         errors(streams.len(), &rest),
+        texts(sql.chain(statements(&rest)).map(Some)),
+        logical_marks,
     ]
+}
+
+/// The statements that made what rests.
+fn statements<'a>(rest: &'a [&Damaged]) -> impl Iterator<Item = String> + 'a {
+    rest.iter().map(|damaged| damaged.record.sql.clone())
 }
 
 /// Nothing for those that run, then why the others rest.
@@ -182,7 +204,13 @@ fn tables(registry: &Registry) -> Result<Vec<ArrayRef>> {
     }
     rows.extend(rest.iter().map(|_| None));
     let names = registry.tables.keys().chain(rest.iter().map(|damaged| &damaged.record.name));
-    Ok(vec![texts(names.map(Some)), counts(rows), errors(registry.tables.len(), &rest)])
+    let sql = registry.tables.values().map(|table| table.record.sql.clone());
+    Ok(vec![
+        texts(names.map(Some)),
+        counts(rows),
+        errors(registry.tables.len(), &rest),
+        texts(sql.chain(statements(&rest)).map(Some)),
+    ])
 }
 
 /// Rows that are in a query's inputs and not yet in its results.
@@ -226,22 +254,27 @@ fn queries(registry: &Registry) -> Vec<ArrayRef> {
         let time = query.info().event_times.into_iter().next();
         let idle = lag(registry, query) == 0 && query.is_running();
         if query.figures.stalled.load(Ordering::Relaxed) {
-            return Some("disk");
+            return Some("disk".to_string());
         }
-        (holds && idle && time.is_some()).then_some("watermark")
+        let below = registry.waits_for(query);
+        below.or_else(|| (holds && idle && time.is_some()).then(|| "watermark".to_string()))
     };
     let flags = queries.iter().map(|q| Some(q.changelog.append_only()));
-    let marks = queries.iter().map(|q| q.figures.watermark.load(Ordering::Relaxed));
+    let mark = |q: &QueryState| q.figures.watermark.load(Ordering::Relaxed);
+    let marks = queries.iter().map(|q| (mark(q), q.shape().logical_time));
+    let [marks, logical_marks] = watermarks(marks.chain(rest.iter().map(|_| NO_MARK)).collect());
     let sql = queries.iter().map(|q| Some(q.record.lock().sql.clone()));
     let names = queries.iter().map(|q| Some(q.name()));
     let rested = |text: fn(&Damaged) -> String| rest.iter().map(move |d| Some(text(d)));
-    let errors = queries.iter().map(|q| status(q).1);
+    // One that runs over one that has stopped has not failed, and is not well either.
+    let below = |q: &QueryState| registry.stopped_line(q.name());
+    let errors = queries.iter().map(|q| status(q).1.or_else(|| below(q)));
     let failed = rest.iter().map(|_| Some("failed"));
     vec![
         texts(names.chain(rest.iter().map(|damaged| Some(&*damaged.record.name)))),
         texts(queries.iter().map(|q| Some(status(q).0)).chain(failed)),
         figure(&|q| lag(registry, q)),
-        times(marks.chain(rest.iter().map(|_| i64::MIN))),
+        marks,
         figure(&|q| q.figures.rows_in.load(Ordering::Relaxed)),
         figure(&|q| q.figures.rows_out.load(Ordering::Relaxed)),
         figure(&|q| q.figures.late_rows.load(Ordering::Relaxed)),
@@ -253,6 +286,7 @@ fn queries(registry: &Registry) -> Vec<ArrayRef> {
         texts(queries.iter().map(|q| waits(q)).chain(rest.iter().map(|_| None))),
         texts(errors.chain(rested(Damaged::line))),
         texts(sql.chain(rested(|damaged| damaged.record.sql.clone()))),
+        logical_marks,
     ]
 }
 

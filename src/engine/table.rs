@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::catalog::definition::TableDefinition;
 use crate::catalog::persist::Record;
 use crate::data::change::{Change, Marks, Origin};
+use crate::data::floats::canonical_batch;
 use crate::engine::StatementResult;
 use crate::engine::exact_numbers;
 use crate::engine::registry::wrong_kind;
@@ -254,7 +255,12 @@ impl Engine {
     ) -> Result<StatementResult> {
         let table = self.table_state(name)?;
         let mut assignments = assignments.to_vec();
+        let mut assigned = std::collections::BTreeSet::new();
         for (column, value) in &mut assignments {
+            if !assigned.insert(column.clone()) {
+                let message = format!("multiple assignments to same column \"{column}\"");
+                return Err(Error::new(SqlState::SYNTAX, message));
+            }
             let Ok(field) = table.definition.schema.field_with_name(column) else {
                 return Err(Error::new(
                     SqlState::UNDEFINED_COLUMN,
@@ -266,6 +272,7 @@ impl Engine {
         let _writing = table.writing.lock().await;
         let old = self.rows_of(&table, &[], predicate).await?;
         let new = self.rows_of(&table, &assignments, predicate).await?;
+        let new = canonical_batch(new);
         let rows = old.num_rows();
         if rows > 0 {
             let both = concat_batches(&old.schema(), [&old, &new])

@@ -26,7 +26,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, Negati
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::scalar::ScalarValue;
 
-use crate::data::sql_words::{in_sql_words, undefined_function};
+use crate::data::sql_words::{in_sql_words, invalid_regex, undefined_function};
 use crate::error::SqlState;
 
 /// The rows `start..start + length` of a batch, evaluated together.
@@ -144,10 +144,15 @@ fn text_error(text: &str) -> (SqlState, String) {
     if let Some(reason) = undefined_function(text) {
         return (SqlState::UNDEFINED_FUNCTION, reason);
     }
+    if let Some(reason) = invalid_regex(text) {
+        return (SqlState::INVALID_REGEX, reason);
+    }
     let lower = text.to_lowercase();
     let has = |needles: &[&str]| needles.iter().any(|needle| lower.contains(needle));
     let code = if has(&["divide by zero", "division by zero"]) {
         SqlState::DIVISION_BY_ZERO
+    } else if has(&["scalar subquery returned more than one row"]) {
+        SqlState::CARDINALITY
     } else if has(&["error parsing timestamp", "error parsing date", "as time", "interval"])
         || (has(&["cannot cast string", "cannot convert"])
             && has(&["timestamp", "date32", "date64", "time32", "time64"]))

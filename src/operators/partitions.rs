@@ -13,12 +13,12 @@ use datafusion::scalar::ScalarValue;
 use hashbrown::HashMap;
 
 use crate::data::change::Change;
+use crate::data::floats::canonical;
 use crate::data::punctuation::{Pattern, Punctuation};
 use crate::error::SqlState;
 use crate::operators::operator::{EvalError, LateRow, RejectedRow};
 use crate::operators::state::{StateReader, StateWriter, Stored, misfit};
 use crate::time::EventTime;
-use crate::windows::columns::canonical;
 
 /// Punctuations that name more keys than this are matched against every partition.
 const LOOKUPS_MAX: usize = 64;

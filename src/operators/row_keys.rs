@@ -13,9 +13,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
 
+use crate::data::floats::canonical;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, misfit};
-use crate::windows::columns::canonical;
 
 /// Numbers of keys by row.
 #[derive(Debug)]

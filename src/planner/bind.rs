@@ -24,9 +24,12 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::error::{Report, SqlState};
+use crate::planner::clauses;
+use crate::planner::constant_rows;
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::expansion;
 use crate::planner::functions;
+use crate::planner::group_names;
 use crate::planner::grouping_sets;
 use crate::planner::heavy_hitters_call;
 use crate::planner::hidden::exclude_hidden;
@@ -35,16 +38,19 @@ use crate::planner::join_as_of;
 use crate::planner::join_names;
 use crate::planner::join_once;
 use crate::planner::kept_over;
+use crate::planner::kept_rules;
 use crate::planner::lateral;
 use crate::planner::literal_casts::keep_constants;
 use crate::planner::match_call::MatchPlanner;
 use crate::planner::mining_call::MiningPlanner;
 use crate::planner::modulo;
+use crate::planner::once_order;
 use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
 use crate::planner::set_count_call;
 use crate::planner::set_operations;
+use crate::planner::single_row;
 use crate::planner::window_call::WindowPlanner;
 
 /// What the plan is for.
@@ -64,6 +70,7 @@ pub fn bind(
 ) -> Result<LogicalPlan, PlanError> {
     expansion::check(query)?;
     let mut query = query.clone();
+    clauses::normalize(&mut query)?;
     lateral::normalize(&mut query);
     join_names::normalize(&mut query, lookup, purpose)?;
     join_as_of::normalize(&mut query, lookup, purpose)?;
@@ -77,14 +84,16 @@ pub fn bind(
     let planner = SqlToRel::new_with_options(&context, options);
     planner
         .sql_statement_to_plan(SqlStatement::Query(Box::new(query)))
+        .and_then(|plan| group_names::rewrite(plan, purpose))
         .and_then(lateral::inline)
         .and_then(set_operations::rewrite)
         .and_then(in_subqueries::rewrite)
+        .and_then(|plan| single_row::check(plan, lookup, purpose))
         .and_then(heavy_hitters_call::read_aggregates)
         .and_then(set_count_call::read)
         .and_then(|plan| match purpose {
             Purpose::Once => join_once::rewrite(plan),
-            Purpose::Continuous => Ok(plan),
+            Purpose::Continuous => constant_rows::rewrite(plan),
         })
         .map_err(from_datafusion)
 }
@@ -134,8 +143,8 @@ const NOT_ON_STREAMS: [&str; 3] = [
 /// Optimises the plan of a continuous query with the rules that keep its meaning on a stream.
 pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let options = functions::state().config_options();
-    let plan =
-        Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(from_datafusion)?;
+    let analyzer = Analyzer::with_rules(functions::analyzer_rules());
+    let plan = analyzer.execute_and_check(plan, options, |_, _| {}).map_err(from_datafusion)?;
     let plan = grouping_sets::split(plan).map_err(from_datafusion)?;
     let optimized = with_rules(plan.clone())?;
     if !kept_over::is_missing(&plan, &optimized).map_err(from_datafusion)? {
@@ -151,6 +160,7 @@ fn with_rules(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let rules = push_down::rules()
         .into_iter()
         .filter(|rule| !NOT_ON_STREAMS.contains(&rule.name()))
+        .map(kept_rules::kept)
         .collect();
     // A subquery that gives one value is joined, like any other: its value changes.
     let mut options = ConfigOptions::clone(options);
@@ -256,7 +266,8 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        functions::state().aggregate_functions().get(name).cloned()
+        let ours = (self.purpose == Purpose::Once).then(|| once_order::sorting(name)).flatten();
+        ours.or_else(|| functions::state().aggregate_functions().get(name).cloned())
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {

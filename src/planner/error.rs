@@ -3,8 +3,9 @@
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 
-use crate::data::sql_words::{in_sql_words, undefined_function};
+use crate::data::sql_words::{in_sql_words, invalid_regex, undefined_function};
 use crate::error::{Report, SqlState};
+use crate::operators::expr::row_error;
 use crate::sql::print::quote_name;
 
 /// Why a query cannot be planned.
@@ -85,6 +86,15 @@ impl PlanError {
         }
     }
 
+    /// Something that neither a SELECT nor a continuous query does.
+    pub fn refused(what: &str, hint: &str) -> PlanError {
+        PlanError::Refused {
+            code: SqlState::NOT_SUPPORTED,
+            message: format!("{what} is not supported"),
+            hint: Some(hint.to_owned()),
+        }
+    }
+
     /// Something that this version does not do.
     pub fn unsupported(what: impl Into<String>, hint: impl Into<String>) -> PlanError {
         PlanError::NotSupported { what: what.into(), hint: hint.into() }
@@ -157,7 +167,10 @@ pub fn from_datafusion(error: DataFusionError) -> PlanError {
     match error {
         DataFusionError::External(inner) => match inner.downcast::<PlanError>() {
             Ok(ours) => *ours,
-            Err(other) => refused(SqlState::INTERNAL, &other.to_string()),
+            Err(other) => match invalid_regex(&other.to_string()) {
+                Some(reason) => refused(SqlState::INVALID_REGEX, &reason),
+                None => refused(SqlState::INTERNAL, &other.to_string()),
+            },
         },
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
             from_datafusion(*inner)
@@ -168,6 +181,11 @@ pub fn from_datafusion(error: DataFusionError) -> PlanError {
         DataFusionError::SchemaError(schema_error, _) => schema(*schema_error),
         DataFusionError::NotImplemented(text) => not_implemented(&text),
         DataFusionError::ResourcesExhausted(text) => refused(SqlState::PROGRAM_LIMIT, &text),
+        // A constant, which is computed while the query is planned.
+        other if matches!(other.find_root(), DataFusionError::ArrowError(..)) => {
+            let (code, message) = row_error(&other);
+            PlanError::Refused { code, message, hint: None }
+        }
         other => {
             let text = other.strip_backtrace();
             known(&text)
@@ -180,6 +198,11 @@ pub fn from_datafusion(error: DataFusionError) -> PlanError {
 /// What DataFusion does not do. Parts of the grammar that it does not know it prints as trees; we name them
 /// as they are written.
 pub fn not_implemented(text: &str) -> PlanError {
+    if let Some((_, left_over)) =
+        text.split_once("hysical plan does not support logical expression ")
+    {
+        return left_in_place(left_over);
+    }
     let Some(tree) = text.strip_prefix("Unsupported ast node ") else {
         return refused(SqlState::NOT_SUPPORTED, text);
     };
@@ -191,6 +214,25 @@ pub fn not_implemented(text: &str) -> PlanError {
         words.push(letter.to_ascii_uppercase());
     }
     PlanError::unsupported(words, "docs/sql.md lists what a query may hold.")
+}
+
+/// An expression that every plan would have made something else of.
+fn left_in_place(expression: &str) -> PlanError {
+    let (what, hint) = if expression.starts_with("ScalarSubquery") {
+        (
+            "a correlated subquery of this form",
+            "Let it stand in WHERE or in the select list, compare with = only where it reads the query around it, \
+             without LIMIT; or write a join with GROUP BY.",
+        )
+    } else if expression.starts_with("OuterReferenceColumn") || expression.starts_with("Exists") {
+        (
+            "a subquery of this form that reads the query around it",
+            "Write a join; for the first rows of each, row_number() OVER (PARTITION BY … ORDER BY …) <= n.",
+        )
+    } else {
+        ("an expression in this place", "Compute it in a subquery in FROM.")
+    };
+    PlanError::refused(what, hint)
 }
 
 /// Situations whose message can be put into our own words.

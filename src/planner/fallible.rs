@@ -3,6 +3,8 @@
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::{Expr, Operator};
 
+use crate::planner::value_functions::ValueFunction;
+
 /// Whether a condition may be an error for some row: anything but comparisons, and what joins them. A
 /// subquery is joined.
 pub(super) fn may_fail(condition: &Expr) -> bool {
@@ -40,7 +42,7 @@ pub(super) fn may_fail(condition: &Expr) -> bool {
             | Expr::InSubquery(_)
             | Expr::Exists(_)
             | Expr::ScalarSubquery(_) => false,
-            _ => true,
+            expr => !ValueFunction::is_total(expr),
         })
     });
     fails.expect("nothing above is an error")

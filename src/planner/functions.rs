@@ -17,8 +17,8 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TableSource,
     TypeSignature, Volatility,
 };
-use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::optimizer::{Analyzer, AnalyzerRule, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
@@ -26,7 +26,9 @@ use datafusion::prelude::SessionConfig;
 use crate::error::SqlState;
 use crate::operators::aggregates::bounds;
 use crate::operators::row_clock;
+use crate::planner::after_coercion::AfterCoercion;
 use crate::planner::amended::amended;
+use crate::planner::before_coercion::BeforeCoercion;
 use crate::planner::checked::CheckedArithmetic;
 use crate::planner::error::PlanError;
 use crate::planner::heavy_hitters_call;
@@ -35,6 +37,8 @@ use crate::planner::once_order::OnceOrder;
 use crate::planner::postgres_functions;
 use crate::planner::push_down;
 use crate::planner::set_count_call;
+use crate::planner::time_zone;
+use crate::planner::truth::TruthTests;
 use crate::planner::wide_sum::wide_sum;
 
 /// DataFusion's functions and planners, and ours; built once.
@@ -51,6 +55,7 @@ pub fn state() -> &'static SessionState {
             }
             functions.push(Arc::new(ScalarUDF::from(RegexpExtractAll::new())));
             functions.extend(postgres_functions::all());
+            functions.push(time_zone::function());
             functions.push(set_count_call::ever());
         }
         if let Some(functions) = builder.aggregate_functions() {
@@ -74,12 +79,27 @@ pub fn state() -> &'static SessionState {
 pub fn once_state() -> &'static SessionState {
     static STATE: LazyLock<SessionState> = LazyLock::new(|| {
         SessionStateBuilder::new_from_existing(state().clone())
-            .with_analyzer_rule(Arc::new(CheckedArithmetic))
+            .with_analyzer_rules(once_analyzer_rules())
             .with_optimizer_rules(once_rules())
             .with_physical_optimizer_rules(once_physical_rules())
             .build()
     });
     &STATE
+}
+
+/// DataFusion's rules that find types, with ours before and after them.
+pub(super) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(BeforeCoercion)];
+    rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(AfterCoercion));
+    rules
+}
+
+fn once_analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules = analyzer_rules();
+    rules.push(Arc::new(CheckedArithmetic));
+    rules.push(Arc::new(TruthTests));
+    rules
 }
 
 /// Ours first, while columns still have the names that the SELECT gives them.

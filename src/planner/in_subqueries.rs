@@ -153,11 +153,27 @@ impl Rewriter {
                 match call.negated {
                     true => self.is_absent(&Lookup::of(&call, outside)?),
                     // A join knows its truth.
-                    false => Ok(Expr::InSubquery(call)),
+                    false => self.apart(call, outside),
                 }
             }
             other => self.value(other, outside),
         }
+    }
+
+    /// Names the value of a subquery that is going to be cast: by its text, a cast has its column's name, and the
+    /// join compares other columns of the subquery, too.
+    fn apart(&mut self, mut call: InSubquery, outside: &DFSchema) -> Result<Expr> {
+        let plan = &call.subquery.subquery;
+        let own = plan.schema().fields();
+        let same = own.len() == 1 && call.expr.get_type(outside)? == *own[0].data_type();
+        if !same && own.len() == 1 && !plan.all_out_ref_exprs().is_empty() && !limits(plan)? {
+            self.names += 1;
+            let value = Expr::Column(Column::from(plan.schema().qualified_field(0)));
+            let named = value.alias(format!("__in_{}", self.names));
+            let plan = LogicalPlanBuilder::from(Arc::clone(plan)).project([named])?.build()?;
+            call.subquery.subquery = Arc::new(plan);
+        }
+        Ok(Expr::InSubquery(call))
     }
 
     /// A condition whose three values matter.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::logical_expr::expr::Sort as SortExpr;
-use datafusion::logical_expr::{FetchType, Limit, LogicalPlan, SkipType};
+use datafusion::logical_expr::{FetchType, Limit, LogicalPlan, SkipType, lit};
 
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::ranking::unnumber;
@@ -61,6 +61,9 @@ impl Translator {
         fetch: Option<usize>,
     ) -> Result<Built, PlanError> {
         let built = self.materialize(built)?;
+        if fetch == Some(0) {
+            return self.filter(built, &lit(false));
+        }
         let schema = Arc::clone(&built.schema);
         let (mut plan, slots) = self.rank(built, &[], sorts, (skip, fetch))?;
         unnumber(&mut plan);

@@ -1,11 +1,16 @@
 //! Reads constants by the type that they are cast to, where the types of DataFusion's constants would
-//! lose something: digits of a number on its way to NUMERIC, the hexadecimal form of bytes.
+//! lose something: digits of a number on its way to NUMERIC, the hexadecimal form of bytes, the words of an
+//! INTERVAL. `x AT TIME ZONE z` becomes the function that PostgreSQL makes of it.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    DataType as SqlType, Expr, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, Interval, ObjectName, UnaryOperator, Value, ValueWithSpan, VisitMut,
+    VisitorMut,
 };
+
+use crate::data::interval_text::{IntervalParts, parse_interval};
 
 /// Rewrites every such cast below.
 pub(super) fn keep_constants(node: &mut impl VisitMut) {
@@ -26,6 +31,11 @@ impl VisitorMut for Casts {
                         **value = Expr::value(Value::SingleQuotedString(digits));
                     }
                 }
+                SqlType::Interval { .. } => {
+                    if let Some(parts) = text_of(value).and_then(interval_parts) {
+                        **value = Expr::value(Value::SingleQuotedString(interval_words(parts)));
+                    }
+                }
                 SqlType::Bytea => {
                     if let Expr::Value(ValueWithSpan { value: constant, .. }) = &mut **value {
                         as_bytes(constant);
@@ -39,10 +49,72 @@ impl VisitorMut for Casts {
                     *expr = Expr::Value(typed.value.clone());
                 }
             }
+            Expr::Interval(interval) => {
+                if let Some(parts) = parts_of(interval) {
+                    *interval.value = Expr::value(Value::SingleQuotedString(interval_words(parts)));
+                }
+            }
+            Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
+                // DataFusion would negate the first of the fields only.
+                if let Expr::Interval(interval) = &mut **inner
+                    && let Some((months, days, nanos)) = parts_of(interval)
+                    && let (Some(months), Some(days), Some(nanos)) =
+                        (months.checked_neg(), days.checked_neg(), nanos.checked_neg())
+                {
+                    let words = interval_words((months, days, nanos));
+                    *interval.value = Expr::value(Value::SingleQuotedString(words));
+                    *expr = (**inner).clone();
+                }
+            }
+            Expr::AtTimeZone { timestamp, time_zone } => {
+                *expr = call("timezone", [(**time_zone).clone(), (**timestamp).clone()]);
+            }
             _ => {}
         }
         ControlFlow::Continue(())
     }
+}
+
+/// What an interval that is one text comes to.
+fn parts_of(interval: &Interval) -> Option<IntervalParts> {
+    let plain = interval.leading_field.is_none() && interval.last_field.is_none();
+    text_of(&interval.value).filter(|_| plain).and_then(interval_parts)
+}
+
+fn text_of(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => Some(text),
+        _ => None,
+    }
+}
+
+/// A text that we cannot read is left to DataFusion, which knows a few more words.
+fn interval_parts(text: &str) -> Option<IntervalParts> {
+    parse_interval(text.trim()).ok()
+}
+
+/// The parts in words that DataFusion reads.
+fn interval_words((months, days, nanos): IntervalParts) -> String {
+    let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    format!("{months} mons {days} days {seconds} secs {rest} nanoseconds")
+}
+
+fn call(name: &str, arguments: [Expr; 2]) -> Expr {
+    let args = arguments.map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))).into();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
 }
 
 /// The text of a number with a point or an exponent, or of an integer of many digits.

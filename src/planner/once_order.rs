@@ -3,21 +3,26 @@
 //! *A key of ORDER BY that repeats one before it decides nothing.* Of `a DESC NULLS FIRST, b DESC NULLS LAST`,
 //! where `a` and `b` are one column by two names, DataFusion lets the second decide.
 //!
+//! *Several aggregates of one SELECT may each have an ORDER BY.* DataFusion sorts the rows for one of them; `string_agg`
+//! can sort what it takes itself, as `array_agg` does, but does not say so.
+//!
 //! *A running minimum or maximum is in no order that is known*: it begins with null where nulls come first.
 //! DataFusion takes it to be sorted with its nulls last, and leaves a sort away.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::logical_expr::expr::{Sort as SortKey, WindowFunctionDefinition};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Distinct, Expr, LogicalPlan, ReversedUDAF,
-    SetMonotonicity, Signature,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Distinct, Expr, GroupsAccumulator, LogicalPlan,
+    ReversedUDAF, SetMonotonicity, Signature,
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
@@ -45,6 +50,16 @@ impl OptimizerRule for OnceOrder {
                 sort.expr = distinct_keys(sort.expr, &sort.input);
                 let changed = sort.expr.len() < before;
                 let plan = LogicalPlan::Sort(sort);
+                Ok(if changed { Transformed::yes(plan) } else { Transformed::no(plan) })
+            }
+            LogicalPlan::Distinct(Distinct::On(mut on)) => {
+                let keys = on.on_expr.len();
+                on.on_expr = distinct_exprs(on.on_expr, &on.input);
+                let sorts = on.sort_expr.as_ref().map_or(0, Vec::len);
+                on.sort_expr = on.sort_expr.map(|sorts| distinct_keys(sorts, &on.input));
+                let changed = on.on_expr.len() < keys
+                    || on.sort_expr.as_ref().is_some_and(|kept| kept.len() < sorts);
+                let plan = LogicalPlan::Distinct(Distinct::On(on));
                 Ok(if changed { Transformed::yes(plan) } else { Transformed::no(plan) })
             }
             LogicalPlan::Window(window) => {
@@ -91,6 +106,12 @@ fn distinct_keys(keys: Vec<SortKey>, input: &LogicalPlan) -> Vec<SortKey> {
     keys.into_iter().filter(is_new).collect()
 }
 
+/// The expressions of DISTINCT ON without those that repeat one before them.
+fn distinct_exprs(exprs: Vec<Expr>, input: &LogicalPlan) -> Vec<Expr> {
+    let keys = exprs.into_iter().map(|expr| expr.sort(true, false)).collect();
+    distinct_keys(keys, input).into_iter().map(|key| key.expr).collect()
+}
+
 /// What a column is below projections and other names.
 fn source(expr: Expr, input: &LogicalPlan) -> Expr {
     let Expr::Column(column) = &expr else { return expr };
@@ -109,6 +130,61 @@ fn source(expr: Expr, input: &LogicalPlan) -> Expr {
         LogicalPlan::Filter(filter) => source(expr, &filter.input),
         LogicalPlan::Distinct(Distinct::All(below)) => source(expr, below),
         _ => expr,
+    }
+}
+
+/// The aggregate of that name, if it is one that says here that it sorts for itself.
+pub(super) fn sorting(name: &str) -> Option<Arc<AggregateUDF>> {
+    static STRING_AGG: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(AggregateUDF::from(Sorting(string_agg_udaf()))));
+    (name == STRING_AGG.name()).then(|| Arc::clone(&STRING_AGG))
+}
+
+/// `string_agg`, to which rows may come in any order.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Sorting(Arc<AggregateUDF>);
+
+impl AggregateUDFImpl for Sorting {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.0.return_type(arguments)
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        self.0.accumulator(args)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        self.0.state_fields(args)
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        self.0.groups_accumulator_supported(args)
+    }
+
+    fn create_groups_accumulator(
+        &self,
+        args: AccumulatorArgs,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
+        self.0.create_groups_accumulator(args)
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::SoftRequirement
+    }
+
+    fn with_beneficial_ordering(
+        self: Arc<Self>,
+        _: bool,
+    ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        Ok(Some(self))
     }
 }
 

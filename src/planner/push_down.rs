@@ -1,4 +1,4 @@
-//! Moves conditions towards the rows as DataFusion does, and keeps two promises that it breaks.
+//! Moves conditions towards the rows as DataFusion does, and keeps promises that it breaks.
 //!
 //! *Conditions joined by AND hold from the left*: one that can fail on a row is asked only where those
 //! before it are true (`x LIKE '1%' AND CAST(x AS BIGINT) > 5`). DataFusion asks cheap conditions first,

@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
     Distinct, Expr, Join, LogicalPlan, LogicalPlanBuilder, cast, lit, when,
 };
 
+use crate::planner::before_coercion::moment_of;
 use crate::planner::error::PlanError;
 use crate::planner::functions;
 
@@ -64,7 +65,8 @@ fn counted(join: &Join) -> Result<LogicalPlan> {
         let mut exprs = Vec::with_capacity(width + 2);
         for (index, own) in side.schema().columns().into_iter().enumerate() {
             let types = [left, right].map(|side| side.schema().field(index).data_type().clone());
-            let common = type_union_resolution(&types).ok_or_else(|| mismatch(&types))?;
+            let common = moment_of(&types).or_else(|| type_union_resolution(&types));
+            let common = common.ok_or_else(|| mismatch(&types))?;
             let is_common = *side.schema().field(index).data_type() == common;
             let value = Expr::Column(own);
             let value = if is_common { value } else { cast(value, common) };

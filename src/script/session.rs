@@ -237,7 +237,7 @@ impl Session {
         let ingest = handle.ingest(decoded, None, IngestOrigin::default());
         let receipt = self.runtime.block_on(ingest)?;
         match receipt.errors.into_iter().next() {
-            Some((_, code, message)) if handle.rejects_requests() => Err(Error::new(code, message)),
+            Some((_, code, message)) if receipt.refused => Err(Error::new(code, message)),
             _ => Ok(receipt.accepted),
         }
     }

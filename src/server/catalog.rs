@@ -55,7 +55,7 @@ pub(crate) async fn sinks(State(app): State<Arc<App>>) -> HttpResult {
 
 /// `GET /v1/tables`.
 pub(crate) async fn tables(State(app): State<Arc<App>>) -> HttpResult {
-    list(&app, "SHOW TABLES").await
+    list(&app, "SELECT * FROM weir.tables").await
 }
 
 /// `GET /v1/streams/{stream}`.
@@ -63,20 +63,32 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, Name(name): Name) -> Htt
     one(&app, "weir.streams", "stream", &name).await
 }
 
+/// `GET /v1/tables/{table}`.
+pub(crate) async fn table_of(State(app): State<Arc<App>>, Name(name): Name) -> HttpResult {
+    one(&app, "weir.tables", "table", &name).await
+}
+
+/// `GET /v1/sinks/{sink}`.
+pub(crate) async fn sink(State(app): State<Arc<App>>, Name(name): Name) -> HttpResult {
+    one(&app, "weir.sinks", "sink", &name).await
+}
+
 /// `GET /v1/queries/{query}`.
 pub(crate) async fn query(State(app): State<Arc<App>>, Name(name): Name) -> HttpResult {
     one(&app, "weir.queries", "query", &name).await
 }
 
-/// The row of one object, with what DESCRIBE says in `columns`.
+/// The row of one object; of one with columns, with what DESCRIBE says in `columns`.
 async fn one(app: &App, relation: &str, kind: &str, name: &str) -> HttpResult {
     let sql = format!("SELECT * FROM {relation} WHERE name = {}", literal(name));
     let Some(mut row) = rows(app, &sql).await?.into_iter().next() else {
         let message = format!("{kind} \"{name}\" does not exist");
         return Err(Error::new(SqlState::UNDEFINED_RELATION, message).into());
     };
-    let columns = rows(app, &format!("DESCRIBE {}", identifier(name))).await?;
-    row.insert("columns".into(), columns.into_iter().map(Value::Object).collect());
+    if kind != "sink" {
+        let columns = rows(app, &format!("DESCRIBE {}", identifier(name))).await?;
+        row.insert("columns".into(), columns.into_iter().map(Value::Object).collect());
+    }
     Ok(json_response(StatusCode::OK, &Value::Object(row)))
 }
 

@@ -45,6 +45,10 @@ impl ErrorResponse {
     pub(crate) fn unknown_media_type(error: Error) -> ErrorResponse {
         ErrorResponse::of(StatusCode::UNSUPPORTED_MEDIA_TYPE, error)
     }
+    /// The client takes nothing that the call can write.
+    pub(crate) fn not_acceptable(error: Error) -> ErrorResponse {
+        ErrorResponse::of(StatusCode::NOT_ACCEPTABLE, error)
+    }
     /// The body is larger than the limit.
     pub(crate) fn body_too_large(limit: usize) -> ErrorResponse {
         let error = Error::new(SqlState::PROGRAM_LIMIT, "the request body is too large")

@@ -21,7 +21,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryString<T>
         query.map(|Query(read)| QueryString(read)).map_err(|rejection| {
             Error::new(SqlState::INVALID_PARAMETER, "the query string cannot be read")
                 .with_detail(rejection.body_text())
-                .with_hint("Give each parameter once.")
+                .with_hint("Give each parameter once, and by a name that the call knows.")
                 .into()
         })
     }

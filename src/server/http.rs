@@ -39,7 +39,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/queries/{query}", get(catalog::query))
         .route("/v1/queries/{query}/subscribe", get(subscribe::subscribe))
         .route("/v1/tables", get(catalog::tables))
+        .route("/v1/tables/{table}", get(catalog::table_of))
         .route("/v1/sinks", get(catalog::sinks))
+        .route("/v1/sinks/{sink}", get(catalog::sink))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), every_call))
@@ -111,34 +113,8 @@ async fn openapi() -> Response {
     bytes_response(StatusCode::OK, "application/json", OPENAPI.as_bytes().to_vec())
 }
 
-/// What an answer should be, by the `Accept` header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Accepted {
-    Json,
-    Csv,
-    NdJson,
-    ArrowIpc,
-    Events,
-}
-
 /// The type of Arrow IPC streams.
 pub(crate) const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
-
-/// The first type of `Accept` that the server writes; JSON where there is none.
-pub(crate) fn accepted(headers: &HeaderMap) -> Accepted {
-    let named = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let known = |name: &str| match media_type(name).as_str() {
-        "application/json" => Some(Accepted::Json),
-        "text/csv" => Some(Accepted::Csv),
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-            Some(Accepted::NdJson)
-        }
-        ARROW_STREAM => Some(Accepted::ArrowIpc),
-        "text/event-stream" => Some(Accepted::Events),
-        _ => None,
-    };
-    named.flat_map(|value| value.split(',')).find_map(known).unwrap_or(Accepted::Json)
-}
 
 /// `Text/CSV; header=present` is `text/csv`.
 pub(crate) fn media_type(value: &str) -> String {
@@ -162,13 +138,5 @@ mod tests {
         for host in ["evil.example", "evil.example:4880", "localhost.evil.example", ""] {
             assert!(!is_local_name(host), "{host}");
         }
-    }
-
-    #[test]
-    fn the_first_type_that_can_be_written_is_taken() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(accepted(&headers), Accepted::Json);
-        headers.insert(header::ACCEPT, HeaderValue::from_static("image/png, Text/CSV;q=0.9, */*"));
-        assert_eq!(accepted(&headers), Accepted::Csv);
     }
 }

@@ -14,7 +14,7 @@ use super::extract::{Name, QueryString};
 use super::http::{ARROW_STREAM, content_type, media_type};
 use super::listen::App;
 use super::service::Intake;
-use crate::decode::{self, Format, Rejected};
+use crate::decode::{self, Format};
 use crate::engine::{AckLevel, IngestOrigin, IngestReceipt, Producer};
 use crate::error::{Error, Result, SqlState};
 
@@ -23,6 +23,7 @@ const ERRORS_MAX: usize = 1_000;
 
 /// The query string.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Parameters {
     ack: Option<String>,
 }
@@ -45,14 +46,9 @@ pub(crate) async fn rows(
     let spec = intake.decode_spec();
     let decoded = off_the_runtime(bytes.len(), || decode::decoder(format, spec).decode(&bytes, 1));
     drop(bytes);
-    if intake.rejects_requests() && !decoded.rejected.is_empty() {
-        let errors = decoded.rejected.iter().take(ERRORS_MAX).map(row_error).collect();
-        let code = decoded.rejected.first().map(|row| row.code);
-        return Err(refused(&name, decoded.rejected.len() as u64, code, errors));
-    }
     let origin = IngestOrigin { protocol: "http", producer };
     let receipt = intake.ingest(decoded, ack, origin).await?;
-    if intake.rejects_requests() && receipt.rejected > 0 {
+    if receipt.refused {
         let errors = receipt_errors(&receipt);
         let code = receipt.errors.first().map(|(_, code, _)| *code);
         return Err(refused(&name, receipt.rejected, code, errors));
@@ -103,7 +99,7 @@ pub(crate) fn parse_ack(text: &str, intake: &dyn Intake) -> Result<AckLevel> {
         _ => {
             let message = format!("\"{text}\" is not an ack level");
             return Err(Error::new(SqlState::INVALID_PARAMETER, message)
-                .with_hint("Ask for durable, written or processed."));
+                .with_hint("Ask for durable, written, memory or processed."));
         }
     };
     // `processed` means "as durable as the stream asks, and in the results", so any stream has it.
@@ -156,10 +152,6 @@ pub(crate) fn parse_sequence(text: &str) -> Result<u64> {
         Error::new(SqlState::INVALID_PARAMETER, message)
             .with_hint("A sequence is a whole number that grows with each request.")
     })
-}
-
-fn row_error(rejected: &Rejected) -> Value {
-    json!({"line": rejected.line, "code": rejected.code.0, "message": rejected.message})
 }
 
 fn receipt_errors(receipt: &IngestReceipt) -> Vec<Value> {

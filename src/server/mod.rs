@@ -5,6 +5,7 @@
 //! [`extract`] (what a request's head says), [`body`] (request bodies with limits), [`sql`], [`catalog`], [`metrics`], [`ingest`] (rows by
 //! HTTP), [`subscribe`] and [`frames`] (changes to clients), [`tcp`] with [`tcp_header`] and [`tcp_rows`].
 
+mod accept;
 mod body;
 mod catalog;
 mod error_response;

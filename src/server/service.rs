@@ -45,8 +45,6 @@ pub trait Intake: Send + Sync {
     fn decode_spec(&self) -> DecodeSpecRef;
     /// The ack that its durability stands for.
     fn default_ack(&self) -> AckLevel;
-    /// Whether one bad row refuses its whole request.
-    fn rejects_requests(&self) -> bool;
     /// The sequence that a producer of rows sends next; a new one begins with `first`.
     fn next_sequence<'a>(
         &'a self,
@@ -112,9 +110,6 @@ impl Intake for StreamHandle {
     }
     fn default_ack(&self) -> AckLevel {
         StreamHandle::default_ack(self)
-    }
-    fn rejects_requests(&self) -> bool {
-        StreamHandle::rejects_requests(self)
     }
     fn next_sequence<'a>(
         &'a self,

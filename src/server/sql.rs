@@ -10,10 +10,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::accept::{Accepted, accepted};
 use super::body::{self, off_the_runtime};
 use super::error_response::{ErrorResponse, HttpResult, bytes_response};
 use super::frames::Frames;
-use super::http::{ARROW_STREAM, Accepted, accepted, content_type, media_type};
+use super::http::{ARROW_STREAM, content_type, media_type};
 use super::listen::App;
 use super::subscribe;
 use crate::encode::{arrow_ipc, csv, json, type_name::sql_type_name};
@@ -22,6 +23,8 @@ use crate::error::{Error, SqlState};
 
 /// `POST /v1/sql`.
 pub(crate) async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> HttpResult {
+    // Before anything runs whose answer the client would not take.
+    let accepted = accepted(&headers)?;
     let text = statements(&headers, body::read(&headers, body).await?)?;
     let outcome = app.service.execute(&text).await;
     if let Some(error) = outcome.error {
@@ -36,9 +39,9 @@ pub(crate) async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: B
             for result in &outcome.results {
                 frames = frames.after(result_frame(result));
             }
-            Ok(subscribe::stream(frames, accepted(&headers)))
+            Ok(subscribe::stream(frames, accepted))
         }
-        None => answer(&outcome.results, accepted(&headers)),
+        None => answer(&outcome.results, accepted),
     }
 }
 

@@ -12,10 +12,10 @@ use axum::response::Response;
 use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 
+use super::accept::{Accepted, accepted};
 use super::error_response::HttpResult;
 use super::extract::{Name, QueryString};
 use super::frames::{Content, Frame, Frames};
-use super::http::{Accepted, accepted};
 use super::listen::App;
 use crate::engine::{OnSlow, SubscribeRequest};
 use crate::error::{Error, Result, SqlState};
@@ -28,6 +28,7 @@ const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;
 
 /// The query string.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Parameters {
     from: Option<String>,
     snapshot: Option<String>,
@@ -57,7 +58,7 @@ pub(crate) async fn subscribe(
                 drop(guard);
             }))
         }
-        Err(_) if accepted(&headers) == Accepted::Events => {
+        Err(_) if matches!(accepted(&headers), Ok(Accepted::Events)) => {
             if !as_json {
                 let message = "server-sent events carry JSON only";
                 return Err(Error::new(SqlState::INVALID_PARAMETER, message)

@@ -261,11 +261,6 @@ impl<'a> Connection<'a> {
     }
 
     fn store(&mut self, decoded: Decoded) -> Result<()> {
-        if self.intake.rejects_requests()
-            && let Some(row) = decoded.rejected.first()
-        {
-            return Err(refused(self.intake.name(), row.line, row.code, &row.message));
-        }
         let origin = IngestOrigin { protocol: "tcp", producer: self.producer.clone() };
         if let Some(producer) = &mut self.producer {
             let rows = decoded.batch.num_rows() + decoded.rejected.len();
@@ -274,20 +269,31 @@ impl<'a> Connection<'a> {
         let mut ingest = self.intake.ingest(decoded, self.ack, origin);
         // The first poll takes the place in the log; groups must take theirs in order.
         let ingest = match (&mut ingest).now_or_never() {
-            Some(receipt) => std::future::ready(receipt).boxed(),
+            Some(receipt) => {
+                // Nothing behind rows that are refused is sent any more.
+                receipt.iter().try_for_each(|receipt| self.check_refused(receipt))?;
+                std::future::ready(receipt).boxed()
+            }
             None => ingest,
         };
         self.in_flight.push_back(ingest);
         Ok(())
     }
 
+    /// One bad row ends the connection where the stream says so.
+    fn check_refused(&self, receipt: &IngestReceipt) -> Result<()> {
+        let Some((line, code, message)) = receipt.errors.first().filter(|_| receipt.refused) else {
+            return Ok(());
+        };
+        let stream = self.intake.name();
+        let message = format!("line {line} is not fit for stream \"{stream}\": {message}");
+        Err(Error::new(*code, message)
+            .with_detail("The stream has on_error = 'reject', so its group of rows is not stored."))
+    }
+
     /// Counts a stored group and tells the client.
     fn settle(&mut self, receipt: IngestReceipt) -> Result<()> {
-        if self.intake.rejects_requests()
-            && let Some((line, code, message)) = receipt.errors.first()
-        {
-            return Err(refused(self.intake.name(), *line, *code, message));
-        }
+        self.check_refused(&receipt)?;
         self.told.send_modify(|progress| {
             progress.next_offset = Some(receipt.next_offset);
             progress.accepted += receipt.accepted;
@@ -297,12 +303,6 @@ impl<'a> Connection<'a> {
         });
         Ok(())
     }
-}
-
-/// One bad row ends the connection where the stream says so.
-fn refused(stream: &str, line: u64, code: SqlState, message: &str) -> Error {
-    Error::new(code, format!("line {line} is not fit for stream \"{stream}\": {message}"))
-        .with_detail("The stream has on_error = 'reject', so its group of rows is not stored.")
 }
 
 /// Writes the latest progress whenever it changes, and hands the socket back at the end.

@@ -51,6 +51,8 @@ pub struct SinkSettings {
     pub batch_bytes: u64,
     /// So long after the first row of the batch was read.
     pub linger: Duration,
+    /// Rows of one entry of an append-only changelog may come in several batches, so that none is larger.
+    pub cuts: bool,
 }
 
 impl Default for SinkSettings {
@@ -59,6 +61,7 @@ impl Default for SinkSettings {
             batch_rows: 50_000,
             batch_bytes: 64 << 20,
             linger: Duration::from_millis(20),
+            cuts: false,
         }
     }
 }
@@ -226,8 +229,22 @@ impl SinkRunner {
         let chunk = chunk::join(chunks)?;
         Ok(Some(match promised {
             Some(end) => chunk.until(end),
+            None if self.settings.cuts => self.cut(chunk),
             None => chunk,
         }))
+    }
+
+    /// What of a chunk goes into one batch. Rows that others take back stay together: a part of a change
+    /// would be no result that ever was.
+    fn cut(&self, chunk: ChangelogChunk) -> ChangelogChunk {
+        let (rows, bytes) = (chunk.batch.num_rows() as u64, chunk.bytes().max(1));
+        if chunk.weights.is_some() || rows == 0 {
+            return chunk;
+        }
+        let average = bytes.div_ceil(rows);
+        let fitting = (self.settings.batch_bytes / average).min(self.settings.batch_rows as u64);
+        let end = chunk.first_offset + fitting.max(1);
+        chunk.until(end)
     }
 
     fn commit(&mut self, from: u64, chunk: ChangelogChunk) -> ControlFlow<Option<Error>, u64> {

@@ -121,7 +121,7 @@ impl fmt::Debug for TargetOptions {
             TargetOptions::Postgres { .. } => f.write_str("Postgres(…)"),
             TargetOptions::Mysql { .. } => f.write_str("Mysql(…)"),
             TargetOptions::File { path, format, roll } => {
-                let SinkSettings { batch_rows, batch_bytes, linger } = roll;
+                let SinkSettings { batch_rows, batch_bytes, linger, .. } = roll;
                 let path = path.display();
                 write!(f, "File({path} {format:?} {batch_rows} {batch_bytes} {linger:?})")
             }
@@ -206,6 +206,7 @@ fn read_file(given: &Given<'_>) -> Result<TargetOptions, OptionError> {
         batch_rows: given.count("roll_rows", 1_000_000, 100_000_000)?,
         batch_bytes: given.bytes("roll_bytes", 64 << 20)?,
         linger: given.duration("roll_time", Duration::from_secs(60))?,
+        cuts: false,
     };
     Ok(TargetOptions::File { path: given.required("path")?.into(), format, roll })
 }
@@ -234,6 +235,7 @@ fn read_webhook(given: &Given<'_>) -> Result<TargetOptions, OptionError> {
         batch_rows: given.count("batch_rows", 500, 1_000_000)?,
         batch_bytes: given.bytes("batch_bytes", 1 << 20)?,
         linger: given.duration("linger", Duration::from_millis(20))?,
+        cuts: true,
     };
     Ok(TargetOptions::Webhook { settings, batch })
 }

@@ -24,7 +24,7 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>, ParseError> {
     }
     refuse_numbered_fields(text, &tokens)?;
     let tokens = with_aliases_behind_versions(with_types_closed(tokens));
-    Ok(without_flink_words(with_within_defined(tokens)))
+    Ok(without_flink_words(with_variable_defined(with_within_defined(tokens))))
 }
 
 /// `x . 1` would be written back as `x.1`, which reads as `x` and `.1`.
@@ -191,16 +191,72 @@ fn with_within_defined(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         if is_word(&tokens[at].token, "WITHIN")
             && tokens[at - 1].token == Token::RParen
             && opens_pattern(&tokens[..at])
-            && let Some(define) = define_behind(&tokens, at)
         {
-            let (start, end) = (tokens[at].span, tokens[define].span);
-            tokens[define] = TokenWithSpan { token: Token::Comma, span: end };
+            let define = define_behind(&tokens, at);
+            if let Some(define) = define {
+                let end = tokens[define].span;
+                tokens[define] = TokenWithSpan { token: Token::Comma, span: end };
+            }
+            let start = tokens[at].span;
             tokens.insert(at, TokenWithSpan { token: Token::make_keyword("DEFINE"), span: start });
             tokens.insert(at + 2, TokenWithSpan { token: Token::make_keyword("AS"), span: start });
         }
         at += 1;
     }
     tokens
+}
+
+/// `MATCH_RECOGNIZE (… PATTERN (a …))` becomes `MATCH_RECOGNIZE (… PATTERN (a …) DEFINE a AS TRUE)`: a
+/// variable without a definition is satisfied by every row, but sqlparser asks for one.
+fn with_variable_defined(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    enum Of {
+        Match,
+        Pattern,
+        Other,
+    }
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut open: Vec<(Of, usize)> = vec![];
+    let mut variable = None;
+    for token in tokens {
+        let behind_pattern = variable.take();
+        match &token.token {
+            Token::LParen => {
+                let before = out.last();
+                let is = |word| before.is_some_and(|before| is_word(&before.token, word));
+                let of = match open.last() {
+                    _ if is("MATCH_RECOGNIZE") => Of::Match,
+                    Some((Of::Match, _)) if is("PATTERN") => Of::Pattern,
+                    _ => Of::Other,
+                };
+                open.push((of, out.len()));
+            }
+            Token::RParen => {
+                if let Some(variable) = behind_pattern {
+                    let [define, is] = ["DEFINE", "AS"].map(Token::make_keyword);
+                    let words = [define, variable, is, Token::make_keyword("TRUE")];
+                    let span = token.span;
+                    out.extend(words.map(|token| TokenWithSpan { token, span }));
+                }
+                if let Some((Of::Pattern, start)) = open.pop() {
+                    variable = first_variable(&out[start..]);
+                }
+            }
+            _ => {}
+        }
+        out.push(token);
+    }
+    out
+}
+
+/// The first word of a pattern that is not PERMUTE.
+fn first_variable(pattern: &[TokenWithSpan]) -> Option<Token> {
+    let mut tokens = pattern.iter().map(|token| &token.token).peekable();
+    while let Some(token) = tokens.next() {
+        if matches!(token, Token::Word(_)) && tokens.peek() != Some(&&Token::LParen) {
+            return Some(token.clone());
+        }
+    }
+    None
 }
 
 /// Whether the parenthesis that closes at the end is that of PATTERN.

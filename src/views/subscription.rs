@@ -24,8 +24,11 @@ use crate::views::result_view::ResultView;
 
 /// Rows sent in one frame at most.
 const FRAME_ROWS: usize = 8_192;
-/// Rows behind the head from which `drop` and `conflate` act.
+/// Rows behind the head from which `drop` and `conflate` act, or about so many bytes of the changelog.
 const SLOW_ROWS: u64 = 65_536;
+const SLOW_BYTES: u64 = 64 << 20;
+/// Changes that are conflated into one frame, about: they are all held meanwhile.
+const CONFLATED_ROWS: u64 = 1 << 20;
 /// A progress frame comes at least this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
@@ -37,7 +40,7 @@ pub enum OnSlow {
     Block,
     /// It skips to the head, and is told so by a gap.
     Drop,
-    /// It gets the net effect of what it missed.
+    /// It gets the net effect of what it missed; of rows that are never taken back it sees all.
     Conflate,
 }
 
@@ -127,6 +130,10 @@ pub struct Subscription {
     frame: u64,
     pending: std::collections::VecDeque<SubscriptionFrame>,
     told_watermark: i64,
+    /// There was nothing to tell when it looked last.
+    waits: bool,
+    /// What came while it waited ends here: in that it is not behind, however much it is.
+    came_at_once: u64,
     ended: bool,
 }
 
@@ -190,6 +197,8 @@ impl Subscription {
             frame,
             pending,
             told_watermark: i64::MIN,
+            waits: false,
+            came_at_once: 0,
             ended: false,
         })
     }
@@ -229,7 +238,7 @@ impl Subscription {
         }
         match self.read() {
             Ok(Some(frame)) => return Some(frame),
-            Ok(None) => {}
+            Ok(None) => self.waits = true,
             Err(error) => {
                 self.ended = true;
                 return Some(SubscriptionFrame::Error(error));
@@ -256,6 +265,9 @@ impl Subscription {
             self.frame = self.frame.max(head.frame);
             return Ok(None);
         }
+        if head.offset > self.next && std::mem::take(&mut self.waits) {
+            self.came_at_once = head.offset;
+        }
         let earliest = self.changelog.log().start();
         if self.next < earliest.offset {
             let gap = self.gap(earliest, "retention");
@@ -274,12 +286,15 @@ impl Subscription {
             let void = frames.iter().find(|frame| frame.kind == FrameKind::Void);
             let rows = void.map_or(head.offset, |void| void.first_offset).saturating_sub(self.next);
             match self.on_slow {
-                OnSlow::Drop if rows > SLOW_ROWS => {
+                OnSlow::Drop if self.is_behind(rows) => {
                     let gap = self.gap(head, "slow");
                     self.tell_level();
                     return Ok(Some(gap));
                 }
-                OnSlow::Conflate if rows > SLOW_ROWS => return self.conflate(head),
+                // Nothing cancels out where nothing is taken back.
+                OnSlow::Conflate if !self.changelog.append_only() && self.is_behind(rows) => {
+                    return self.conflate(head);
+                }
                 OnSlow::Block | OnSlow::Drop | OnSlow::Conflate => {}
             }
             for frame in frames.iter().take_while(|frame| frame.kind != FrameKind::Void) {
@@ -297,6 +312,14 @@ impl Subscription {
             }
         }
         Ok(None)
+    }
+
+    /// Whether so many rows are too many to be behind.
+    fn is_behind(&self, rows: u64) -> bool {
+        let log = self.changelog.log();
+        let all = log.visible().offset.saturating_sub(log.start().offset).max(1);
+        let bytes = u128::from(log.bytes()) * u128::from(rows) / u128::from(all);
+        self.next >= self.came_at_once && (rows > SLOW_ROWS || bytes > u128::from(SLOW_BYTES))
     }
 
     fn position(&self) -> Position {
@@ -330,11 +353,12 @@ impl Subscription {
         SubscriptionFrame::Gap { from, to: to.offset, reason: reason.into() }
     }
 
-    /// The net effect of everything up to the head, as one frame.
+    /// The net effect of what comes next, at most up to the head, as one frame: a part of it would be no
+    /// result that ever was. A gap in which nothing is missing says so before it.
     fn conflate(&mut self, head: Position) -> Result<Option<SubscriptionFrame>> {
         let mut entries = Vec::new();
         let mut position = self.position();
-        while position.frame < head.frame {
+        while position.frame < head.frame && position.offset - self.next < CONFLATED_ROWS {
             let mut frames = self.changelog.read(position, FRAME_ROWS)?;
             if let Some(void) = frames.iter().position(|frame| frame.kind == FrameKind::Void) {
                 frames.truncate(void);
@@ -344,11 +368,15 @@ impl Subscription {
             let rows = frames.iter().filter_map(|frame| self.changelog.entry(frame));
             entries.extend(rows.filter_map(|entry| entry.from_offset(self.next)));
         }
-        (self.next, self.frame) = (position.offset, position.frame);
+        let from = std::mem::replace(&mut self.next, position.offset);
+        self.frame = position.frame;
         let (batch, weights) = net_effect(self.view.changelog().schema(), &entries)?;
         // The net effect has no more rows than there were changes. It ends at the head, so that a
         // client that counts its rows goes on there and sees nothing twice.
         let offset = self.next - batch.num_rows() as u64;
+        let reason =
+            format!("conflate: what comes next is the net effect up to offset {}", self.next);
+        self.pending.push_back(SubscriptionFrame::Gap { from, to: from, reason });
         if batch.num_rows() > 0 {
             let ops = (!self.hello.append_only).then(|| signs(&weights));
             self.pending.push_back(SubscriptionFrame::Data { offset, batch, ops });

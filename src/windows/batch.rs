@@ -15,8 +15,9 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
+use crate::data::floats::canonical;
 use crate::windows::assign::Windows;
-use crate::windows::columns::{canonical, event_times, named_edge, time_column};
+use crate::windows::columns::{event_times, named_edge, time_column};
 use crate::windows::count::{CountedRow, Counter, Filled};
 use crate::windows::punctuate::{Delimited, Delimiter, MarkedRow, Reason};
 use crate::windows::session::Sessions;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float32Type, Float64Type, TimeUnit};
+use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 
 use crate::data::schema::TIMESTAMP;
@@ -36,23 +36,6 @@ pub fn time_column(times: Int64Array, data_type: &DataType) -> Result<ArrayRef, 
 /// The edge of a window as a column shows it: the ends of time have no name.
 pub fn named_edge(edge: i64) -> Option<i64> {
     Some(edge).filter(|edge| *edge != i64::MIN && *edge != i64::MAX)
-}
-
-/// The column with one bit pattern per floating value, as GROUP BY has it: `0.0` for `-0.0`, one NaN.
-pub fn canonical(column: &ArrayRef) -> ArrayRef {
-    match column.data_type() {
-        DataType::Float32 => {
-            Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(|value| {
-                if value.is_nan() { f32::NAN } else { value + 0.0 }
-            }))
-        }
-        DataType::Float64 => {
-            Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(|value| {
-                if value.is_nan() { f64::NAN } else { value + 0.0 }
-            }))
-        }
-        _ => Arc::clone(column),
-    }
 }
 
 #[cfg(test)]

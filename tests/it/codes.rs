@@ -97,7 +97,13 @@ async fn a_changelog_that_the_inputs_no_longer_give_stops_its_query_alone() {
     let flushed =
         engine.execute("FLUSH; SELECT name, status, error FROM weir.queries ORDER BY name").await;
     let text = ndjson(&flushed.results);
-    let lines: Vec<&str> = text.lines().collect();
+    let mut lines: Vec<&str> = text.lines().collect();
+    // FLUSH says whose results do not hold everything.
+    let flushed = lines.remove(0);
+    assert!(flushed.starts_with("{\"query\":\"q\",\"code\":\"WR006\",\"reason\":"), "{text}");
+    let asked = engine.execute("SELECT * FROM q").await.error.unwrap();
+    assert_eq!(asked.code().0, "55000");
+    assert!(asked.detail().unwrap().starts_with("WR006: "), "{asked:?}");
     assert!(lines[0].starts_with("{\"name\":\"count\",\"status\":\"running\""), "{text}");
     assert!(lines[1].contains("\"status\":\"failed\",\"error\":\"WR006: "), "{text}");
 }

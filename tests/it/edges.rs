@@ -170,6 +170,19 @@ fn a_dropping_subscriber_is_told_of_its_gap_and_goes_on_behind_it() {
 }
 
 #[test]
+fn a_conflating_subscriber_of_rows_that_stay_sees_them_all_in_frames_of_the_usual_size() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_server, mut socket) = laggard(&directory, "conflate");
+    let mut next = 0;
+    while next < FIRST + THEN {
+        let (members, batches) = news(&mut socket);
+        assert_eq!((&members["type"], &members["offset"]), (&json!("data"), &json!(next)));
+        assert!(rows_of(&batches) <= 8_192);
+        next += rows_of(&batches);
+    }
+}
+
+#[test]
 fn a_conflating_subscriber_gets_the_net_effect() {
     let directory = tempfile::tempdir().unwrap();
     let server = RealServer::start(directory.path());
@@ -193,15 +206,23 @@ fn a_conflating_subscriber_gets_the_net_effect() {
     let head = server.sql("SELECT next_offset FROM weir.queries WHERE name = 'many'");
     let head = head["results"][0]["rows"][0][0].as_u64().unwrap();
     let mut sums = std::collections::BTreeMap::<(i64, i64), i64>::new();
-    let (mut seen, mut next) = (0, 0);
+    let (mut seen, mut next, mut told) = (0, 0, false);
     while next < head {
         let (members, batches) = frame(&mut slow);
         if members["type"] == "progress" {
             next = members["offset"].as_u64().unwrap();
             continue;
         }
+        if members["type"] == "gap" {
+            // Nothing is missing: it says why the next offset is not the one that was to come.
+            assert_eq!((&members["from"], &members["to"]), (&json!(next), &json!(next)));
+            let reason = members["reason"].as_str().unwrap();
+            assert!(reason.starts_with("conflate: "), "{reason}");
+            told = true;
+            continue;
+        }
         let offset = members["offset"].as_u64().unwrap_or_else(|| panic!("{members}"));
-        assert!(offset >= next);
+        assert!(offset == next || offset > next && std::mem::take(&mut told), "{members}");
         let signs = members["ops"].as_str().unwrap().as_bytes();
         let mut signs = signs.iter().map(|sign| if *sign == b'+' { 1 } else { -1 });
         for batch in &batches {
@@ -406,6 +427,46 @@ fn bodies_may_be_gzip_and_bombs_are_refused() {
 type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
 
 #[test]
+fn what_a_call_does_not_know_is_refused_and_each_object_has_a_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = RealServer::start(directory.path());
+    server.sql(
+        "CREATE STREAM s (n BIGINT, at BIGINT, WATERMARK FOR at AS at - 5) WITH (on_error = 'reject');
+         CREATE TABLE t (n BIGINT PRIMARY KEY); CREATE CONTINUOUS QUERY q AS SELECT n FROM s",
+    );
+    let events = [("Accept", "text/event-stream")];
+    let cases: &[Case<'_>] = &[
+        ("GET /v1/queries/q/subscribe?frm=earliest", &events, "", 400, "22023"),
+        ("POST /v1/streams/s?akc=written", &[], "{}", 400, "22023"),
+        ("POST /v1/sql", &[], "DESCRIBE nope", 404, "42P01"),
+        ("POST /v1/sql", &[], "CREATE TABLE o (a INT) WITH (durability = 'memory')", 400, "22023"),
+        ("GET /v1/tables/nope", &[], "", 404, "42P01"),
+        ("GET /v1/sinks/nope", &[], "", 404, "42P01"),
+    ];
+    for (line, headers, body, status, code) in cases {
+        let answer = call(server.http, line, headers, body.as_bytes());
+        assert_eq!((answer.status, answer.error().as_str()), (*status, *code), "{line} {body}");
+    }
+    let table = call(server.http, "GET /v1/tables/t", &[], b"").json();
+    assert_eq!((&table["rows"], &table["columns"][0]["column"]), (&json!(0), &json!("n")));
+    assert!(table["sql"].as_str().unwrap().contains("PRIMARY KEY"), "{table}");
+    server
+        .sql("ALTER STREAM s SET (retention = '1 day'); INSERT INTO s VALUES (1, 1000000); FLUSH");
+    let stream = call(server.http, "GET /v1/streams/s", &[], b"").json();
+    let sql = stream["sql"].as_str().unwrap();
+    for part in ["WATERMARK FOR at AS at - 5", "on_error = 'reject'", "retention = '1 day'"] {
+        assert!(sql.contains(part), "{sql}");
+    }
+    // Logical time is a number.
+    assert_eq!(
+        (&stream["watermark"], &stream["logical_watermark"]),
+        (&json!(null), &json!(999_995))
+    );
+    let query = call(server.http, "GET /v1/queries/q", &[], b"").json();
+    assert_eq!((&query["watermark"], &query["logical_watermark"]), (&json!(null), &json!(999_995)));
+}
+
+#[test]
 fn every_call_answers_errors_in_one_shape_with_the_status_that_fits() {
     let directory = tempfile::tempdir().unwrap();
     let server = RealServer::start(directory.path());
@@ -517,7 +578,10 @@ fn an_answer_comes_in_the_format_that_is_asked_for() {
     let reader = StreamReader::try_new(answer.body.as_slice(), None).unwrap();
     assert_eq!(reader.schema().field(1).name(), "b");
     assert_eq!(rows_of(&reader.map(Result::unwrap).collect::<Vec<_>>()), 2);
-    for accept in ["application/json", "*/*", "image/png"] {
+    let answer = sql(server.http, "CREATE STREAM never (n INT)", "image/png");
+    assert_eq!((answer.status, answer.error().as_str()), (406, "22023"));
+    assert_eq!(sql(server.http, "SHOW STREAMS", "*/*").json()["results"][0]["rows"], json!([]));
+    for accept in ["application/json", "*/*", "image/png, */*;q=0.1"] {
         let answer = sql(server.http, text, accept);
         assert_eq!(answer.json()["results"][0]["rows"], json!([[1, "x,\"y\""], [2, null]]));
     }

@@ -156,10 +156,6 @@ impl Intake for Slow {
         AckLevel::Durable
     }
 
-    fn rejects_requests(&self) -> bool {
-        false
-    }
-
     fn next_sequence<'a>(
         &'a self,
         _: &'a str,

@@ -90,6 +90,27 @@ fn receiver(statuses: Vec<u16>) -> (String, Receiver<(String, String)>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_webhooks_request_holds_no_more_than_it_may_unless_rows_are_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, told) = receiver(vec![200; 7]);
+    let engine = open(folder.path());
+    let create = format!(
+        "CREATE STREAM s (k INT, t TEXT);
+         CREATE CONTINUOUS QUERY q AS SELECT k, t FROM s;
+         CREATE CONTINUOUS QUERY g AS SELECT k, count(*) AS n FROM s GROUP BY k;
+         CREATE SINK w FROM q INTO WEBHOOK WITH (url = '{url}', batch_rows = 2);
+         INSERT INTO s VALUES (1, ''), (2, ''), (3, ''), (4, ''), (5, ''); FLUSH; FLUSH SINK w; DROP SINK w;
+         CREATE SINK b FROM q INTO WEBHOOK WITH (url = '{url}', batch_bytes = '90 B'); FLUSH SINK b; DROP SINK b;
+         CREATE SINK c FROM g INTO WEBHOOK WITH (url = '{url}', mode = 'changelog', batch_rows = 2);
+         FLUSH SINK c"
+    );
+    rows(&engine, &create).await;
+    let ranges: Vec<String> = told.try_iter().map(|(range, _)| range).collect();
+    let expected = ["0-2", "2-4", "4-5", "0-4", "4-5", "0-5"];
+    assert_eq!(ranges, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_gets_its_rows_in_order_and_refused_ones_are_dead_letters() {
     let folder = tempfile::tempdir().unwrap();
     let (url, told) = receiver(vec![200, 503, 422, 200, 422]);
@@ -121,8 +142,13 @@ async fn a_webhook_gets_its_rows_in_order_and_refused_ones_are_dead_letters() {
     let found: Vec<(String, String)> = told.try_iter().collect();
     assert_eq!(found, expected);
     assert_eq!(
-        rows(&engine, "SELECT line, code, raw::TEXT AS raw FROM weir.dead_letters").await,
-        "{\"line\":2,\"code\":\"22P02\",\"raw\":\"{\\\"k\\\":\\\"c\\\",\\\"n\\\":3}\"}\n"
+        rows(
+            &engine,
+            "SELECT relation, query, \"offset\", line, code, arrow_cast(raw, 'Utf8') AS raw FROM weir.dead_letters"
+        )
+        .await,
+        "{\"relation\":\"w\",\"query\":\"q\",\"offset\":2,\"line\":null,\"code\":\"22P02\",\
+         \"raw\":\"{\\\"k\\\":\\\"c\\\",\\\"n\\\":3}\"}\n"
     );
     let figures =
         "SELECT committed_offset, retries, error LIKE '%HTTP 503%' AS told FROM weir.sinks";

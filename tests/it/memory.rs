@@ -31,6 +31,19 @@ async fn a_query_at_its_memory_limit_stops_alone_and_goes_on_with_a_higher_one()
     run(&engine, &rows(500, 2_000)).await;
     let failed = run(&engine, status).await;
     assert!(failed.contains("failed") && failed.contains("53200"), "{failed}");
+    let asked = engine.execute("FLUSH; SELECT count(*) FROM least").await;
+    let told = crate::engines::ndjson(&asked.results);
+    assert!(told.starts_with("{\"query\":\"least\",\"code\":\"53200\",\"reason\":"), "{told}");
+    let error = asked.error.unwrap();
+    assert_eq!(
+        (error.code().0, error.message()),
+        ("55000", "continuous query \"least\" has stopped".into())
+    );
+    assert!(
+        error.detail().unwrap().ends_with(" Its answer holds \"s\" below offset 500."),
+        "{error:?}"
+    );
+    assert!(error.hint().unwrap().contains("SET (memory_limit = "), "{error:?}");
     let held = "SELECT state_bytes FROM weir.queries WHERE name = 'least'";
     assert_eq!(run(&engine, held).await, "{\"state_bytes\":0}\n");
     run(&engine, &rows(2_000, 2_010)).await;

@@ -69,6 +69,81 @@ fn a_repeated_request_is_answered_again_and_stored_once_also_after_a_restart() {
 }
 
 #[test]
+fn a_repeated_request_is_answered_as_it_was_whatever_its_rows_would_be_today() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(&directory);
+    server.sql(SETUP);
+    let rows = "{\"n\":1}\n{\"n\":\"x\"}\n{\"n\":2,\"more\":3}\n";
+    let first = send(&server, "s", "p", 1, rows);
+    assert_eq!((first.0, &first.1["accepted"], &first.1["rejected"]), (200, &json!(2), &json!(1)));
+    let lines = "INGEST s FORMAT csv PRODUCER q SEQUENCE 0\n3\nx\n4\n";
+    assert_eq!(tcp(&server, lines).last().unwrap()["next_sequence"], 3);
+    server.sql("ALTER STREAM s SET (on_error = 'reject', unknown_fields = 'reject')");
+    assert_eq!(send(&server, "s", "p", 1, rows), first);
+    assert_eq!(send(&server, "s", "p", 1, "neither rows nor JSON"), first);
+    let summary = json!({"ack": 4, "rejected": 0, "accepted": 0, "next_sequence": 3});
+    assert_eq!(*tcp(&server, lines).last().unwrap(), summary);
+    // What is new is judged as the stream is now.
+    let (status, answer) = send(&server, "s", "p", 2, rows);
+    assert_eq!((status, &answer["rejected"], &answer["accepted"]), (422, &json!(2), &json!(0)));
+    assert_eq!(send(&server, "s", "p", 2, "{\"n\":5}").1["first_offset"], 4);
+    let refused = tcp(&server, &format!("{lines}x\n5\n"));
+    assert_eq!(refused.last().unwrap()["error"]["code"], "22P02");
+    let refused = server.post(
+        "/v1/sql",
+        "text/plain",
+        "INSERT INTO s VALUES (6); PUNCTUATE s WHERE n = 7; INSERT INTO s VALUES (7), (8)",
+    );
+    let detail = refused.1["error"]["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("1 of 2 rows cannot be stored.") && detail.contains("'reject'"),
+        "{detail}"
+    );
+    assert!(server.terminate(PATIENCE).success());
+
+    let server = start(&directory);
+    assert_eq!(send(&server, "s", "p", 1, rows), first);
+    assert_eq!(stored(&server, "s"), json!([[1], [2], [3], [4], [5], [6]]));
+    // Only what is a dead letter counts as one.
+    let counted = server.sql("SELECT rows_rejected FROM weir.streams WHERE name = 's'");
+    assert_eq!(counted["results"][0]["rows"], json!([[2]]));
+}
+
+#[test]
+fn a_json_body_that_is_no_document_is_refused_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(&directory);
+    server.sql("CREATE STREAM s (n BIGINT); CREATE TABLE t (n BIGINT)");
+    let bodies = [
+        "[{\"n\":1},{\"n\":2},{\"n\":\"tr",
+        "[{\"n\":1},",
+        "[{\"n\":1}",
+        "{\"n\":1} trailing",
+        "{\"n\":1",
+    ];
+    for body in bodies {
+        let (status, answer) = server.post("/v1/streams/s", "application/json", body);
+        assert_eq!((status, &answer["error"]["code"]), (400, &json!("22P02")), "{body}: {answer}");
+    }
+    for target in ["s", "t"] {
+        let copy = format!("COPY {target} FROM STDIN (FORMAT json);\n[{{\"n\":1}},{{\"n\":2\n");
+        let (status, answer) = server.post("/v1/sql", "text/plain", &copy);
+        assert_eq!((status, &answer["error"]["code"]), (400, &json!("22P02")), "{answer}");
+        let detail = answer["error"]["detail"].as_str().unwrap();
+        assert!(detail.contains("Nothing of it is stored."), "{detail}");
+    }
+    let nothing =
+        server.sql("SELECT n FROM s UNION ALL SELECT n FROM t; SELECT code FROM weir.dead_letters");
+    assert_eq!(
+        (&nothing["results"][0]["rows"], &nothing["results"][1]["rows"]),
+        (&json!([]), &json!([]))
+    );
+    let (status, answer) =
+        server.post("/v1/streams/s", "application/json", "[{\"n\":1},{\"n\":tru},{\"n\":3}]");
+    assert_eq!((status, &answer["accepted"], &answer["rejected"]), (200, &json!(2), &json!(1)));
+}
+
+#[test]
 fn a_producer_belongs_to_one_stream_and_one_protocol_and_goes_forward() {
     let directory = tempfile::tempdir().unwrap();
     let server = start(&directory);

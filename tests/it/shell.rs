@@ -225,8 +225,8 @@ fn feed_sends_a_file_and_names_the_lines_that_are_refused() {
     assert_eq!(code, 1);
     assert!(err.starts_with("could not open \"nothing.csv\": "), "{err}");
     let feed = format!("\\feed nothing {}", rows.display());
-    let (code, _, err) = run(server.http, &["-c", &feed], "");
-    assert_eq!(code, 1);
+    let (code, out, err) = run(server.http, &["-c", &feed], "");
+    assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.starts_with("ERROR 42P01: stream \"nothing\" does not exist\n"), "{err}");
 }
 

@@ -294,7 +294,11 @@ async fn a_query_whose_state_and_log_are_gone_says_what_is_missing() {
     assert!(state.contains("failed") && state.contains("WR006"), "{state}");
     assert!(state.contains("It needs \\\"s\\\" from offset 0 on, which is kept from "), "{state}");
     assert!(state.contains("is left out"), "{state}");
-    // What it answered is still there, its neighbours run, and it can be made anew.
+    // What it answered is still there, and is not taken for the whole; its neighbours run, and it can be
+    // made anew.
+    let asked = place.engine.execute("SELECT * FROM q").await;
+    assert_eq!(asked.error.unwrap().code().0, "55000");
+    place.run("PAUSE q").await;
     assert_eq!(place.run("SELECT * FROM q ORDER BY k").await, before);
     let resumed = place.engine.execute("RESUME q").await;
     assert_eq!(resumed.error.unwrap().code().0, "WR006");

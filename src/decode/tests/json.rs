@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use expect_test::expect;
+use expect_test::{Expect, expect};
 
 use super::{CSV, check, clicks, decode, everything, show, spec};
 use crate::decode::{Format, Limits, decoder};
@@ -172,11 +172,15 @@ fn a_long_line_is_refused_without_being_kept() {
 fn deep_nesting_is_refused_and_does_not_overflow_the_stack() {
     let mut spec = spec(clicks());
     spec.limits = Limits { row_bytes: 1 << 20, depth: usize::MAX };
-    let deep = format!("{{\"x\":{}\n", "[".repeat(500_000));
-    for format in [Format::NdJson, Format::Json] {
+    let (open, closed) = ("[".repeat(500_000), "]".repeat(500_000));
+    let (cut, whole) = (format!("{{\"x\":{open}\n"), format!("{{\"x\":{open}{closed}}}"));
+    for (format, deep) in [(Format::NdJson, &cut), (Format::NdJson, &whole), (Format::Json, &whole)]
+    {
         let decoded = decoder(format, Arc::new(spec.clone())).decode(deep.as_bytes(), 1);
         assert_eq!(decoded.rejected[0].code.0, "54000");
     }
+    let decoded = decoder(Format::Json, Arc::new(spec)).decode(cut.as_bytes(), 1);
+    assert!(decoded.malformed.is_some());
 }
 
 #[test]
@@ -203,7 +207,6 @@ fn unknown_fields_are_refused_if_asked() {
         1: {"url":"/a","n":null,"at":null}
         3: {"url":"/b","n":null,"at":null}
         2! 42703 column "x" of the row does not exist in the stream <{"url":"/a","x":1}>
-        1! 42703 column "x" of the row does not exist in the stream <url,x>
         2! 42703 column "x" of the row does not exist in the stream </a,1>
     "#]]
     .assert_eq(&out);
@@ -293,39 +296,28 @@ fn a_json_body_is_an_object_or_an_array() {
     );
     check(Format::Json, clicks(), "[]", expect![[""]]);
     check(Format::Json, clicks(), "", expect![[""]]);
-    check(
-        Format::Json,
-        clicks(),
-        "[{\"url\":\"/a\"}",
-        expect![[r#"
-        1: {"url":"/a","n":null,"at":null}
-        2! 22P02 row is not valid JSON: expected a comma or a closing bracket at byte 14 <>
-    "#]],
-    );
-    check(
-        Format::Json,
-        clicks(),
-        "[{\"url\":\"/a\"},",
-        expect![[r#"
-        1: {"url":"/a","n":null,"at":null}
-        2! 22P02 row is not valid JSON: expected a JSON object at byte 15 <>
-    "#]],
-    );
-    check(
-        Format::Json,
-        clicks(),
-        "{\"url\":\"/a\"} {\"url\":\"/b\"}",
-        expect![[r#"
-        1: {"url":"/a","n":null,"at":null}
-        2! 22P02 row is not valid JSON: expected the end of the body at byte 14 <{"url":"/b"}>
-    "#]],
-    );
-    check(
-        Format::Json,
-        clicks(),
-        "[{\"url\":\"/a",
-        expect![[r#"
-            1! 22P02 row is not valid JSON: expected a closing quote at byte 11 <{"url":"/a>
-        "#]],
-    );
+}
+
+#[test]
+fn of_a_json_body_whose_end_is_missing_or_passed_no_row_is_taken() {
+    let check = |input: &[u8], expected: Expect| {
+        let decoded = decode(Format::Json, clicks(), input);
+        assert_eq!(show(&decoded), "");
+        expected.assert_eq(&decoded.malformed.unwrap_or_default());
+    };
+    let array = r#"[{"url":"/a"},{"url":"/[\\\"b"}]"#;
+    for cut in 1..array.len() {
+        let decoded = decode(Format::Json, clicks(), &array.as_bytes()[..cut]);
+        assert_eq!(show(&decoded), "", "{cut}");
+        assert!(decoded.malformed.is_some(), "{cut}");
+    }
+    assert_eq!(decode(Format::Json, clicks(), array.as_bytes()).batch.num_rows(), 2);
+    check(br#"[{"url":"/a"}"#, expect!["a comma or a closing bracket is expected at byte 14"]);
+    check(br#"[{"url":"/a"},"#, expect!["a JSON object is expected at byte 15"]);
+    check(br#"[{"url":"/a"},]"#, expect!["a JSON object is expected at byte 15"]);
+    check(br#"[{"url":"/a"},{"url":"/b"#, expect!["it ends at byte 24 inside a value"]);
+    check(br#"{"url":"/a"#, expect!["it ends at byte 10 inside a value"]);
+    check(br#"[{"url":"/a"}] x"#, expect!["its end is expected at byte 16"]);
+    check(b"{\"url\":\"/a\"}\n{\"url\":\"/b\"}", expect!["its end is expected at byte 14"]);
+    check(b"[{\"url\":\"/a\"},{\"url\":\"\xff\"}]", expect!["it is not valid UTF-8"]);
 }

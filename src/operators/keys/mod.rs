@@ -26,9 +26,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::scalar::ScalarValue;
 
+use crate::data::floats::canonical;
 use crate::data::punctuation::Pattern;
 use crate::operators::compact::compact;
 use crate::operators::operator::EvalError;
@@ -338,20 +339,5 @@ impl KeyDictionary {
             self.order = order;
         }
         Ok(renumbered)
-    }
-}
-
-/// One representation per key: -0.0 becomes 0.0, and every NaN the same NaN.
-fn canonical(keys: &ArrayRef) -> ArrayRef {
-    match keys.data_type() {
-        DataType::Float64 => {
-            let of = |x: f64| if x.is_nan() { f64::NAN } else { x + 0.0 };
-            Arc::new(keys.as_primitive::<Float64Type>().unary::<_, Float64Type>(of))
-        }
-        DataType::Float32 => {
-            let of = |x: f32| if x.is_nan() { f32::NAN } else { x + 0.0 };
-            Arc::new(keys.as_primitive::<Float32Type>().unary::<_, Float32Type>(of))
-        }
-        _ => Arc::clone(keys),
     }
 }

@@ -12,8 +12,8 @@ use arrow::datatypes::{
     StringViewType, Utf8Type,
 };
 
-use super::canonical;
 use super::hashed::fill_fixed;
+use crate::data::floats::canonical;
 use crate::operators::operator::EvalError;
 use crate::sketches::hash;
 

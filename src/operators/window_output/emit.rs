@@ -13,13 +13,14 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{Note, WindowColumn, WindowColumns, WindowOutput};
 use crate::data::change::{Change, Marks, Origin};
+use crate::data::floats::canonical;
 use crate::error::Report;
 use crate::operators::aggregates::one_shot::evaluate_rows;
 use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::operator::{Emitter, EvalError, RejectedRow};
 use crate::operators::origin_buffer::RowOrigins;
 use crate::operators::window_answer::Pairs;
-use crate::windows::columns::{canonical, time_column};
+use crate::windows::columns::time_column;
 
 /// Groups of noted rows: where each row goes, and what each group is.
 #[derive(Default)]

@@ -39,7 +39,7 @@ pub(super) fn insert(cursor: &mut Cursor) -> Result<Statement, ParseError> {
     if cursor.is_word(0, "DEFAULT") {
         return Err(ParseError::NotSupported {
             what: "DEFAULT VALUES is".to_owned(),
-            hint: None,
+            hint: Some("Write VALUES (…): columns that are left out are NULL.".to_owned()),
             position: Some(cursor.position()),
         });
     }
@@ -47,7 +47,10 @@ pub(super) fn insert(cursor: &mut Cursor) -> Result<Statement, ParseError> {
     if let Some(word @ ("ON" | "RETURNING")) = cursor.word(0).as_deref() {
         return Err(ParseError::NotSupported {
             what: format!("{word} in INSERT is"),
-            hint: None,
+            hint: Some(match word {
+                "ON" => "UPDATE the rows that are there, or DELETE them first.".to_owned(),
+                _ => "Ask for the rows with SELECT.".to_owned(),
+            }),
             position: Some(cursor.position()),
         });
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use weir::client::demo::answer::Answer;
-use weir::decode::{Decoded, Lines};
+use weir::decode::Decoded;
 use weir::engine::{Engine, EngineSettings, IngestOrigin};
 use weir::time::{SECOND, VirtualClock};
 
@@ -91,10 +91,9 @@ impl House {
 
     async fn store(&self, stream: &str, batch: RecordBatch) {
         let rows = batch.num_rows() as u64;
-        let lines = Lines::From(1);
-        let decoded = Decoded { batch, lines, rejected: vec![], punctuations: vec![] };
         let stream = self.engine.stream(stream).unwrap();
-        let receipt = stream.ingest(decoded, None, IngestOrigin::default()).await.unwrap();
+        let receipt =
+            stream.ingest(Decoded::good(batch), None, IngestOrigin::default()).await.unwrap();
         assert_eq!((receipt.accepted, receipt.rejected), (rows, 0));
     }
 

@@ -85,10 +85,13 @@ fn compare(world: &World, model: &Model, remote: &Remote, plan: &SinkPlan) {
         assert_eq!(table.rows(), answer, "what {name} brought");
     }
     let letters = format!(
-        "SELECT line FROM weir.dead_letters WHERE relation = '{query}' AND code = '{REFUSAL}'"
+        "SELECT \"offset\" AS at FROM weir.dead_letters
+         WHERE relation = '{name}' AND query = '{query}' AND code = '{REFUSAL}'"
     );
     let letters = world.sql(&letters).unwrap();
-    let letters: BTreeSet<u64> = letters.iter().map(|row| row["line"].as_u64().unwrap()).collect();
+    let told = letters.len();
+    let letters: BTreeSet<u64> = letters.iter().map(|row| row["at"].as_u64().unwrap()).collect();
+    assert_eq!(letters.len(), told, "{name} told of a row twice");
     let missing: Vec<_> = table.refused.difference(&letters).collect();
     assert!(missing.is_empty(), "{name} passed over {missing:?}, and nobody says so");
 }

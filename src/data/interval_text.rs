@@ -1,18 +1,53 @@
-//! Reads intervals in PostgreSQL's words and in ISO 8601.
-
-use super::error::ValueError;
+//! Reads intervals in PostgreSQL's words and in ISO 8601, and writes them in those words.
 
 /// Months, days and nanoseconds of an INTERVAL.
-pub(crate) type IntervalParts = (i32, i32, i64);
+pub type IntervalParts = (i32, i32, i64);
+
+/// Why a text is no interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntervalError {
+    /// Not the text of one.
+    Syntax,
+    /// More than an INTERVAL holds.
+    Range,
+}
 
 /// An INTERVAL: `1 day 02:03:04`, `90 seconds`, `1 year 2 mons -3 days ago`, `P1DT2H`.
-pub(crate) fn parse_interval(text: &str) -> Result<IntervalParts, ValueError> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_interval(text: &str) -> Result<IntervalParts, IntervalError> {
     let mut sum = IntervalSum::default();
     match text.strip_prefix(['P', 'p']) {
         Some(iso) => sum.iso(iso)?,
         None => sum.words(text)?,
     }
     sum.parts()
+}
+
+/// PostgreSQL's form: `1 year 2 mons -3 days 04:05:06.5`.
+pub fn write_interval(months: i32, days: i32, nanos: i64, out: &mut Vec<u8>) {
+    let mut pieces: Vec<String> = Vec::with_capacity(4);
+    let mut piece = |count: i32, one: &str, many: &str| {
+        if count != 0 {
+            pieces.push(format!("{count} {}", if count == 1 { one } else { many }));
+        }
+    };
+    piece(months / 12, "year", "years");
+    piece(months % 12, "mon", "mons");
+    piece(days, "day", "days");
+    if nanos != 0 || pieces.is_empty() {
+        let size = nanos.unsigned_abs();
+        let (seconds, rest) = (size / 1_000_000_000, size % 1_000_000_000);
+        let sign = if nanos < 0 { "-" } else { "" };
+        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let mut clock = format!("{sign}{hours:02}:{minutes:02}:{seconds:02}");
+        if rest > 0 {
+            clock.push_str(format!(".{rest:09}").trim_end_matches('0'));
+        }
+        pieces.push(clock);
+    }
+    out.extend_from_slice(pieces.join(" ").as_bytes());
 }
 
 /// The sum of an interval's pieces; wide enough that pieces in range cannot overflow it.
@@ -24,8 +59,8 @@ struct IntervalSum {
 }
 
 impl IntervalSum {
-    fn parts(&self) -> Result<IntervalParts, ValueError> {
-        let range = |_| ValueError::DatetimeRange;
+    fn parts(&self) -> Result<IntervalParts, IntervalError> {
+        let range = |_| IntervalError::Range;
         Ok((
             i32::try_from(self.months).map_err(range)?,
             i32::try_from(self.days).map_err(range)?,
@@ -34,7 +69,7 @@ impl IntervalSum {
     }
 
     /// PostgreSQL's verbose form: numbers with units, a time of day, `ago` at the end.
-    fn words(&mut self, text: &str) -> Result<(), ValueError> {
+    fn words(&mut self, text: &str) -> Result<(), IntervalError> {
         let mut any = false;
         let mut words = text.strip_prefix('@').unwrap_or(text).split_ascii_whitespace().peekable();
         while let Some(word) = words.next() {
@@ -55,11 +90,11 @@ impl IntervalSum {
             }
             self.add(number, &unit.to_ascii_lowercase())?;
         }
-        if any { Ok(()) } else { Err(ValueError::DatetimeSyntax) }
+        if any { Ok(()) } else { Err(IntervalError::Syntax) }
     }
 
     /// `[-]HH:MM[:SS[.fraction]]`.
-    fn clock(&mut self, word: &str) -> Result<(), ValueError> {
+    fn clock(&mut self, word: &str) -> Result<(), IntervalError> {
         let (sign, clock) = match word.as_bytes()[0] {
             b'-' => (-1, &word[1..]),
             b'+' => (1, &word[1..]),
@@ -69,7 +104,7 @@ impl IntervalSum {
         let (hours, minutes) = (pieces.next().unwrap_or(""), pieces.next().unwrap_or(""));
         let seconds = pieces.next().unwrap_or("0");
         if pieces.next().is_some() || [hours, minutes, seconds].iter().any(|p| !is_plain(p)) {
-            return Err(ValueError::DatetimeSyntax);
+            return Err(IntervalError::Syntax);
         }
         let before = self.nanos;
         self.nanos = 0;
@@ -81,7 +116,7 @@ impl IntervalSum {
     }
 
     /// ISO 8601 behind the `P`: `1Y2M3W4DT5H6M7.5S`.
-    fn iso(&mut self, text: &str) -> Result<(), ValueError> {
+    fn iso(&mut self, text: &str) -> Result<(), IntervalError> {
         let (mut time, mut any, mut start) = (false, false, 0);
         for (i, letter) in text.char_indices().filter(|(_, c)| c.is_ascii_alphabetic()) {
             let number = &text[start..i];
@@ -98,17 +133,17 @@ impl IntervalSum {
                 (true, 'H') => "hour",
                 (true, 'M') => "minute",
                 (true, 'S') => "second",
-                _ => return Err(ValueError::DatetimeSyntax),
+                _ => return Err(IntervalError::Syntax),
             };
             self.add(number, unit)?;
             any = true;
         }
-        if any && start == text.len() { Ok(()) } else { Err(ValueError::DatetimeSyntax) }
+        if any && start == text.len() { Ok(()) } else { Err(IntervalError::Syntax) }
     }
 
     /// Adds `number` times `unit`. A fraction of a month or day spills into the smaller fields as
     /// in PostgreSQL: a month is 30 days there, a day 24 hours.
-    fn add(&mut self, number: &str, unit: &str) -> Result<(), ValueError> {
+    fn add(&mut self, number: &str, unit: &str) -> Result<(), IntervalError> {
         let billionths = billionths(number)?;
         let (whole, rest) = (billionths / BILLION, billionths % BILLION);
         let day = 86_400 * BILLION;
@@ -140,7 +175,7 @@ impl IntervalSum {
                 self.nanos += billionths / 1_000_000;
             }
             "ns" | "nanosecond" | "nanoseconds" => self.nanos += whole,
-            _ => return Err(ValueError::DatetimeSyntax),
+            _ => return Err(IntervalError::Syntax),
         }
         Ok(())
     }
@@ -149,21 +184,21 @@ impl IntervalSum {
 const BILLION: i128 = 1_000_000_000;
 
 /// A decimal number times 10^9; at most fifteen digits before the point, so that sums stay small.
-fn billionths(number: &str) -> Result<i128, ValueError> {
+fn billionths(number: &str) -> Result<i128, IntervalError> {
     let (sign, digits) = match number.as_bytes().first() {
         Some(b'-') => (-1, &number[1..]),
         Some(b'+') => (1, &number[1..]),
         _ => (1, number),
     };
     if !is_plain(digits) {
-        return Err(ValueError::DatetimeSyntax);
+        return Err(IntervalError::Syntax);
     }
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     if fraction.contains('.') {
-        return Err(ValueError::DatetimeSyntax);
+        return Err(IntervalError::Syntax);
     }
     if whole.trim_start_matches('0').len() > 15 {
-        return Err(ValueError::DatetimeRange);
+        return Err(IntervalError::Range);
     }
     let mut value = 0i128;
     let nine = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
@@ -202,9 +237,9 @@ mod tests {
         }
         for bad in ["", "day", "1 parsec", "2h30m", "P", "P1", "PT", "1:2:3:4", "ago", "1..5 days"]
         {
-            assert_eq!(parse_interval(bad), Err(ValueError::DatetimeSyntax), "{bad}");
+            assert_eq!(parse_interval(bad), Err(IntervalError::Syntax), "{bad}");
         }
-        assert_eq!(parse_interval("99999999999 years"), Err(ValueError::DatetimeRange));
+        assert_eq!(parse_interval("99999999999 years"), Err(IntervalError::Range));
     }
 
     proptest::proptest! {

@@ -1,0 +1,310 @@
+//! Writes clauses that DataFusion does not plan in forms that it does, and refuses those that it would pass over.
+//!
+//! * FETCH FIRST n ROWS ONLY is LIMIT n, and GROUP BY () one group of all rows.
+//! * `x LIKE '50!%' ESCAPE '!'` is `x LIKE '50\%'`.
+//! * `x SIMILAR TO 'a%'` is a regular expression over the whole text; DataFusion reads the pattern as one over a part.
+//! * `(a, b) IN (SELECT …)`, where only its truth matters, is EXISTS over the rows that are equal.
+//! * Columns of a UNION have the names of its first SELECT; those of the others need not be different.
+//! * TABLESAMPLE and FOR UPDATE would be taken, and not done.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, Fetch, GroupByExpr, Ident, LimitClause, Query, SelectItem, SetExpr,
+    SetQuantifier, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value,
+    ValueWithSpan, VisitMut, VisitorMut,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use crate::error::SqlState;
+use crate::planner::error::PlanError;
+use crate::planner::hidden::fold;
+use crate::planner::selects::selects;
+
+/// Rewrites every clause of a query.
+pub(super) fn normalize(query: &mut Query) -> Result<(), PlanError> {
+    match VisitMut::visit(query, &mut Normalizer) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Normalizer;
+
+impl VisitorMut for Normalizer {
+    type Break = PlanError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<PlanError> {
+        if !query.locks.is_empty() {
+            let hint = "Leave it out: rows do not change while a SELECT reads them.";
+            return refuse("FOR UPDATE or FOR SHARE", hint);
+        }
+        if let Some(fetch) = query.fetch.take() {
+            limit(query, fetch)?;
+        }
+        names_of_legs(&mut query.body, true);
+        for select in selects(&mut query.body) {
+            one_group(&mut select.group_by);
+            [&mut select.selection, &mut select.having].into_iter().flatten().for_each(rows_in);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<PlanError> {
+        match factor {
+            TableFactor::Table { sample: Some(_), .. }
+            | TableFactor::Derived { sample: Some(_), .. } => {
+                let hint =
+                    "Keep one row in ten, say, with a condition on a column: WHERE id % 10 = 0.";
+                refuse("TABLESAMPLE", hint)
+            }
+            TableFactor::Table { with_hints, partitions, index_hints, .. }
+                if !(with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty()) =>
+            {
+                refuse("this clause behind a relation", "Leave it out.")
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<PlanError> {
+        match expr {
+            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+                escaped(pattern, escape_char)
+            }
+            Expr::SimilarTo { .. } => similar(expr),
+            Expr::InSubquery { expr, .. } if matches!(**expr, Expr::Tuple(_)) => refuse(
+                "NOT IN of several columns, or IN of several columns beside NOT",
+                "Write EXISTS or NOT EXISTS (SELECT … WHERE … AND …).",
+            ),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn refuse(what: &str, hint: &str) -> ControlFlow<PlanError> {
+    ControlFlow::Break(PlanError::refused(what, hint))
+}
+
+fn limit(query: &mut Query, fetch: Fetch) -> ControlFlow<PlanError> {
+    if fetch.with_ties || fetch.percent {
+        let hint = "Write rank() OVER (ORDER BY …) <= n around it, or FETCH FIRST n ROWS ONLY.";
+        return refuse("FETCH … WITH TIES or PERCENT", hint);
+    }
+    let rows = fetch.quantity.unwrap_or_else(|| number("1"));
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(rows),
+        None => {
+            let limit = Some(rows);
+            query.limit_clause =
+                Some(LimitClause::LimitOffset { limit, offset: None, limit_by: vec![] });
+        }
+        Some(_) => return refuse("FETCH beside LIMIT", "Write one of the two."),
+    }
+    ControlFlow::Continue(())
+}
+
+fn number(digits: &str) -> Expr {
+    Expr::value(Value::Number(digits.to_owned(), false))
+}
+
+/// `()` adds nothing to other keys; alone it is a group that is there without rows, too.
+fn one_group(group_by: &mut GroupByExpr) {
+    let GroupByExpr::Expressions(keys, _) = group_by else { return };
+    let before = keys.len();
+    keys.retain(|key| !matches!(key, Expr::Tuple(parts) if parts.is_empty()));
+    if keys.is_empty() && before > 0 {
+        keys.push(Expr::GroupingSets(vec![vec![]]));
+    }
+}
+
+/// Rewrites IN of several columns in a condition of which only the truth matters.
+fn rows_in(condition: &mut Expr) {
+    match condition {
+        Expr::Nested(inner) => rows_in(inner),
+        Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
+            rows_in(left);
+            rows_in(right);
+        }
+        Expr::InSubquery { expr, subquery, negated: false } => {
+            if let Expr::Tuple(values) = &**expr {
+                let subquery = Box::new(equal_rows(subquery, values));
+                *condition = Expr::Exists { subquery, negated: false };
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The rows of a subquery whose columns are equal to these values.
+fn equal_rows(rows: &Query, values: &[Expr]) -> Query {
+    let name = |place: usize| Ident::new(format!("__in_column_{place}"));
+    let columns = (0..values.len())
+        .map(|place| TableAliasColumnDef { name: name(place), data_type: None })
+        .collect();
+    let alias = TableAlias { explicit: true, name: Ident::new("__in_rows"), columns, at: None };
+    let relation = TableFactor::Derived {
+        lateral: false,
+        subquery: Box::new(rows.clone()),
+        alias: Some(alias),
+        sample: None,
+    };
+    let equal = values.iter().enumerate().map(|(place, value)| Expr::BinaryOp {
+        left: Box::new(Expr::Identifier(name(place))),
+        op: BinaryOperator::Eq,
+        right: Box::new(Expr::Nested(Box::new(value.clone()))),
+    });
+    let and = |left, right| {
+        let (left, right) = (Box::new(left), Box::new(right));
+        Expr::BinaryOp { left, op: BinaryOperator::And, right }
+    };
+    let mut found = template();
+    if let SetExpr::Select(select) = &mut *found.body {
+        select.from = vec![TableWithJoins { relation, joins: vec![] }];
+        select.selection = equal.reduce(and);
+    }
+    found
+}
+
+fn template() -> Query {
+    let parser = Parser::new(&PostgreSqlDialect {}).try_with_sql("SELECT 1");
+    let query = parser.and_then(|mut parser| parser.parse_query());
+    *query.expect("SELECT 1 is a query")
+}
+
+/// `x LIKE p ESCAPE '!'`: a constant pattern is written with the escape character that is known below.
+fn escaped(pattern: &mut Expr, escape_char: &mut Option<ValueWithSpan>) -> ControlFlow<PlanError> {
+    let Some(escape) = escape_char.take() else { return ControlFlow::Continue(()) };
+    let escape = match &escape.value {
+        Value::SingleQuotedString(text) if text.chars().count() <= 1 => text.chars().next(),
+        _ => return invalid("ESCAPE takes one character, or none"),
+    };
+    if escape == Some('\\') {
+        return ControlFlow::Continue(());
+    }
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) = pattern else {
+        return refuse("ESCAPE beside a pattern that is not a constant", "Escape it with \\.");
+    };
+    let mut written = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        let (letter, plain) = match Some(letter) == escape {
+            true => match letters.next() {
+                Some(next) => (next, true),
+                None => return invalid("LIKE pattern must not end with its escape character"),
+            },
+            false => (letter, false),
+        };
+        if letter == '\\' || plain && matches!(letter, '%' | '_') {
+            written.push('\\');
+        }
+        written.push(letter);
+    }
+    *text = written;
+    ControlFlow::Continue(())
+}
+
+fn invalid(message: &str) -> ControlFlow<PlanError> {
+    let (code, message) = (SqlState::INVALID_PARAMETER, message.to_owned());
+    ControlFlow::Break(PlanError::Refused { code, message, hint: None })
+}
+
+/// `x SIMILAR TO 'a%|b'` is the regular expression that says the same of the whole text.
+fn similar(expr: &mut Expr) -> ControlFlow<PlanError> {
+    let Expr::SimilarTo { negated, expr: text, pattern, escape_char } = expr else {
+        return ControlFlow::Continue(());
+    };
+    let escape = match escape_char.as_ref().map(|escape| &escape.value) {
+        None => Some('\\'),
+        Some(Value::SingleQuotedString(text)) if text.chars().count() <= 1 => text.chars().next(),
+        Some(_) => return invalid("ESCAPE takes one character, or none"),
+    };
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(pattern), .. }) = &**pattern
+    else {
+        return refuse("SIMILAR TO a pattern that is not a constant", "Write x ~ pattern.");
+    };
+    let Some(regex) = regex_of(pattern, escape) else {
+        return invalid("SIMILAR TO pattern must not end with its escape character");
+    };
+    let op = match negated {
+        true => BinaryOperator::PGRegexNotMatch,
+        false => BinaryOperator::PGRegexMatch,
+    };
+    let right = Box::new(Expr::value(Value::SingleQuotedString(regex)));
+    let left = Box::new(Expr::Nested(text.clone()));
+    *expr = Expr::Nested(Box::new(Expr::BinaryOp { left, op, right }));
+    ControlFlow::Continue(())
+}
+
+fn regex_of(pattern: &str, escape: Option<char>) -> Option<String> {
+    let mut regex = String::from("(?s)^(?:");
+    let mut letters = pattern.chars();
+    let mut in_class = false;
+    while let Some(letter) = letters.next() {
+        if Some(letter) == escape {
+            regex.push_str(&regex::escape(&letters.next()?.to_string()));
+            continue;
+        }
+        match letter {
+            '[' if !in_class => in_class = true,
+            ']' => in_class = false,
+            '%' if !in_class => {
+                regex.push_str(".*");
+                continue;
+            }
+            '_' if !in_class => {
+                regex.push('.');
+                continue;
+            }
+            '.' | '^' | '$' | '\\' if !in_class => regex.push('\\'),
+            '&' | '~' | '\\' if in_class => regex.push('\\'),
+            _ => {}
+        }
+        regex.push(letter);
+    }
+    regex.push_str(")$");
+    Some(regex)
+}
+
+/// Names what repeats a column before it in all but the first SELECT of a UNION, INTERSECT or EXCEPT.
+fn names_of_legs(body: &mut SetExpr, first: bool) {
+    match body {
+        SetExpr::SetOperation { left, right, set_quantifier, .. } => {
+            let by_name = matches!(
+                set_quantifier,
+                SetQuantifier::ByName | SetQuantifier::AllByName | SetQuantifier::DistinctByName
+            );
+            if !by_name {
+                names_of_legs(left, first);
+                names_of_legs(right, false);
+            }
+        }
+        SetExpr::Query(query) => names_of_legs(&mut query.body, first),
+        SetExpr::Select(select) if !first => {
+            let mut seen = BTreeSet::new();
+            for (place, item) in select.projection.iter_mut().enumerate() {
+                let (expr, name) = match item {
+                    SelectItem::ExprWithAlias { expr, alias } => (expr, fold(alias)),
+                    SelectItem::UnnamedExpr(expr) => {
+                        let name = match &*expr {
+                            Expr::Identifier(name) => fold(name),
+                            Expr::CompoundIdentifier(names) => {
+                                names.last().map_or_else(String::new, fold)
+                            }
+                            other => other.to_string(),
+                        };
+                        (expr, name)
+                    }
+                    _ => continue,
+                };
+                if !seen.insert(name) {
+                    let alias = Ident::new(format!("__leg_{place}"));
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                }
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,214 @@
+//! Sees to it that a subquery that stands for a value has one row at most.
+//!
+//! A one-off SELECT counts the rows of such a subquery where it depends on no row outside, and fails at the
+//! second (21000). A continuous query joins it, and so does DataFusion where it is correlated: there two rows
+//! would be two answers. So it must be known from the plan that a second row cannot come: of an
+//! aggregate without groups, of LIMIT 1, of constants that are compared with all columns of a key.
+//!
+//! A correlated subquery that reads one row by its key, such as
+//! `(SELECT name FROM users WHERE users.id = s.user_id)`, is planned as the largest of its values.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result};
+use datafusion::logical_expr::expr::{AggregateFunction, Alias};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, SkipType, Subquery,
+};
+
+use crate::planner::bind::Purpose;
+use crate::planner::error::PlanError;
+use crate::planner::functions;
+use crate::planner::relations::RelationLookup;
+use crate::planner::row_facts::Reader;
+
+const HINT: &str = "Take an aggregate such as max(…) in it, add LIMIT 1, or compare a whole primary key with constants.";
+const HINT_CORRELATED: &str =
+    "Take an aggregate such as max(…) in it, or compare a whole primary key with = .";
+
+/// Checks every scalar subquery of a plan that was just bound.
+pub(super) fn check(
+    plan: LogicalPlan,
+    lookup: &dyn RelationLookup,
+    purpose: Purpose,
+) -> Result<LogicalPlan> {
+    let checked = plan.transform_up_with_subqueries(|node| {
+        let mut any = false;
+        node.apply_expressions(|expr| {
+            any |= expr.exists(|part| {
+                Ok(matches!(part, Expr::ScalarSubquery(_) | Expr::SetComparison(_)))
+            })?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        if !any {
+            return Ok(Transformed::no(node));
+        }
+        let names = NamePreserver::new(&node);
+        let is_condition = matches!(node, LogicalPlan::Filter(_));
+        let outside = merge_schema(&node.inputs());
+        let checked = node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let checked = expr.transform_up(|part| match part {
+                Expr::ScalarSubquery(subquery) => match constant(&subquery.subquery, &outside)? {
+                    Some(value) => Ok(Transformed::yes(value)),
+                    None => value(subquery, lookup, purpose),
+                },
+                // Of one value, ANY and ALL are the same.
+                Expr::SetComparison(comparison) => {
+                    match constant(&comparison.subquery.subquery, &outside)? {
+                        Some(value) => Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(
+                            comparison.expr,
+                            comparison.op,
+                            Box::new(value),
+                        )))),
+                        None if is_condition => {
+                            Ok(Transformed::no(Expr::SetComparison(comparison)))
+                        }
+                        None => Err(PlanError::refused(
+                            "ANY or ALL over a subquery that is not a condition of WHERE or HAVING",
+                            "Write EXISTS or NOT EXISTS (SELECT … WHERE …).",
+                        )
+                        .into()),
+                    }
+                }
+                other => Ok(Transformed::no(other)),
+            })?;
+            Ok(checked.update_data(|expr| name.restore(expr)))
+        })?;
+        match checked.transformed {
+            true => checked.map_data(LogicalPlan::recompute_schema),
+            false => Ok(checked),
+        }
+    });
+    Ok(checked?.data)
+}
+
+fn value(
+    subquery: Subquery,
+    lookup: &dyn RelationLookup,
+    purpose: Purpose,
+) -> Result<Transformed<Expr>> {
+    if subquery.outer_ref_columns.is_empty() {
+        let counted = purpose == Purpose::Once;
+        let reader = Reader { lookup, limits_count: true };
+        if counted || reader.rows(&subquery.subquery).one {
+            return Ok(Transformed::no(Expr::ScalarSubquery(subquery)));
+        }
+        let what = "a subquery that may have several rows where one value is asked for";
+        return Err(PlanError::unsupported(what, HINT).into());
+    }
+    // A limit would be one for all rows outside.
+    let reader = Reader { lookup, limits_count: false };
+    let plan = without_limit(&subquery.subquery);
+    if !reader.rows(&plan).one {
+        let what = "a correlated subquery that may have several rows where one value is asked for";
+        return Err(match purpose {
+            Purpose::Once => PlanError::unsupported_once(what, HINT_CORRELATED),
+            Purpose::Continuous => PlanError::unsupported(what, HINT_CORRELATED),
+        }
+        .into());
+    }
+    let plan = if is_aggregate(&plan) { plan } else { largest(&plan)? };
+    Ok(Transformed::yes(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..subquery })))
+}
+
+/// The expression that a subquery without FROM stands for.
+fn constant(plan: &LogicalPlan, outside: &DFSchema) -> Result<Option<Expr>> {
+    let LogicalPlan::Projection(projection) = plan else { return Ok(None) };
+    let (LogicalPlan::EmptyRelation(empty), [expr]) =
+        (&*projection.input, projection.expr.as_slice())
+    else {
+        return Ok(None);
+    };
+    let asks = |part: &Expr| {
+        Ok(matches!(
+            part,
+            Expr::ScalarSubquery(_)
+                | Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::SetComparison(_)
+                | Expr::Unnest(_)
+        ))
+    };
+    if !empty.produce_one_row || expr.exists(asks)? {
+        return Ok(None);
+    }
+    let resolved = expr.clone().unalias().transform_up(|part| match part {
+        Expr::OuterReferenceColumn(_, column) if outside.has_column(&column) => {
+            Ok(Transformed::yes(Expr::Column(column)))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    Ok(Some(resolved?.data))
+}
+
+/// The plan without orders and limits that let a single row pass.
+fn without_limit(plan: &LogicalPlan) -> LogicalPlan {
+    match plan {
+        LogicalPlan::Sort(sort) if sort.fetch != Some(0) => without_limit(&sort.input),
+        LogicalPlan::Limit(limit) if keeps_first(limit) => without_limit(&limit.input),
+        LogicalPlan::Projection(projection) => {
+            let mut projection = projection.clone();
+            projection.input = Arc::new(without_limit(&projection.input));
+            LogicalPlan::Projection(projection)
+        }
+        other => other.clone(),
+    }
+}
+
+fn keeps_first(limit: &Limit) -> bool {
+    let all = matches!(limit.get_skip_type(), Ok(SkipType::Literal(0)));
+    all && matches!(limit.get_fetch_type(), Ok(FetchType::Literal(fetch)) if fetch != Some(0))
+}
+
+/// Whether DataFusion finds the aggregate that it asks for.
+fn is_aggregate(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => is_aggregate(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_aggregate(&alias.input),
+        LogicalPlan::Filter(filter) => matches!(&*filter.input, LogicalPlan::Aggregate(_)),
+        LogicalPlan::Aggregate(_) => true,
+        _ => false,
+    }
+}
+
+/// The largest of a subquery's values, which is the only one.
+fn largest(plan: &LogicalPlan) -> Result<LogicalPlan> {
+    let (qualifier, field) = plan.schema().qualified_field(0);
+    if !has_largest(field.data_type()) {
+        return Err(PlanError::unsupported(
+            "a correlated subquery for a value of this type",
+            "Write a LEFT JOIN with the relation instead.",
+        )
+        .into());
+    }
+    let own = Column::from((qualifier, field));
+    let max = functions::state().aggregate_functions().get("max").cloned();
+    let max = max.ok_or_else(|| DataFusionError::Internal("max is missing".into()))?;
+    let call = AggregateFunction::new_udf(max, vec![Expr::Column(own)], false, None, vec![], None);
+    let rows = LogicalPlanBuilder::from(plan.clone());
+    let aggregated = rows.aggregate(Vec::<Expr>::new(), [Expr::AggregateFunction(call)])?;
+    let found = Expr::Column(Column::from(aggregated.schema().qualified_field(0)));
+    let named = Expr::Alias(Alias::new(found, qualifier.cloned(), field.name()));
+    aggregated.project([named])?.build()
+}
+
+fn has_largest(data_type: &DataType) -> bool {
+    data_type.is_numeric()
+        || matches!(
+            data_type,
+            DataType::Boolean
+                | DataType::Utf8
+                | DataType::LargeUtf8
+                | DataType::Utf8View
+                | DataType::Binary
+                | DataType::BinaryView
+                | DataType::Date32
+                | DataType::Timestamp(..)
+                | DataType::Time64(_)
+        )
+}
