@@ -20,7 +20,8 @@
 //! Output follows the rows that complete it, in the order of their arrival, and for one such row the
 //! rows that it matches, in the order of theirs. Where both sides read one log, a frame's rows come
 //! on both, one side after the other; they are held until the frame ends and taken row by row, as if
-//! each had come alone. So no cut of the log into frames shows.
+//! each had come alone. Where the marks of a side's rows do not tell when they came about, the whole query
+//! is given its rows one by one. So no cut of the log into frames shows.
 //!
 //! # As of now
 //!
@@ -46,7 +47,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
-use crate::data::change::{Change, Marks, Origin, Turn};
+use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::keys::KeyDictionary;
 use crate::operators::operator::{Emitter, EvalError, Operator, Output};
@@ -183,10 +184,8 @@ impl Join {
                 let mut order = Vec::new();
                 for (index, lot) in several.iter().enumerate() {
                     let rows = 0..lot.change.batch.num_rows();
-                    let place = |row: usize| match self.trails {
-                        Some(trails) => lot.change.turn(row, trails[lot.port]),
-                        None => Turn { offset: lot.change.offset(row), ..Turn::default() },
-                    };
+                    let trail = self.trails.map_or(0, |trails| trails[lot.port]);
+                    let place = |row: usize| lot.change.turn(row, trail);
                     order.extend(rows.map(|row| (place(row), lot.port, index, row)));
                 }
                 order.sort_unstable();
@@ -348,6 +347,10 @@ impl Operator for Join {
             return Ok(());
         }
         self.take_punctuation(port, punctuation, out)
+    }
+
+    fn interleaves(&self) -> bool {
+        self.spec.shares_input && self.trails.is_none()
     }
 
     fn on_frame_end(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
