@@ -58,6 +58,7 @@ fn input(batches: usize) -> Vec<Change> {
             ingest_time: 0,
             arrival: Marks::All(i64::MIN),
             progress: Marks::All(i64::MIN),
+            derived: false,
         };
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("columns fit");
         Change { batch, weights: None, origin: Arc::new(origin), rows: None }

@@ -133,6 +133,7 @@ fn changes(ranks: &[u64], is_text: bool, groups: Option<u64>) -> Vec<Change> {
                 ingest_time: 0,
                 arrival: Marks::All(i64::MIN),
                 progress: Marks::All(i64::MIN),
+                derived: false,
             }),
             rows: None,
         });

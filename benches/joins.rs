@@ -198,6 +198,7 @@ fn change(batch: &RecordBatch) -> Change {
         ingest_time: 0,
         arrival: Marks::All(i64::MIN),
         progress: Marks::All(i64::MIN),
+        derived: false,
     };
     Change { batch: batch.clone(), weights: None, origin: Arc::new(origin), rows: None }
 }

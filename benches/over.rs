@@ -86,7 +86,7 @@ fn by_hand(changes: &[Change], keys: i64, frame: Frame) -> i64 {
             held.push((time, number, key, value));
             number += 1;
         }
-        flush(&mut held, change.origin.arrival.last());
+        flush(&mut held, change.origin.arrival.at(change.batch.num_rows() - 1));
     }
     flush(&mut held, i64::MAX);
     answer

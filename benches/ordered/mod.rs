@@ -67,6 +67,7 @@ fn batches(load: &Load) -> Vec<Change> {
                 ingest_time: 0,
                 arrival: marks.clone(),
                 progress: marks,
+                derived: false,
             }),
             rows: None,
         });
@@ -126,7 +127,7 @@ pub(crate) fn run(
         let mut operator = make();
         for change in &changes {
             let mut out = Emitter::default();
-            let watermark = EventTime(change.origin.arrival.last());
+            let watermark = EventTime(change.origin.arrival.at(change.batch.num_rows() - 1));
             operator.on_change(0, change.clone(), &mut out).expect("rows are sound");
             operator.on_watermark(0, watermark, &mut out).expect("rows are sound");
             operator.on_step_end(&mut out).expect("rows are sound");

@@ -194,6 +194,7 @@ fn batches(load: &Load) -> Vec<Change> {
                 ingest_time: 0,
                 arrival: marks.clone(),
                 progress: marks,
+                derived: false,
             }),
             rows: None,
         });
@@ -281,7 +282,7 @@ fn pass(load: &Load, changes: &[Change], fork: Arc<dyn Fork>) -> Digest {
     let mut operator = Shards::new(spec(load), sharding(load, fork)).expect("the spec is sound");
     for change in changes {
         let mut out = Emitter::default();
-        let watermark = EventTime(change.origin.arrival.last());
+        let watermark = EventTime(change.origin.arrival.at(change.batch.num_rows() - 1));
         operator.on_change(0, change.clone(), &mut out).expect("rows are sound");
         operator.on_watermark(0, watermark, &mut out).expect("sums fit");
         digest(load.keys, &out.outputs, &mut ours);
