@@ -115,7 +115,7 @@ fn why_not_whole(stopped: &QueryState, asked: &str) -> Error {
         _ => format!("RESUME {quoted}"),
     };
     Error::new(SqlState::OBJECT_STATE, not_whole(name, asked))
-        .with_detail(format!("{code}: {reason}. {}", come_so_far(stopped)))
+        .with_detail(format!("{code}: {}. {}", reason.trim_end_matches('.'), come_so_far(stopped)))
         .with_hint(format!(
             "{more} lets it go on; PAUSE {quoted} lets what it answered until then be read."
         ))
