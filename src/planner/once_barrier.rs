@@ -1,23 +1,24 @@
-//! Hides from GROUPING SETS and UNION of a SELECT what is known of the order of their inputs.
+//! Hides from GROUPING SETS, UNION and outer joins of a SELECT what is known of the order of their inputs.
 //!
 //! A column that is one value below (`WHERE x = 1`, or an aggregate's only row) is that value or null above
-//! ROLLUP, CUBE and GROUPING SETS; one that is one value in each part of a union is several in all. DataFusion
-//! goes on to take it for one value, and leaves out the sort that ORDER BY asks for.
+//! ROLLUP, CUBE and GROUPING SETS, and above an outer join; one that is one value in each part of a union is
+//! several in all. DataFusion goes on to take it for one value, and leaves out the sort that ORDER BY asks for.
 
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-/// Puts a [`Barrier`] below each aggregate over sets of groups, and below each part of a union.
+/// Puts a [`Barrier`] below each aggregate over sets of groups, part of a union and side of an outer join.
 #[derive(Debug)]
 pub(super) struct OnceBarriers;
 
@@ -36,15 +37,26 @@ impl PhysicalOptimizerRule for OnceBarriers {
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
-            let groups_sets = node
-                .downcast_ref::<AggregateExec>()
-                .is_some_and(|aggregate| aggregate.group_expr().has_grouping_set());
-            if !groups_sets && !node.is::<UnionExec>() {
+            if !makes_other_values(&*node) {
                 return Ok(Transformed::no(node));
             }
             node.map_children(|child| Ok(Transformed::yes(Arc::new(Barrier::new(child)) as _)))
         })
         .data()
+    }
+}
+
+/// Whether a column that is one value in an input may be several in the output.
+fn makes_other_values(node: &dyn ExecutionPlan) -> bool {
+    if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
+        return aggregate.group_expr().has_grouping_set();
+    }
+    let join = node.downcast_ref::<HashJoinExec>().map(HashJoinExec::join_type);
+    let join =
+        join.or(node.downcast_ref::<NestedLoopJoinExec>().map(NestedLoopJoinExec::join_type));
+    match join {
+        Some(join) => matches!(join, JoinType::Left | JoinType::Right | JoinType::Full),
+        None => node.is::<UnionExec>(),
     }
 }
 
