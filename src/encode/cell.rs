@@ -302,16 +302,6 @@ pub(crate) fn write_decimal(value: i128, scale: i8, out: &mut Vec<u8>) {
     out.extend_from_slice(fraction.as_bytes());
 }
 
-/// Bytes as `\x` and hexadecimal digits.
-pub(crate) fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend_from_slice(b"\\x");
-    for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
-    }
-}
-
 /// The words for the floats that are no numbers.
 pub(crate) fn special_float(value: f64) -> Option<&'static str> {
     if value.is_nan() {

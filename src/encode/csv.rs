@@ -6,8 +6,9 @@
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 
-use super::cell::{Cell, Column, write_decimal, write_hex};
+use super::cell::{Cell, Column, write_decimal};
 use super::json;
+use crate::data::bytes_text::write_hex;
 
 /// Appends the header line.
 pub fn write_header(schema: &Schema, out: &mut Vec<u8>) {

@@ -3,11 +3,12 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::Field;
 
-use super::cell::{Cell, Column, special_float, write_decimal, write_hex};
+use super::cell::{Cell, Column, special_float, write_decimal};
 use super::datetime::{
     Fraction, put, write_clock, write_date, write_duration, write_interval, write_timestamp,
 };
 use super::json;
+use crate::data::bytes_text::write_hex;
 
 /// The values of one column as text; the column's type is resolved once.
 pub struct TextColumn(Column);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 
 use crate::data::floats::canonical_batch;
@@ -48,8 +47,7 @@ fn receipt_of(rejected: &[Rejected]) -> IngestReceipt {
 
 /// Floats come as their senders write them, and are kept in one form, in promises, too.
 fn in_one_form(decoded: &mut Decoded) {
-    let empty = RecordBatch::new_empty(decoded.batch.schema());
-    decoded.batch = canonical_batch(std::mem::replace(&mut decoded.batch, empty));
+    decoded.batch = canonical_batch(decoded.batch.clone());
     for (_, punctuation) in &mut decoded.punctuations {
         punctuation.canonical_floats();
     }

@@ -40,13 +40,13 @@ impl Engine {
         exact_numbers::in_rows(&mut source, &schema, &places(columns, &schema))?;
         let answer = self.select(&source).await?;
         let order = column_order(target, columns, &schema, answer.schema.fields().len())?;
-        let batch = canonical_batch(to_schema(&answer, &schema, &order)?);
+        let batch = to_schema(&answer, &schema, &order)?;
         let rows = batch.num_rows();
         let mut stored = rows as u64;
         if self.registry.read().tables.contains_key(target) {
             let table = self.table_state(target)?;
             let _writing = table.writing.lock().await;
-            table.apply(batch, vec![1; rows])?;
+            table.apply(canonical_batch(batch), vec![1; rows])?;
         } else {
             check_not_null(target, &schema, &batch)?;
             let receipt = self.insert_rows(target, batch).await?;

@@ -16,6 +16,7 @@ use arrow::datatypes::{DataType, IntervalUnit, SchemaRef};
 use datafusion::scalar::ScalarValue;
 use serde_json::{Map, Value, json};
 
+use crate::data::bytes_text::parse_hex;
 use crate::data::punctuation::{Pattern, Punctuation};
 
 /// A punctuation as bytes of a frame's meta.
@@ -92,9 +93,8 @@ fn scalar(text: &str, data_type: &DataType) -> Option<ScalarValue> {
             ScalarValue::Int64(Some(text.parse().ok()?)).cast_to(data_type).ok()
         }
         DataType::Binary | DataType::BinaryView => {
-            let digits = text.as_bytes().chunks(2);
-            let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-            let bytes = digits.map(byte).collect::<Option<Vec<u8>>>()?;
+            let mut bytes = Vec::with_capacity(text.len() / 2);
+            parse_hex(&format!("\\x{text}"), &mut bytes)?;
             ScalarValue::Binary(Some(bytes)).cast_to(data_type).ok()
         }
         DataType::Interval(IntervalUnit::MonthDayNano) => {

@@ -33,13 +33,10 @@ impl Engine {
         sinks.iter().for_each(|sink| sink.ask_to_stop());
         // Last steps of queries may have late rows, which are taken yet.
         let takes_late = |stream: &Arc<_>| late.iter().any(|late| Arc::ptr_eq(late, stream));
-        for stream in streams.iter().filter(|stream| !takes_late(stream)) {
-            stream.appender.shut_down();
-        }
+        let (last, first): (Vec<_>, Vec<_>) = streams.into_iter().partition(takes_late);
+        first.iter().for_each(|stream| stream.appender.shut_down());
         self.scheduler.stop();
-        for stream in streams.iter().filter(|stream| takes_late(stream)) {
-            stream.appender.shut_down();
-        }
+        last.iter().for_each(|stream| stream.appender.shut_down());
         self.take_last_snapshots();
         if self.sync_everything()
             && let Err(error) = self.end_run()

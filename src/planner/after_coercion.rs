@@ -15,7 +15,6 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, Projection, TryCast,
@@ -23,6 +22,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::data::floats::{canonical_scalar, holds_floats};
+use crate::planner::expressions::rewrite_named;
 use crate::planner::interval_order;
 use crate::planner::value_functions::ValueFunction;
 
@@ -38,12 +38,7 @@ impl AnalyzerRule for AfterCoercion {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let plan = plan.transform_up_with_subqueries(|node| {
             let schema = merge_schema(&node.inputs());
-            let names = NamePreserver::new(&node);
-            let node = node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let meant = expr.transform_up(|part| mean(part, &schema))?;
-                Ok(meant.update_data(|expr| name.restore(expr)))
-            })?;
+            let node = rewrite_named(node, |expr| expr.transform_up(|part| mean(part, &schema)))?;
             let node = interval_order::of_node(node.data)?.recompute_schema()?;
             let (node, keys) = interval_order::extremes(node)?;
             above_aggregates(node, &keys).map(Transformed::yes)

@@ -14,7 +14,6 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Between, BinaryExpr, Case, Cast, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection,
@@ -26,6 +25,7 @@ use crate::data::bytes_text::parse_bytea;
 use crate::data::interval_text::parse_interval;
 use crate::error::SqlState;
 use crate::planner::error::PlanError;
+use crate::planner::expressions::rewrite_named;
 use crate::planner::interval_order::{compares, order_over};
 use crate::planner::value_functions::ValueFunction;
 
@@ -46,12 +46,7 @@ impl AnalyzerRule for BeforeCoercion {
                 node => node,
             };
             let schema = merge_schema(&node.inputs());
-            let names = NamePreserver::new(&node);
-            let node = node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let said = expr.transform_up(|part| say(part, &schema))?;
-                Ok(said.update_data(|expr| name.restore(expr)))
-            })?;
+            let node = rewrite_named(node, |expr| expr.transform_up(|part| say(part, &schema)))?;
             match node.data {
                 // A union's own types are those that its inputs are brought to later.
                 node @ LogicalPlan::Union(_) => Ok(Transformed::yes(node)),

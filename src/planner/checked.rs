@@ -13,13 +13,14 @@ use arrow::error::ArrowError;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs,
     ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
+
+use crate::planner::expressions::rewrite_named;
 
 /// The rule; it comes after types were coerced.
 #[derive(Debug)]
@@ -29,12 +30,8 @@ impl AnalyzerRule for CheckedArithmetic {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let plan = plan.transform_up_with_subqueries(|node| {
             let schema = merge_schema(&node.inputs());
-            let names = NamePreserver::new(&node);
-            let checked = node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let checked = expr.transform_up(|part| check(part, &schema))?;
-                Ok(checked.update_data(|expr| name.restore(expr)))
-            })?;
+            let checked =
+                rewrite_named(node, |expr| expr.transform_up(|part| check(part, &schema)))?;
             if checked.transformed {
                 checked.map_data(LogicalPlan::recompute_schema)
             } else {

@@ -14,6 +14,7 @@ use datafusion::common::{Column, JoinType, NullEquality, Result};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, lit};
 
+use crate::planner::expressions::takes_rows;
 use crate::planner::join_as_of::marker;
 
 /// Rewrites every such join of a plan that was just bound.
@@ -109,17 +110,8 @@ fn constants(plan: &LogicalPlan) -> Result<Option<Vec<Expr>>> {
 
 /// Whether an expression is the same for every row that it could stand beside.
 fn is_plain(expr: &Expr) -> Result<bool> {
-    let asks = expr.exists(|part| {
-        Ok(matches!(
-            part,
-            Expr::ScalarSubquery(_)
-                | Expr::Exists(_)
-                | Expr::InSubquery(_)
-                | Expr::SetComparison(_)
-                | Expr::OuterReferenceColumn(..)
-                | Expr::Unnest(_)
-        ))
-    })?;
+    let asks =
+        expr.exists(|part| Ok(takes_rows(part) || matches!(part, Expr::OuterReferenceColumn(..))))?;
     Ok(!asks && !expr.is_volatile())
 }
 

@@ -3,6 +3,7 @@
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::{Expr, Operator};
 
+use crate::planner::interval_order::compares;
 use crate::planner::value_functions::ValueFunction;
 
 /// Whether a condition may be an error for some row: anything but comparisons, and what joins them. A
@@ -10,19 +11,9 @@ use crate::planner::value_functions::ValueFunction;
 pub(super) fn may_fail(condition: &Expr) -> bool {
     let fails = condition.exists(|expr| {
         Ok(match expr {
-            Expr::BinaryExpr(binary) => !matches!(
-                binary.op,
-                Operator::Eq
-                    | Operator::NotEq
-                    | Operator::Lt
-                    | Operator::LtEq
-                    | Operator::Gt
-                    | Operator::GtEq
-                    | Operator::And
-                    | Operator::Or
-                    | Operator::IsDistinctFrom
-                    | Operator::IsNotDistinctFrom
-            ),
+            Expr::BinaryExpr(binary) => {
+                !compares(binary.op) && !matches!(binary.op, Operator::And | Operator::Or)
+            }
             Expr::Column(_)
             | Expr::OuterReferenceColumn(..)
             | Expr::Literal(..)

@@ -19,6 +19,7 @@ pub mod emit_clause;
 pub mod error;
 mod expansion;
 pub mod explain;
+mod expressions;
 mod fallible;
 pub mod functions;
 mod group_by;

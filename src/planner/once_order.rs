@@ -17,7 +17,6 @@ use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::logical_expr::expr::{Sort as SortKey, WindowFunctionDefinition};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
@@ -25,6 +24,8 @@ use datafusion::logical_expr::{
     ReversedUDAF, SetMonotonicity, Signature,
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+use crate::planner::expressions::rewrite_named;
 
 /// Rewrites sorts and calls with OVER.
 #[derive(Debug)]
@@ -64,12 +65,8 @@ impl OptimizerRule for OnceOrder {
             }
             LogicalPlan::Window(window) => {
                 let input = Arc::clone(&window.input);
-                let plan = LogicalPlan::Window(window);
-                let names = NamePreserver::new(&plan);
-                plan.map_expressions(|call| {
-                    let name = names.save(&call);
-                    let call = call.transform(|expr| over(expr, &input))?;
-                    Ok(call.update_data(|call| name.restore(call)))
+                rewrite_named(LogicalPlan::Window(window), |call| {
+                    call.transform(|expr| over(expr, &input))
                 })
             }
             plan => Ok(Transformed::no(plan)),

@@ -14,7 +14,6 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr::{AggregateFunction, Alias};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, SkipType, Subquery,
@@ -22,6 +21,7 @@ use datafusion::logical_expr::{
 
 use crate::planner::bind::Purpose;
 use crate::planner::error::PlanError;
+use crate::planner::expressions::{rewrite_named, takes_rows};
 use crate::planner::functions;
 use crate::planner::relations::RelationLookup;
 use crate::planner::row_facts::Reader;
@@ -47,12 +47,10 @@ pub(super) fn check(
         if !any {
             return Ok(Transformed::no(node));
         }
-        let names = NamePreserver::new(&node);
         let is_condition = matches!(node, LogicalPlan::Filter(_));
         let outside = merge_schema(&node.inputs());
-        let checked = node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let checked = expr.transform_up(|part| match part {
+        let checked = rewrite_named(node, |expr| {
+            expr.transform_up(|part| match part {
                 Expr::ScalarSubquery(subquery) => match constant(&subquery.subquery, &outside)? {
                     Some(value) => Ok(Transformed::yes(value)),
                     None => value(subquery, lookup, purpose),
@@ -76,8 +74,7 @@ pub(super) fn check(
                     }
                 }
                 other => Ok(Transformed::no(other)),
-            })?;
-            Ok(checked.update_data(|expr| name.restore(expr)))
+            })
         })?;
         match checked.transformed {
             true => checked.map_data(LogicalPlan::recompute_schema),
@@ -124,17 +121,7 @@ fn constant(plan: &LogicalPlan, outside: &DFSchema) -> Result<Option<Expr>> {
     else {
         return Ok(None);
     };
-    let asks = |part: &Expr| {
-        Ok(matches!(
-            part,
-            Expr::ScalarSubquery(_)
-                | Expr::Exists(_)
-                | Expr::InSubquery(_)
-                | Expr::SetComparison(_)
-                | Expr::Unnest(_)
-        ))
-    };
-    if !empty.produce_one_row || expr.exists(asks)? {
+    if !empty.produce_one_row || expr.exists(|part| Ok(takes_rows(part)))? {
         return Ok(None);
     }
     let resolved = expr.clone().unalias().transform_up(|part| match part {

@@ -11,12 +11,13 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
+
+use crate::planner::expressions::rewrite_named;
 
 /// The rule; it comes after types were coerced.
 #[derive(Debug)]
@@ -28,12 +29,7 @@ impl AnalyzerRule for TruthTests {
             if matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_)) {
                 return Ok(Transformed::no(node));
             }
-            let names = NamePreserver::new(&node);
-            let rewritten = node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let rewritten = expr.transform_up(test)?;
-                Ok(rewritten.update_data(|expr| name.restore(expr)))
-            })?;
+            let rewritten = rewrite_named(node, |expr| expr.transform_up(test))?;
             match rewritten.transformed {
                 true => rewritten.map_data(LogicalPlan::recompute_schema),
                 false => Ok(rewritten),
