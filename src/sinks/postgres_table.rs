@@ -18,9 +18,9 @@ const STAGE: &str = "pg_temp.weir_stage";
 const NULLS_NOT_DISTINCT_SINCE: i32 = 150_000;
 /// PostgreSQL 15 has MERGE, too.
 const MERGE_SINCE: i32 = 150_000;
-/// Percent of a page that new rows fill: in the rest a row that is replaced finds room beside its previous
-/// version, so that no index needs to know.
-const FILL: u32 = 70;
+/// Percent of a page that new rows fill: in the rest each row finds room for its next version beside it, even
+/// where one transaction replaces them all, so that no index needs to know.
+const FILL: u32 = 45;
 /// Of `pg_advisory_xact_lock`: one sink at a time creates tables. The bytes of "weir".
 const PREPARE_LOCK: i64 = 0x7765_6972;
 
