@@ -17,6 +17,7 @@
 //!    sync that succeeds says nothing about them.
 //! 5. A write for which the disk has no room is cut off again and not acknowledged; the log goes on.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -97,8 +98,8 @@ pub struct Log {
     appended: AtomicU64,
     pub(crate) shared: RwLock<Shared>,
     pub(crate) open_files: OpenFiles,
-    /// Held while segments are being removed.
-    pub(crate) retaining: Mutex<()>,
+    /// Segments that are being removed, oldest first: also those that the storage did not let go.
+    pub(crate) retaining: Mutex<VecDeque<Arc<Segment>>>,
     /// Where readers stand who must not be overtaken by retention, each with its number.
     pub(crate) pins: Mutex<std::collections::BTreeSet<(Position, u64)>>,
     pub(super) listeners: RwLock<Listeners>,
@@ -167,7 +168,7 @@ impl Log {
             writer: Mutex::new(writer),
             shared: RwLock::new(shared),
             open_files: OpenFiles::default(),
-            retaining: Mutex::new(()),
+            retaining: Mutex::default(),
             pins: Mutex::default(),
             listeners: RwLock::default(),
             below: RwLock::default(),

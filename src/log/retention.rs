@@ -1,7 +1,7 @@
 //! Removes the oldest segments once nobody needs them any more.
 //!
 //! Only whole sealed segments go, oldest first, so that a crash in between leaves a log without
-//! holes. The newest frame always stays: its owner learns the state of the stream from it.
+//! holes: a file that the storage does not let go stands before those that follow it. The newest frame always stays: its owner learns the state of the stream from it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -106,8 +106,11 @@ impl Log {
 
     /// Removes what the request allows. A reader below the new start gets
     /// [`LogError::NotRetained`].
+    ///
+    /// # Errors
+    /// The storage's. Frames that it did not let go are gone for readers; the next call tries again.
     pub fn retain(&self, request: RetentionRequest) -> Result<Removed, LogError> {
-        let _one_at_a_time = self.retaining.lock();
+        let mut leaving = self.retaining.lock();
         let (removed, segments) = {
             let mut shared = self.shared.write();
             let (start, size) = (shared.start, bytes(&shared));
@@ -126,12 +129,15 @@ impl Log {
             };
             (removed, segments)
         };
-        for segment in &segments {
-            self.open_files.forget(segment);
-            segment.remove(&*self.storage)?;
+        segments.iter().for_each(|segment| self.open_files.forget(segment));
+        leaving.extend(segments);
+        let any = !leaving.is_empty();
+        while let Some(oldest) = leaving.front() {
+            oldest.remove(&*self.storage)?;
+            leaving.pop_front();
             fault::at("log.removed", &self.name);
         }
-        if !segments.is_empty() {
+        if any {
             let synced = self.storage.sync_dir(&self.name);
             synced.map_err(|error| LogError::io("sync", &self.name, &error))?;
         }

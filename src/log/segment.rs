@@ -18,6 +18,7 @@
 //! Only the header is read when a log is opened. Where a frame lies is found with a sparse index, one
 //! entry per 64 KiB, that appending fills and reading completes; it is never stored.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -256,11 +257,16 @@ impl Segment {
         }
     }
 
-    /// Removes the file. Readers that have it open read on.
+    /// Removes the file, if it is there. Readers that have it open read on.
     pub(crate) fn remove(&self, storage: &dyn Storage) -> Result<(), LogError> {
         let mut handle = self.handle.lock();
         *handle = Handle::Removed;
-        storage.remove(&self.path).map_err(|error| LogError::io("remove", &self.path, &error))
+        match storage.remove(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(LogError::io("remove", &self.path, &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where the first frame lies.

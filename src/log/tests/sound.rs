@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::error::{Report, SqlState};
 use crate::log::retention::RetentionRequest;
-use crate::log::storage::DiskStorage;
+use crate::log::storage::{DiskStorage, Fault};
 
 #[test]
 fn every_type_is_read_back_from_memory_from_disk_and_after_reopening() {
@@ -192,6 +192,31 @@ fn retention_removes_expired_segments_that_no_reader_needs() {
     assert_eq!(all_values(&log).last(), Some(&59), "the newest frame stays");
     let kept = all_values(&log);
     assert_eq!(all_values(&open(&storage.crash(1), small()).unwrap()), kept);
+}
+
+#[test]
+fn a_segment_that_cannot_be_removed_keeps_those_behind_it() {
+    for failing in 1..=10 {
+        let storage = MemoryStorage::new();
+        let log = open(&storage, small()).unwrap();
+        for n in 0..60 {
+            log.append(vec![numbers(n, 1)], true).unwrap();
+        }
+        storage.fail_call(storage.calls() + failing, Fault::Error);
+        let steps = [50, 25, 12];
+        let size = log.bytes();
+        let outcomes = steps.map(|percent| {
+            let limit = size * percent / 100;
+            let request = RetentionRequest { max_bytes: Some(limit), ..Default::default() };
+            let outcome = log.retain(request);
+            let kept = all_values(&log);
+            let reopened = all_values(&open(&storage.kill(), small()).unwrap());
+            assert!(reopened.ends_with(&kept), "call {failing}: {reopened:?}, {kept:?}");
+            outcome.map(|_| reopened == kept)
+        });
+        assert!(outcomes.iter().all(|outcome| *outcome.as_ref().unwrap_or(&true)), "{outcomes:?}");
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 1, "{failing}");
+    }
 }
 
 #[test]
