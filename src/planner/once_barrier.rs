@@ -1,8 +1,11 @@
-//! Hides from GROUPING SETS, UNION and outer joins of a SELECT what is known of the order of their inputs.
+//! Hides from GROUPING SETS, UNION and outer joins of a SELECT what is known of the order of their inputs, and
+//! from what is above OFFSET the sort below it.
 //!
 //! A column that is one value below (`WHERE x = 1`, or an aggregate's only row) is that value or null above
 //! ROLLUP, CUBE and GROUPING SETS, and above an outer join; one that is one value in each part of a union is
 //! several in all. DataFusion goes on to take it for one value, and leaves out the sort that ORDER BY asks for.
+//! And where an operator wants an order with more columns than the sort below OFFSET and LIMIT has, DataFusion
+//! makes that sort anew, with a limit that forgets the rows which OFFSET skips.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,10 +18,12 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-/// Puts a [`Barrier`] below each aggregate over sets of groups, part of a union and side of an outer join.
+/// Puts a [`Barrier`] below each aggregate over sets of groups, part of a union and side of an outer join, and
+/// above each OFFSET.
 #[derive(Debug)]
 pub(super) struct OnceBarriers;
 
@@ -37,10 +42,14 @@ impl PhysicalOptimizerRule for OnceBarriers {
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
-            if !makes_other_values(&*node) {
-                return Ok(Transformed::no(node));
-            }
-            node.map_children(|child| Ok(Transformed::yes(Arc::new(Barrier::new(child)) as _)))
+            let hides = makes_other_values(&*node);
+            node.map_children(|child| {
+                let skips = child.downcast_ref::<GlobalLimitExec>().is_some_and(|l| l.skip() > 0);
+                if !hides && !skips {
+                    return Ok(Transformed::no(child));
+                }
+                Ok(Transformed::yes(Arc::new(Barrier::new(child, hides)) as _))
+            })
         })
         .data()
     }
@@ -60,23 +69,29 @@ fn makes_other_values(node: &dyn ExecutionPlan) -> bool {
     }
 }
 
-/// Hands its input on, and says nothing of it.
+/// Hands its input on, and no wish for an order down to it.
 #[derive(Debug)]
 struct Barrier {
     input: Arc<dyn ExecutionPlan>,
+    /// Says nothing of the input's order, either.
+    hides: bool,
     properties: Arc<PlanProperties>,
 }
 
 impl Barrier {
-    fn new(input: Arc<dyn ExecutionPlan>) -> Barrier {
+    fn new(input: Arc<dyn ExecutionPlan>, hides: bool) -> Barrier {
         let known = input.properties();
+        if !hides {
+            let properties = Arc::clone(known);
+            return Barrier { input, hides, properties };
+        }
         let properties = PlanProperties::new(
             EquivalenceProperties::new(input.schema()),
             known.partitioning.clone(),
             known.emission_type,
             known.boundedness,
         );
-        Barrier { input, properties: Arc::new(properties) }
+        Barrier { input, hides, properties: Arc::new(properties) }
     }
 }
 
@@ -111,7 +126,7 @@ impl ExecutionPlan for Barrier {
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.into_iter().next().unwrap_or_else(|| Arc::clone(&self.input));
-        Ok(Arc::new(Barrier::new(input)))
+        Ok(Arc::new(Barrier::new(input, self.hides)))
     }
 
     fn execute(
