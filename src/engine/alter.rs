@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::catalog::persist::Kind;
+use crate::catalog::persist::{Kind, Record};
 use crate::engine::StatementResult;
 use crate::engine::query::{QueryState, Status};
 use crate::engine::registry::wrong_kind;
@@ -148,9 +148,13 @@ impl Engine {
         if *query.status.lock() != Status::Paused {
             query.take_last_snapshot();
             query.stop(Status::Paused);
-            let mut record = query.record.lock();
-            record.paused = true;
-            self.store.put(&record)?;
+        }
+        // Asked of the record, not of the status: where the catalog did not take it, the next PAUSE tries again.
+        let mut record = query.record.lock();
+        if !record.paused {
+            let paused = Record { paused: true, ..record.clone() };
+            self.store.put(&paused)?;
+            *record = paused;
         }
         Ok(StatementResult::command("PAUSE"))
     }

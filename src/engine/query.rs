@@ -69,6 +69,8 @@ pub(super) struct QueryState {
     pub view: Arc<ResultView>,
     pub run: Mutex<Option<QueryRun>>,
     pub snapshots: Arc<Snapshots>,
+    /// Kept results, by the frame behind them, of which the catalog has not said that it knows them.
+    pub unrecorded: Mutex<Vec<(u64, Arc<Log>)>>,
     pub task: OnceLock<Arc<Task>>,
     pub status: Mutex<Status>,
     pub figures: Figures,
@@ -122,6 +124,7 @@ impl QueryState {
             changelog,
             run: Mutex::new(None),
             snapshots,
+            unrecorded: Mutex::default(),
             task: OnceLock::new(),
             status: Mutex::new(status),
             figures: Figures {

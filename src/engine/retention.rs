@@ -12,6 +12,7 @@ use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::error::{Error, Result, SqlState};
 use crate::fault;
+use crate::log::error::LogError;
 use crate::log::frame::{NewFrame, Position};
 use crate::log::log::{Durability, Log, LogOptions};
 use crate::log::retention::RetentionRequest;
@@ -119,25 +120,47 @@ impl Engine {
         let meta = last.first().and_then(|frame| EntryMeta::decode(&frame.meta));
         let meta =
             meta.ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;
-        let mut record = query.record.lock();
-        let kept = self.kept_log(record.id, end.frame, changelog)?;
-        write_result(changelog, end, &kept)?;
+        let mut held_record = query.record.lock();
+        let mut record = held_record.clone();
+        let kept = self.written_result(query, record.id, end)?;
         fault::at("retention.kept", &query.name);
         let before = record.kept.replace((end.frame, end.offset));
         if record.base.as_ref().is_none_or(|base| base.frame < end.frame - 1) {
             let frontier = meta.frontier.iter().map(|place| (place.frame, place.offset)).collect();
             record.base = Some(Base { frame: end.frame - 1, frontier });
         }
+        // If the catalog does not take it, the next attempt finds all as it was.
         self.store.put(&record)?;
         fault::at("retention.recorded", &query.name);
         changelog.keep(Kept::new(end, kept));
         let id = record.id;
-        drop(record);
-        log.retain(request)?;
-        if let Some((frame, _)) = before {
+        *held_record = record;
+        drop(held_record);
+        let written = std::mem::take(&mut *query.unrecorded.lock());
+        let written =
+            written.into_iter().map(|(frame, _)| frame).filter(|&frame| frame != end.frame);
+        for frame in before.into_iter().map(|(frame, _)| frame).chain(written) {
             self.remove_files(&format!("queries/{id}"), &kept_name(frame));
         }
+        log.retain(request)?;
         Ok(true)
+    }
+
+    /// The log of the result as it stood at `end`. One that an earlier attempt wrote is taken again where the
+    /// catalog answered by an error: it may speak of that log all the same. Whatever else has its name, an attempt
+    /// left that failed or ended, and nobody knows what the disk holds of it.
+    fn written_result(&self, query: &QueryState, id: u64, end: Position) -> Result<Arc<Log>> {
+        let mut unrecorded = query.unrecorded.lock();
+        if let Some((_, log)) = unrecorded.iter().find(|(frame, _)| *frame == end.frame) {
+            return Ok(Arc::clone(log));
+        }
+        let directory = kept_directory(id, end.frame);
+        let removed = self.storage.remove_dir(&directory);
+        removed.map_err(|error| LogError::io("remove", &directory, &error))?;
+        let log = self.kept_log(id, end.frame, &query.changelog)?;
+        write_result(&query.changelog, end, &log)?;
+        unrecorded.push((end.frame, Arc::clone(&log)));
+        Ok(log)
     }
 
     /// From where on somebody still reads a changelog; `None` while that is not known.
@@ -162,7 +185,7 @@ impl Engine {
         let schema = schema.map_err(|error| Error::new(SqlState::INTERNAL, error.to_string()))?;
         let log = Log::open(
             Arc::clone(&self.storage),
-            &format!("queries/{id}/{}", kept_name(frame)),
+            &kept_directory(id, frame),
             Arc::new(schema),
             LogOptions { durability: Durability::Durable, tail_bytes: 0, ..LogOptions::default() },
             Arc::clone(&self.sequencer),
@@ -171,16 +194,16 @@ impl Engine {
     }
 }
 
+fn kept_directory(id: u64, frame: u64) -> String {
+    format!("queries/{id}/{}", kept_name(frame))
+}
+
 fn kept_name(frame: u64) -> String {
     format!("kept-{frame}")
 }
 
 /// Writes the result as it stood at `end` to an empty log.
 fn write_result(changelog: &Changelog, end: Position, to: &Log) -> Result<()> {
-    if to.visible().frame > 0 {
-        // A crash came after it was written and before the catalog knew.
-        return Ok(());
-    }
     let mut frames: Vec<NewFrame> = Vec::new();
     let mut add = |batch: arrow::array::RecordBatch| {
         for start in (0..batch.num_rows()).step_by(FRAME_ROWS) {

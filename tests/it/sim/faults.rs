@@ -144,3 +144,79 @@ fn what_a_query_needs_stays_when_it_fails() {
         SCRIPTED.into_iter().chain([TRIMMED]).map(|name| query(name)).collect();
     audit_of(&world, &mut script.model, Ending::PowerLoss, &there, false);
 }
+
+/// Opens an engine, fails the call of this number once it is prepared, and opens it again after a power loss;
+/// `None` once there is no such call any more.
+fn with_a_fault(
+    (number, fault): (u64, Fault),
+    prepare: impl Fn(&World, &mut Script),
+    mut ask: impl FnMut(&World),
+) -> Option<World> {
+    let (disk, mut script) = (MemoryStorage::new(), Script::new());
+    let world = World::open(&disk, &script.clock, 1, SETUP, Some(&script.remote)).unwrap();
+    prepare(&world, &mut script);
+    disk.fail_call(disk.calls() + number, fault);
+    ask(&world);
+    if disk.failures() == 0 {
+        return None;
+    }
+    drop(world);
+    Some(World::open(&disk.crash(number), &script.clock, 2, SETUP, Some(&script.remote)).unwrap())
+}
+
+#[test]
+fn a_pause_that_the_catalog_refused_holds_when_it_is_said_again() {
+    let prepare = |world: &World, script: &mut Script| {
+        world.sql(OBJECTS[1]).unwrap();
+        world.sql(&create("total", query("total").sql)).unwrap();
+        script.send(world, "bids", 5, None);
+    };
+    let mut said_again = 0;
+    for number in 1.. {
+        let mut held = false;
+        let pause = |world: &World| {
+            let first = world.sql("PAUSE total");
+            let done = first.is_ok() || world.sql("PAUSE total").is_ok();
+            said_again += u64::from(first.is_err() && done);
+            held = done;
+        };
+        let Some(world) = with_a_fault((number, Fault::NoSpace), prepare, pause) else { break };
+        let status = world.sql("SELECT status FROM weir.queries").unwrap();
+        assert!(!held || status[0]["status"] == "paused", "call {number}: {status:?}");
+    }
+    assert!(said_again > 0, "the catalog was never refused");
+}
+
+#[test]
+fn a_history_that_could_not_be_let_go_is_let_go_later_and_its_result_stays() {
+    const ASKED: &str = "SELECT k, total FROM sums ORDER BY k";
+    let prepare = |world: &World, script: &mut Script| {
+        world.sql("CREATE STREAM s (k TEXT, v BIGINT)").unwrap();
+        let sums = "CREATE CONTINUOUS QUERY sums WITH (retention = '1 minute') AS \
+                    SELECT k, sum(v) AS total FROM s GROUP BY k";
+        world.sql(sums).unwrap();
+        for n in 0..24 {
+            let insert = format!("INSERT INTO s VALUES ('a', {n}), ('k{}', 1); FLUSH", n % 5);
+            world.sql(&insert).unwrap();
+            script.clock.advance(10 * 1_000_000);
+        }
+    };
+    let (mut refused, mut expected) = (0, None);
+    for fault in [Fault::Error, Fault::NoSpace, Fault::Short] {
+        for number in 1.. {
+            let trim = |world: &World| {
+                let answer = world.sql(ASKED).unwrap();
+                refused += u64::from(world.retention().is_err());
+                drop(world.retention());
+                assert_eq!(&answer, expected.get_or_insert_with(|| answer.clone()));
+                let status = world.sql("SELECT status FROM weir.queries").unwrap();
+                if status[0]["status"] == "running" {
+                    assert_eq!(world.sql(ASKED).unwrap(), answer, "call {number}, {fault:?}");
+                }
+            };
+            let Some(world) = with_a_fault((number, fault), prepare, trim) else { break };
+            assert_eq!(Some(world.sql(ASKED).unwrap()), expected, "call {number}, {fault:?}");
+        }
+    }
+    assert!(refused > 15, "retention met {refused} faults only");
+}
