@@ -7,7 +7,8 @@ use weir::error::SqlState;
 
 use super::model::{Model, Row};
 use super::plan::{
-    BRIMMING, CHANGING, QUERIES, QueryPlan, SHEDDING, Stored, THINNED, TRIMMED, create, naive,
+    BRIMMING, CHANGING, FORGETFUL, QUERIES, QueryPlan, SHEDDING, Stored, THINNED, TRIMMED, create,
+    naive,
 };
 use super::world::{Seen, World};
 
@@ -22,12 +23,8 @@ pub(crate) enum Ending {
     PowerLoss,
 }
 
-/// Checks everything. With `fresh`, every query is also created once more beside itself.
-pub(crate) fn audit(world: &World, model: &mut Model, ending: Ending, fresh: bool) {
-    audit_of(world, model, ending, &QUERIES.iter().collect::<Vec<_>>(), fresh);
-}
-
-/// As [`audit`], where of the queries only some are there.
+/// Checks everything, where these queries are there. With `fresh`, each of them is also created once more beside
+/// itself.
 pub(crate) fn audit_of(
     world: &World,
     model: &mut Model,
@@ -60,7 +57,9 @@ pub(crate) fn audit_of(
         if plan.name == "sold" {
             sold(model, &stored.streams["lots"], &answer);
         }
-        assert_eq!(answer, changes, "SELECT and the changes of {}", plan.name);
+        if plan.name != FORGETFUL || model.seen[plan.name].gaps.is_empty() {
+            assert_eq!(answer, changes, "SELECT and the changes of {}", plan.name);
+        }
         if plan.name == THINNED {
             thinned(world, &stored.streams["clicks"]);
         }
@@ -318,10 +317,19 @@ fn history(world: &World, model: &mut Model, plan: &QueryPlan, may_lose: bool) {
     let now = follow(0);
     let mut on = before.clone();
     on.go_on(follow(before.next));
+    let forgets = plan.name == FORGETFUL;
+    if forgets && let Some((0, kept)) = now.gaps.first() {
+        on.changes.retain(|offset, _| offset >= kept);
+    }
     assert_eq!(on.changes, now.changes, "{}, followed from {}", plan.name, before.next);
     assert_eq!(on.next, now.next, "{}", plan.name);
     let fresh = now.gaps.iter().filter(|gap| !before.gaps.contains(gap));
-    assert!(may_lose || fresh.count() == 0, "{} has new gaps: {:?}", plan.name, now.gaps);
+    assert!(
+        may_lose || forgets || fresh.count() == 0,
+        "{} has new gaps: {:?}",
+        plan.name,
+        now.gaps
+    );
     for (offset, row) in &before.changes {
         let is_void = || now.gaps.iter().any(|(from, to)| from <= offset && offset < to);
         match now.changes.get(offset) {

@@ -110,6 +110,16 @@ pub(crate) const THINNED: &str = "thin";
 const THIN: &QueryPlan =
     &durable(THINNED, "SELECT id, count(*) AS n, sum(v) AS s FROM clicks GROUP BY id");
 
+/// The query whose changelog forgets what is old, while its answer stays whole. One life of eight has it.
+pub(crate) const FORGETFUL: &str = "forgetful";
+const FORGETS: &QueryPlan =
+    &durable(FORGETFUL, "SELECT k, count(*) AS n, sum(v) AS s FROM clicks GROUP BY k");
+
+/// The queries of a life.
+pub(crate) fn queries_of(seed: u64) -> Vec<&'static QueryPlan> {
+    QUERIES.iter().chain((seed % 8 == 4).then_some(FORGETS)).collect()
+}
+
 /// The query of that name.
 pub(crate) fn query(name: &str) -> &'static QueryPlan {
     let mut all = QUERIES.iter().chain([THIN]);
@@ -127,6 +137,7 @@ pub(crate) const CHANGING: &[QueryPlan] = &[
 pub(crate) fn create(name: &str, sql: &str) -> String {
     let options = match name {
         THINNED => "WITH (on_memory = 'shed', memory_limit = '16 kB') ",
+        FORGETFUL => "WITH (retention = '6 seconds') ",
         _ => "",
     };
     format!("CREATE CONTINUOUS QUERY {name} {options}AS {sql}")
@@ -162,10 +173,11 @@ pub(crate) fn naive(query: &str, stored: &Stored) -> Option<Vec<Value>> {
             }
             Some(sums.into_iter().map(|(k, (n, w))| json!({"k": k, "n": n, "w": w})).collect())
         }
-        "total" | TRIMMED | BRIMMING => {
+        "total" | TRIMMED | BRIMMING | FORGETFUL => {
             let rows = match query {
                 TRIMMED => stored.trimmed.get("pulse")?,
                 BRIMMING => stored.trimmed.get("brim")?,
+                FORGETFUL => clicks,
                 _ => bids,
             };
             let sums = counts(rows.iter().map(|row| (row.k, row.v)));
