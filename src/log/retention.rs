@@ -1,7 +1,8 @@
 //! Removes the oldest segments once nobody needs them any more.
 //!
-//! Only whole sealed segments go, oldest first, so that a crash in between leaves a log without
-//! holes: a file that the storage does not let go stands before those that follow it. The newest frame always stays: its owner learns the state of the stream from it.
+//! Only whole sealed segments go, oldest first, so that a crash in between leaves a log without holes: a file
+//! that the storage does not let go keeps those that follow it. The newest frame always stays: its owner learns
+//! the state of the stream from it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

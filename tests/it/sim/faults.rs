@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use weir::error::SqlState;
 use weir::log::storage::{Fault, MemoryStorage};
 
-use super::audit::{Ending, audit_of};
+use super::audit::{Ending, audit};
 use super::plan::{OBJECTS, QueryPlan, TRIMMED, create, query};
 use super::points::{SCRIPTED, SETUP, Script};
 use super::setting;
@@ -113,7 +113,7 @@ fn a_full_disk_hinders_no_reader_and_is_forgotten_when_there_is_room() {
         let users = users.iter().map(|row| (number(row, "id"), number(row, "c"))).collect();
         script.model.tables = [users].into();
         let there: Vec<&QueryPlan> = SCRIPTED.iter().map(|name| query(name)).collect();
-        audit_of(&world, &mut script.model, Ending::Kill, &there, false);
+        audit(&world, &mut script.model, Ending::Kill, &there, false);
         drop(world);
         script.check(&disk.crash(seed), Ending::PowerLoss);
     }
@@ -142,7 +142,7 @@ fn what_a_query_needs_stays_when_it_fails() {
     let world = World::open(&disk.crash(1), &script.clock, 2, SETUP, Some(&script.remote)).unwrap();
     let there: Vec<&QueryPlan> =
         SCRIPTED.into_iter().chain([TRIMMED]).map(|name| query(name)).collect();
-    audit_of(&world, &mut script.model, Ending::PowerLoss, &there, false);
+    audit(&world, &mut script.model, Ending::PowerLoss, &there, false);
 }
 
 /// Opens an engine, fails the call of this number once it is prepared, and opens it again after a power loss;

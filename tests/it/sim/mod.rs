@@ -30,7 +30,9 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 /// then, so that these seeds live other lives now. Found later, each with a test in `epochs.rs`: two epochs with a watermark
 /// between them were told with a pause, and a GROUP BY with offsets and without groups could not be read. A query whose
 /// REBUILD failed while the catalog was written went on where the catalog said that another plan begins (30536). What was
-/// left of a segment that had found no room stood between others (32555).
+/// left of a segment that had found no room stood between others (32555). Segments were removed although an older one
+/// had stayed, because the disk did not let it go (62537). A PAUSE that the catalog had refused was answered as done when it
+/// was said again (108613).
 const FOUND: [u64; 15] =
     [2, 7, 14, 17, 25, 43, 110, 136, 149, 477, 20_208, 30_536, 32_555, 62_537, 108_613];
 

@@ -12,7 +12,7 @@ use weir::error::Result;
 use weir::log::storage::{Fault, MemoryStorage};
 use weir::time::VirtualClock;
 
-use super::audit::{Ending, audit_of};
+use super::audit::{Ending, audit};
 use super::model::{Ask, BEGIN, Model, Request, Row, SECOND};
 use super::plan::{CHANGING, OBJECTS, QueryPlan, create, query};
 use super::remote::Remote;
@@ -250,7 +250,7 @@ impl Script {
         let aside = world.sql("SELECT error FROM weir.streams WHERE error IS NOT NULL").unwrap();
         assert!(aside.is_empty(), "{aside:?}");
         let there = self.complete(&world);
-        audit_of(&world, &mut self.model, ending, &there, false);
+        audit(&world, &mut self.model, ending, &there, false);
         audit_sinks(&world, &self.model, &self.remote);
         while let Some(number) = self.model.unanswered_of("p") {
             self.repeat(&world, number);
@@ -258,7 +258,7 @@ impl Script {
         }
         self.send(&world, "clicks", 2, None);
         assert!(self.model.requests.last().is_some_and(|request| request.acked.is_some()));
-        audit_of(&world, &mut self.model, Ending::Kill, &there, false);
+        audit(&world, &mut self.model, Ending::Kill, &there, false);
         audit_sinks(&world, &self.model, &self.remote);
     }
 

@@ -7,7 +7,7 @@ use weir::engine::{AckLevel, Producer};
 use weir::log::storage::{Fault, MemoryStorage};
 use weir::time::VirtualClock;
 
-use super::audit::{Ending, audit_of};
+use super::audit::{Ending, audit};
 use super::model::{Ask, BEGIN, Model, Request, Row, SECOND};
 use super::plan::{
     BRIMMING, CHANGING, FORGETFUL, OBJECTS, QueryPlan, SHEDDING, TRIMMED, create, queries_of,
@@ -125,7 +125,7 @@ impl Simulation {
             self.work(&world);
             let ending = self.end(world);
             world = self.open(ending);
-            audit_of(&world, &mut self.model, ending, &self.queries, round + 1 == rounds);
+            audit(&world, &mut self.model, ending, &self.queries, round + 1 == rounds);
             audit_sinks(&world, &self.model, &self.remote);
         }
         self.note(&world);
