@@ -12,10 +12,12 @@ use crate::engine::lost_rows::first_orphan;
 use crate::engine::open::log_options;
 use crate::engine::query::{QueryState, Shape};
 use crate::engine::registry::Registry;
+use crate::engine::retention::kept_directory;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
 use crate::log::log::{Durability, Log, LogOptions};
+use crate::log::recover::must_exist;
 use crate::operators::over::OverOrder;
 use crate::pipeline::schedule::Work;
 use crate::pipeline::source::Readable;
@@ -159,15 +161,19 @@ impl Engine {
         let segment_micros =
             retention.map_or(defaults.segment_micros, |all| defaults.segment_micros.min(all / 4));
         let options = LogOptions { durability, tail_bytes: TAIL_BYTES, segment_micros, ..defaults };
+        let directory = format!("queries/{}", record.id);
         let open = || {
             Log::open(
                 Arc::clone(&self.storage),
-                &format!("queries/{}", record.id),
+                &directory,
                 layout.log_schema(&plan.schema),
                 options,
                 Arc::clone(&self.sequencer),
             )
         };
+        if fresh.is_none() && durability != Durability::Memory {
+            must_exist(&*self.storage, &directory)?;
+        }
         let mut log = open()?;
         let (seen, mut cut) = (log.visible().offset, false);
         let given = record.base.as_ref().map_or(0, |base| base.frame + 1);
@@ -179,6 +185,7 @@ impl Engine {
         let changelog = Arc::new(Changelog::new(Arc::new(log), Arc::clone(&plan.schema), layout));
         self.guard_offsets(&changelog, record.id, (seen, cut, fresh.is_some()));
         if let Some((frame, offset)) = record.kept {
+            must_exist(&*self.storage, &kept_directory(record.id, frame))?;
             let log = self.kept_log(record.id, frame, &changelog)?;
             changelog.keep(Kept::new(Position { frame, offset }, log));
         }

@@ -18,6 +18,7 @@ use crate::engine::producers::Producers;
 use crate::engine::punctuation_meta::read_punctuation;
 use crate::engine::recounts::Recounts;
 use crate::engine::registry::{Planning, Registry};
+use crate::engine::report_log;
 use crate::engine::reports::Reports;
 use crate::engine::select::SELECTS_MAX;
 use crate::engine::snapshot_writing::SnapshotWriter;
@@ -33,6 +34,7 @@ use crate::log::append::{Admission, Appender, QueueLimits};
 use crate::log::frame::{FrameKind, NewFrame};
 use crate::log::headers::FrameSummary;
 use crate::log::log::{Durability, Log, LogOptions};
+use crate::log::recover::must_exist;
 use crate::log::sequence::Sequencer;
 use crate::log::storage::DiskStorage;
 use crate::operators::fork::Sharding;
@@ -70,28 +72,12 @@ impl Engine {
         let power_lost =
             store.last_run().is_none_or(|run| !run.ended && run.boot != storage.boot());
         let sequencer = Arc::new(Sequencer::new(Arc::clone(&clock), 0, 0));
-        let report_log = |name: &str, directory: &str| -> Result<Arc<Log>> {
-            let schema = system::report_schema_of(name).expect("it is a system relation");
-            let defaults = log_options(&settings);
-            // Only whole segments go, so that one holds a small part of what is kept.
-            let segment_bytes =
-                defaults.segment_bytes.min((settings.report_bytes / 8).max(16 << 10));
-            let durability = Durability::Written;
-            let options = LogOptions { durability, segment_bytes, ..defaults };
-            let opened = Log::open(
-                Arc::clone(&storage),
-                directory,
-                schema,
-                options,
-                Arc::clone(&sequencer),
-            )?;
-            Ok(Arc::new(opened))
-        };
+        let report_log = |name| report_log::open(name, &settings, &storage, &sequencer);
         let reports = Arc::new(Reports {
             clock: Arc::clone(&clock),
-            dead_letters: report_log(system::DEAD_LETTERS, "system/dead_letters")?,
-            late_rows: report_log(system::LATE_ROWS, "system/late_rows")?,
-            shed: report_log(system::SHED, "system/shed")?,
+            dead_letters: report_log(system::DEAD_LETTERS)?,
+            late_rows: report_log(system::LATE_ROWS)?,
+            shed: report_log(system::SHED)?,
             fresh_shed: Mutex::default(),
             writing_shed: Mutex::default(),
             streams: RwLock::default(),
@@ -185,10 +171,16 @@ impl Engine {
         match parse_statement(&record.sql).map_err(Error::from).map_err(named)? {
             Statement::CreateStream(create) => {
                 let definition = definition::stream(&create, &definition::NoRelations)?;
+                if definition.durability != Durability::Memory {
+                    let there = must_exist(&*self.storage, &stream_directory(record.id));
+                    there.map_err(Error::from).map_err(named)?;
+                }
                 let stream = self.open_stream(record.clone(), definition).map_err(named)?;
                 self.add_stream(stream);
             }
             Statement::CreateTable(create) => {
+                let there = must_exist(&*self.storage, &table_directory(record.id));
+                there.map_err(Error::from).map_err(named)?;
                 let table =
                     self.open_table(record.clone(), definition::table(&create)?).map_err(named)?;
                 self.registry.write().tables.insert(record.name.clone(), table);
@@ -216,7 +208,7 @@ impl Engine {
         let definition = Arc::new(definition);
         let log = Log::open(
             Arc::clone(&self.storage),
-            &format!("streams/{}", record.id),
+            &stream_directory(record.id),
             Arc::clone(&definition.schema),
             stream_log_options(&definition, log_options(&self.settings)),
             Arc::clone(&self.sequencer),
@@ -319,7 +311,7 @@ impl Engine {
         let layout = Layout { weights: true, arrivals: false };
         let log = Log::open(
             Arc::clone(&self.storage),
-            &format!("tables/{}", record.id),
+            &table_directory(record.id),
             layout.log_schema(&definition.schema),
             LogOptions { durability: Durability::Durable, ..log_options(&self.settings) },
             Arc::clone(&self.sequencer),
@@ -344,6 +336,14 @@ fn sharding(settings: &EngineSettings, crew: &Crew) -> Result<Sharding> {
     let (keys, rows) = settings.shards_from;
     let helpers = Helpers::start(crew, shards - 1).map_err(|e| io(settings, &e))?;
     Ok(Sharding { shards, keys, rows, fork: Arc::new(Forked(Arc::new(helpers))) })
+}
+
+fn stream_directory(id: u64) -> String {
+    format!("streams/{id}")
+}
+
+fn table_directory(id: u64) -> String {
+    format!("tables/{id}")
 }
 
 /// How logs are kept unless their objects say otherwise.

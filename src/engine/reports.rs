@@ -9,14 +9,13 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BinaryArray, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::SchemaRef;
 use parking_lot::{Mutex, RwLock};
 
 use crate::decode::Rejected;
+use crate::engine::report_log;
 use crate::engine::reported::Reported;
 use crate::engine::shed::Shortage;
 use crate::engine::stream::StreamState;
-use crate::engine::system;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{NewFrame, Position};
 use crate::log::log::Log;
@@ -163,6 +162,9 @@ impl Reports {
             times(&|row| row.watermark.0),
             texts(&|row| self.row_text(&row.relation, row.offset)),
             Arc::new(TimestampMicrosecondArray::from_value(now, count)),
+            Arc::new(Int64Array::from_iter_values(
+                fresh.iter().map(|row| row.windows_dropped as i64),
+            )),
         ];
         log_failure(self.append(&self.late_rows, columns));
     }
@@ -236,7 +238,7 @@ impl Reports {
                 let Some(last) = frames.last() else { break };
                 position = Position { frame: last.index + 1, offset: last.next_offset() };
                 for batch in frames.iter().filter_map(|frame| frame.batch.as_ref()) {
-                    system::each_report(batch, is_late, |query, relation, offset, code| {
+                    report_log::each_report(batch, is_late, |query, relation, offset, code| {
                         reported.note(query, relation, offset, code);
                     });
                 }
@@ -260,23 +262,15 @@ impl Reports {
         ]
     }
 
+    /// Writes rows down, with as many of their columns as the log was begun with.
     fn append(&self, log: &Log, columns: Vec<ArrayRef>) -> Result<()> {
-        let batch = RecordBatch::try_new(self.schema_of(log), columns).map_err(|error| {
+        let schema = log.schema();
+        let kept = columns.into_iter().take(schema.fields().len()).collect();
+        let batch = RecordBatch::try_new(Arc::clone(schema), kept).map_err(|error| {
             Error::new(SqlState::INTERNAL, format!("report cannot be written: {error}"))
         })?;
         log.append(vec![NewFrame::rows(batch, i64::MIN)], false)?;
         Ok(())
-    }
-
-    fn schema_of(&self, log: &Log) -> SchemaRef {
-        let name = if std::ptr::eq(log, &*self.dead_letters) {
-            system::DEAD_LETTERS
-        } else if std::ptr::eq(log, &*self.shed) {
-            system::SHED
-        } else {
-            system::LATE_ROWS
-        };
-        system::report_schema_of(name).expect("they are system relations")
     }
 
     /// A row of a stream as JSON; empty when the log no longer holds it.

@@ -194,7 +194,8 @@ impl Engine {
     }
 }
 
-fn kept_directory(id: u64, frame: u64) -> String {
+/// Where the result of the query of this `id` before `frame` is kept.
+pub(super) fn kept_directory(id: u64, frame: u64) -> String {
     format!("queries/{id}/{}", kept_name(frame))
 }
 

@@ -200,15 +200,13 @@ impl Engine {
         self.reports.reported.lock().forget_sink(&create.name);
         self.open_sink(record.clone(), create)?;
         let sink = self.registry.read().sinks.get(&create.name).map(Arc::clone);
-        if let Some(sink) = sink
-            && let Err(error) = sink.handle().wait_started(START_TIME)
-        {
-            // A target that is away is waited for; one that cannot take the rows is told of now.
+        // A target that is away is waited for; one that cannot take the rows is told of now.
+        let started = sink.as_ref().map_or(Ok(()), |sink| sink.handle().wait_started(START_TIME));
+        if let Err(error) = started.and_then(|()| Ok(self.store.put(&record)?)) {
             self.registry.write().sinks.remove(&create.name);
-            sink.stop();
+            sink.iter().for_each(|sink| sink.stop());
             return Err(error);
         }
-        self.store.put(&record)?;
         Ok(done)
     }
 
@@ -240,8 +238,9 @@ impl Engine {
     pub(super) fn pause_sink(&self, sink: &SinkState) -> Result<()> {
         sink.stop();
         let mut record = sink.record.lock();
-        record.paused = true;
-        self.store.put(&record)?;
+        let paused = Record { paused: true, ..record.clone() };
+        self.store.put(&paused)?;
+        *record = paused;
         Ok(())
     }
 

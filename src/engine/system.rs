@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringViewArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::catalog::persist::Kind;
 use crate::data::schema::TIMESTAMP;
@@ -15,11 +14,12 @@ use crate::engine::adapted;
 use crate::engine::damaged::Damaged;
 use crate::engine::query::{QueryState, Status};
 use crate::engine::registry::Registry;
+use crate::engine::report_log;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
-use crate::log::log::{Durability, Log};
+use crate::log::log::Durability;
 
 /// Rows that were refused.
 pub(super) const DEAD_LETTERS: &str = "weir.dead_letters";
@@ -68,7 +68,8 @@ const RELATIONS: [(&str, &str); 11] = [
     ),
     (
         LATE_ROWS,
-        "query text, stream text, offset int, event_time time, watermark time, row json, at time",
+        "query text, stream text, offset int, event_time time, watermark time, row json, at time, \
+         windows int",
     ),
     (ADAPTATIONS, "query text, operator text, decision text, at time"),
     (SHED, "stream text, offset int, rows int, reason text, at time, query text"),
@@ -95,13 +96,6 @@ pub(super) fn schema_of(name: &str) -> Option<SchemaRef> {
     Some(Arc::new(Schema::new(fields)))
 }
 
-/// The columns of a report's log. What queries shed is not in it: their runs know.
-pub(super) fn report_schema_of(name: &str) -> Option<SchemaRef> {
-    let schema = schema_of(name)?;
-    let columns = schema.fields().len() - usize::from(name == SHED);
-    schema.project(&(0..columns).collect::<Vec<_>>()).ok().map(Arc::new)
-}
-
 /// The rows of a system relation now.
 pub(super) fn rows(engine: &Engine, registry: &Registry, name: &str) -> Result<Vec<RecordBatch>> {
     let columns = match name {
@@ -112,11 +106,11 @@ pub(super) fn rows(engine: &Engine, registry: &Registry, name: &str) -> Result<V
         "weir.sinks" => sinks(registry),
         "weir.snapshots" => snapshots(registry),
         "weir.subscriptions" => subscriptions(registry),
-        DEAD_LETTERS => return all(&engine.reports.dead_letters),
-        LATE_ROWS => return all(&engine.reports.late_rows),
+        DEAD_LETTERS => return report_log::rows(&engine.reports.dead_letters, name),
+        LATE_ROWS => return report_log::rows(&engine.reports.late_rows, name),
         SHED => {
             engine.reports.write_shed()?;
-            return adapted::shed(registry, &all(&engine.reports.shed)?);
+            return adapted::shed(registry, &report_log::rows(&engine.reports.shed, name)?);
         }
         ADAPTATIONS => return adapted::adaptations(registry),
         _ => return Ok(vec![]),
@@ -350,41 +344,6 @@ fn subscriptions(registry: &Registry) -> Vec<ArrayRef> {
         // A subscription shares its query's bell; the query itself holds one more.
         counts(queries.iter().map(|q| Some(Arc::strong_count(&q.bell) as u64 - 1))),
     ]
-}
-
-fn all(log: &Arc<Log>) -> Result<Vec<RecordBatch>> {
-    let end = log.visible();
-    let mut position = log.start();
-    let mut batches = Vec::new();
-    while position.frame < end.frame {
-        let frames = log.read(position, 65_536)?;
-        let Some(last) = frames.last() else { break };
-        position = Position { frame: last.index + 1, offset: last.next_offset() };
-        batches.extend(frames.iter().filter_map(|frame| frame.batch.clone()));
-    }
-    Ok(batches)
-}
-
-/// Calls `each` with (query, relation, offset, code) for every row of a report that has an offset.
-pub(super) fn each_report(
-    batch: &RecordBatch,
-    is_late: bool,
-    mut each: impl FnMut(&str, &str, u64, &str),
-) {
-    let (query_at, relation_at, offset_at) = if is_late { (0, 1, 2) } else { (7, 0, 1) };
-    let queries = batch.column(query_at).as_string_view();
-    let relations = batch.column(relation_at).as_string_view();
-    let offsets = batch.column(offset_at).as_primitive::<Int64Type>();
-    let codes = (!is_late).then(|| batch.column(3).as_string_view());
-    for row in 0..batch.num_rows() {
-        if offsets.is_null(row) || queries.is_null(row) {
-            continue;
-        }
-        if let Ok(offset) = u64::try_from(offsets.value(row)) {
-            let code = codes.map_or(SqlState::LATE.0, |codes| codes.value(row));
-            each(queries.value(row), relations.value(row), offset, code);
-        }
-    }
 }
 
 pub(super) fn broken(error: impl std::fmt::Display) -> Error {

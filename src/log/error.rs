@@ -30,6 +30,12 @@ pub enum LogError {
         /// What is wrong there.
         reason: String,
     },
+    /// No file of a log is there that something speaks of.
+    #[error("log \"{log}\" is missing")]
+    Missing {
+        /// Its directory.
+        log: String,
+    },
     /// A newer program wrote the file.
     #[error("file \"{path}\" has version {found}, and this program reads version {known}")]
     Version {
@@ -149,7 +155,9 @@ impl Report for LogError {
                 ..
             } => SqlState::DISK_FULL,
             LogError::Io { .. } => SqlState::IO,
-            LogError::Corrupt { .. } | LogError::SchemaMismatch { .. } => SqlState::CORRUPT,
+            LogError::Corrupt { .. }
+            | LogError::Missing { .. }
+            | LogError::SchemaMismatch { .. } => SqlState::CORRUPT,
             LogError::Version { .. } => SqlState::NOT_SUPPORTED,
             LogError::Refusing { cause, .. } => cause.code(),
             LogError::NotRetained { .. } => SqlState::OFFSET_NOT_RETAINED,
@@ -182,6 +190,9 @@ impl Report for LogError {
             LogError::Corrupt { .. } => Some(
                 "These bytes were acknowledged as durable, so they are not skipped.".to_owned(),
             ),
+            LogError::Missing { .. } => {
+                Some("The catalog speaks of it, and its directory holds no file.".to_owned())
+            }
             LogError::Version { .. } => Some("Nothing was changed.".to_owned()),
             LogError::Io { .. }
             | LogError::WrongColumns { .. }
@@ -198,6 +209,9 @@ impl Report for LogError {
             }
             LogError::Corrupt { .. } => {
                 Some("Restore the file from a backup; check the disk and the memory.".to_owned())
+            }
+            LogError::Missing { .. } => {
+                Some("Restore the directory from a backup, or drop what is missing.".to_owned())
             }
             LogError::Version { .. } => {
                 Some("Start the version of the program that wrote it, or a newer one.".to_owned())

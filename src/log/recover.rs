@@ -49,6 +49,19 @@ pub(crate) struct Recovery {
     pub(crate) recovered: Recovered,
 }
 
+/// Refuses to take a log that was there for a new one: a log has a segment and a mark once it was opened.
+///
+/// # Errors
+/// [`LogError::Missing`]; the storage's.
+pub fn must_exist(storage: &dyn Storage, directory: &str) -> Result<(), LogError> {
+    let names = storage.list(directory);
+    let names = names.map_err(|error| LogError::io("open", directory, &error))?;
+    match names.iter().any(|name| name == "mark" || segment::number(name).is_some()) {
+        true => Ok(()),
+        false => Err(LogError::Missing { log: directory.to_owned() }),
+    }
+}
+
 /// Opens the log in `directory`, creating it if it is missing.
 pub(crate) fn recover(
     storage: &dyn Storage,

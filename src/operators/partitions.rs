@@ -12,13 +12,10 @@ use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::scalar::ScalarValue;
 use hashbrown::HashMap;
 
-use crate::data::change::Change;
 use crate::data::floats::canonical;
 use crate::data::punctuation::{Pattern, Punctuation};
-use crate::error::SqlState;
-use crate::operators::operator::{EvalError, LateRow, RejectedRow};
+use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, Stored, misfit};
-use crate::time::EventTime;
 
 /// Punctuations that name more keys than this are matched against every partition.
 const LOOKUPS_MAX: usize = 64;
@@ -310,31 +307,6 @@ pub fn renamed(
         Some(output.field(*to).name().clone())
     };
     punctuation.renamed(name_of).map(Arc::new)
-}
-
-/// The report of a row that came after every window it could belong to.
-pub fn late_row(change: &Change, row: usize, time: i64) -> LateRow {
-    LateRow {
-        relation: Arc::clone(&change.origin.relation),
-        offset: change.offset(row),
-        event_time: EventTime(time),
-        watermark: change.arrival(row),
-        windows_dropped: 1,
-    }
-}
-
-/// The report of a row whose event time is null.
-pub fn null_time(change: &Change, row: usize, time_column: usize) -> RejectedRow {
-    let schema = change.batch.schema();
-    RejectedRow {
-        relation: Arc::clone(&change.origin.relation),
-        offset: change.offset(row),
-        code: SqlState::NOT_NULL_VIOLATION,
-        reason: format!(
-            "column \"{}\" is the event time and must not be null",
-            schema.field(time_column).name()
-        ),
-    }
 }
 
 #[cfg(test)]

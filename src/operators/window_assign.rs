@@ -20,8 +20,8 @@ use arrow::datatypes::SchemaRef;
 
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
-use crate::error::SqlState;
-use crate::operators::operator::{Emitter, EvalError, LateRow, RejectedRow};
+use crate::operators::lateness::{late_row, null_time};
+use crate::operators::operator::{Emitter, EvalError};
 use crate::operators::stateless::Stateless;
 use crate::time::EventTime;
 use crate::windows::assign::Windows;
@@ -122,27 +122,13 @@ impl Stateless for WindowAssign {
         let (mut pairs, mut found) = (Pairs::default(), Vec::new());
         for row in 0..change.batch.num_rows() {
             if times.is_null(row) {
-                out.reject(RejectedRow {
-                    relation: Arc::clone(&change.origin.relation),
-                    offset: change.offset(row),
-                    code: SqlState::NOT_NULL_VIOLATION,
-                    reason: format!(
-                        "event time \"{}\" is null",
-                        self.spec.input_schema.field(self.spec.time_column).name()
-                    ),
-                });
+                out.reject(null_time(&change, row, self.spec.time_column));
                 continue;
             }
             let (time, arrival) = (times.value(row), change.arrival(row));
             let dropped = self.pair((row, time), arrival, &mut found, &mut pairs);
             if dropped > 0 {
-                out.late(LateRow {
-                    relation: Arc::clone(&change.origin.relation),
-                    offset: change.offset(row),
-                    event_time: EventTime(time),
-                    watermark: arrival,
-                    windows_dropped: dropped,
-                });
+                out.late(late_row(&change, row, time, dropped));
             }
             if pairs.rows.len() >= ROWS_PER_CHANGE {
                 self.emit(&change, std::mem::take(&mut pairs), out)?;
@@ -166,6 +152,7 @@ mod tests {
     use super::*;
     use crate::data::change::{Marks, Origin};
     use crate::data::schema::TIMESTAMP;
+    use crate::error::SqlState;
     use crate::operators::operator::{Operator, Output};
     use crate::windows::spec::{Span, TimeWindowKind};
 
@@ -262,7 +249,7 @@ mod tests {
         assert_eq!(rows, [(51, 0, 10)]);
         let rejected = &out.rejected[0];
         assert_eq!((rejected.offset, rejected.code), (50, SqlState::NOT_NULL_VIOLATION));
-        assert_eq!(rejected.reason, "event time \"at\" is null");
+        assert_eq!(rejected.reason, "column \"at\" is the event time and must not be null");
     }
 
     #[test]

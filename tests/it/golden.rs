@@ -154,8 +154,13 @@ fn undump(text: &str) -> Vec<u8> {
 
 /// The golden files.
 fn golden() -> BTreeMap<String, Vec<u8>> {
+    dumps("data")
+}
+
+/// The dumps below one of the golden folders, read.
+fn dumps(below: &str) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
-    let mut open = vec![folder().join("data")];
+    let mut open = vec![folder().join(below)];
     while let Some(directory) = open.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -163,7 +168,7 @@ fn golden() -> BTreeMap<String, Vec<u8>> {
                 open.push(path);
                 continue;
             }
-            let name = path.strip_prefix(folder().join("data")).unwrap().to_str().unwrap();
+            let name = path.strip_prefix(folder().join(below)).unwrap().to_str().unwrap();
             let text = std::fs::read_to_string(&path).unwrap();
             files.insert(name.strip_suffix(".hex").unwrap().to_owned(), undump(&text));
         }
@@ -298,6 +303,56 @@ fn a_file_of_a_newer_program_is_refused_by_name_and_nothing_is_overwritten() {
         let others = contents(&disk).into_iter().filter(|(other, _)| !other.starts_with("catalog"));
         for (other, bytes) in others {
             assert!(files.get(&other).is_none_or(|before| *before == bytes), "{path}: {other}");
+        }
+    }
+}
+
+/// `former/` holds what was written before a column was added.
+#[test]
+fn late_rows_of_an_earlier_version_are_read_and_added_to() {
+    let mut files = golden();
+    let former = dumps("former");
+    files.retain(|path, _| !path.starts_with("system/late_rows/"));
+    files.extend(former);
+    let world = open(&on_disk(&files)).unwrap();
+    send(&world, "s", &row(8, 1), None);
+    world.sql("FLUSH").unwrap();
+    let late = world.sql("SELECT query, event_time, windows FROM weir.late_rows").unwrap();
+    let first = "2025-12-31T23:50:05Z";
+    let text = late.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert_eq!(late.len(), 2, "{text}");
+    assert!(text.contains(first) && text.contains("2025-12-31T23:50:01Z"), "{text}");
+    assert!(late.iter().all(|row| row["windows"].is_null()), "{text}");
+}
+
+/// Directories of logs, with what rests on them.
+const READERS: &[(&str, &[&str])] = &[
+    ("streams/1", &["s", "groups", "minutes", "passed"]),
+    ("streams/2", &["loose", "short"]),
+    ("tables/5", &["d"]),
+    ("queries/7", &["minutes"]),
+    ("queries/9", &["short"]),
+    ("queries/9/kept-5", &["short"]),
+];
+
+#[test]
+fn a_log_whose_files_are_gone_is_missing_and_not_empty() {
+    let golden = golden();
+    for (directory, readers) in READERS {
+        let mut files = golden.clone();
+        files.retain(|path, _| path.rsplit_once('/').unwrap().0 != *directory);
+        assert!(files.len() < golden.len(), "{directory}");
+        let world = open(&on_disk(&files)).unwrap();
+        for question in QUESTIONS {
+            let name = question.split("FROM ").nth(1).unwrap().split(' ').next().unwrap();
+            let answer = world.sql(question);
+            if !readers.contains(&name) {
+                assert!(answer.is_ok(), "{directory}: {name}: {answer:?}");
+                continue;
+            }
+            let error = answer.expect_err("it rests on a log that is missing");
+            assert_eq!(error.code(), SqlState::CORRUPT, "{directory}: {name}: {error}");
+            assert!(error.to_string().contains(directory), "{directory}: {name}: {error}");
         }
     }
 }

@@ -38,8 +38,9 @@ use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
 use crate::operators::early::{EarlyClock, EarlyResults, rows_between};
 use crate::operators::emit::{EmitMode, EmitSpec};
+use crate::operators::lateness::{late_row, null_time};
 use crate::operators::operator::{Emitter, EvalError, Operator};
-use crate::operators::partitions::{Partitions, late_row, null_time};
+use crate::operators::partitions::Partitions;
 use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_answer::WindowAnswer;
 use crate::operators::window_output::{OutputSpec, WindowColumn, WindowOutput};
@@ -282,7 +283,7 @@ impl Operator for CountWindow {
                     }
                     (Some(time), _) => {
                         self.output.release([number]);
-                        out.late(late_row(&change, row, time));
+                        out.late(late_row(&change, row, time, 1));
                     }
                     (None, column) => {
                         self.output.release([number]);

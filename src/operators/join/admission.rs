@@ -7,8 +7,8 @@ use arrow::array::{Array, ArrayRef};
 use super::side::NONE;
 use super::{Chains, Join, Lot};
 use crate::data::change::Change;
+use crate::operators::lateness::{late_row, null_time};
 use crate::operators::operator::{Emitter, EvalError};
-use crate::operators::partitions::{late_row, null_time};
 use crate::windows::columns::event_times;
 
 impl Join {
@@ -32,7 +32,7 @@ impl Join {
                     if times.is_null(row) {
                         out.reject(null_time(&change, row, column));
                     } else if late {
-                        out.late(late_row(&change, row, times.value(row)));
+                        out.late(late_row(&change, row, times.value(row), 1));
                     }
                     keep.push(times.is_valid(row) && !late);
                 }

@@ -9,8 +9,8 @@ use super::{PartitionState, SessionAggregate};
 use crate::data::change::Change;
 use crate::operators::early::rows_between;
 use crate::operators::emit::EmitMode;
+use crate::operators::lateness::{late_row, null_time};
 use crate::operators::operator::{Emitter, EvalError};
-use crate::operators::partitions::{late_row, null_time};
 use crate::windows::columns::event_times;
 use crate::windows::session::Session;
 
@@ -43,7 +43,7 @@ impl SessionAggregate {
             let arrival = change.arrival(row);
             if time < arrival.minus(self.spec.emit.allowed_lateness).0 {
                 self.output.release([number]);
-                out.late(late_row(&change, row, time));
+                out.late(late_row(&change, row, time, 1));
                 continue;
             }
             let slot = self.partitions.slot(&keys, row);

@@ -16,8 +16,8 @@ use super::{SliceKey, WindowAggregate, WindowKey, WindowSource};
 use crate::data::change::{Change, Marks};
 use crate::operators::aggregates::accumulator::{arguments, filter};
 use crate::operators::emit::EmitMode;
+use crate::operators::lateness::{late_row, null_time};
 use crate::operators::operator::{Emitter, EvalError, LateRow};
-use crate::operators::partitions::null_time;
 use crate::time::EventTime;
 
 /// A batch with what says where its rows belong.
@@ -302,13 +302,8 @@ impl WindowAggregate {
             let dropped = windows.iter().filter(|w| self.is_dropped(w.1, arrival)).count();
             if dropped > 0 {
                 key.floor = windows[dropped - 1].1;
-                out.late(LateRow {
-                    relation: Arc::clone(&arriving.change.origin.relation),
-                    offset: arriving.change.offset(row),
-                    event_time: EventTime(time),
-                    watermark: EventTime(arrival),
-                    windows_dropped: dropped,
-                });
+                let late = late_row(arriving.change, row, time, dropped);
+                out.late(LateRow { watermark: EventTime(arrival), ..late });
             }
             if dropped < windows.len() {
                 sorter.push(key, time, row);
