@@ -31,6 +31,7 @@ use crate::pipeline::source::full_rows;
 use crate::planner::bind;
 use crate::planner::error::{PlanError, not_implemented, tidy_message};
 use crate::planner::functions;
+use crate::planner::guards::guard_conditions;
 use crate::planner::relations::{RelationInfo, RelationKind};
 use crate::planner::repeated_names::AnswerNames;
 use crate::planner::window_node::{WindowKind, WindowNode, window_time_type};
@@ -274,6 +275,10 @@ impl Materialize for Windows {
         Self::node(node).is_some()
             || select_match::node(node).is_some()
             || select_asof::node(node).is_some()
+    }
+
+    fn ready(&self, plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+        guard_conditions(plan)
     }
 
     fn rows(&self, plan: &LogicalPlan, inputs: Vec<RecordBatch>) -> DataFusionResult<RecordBatch> {

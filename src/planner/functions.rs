@@ -31,6 +31,7 @@ use crate::planner::amended::amended;
 use crate::planner::before_coercion::BeforeCoercion;
 use crate::planner::checked::CheckedArithmetic;
 use crate::planner::error::PlanError;
+use crate::planner::guards::GuardedArguments;
 use crate::planner::heavy_hitters_call;
 use crate::planner::once_barrier::OnceBarriers;
 use crate::planner::once_order::OnceOrder;
@@ -92,6 +93,7 @@ pub(super) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(BeforeCoercion)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(AfterCoercion));
+    rules.push(Arc::new(GuardedArguments));
     rules
 }
 

@@ -27,6 +27,7 @@ mod group_columns;
 mod group_names;
 mod grouping;
 mod grouping_sets;
+pub mod guards;
 mod heavy_hitters_call;
 mod hidden;
 mod in_subqueries;

@@ -53,6 +53,8 @@ pub struct Answer {
 pub trait Materialize: Send + Sync {
     /// Whether the node is one of ours.
     fn is_ours(&self, node: &LogicalPlan) -> bool;
+    /// The plan as it is to be executed, once it is optimised.
+    fn ready(&self, plan: LogicalPlan) -> Result<LogicalPlan>;
     /// The node's rows, given all rows of each of its inputs in order; columns as the node's schema.
     fn rows(&self, node: &LogicalPlan, inputs: Vec<RecordBatch>) -> Result<RecordBatch>;
 }
@@ -80,7 +82,7 @@ pub fn answer(
         // now() is folded to this moment, one for the whole answer.
         let options = Arc::clone(state.config_options());
         state.execution_props_mut().mark_start_execution(options);
-        let mut plan = state.optimize(&plan)?;
+        let mut plan = ours.ready(state.optimize(&plan)?)?;
         while let Some(node) = innermost(&plan, ours.as_ref())? {
             let mut inputs = Vec::with_capacity(node.inputs().len());
             for input in node.inputs() {
