@@ -145,32 +145,51 @@ fn what_a_query_needs_stays_when_it_fails() {
     audit(&world, &mut script.model, Ending::PowerLoss, &there, false);
 }
 
-/// Opens an engine, fails the call of this number once it is prepared, and opens it again after a power loss;
-/// `None` once there is no such call any more.
-fn with_a_fault(
-    (number, fault): (u64, Fault),
-    prepare: impl Fn(&World, &mut Script),
-    mut ask: impl FnMut(&World),
-) -> Option<World> {
-    let (disk, mut script) = (MemoryStorage::new(), Script::new());
-    let world = World::open(&disk, &script.clock, 1, SETUP, Some(&script.remote)).unwrap();
-    prepare(&world, &mut script);
-    disk.fail_call(disk.calls() + number, fault);
-    ask(&world);
-    if disk.failures() == 0 {
-        return None;
+/// What an engine leaves that was prepared and ended, to be opened as often as there are faults to try.
+struct Prepared {
+    left: MemoryStorage,
+    script: Script,
+}
+
+impl Prepared {
+    fn new(prepare: impl Fn(&World, &mut Script)) -> Prepared {
+        let (disk, mut script) = (MemoryStorage::new(), Script::new());
+        let world = World::open(&disk, &script.clock, 1, SETUP, Some(&script.remote)).unwrap();
+        prepare(&world, &mut script);
+        drop(world);
+        Prepared { left: disk.kill(), script }
     }
-    drop(world);
-    Some(World::open(&disk.crash(number), &script.clock, 2, SETUP, Some(&script.remote)).unwrap())
+
+    fn open(&self, disk: &MemoryStorage) -> World {
+        World::open(disk, &self.script.clock, 2, SETUP, Some(&self.script.remote)).unwrap()
+    }
+
+    /// Fails the call of this number of what is asked, and opens the engine again after a power loss; `None`
+    /// once there is no such call any more.
+    fn with_a_fault(
+        &self,
+        (number, fault): (u64, Fault),
+        mut ask: impl FnMut(&World),
+    ) -> Option<World> {
+        let disk = self.left.kill();
+        let world = self.open(&disk);
+        disk.fail_call(disk.calls() + number, fault);
+        ask(&world);
+        if disk.failures() == 0 {
+            return None;
+        }
+        drop(world);
+        Some(self.open(&disk.crash(number)))
+    }
 }
 
 #[test]
 fn a_pause_that_the_catalog_refused_holds_when_it_is_said_again() {
-    let prepare = |world: &World, script: &mut Script| {
+    let prepared = Prepared::new(|world, script| {
         world.sql(OBJECTS[1]).unwrap();
         world.sql(&create("total", query("total").sql)).unwrap();
         script.send(world, "bids", 5, None);
-    };
+    });
     let mut said_again = 0;
     for number in 1.. {
         let mut held = false;
@@ -180,7 +199,7 @@ fn a_pause_that_the_catalog_refused_holds_when_it_is_said_again() {
             said_again += u64::from(first.is_err() && done);
             held = done;
         };
-        let Some(world) = with_a_fault((number, Fault::NoSpace), prepare, pause) else { break };
+        let Some(world) = prepared.with_a_fault((number, Fault::NoSpace), pause) else { break };
         let status = world.sql("SELECT status FROM weir.queries").unwrap();
         assert!(!held || status[0]["status"] == "paused", "call {number}: {status:?}");
     }
@@ -190,7 +209,7 @@ fn a_pause_that_the_catalog_refused_holds_when_it_is_said_again() {
 #[test]
 fn a_history_that_could_not_be_let_go_is_let_go_later_and_its_result_stays() {
     const ASKED: &str = "SELECT k, total FROM sums ORDER BY k";
-    let prepare = |world: &World, script: &mut Script| {
+    let prepared = Prepared::new(|world, script| {
         world.sql("CREATE STREAM s (k TEXT, v BIGINT)").unwrap();
         let sums = "CREATE CONTINUOUS QUERY sums WITH (retention = '1 minute') AS \
                     SELECT k, sum(v) AS total FROM s GROUP BY k";
@@ -200,7 +219,7 @@ fn a_history_that_could_not_be_let_go_is_let_go_later_and_its_result_stays() {
             world.sql(&insert).unwrap();
             script.clock.advance(10 * 1_000_000);
         }
-    };
+    });
     let (mut refused, mut expected) = (0, None);
     for fault in [Fault::Error, Fault::NoSpace, Fault::Short] {
         for number in 1.. {
@@ -214,7 +233,7 @@ fn a_history_that_could_not_be_let_go_is_let_go_later_and_its_result_stays() {
                     assert_eq!(world.sql(ASKED).unwrap(), answer, "call {number}, {fault:?}");
                 }
             };
-            let Some(world) = with_a_fault((number, fault), prepare, trim) else { break };
+            let Some(world) = prepared.with_a_fault((number, fault), trim) else { break };
             assert_eq!(Some(world.sql(ASKED).unwrap()), expected, "call {number}, {fault:?}");
         }
     }
