@@ -132,6 +132,9 @@ async fn ingest(
 async fn read_header(reader: &mut OwnedReadHalf, rows: &mut Rows) -> Result<String> {
     loop {
         if let Some(line) = rows.take_line() {
+            if line.len() > HEADER_BYTES_MAX {
+                return Err(tcp_header::wrong("the first line is too long".to_string()));
+            }
             return String::from_utf8(line)
                 .map_err(|_| tcp_header::wrong("the first line is not UTF-8".to_string()));
         }

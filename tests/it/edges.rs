@@ -360,6 +360,14 @@ fn a_tcp_error_is_a_line_of_the_full_shape_and_then_the_connection_closes() {
         assert_eq!(members, ["code", "detail", "hint", "message", "position"], "{input}");
         assert_eq!(line["error"]["code"], code, "{input}");
     }
+    // A line is not measured by what came with it: 8 KiB, and not a byte more.
+    let begin = "INGEST nowhere FORMAT csv";
+    let first_line = |bytes: usize| format!("{begin}{}\n1\n", " ".repeat(bytes - begin.len()));
+    assert_eq!(last_line(server.tcp, &first_line(8 << 10))["error"]["code"], "42P01");
+    for bytes in [(8 << 10) + 1, 12_000, 16_000, 70_000] {
+        let line = last_line(server.tcp, &first_line(bytes));
+        assert_eq!(line["error"]["message"], "the first line is too long", "{bytes}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
