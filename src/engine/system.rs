@@ -341,8 +341,7 @@ fn subscriptions(registry: &Registry) -> Vec<ArrayRef> {
     let queries: Vec<_> = registry.queries.values().collect();
     vec![
         texts(queries.iter().map(|q| Some(q.name()))),
-        // A subscription shares its query's bell; the query itself holds one more.
-        counts(queries.iter().map(|q| Some(Arc::strong_count(&q.bell) as u64 - 1))),
+        counts(queries.iter().map(|q| Some(q.view.subscribers() as u64))),
     ]
 }
 

@@ -35,6 +35,8 @@ pub struct ResultView {
     changelog: Arc<Changelog>,
     standing: OnceLock<Weak<dyn Standing>>,
     sum: Mutex<Sum>,
+    /// Held once by each subscription, and here.
+    followers: Arc<()>,
 }
 
 struct Sum {
@@ -70,12 +72,23 @@ impl ResultView {
             rows: Vec::new(),
             holes: 0,
         };
-        ResultView { changelog, standing: OnceLock::new(), sum: Mutex::new(sum) }
+        let (standing, followers) = (OnceLock::new(), Arc::new(()));
+        ResultView { changelog, standing, sum: Mutex::new(sum), followers }
     }
 
     /// Says who may know the result; whoever is named first is asked.
     pub fn ask(&self, standing: Weak<dyn Standing>) {
         self.standing.get_or_init(|| standing);
+    }
+
+    /// Counts a subscription for as long as it holds the answer, which it clones for nobody.
+    pub(super) fn follow(&self) -> Arc<()> {
+        Arc::clone(&self.followers)
+    }
+
+    /// How many subscriptions there are.
+    pub fn subscribers(&self) -> usize {
+        Arc::strong_count(&self.followers) - 1
     }
 
     /// The changelog.

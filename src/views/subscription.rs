@@ -135,6 +135,7 @@ pub struct Subscription {
     /// What came while it waited ends here: in that it is not behind, however much it is.
     came_at_once: u64,
     ended: bool,
+    _counted: Arc<()>,
 }
 
 impl Subscription {
@@ -188,6 +189,7 @@ impl Subscription {
         }
         Ok(Subscription {
             hello,
+            _counted: view.follow(),
             view,
             changelog,
             query: progress,
