@@ -108,6 +108,7 @@ fn plan(batch: &RecordBatch) -> SinkPlan {
         key: vec![0, 1],
         adopt: false,
         add_columns: false,
+        history: None,
     }
 }
 

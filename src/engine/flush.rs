@@ -1,13 +1,19 @@
-//! Waits until what is in the logs now is in the results of all running queries.
+//! Waits until what is in the logs now is in the results of all running queries, and in a sink's target.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use crate::catalog::persist::Kind;
 use crate::engine::query::reached;
+use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::log::log::Log;
+
+/// How long FLUSH SINK waits.
+const FLUSH_TIME: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// FLUSH: returns when every row that was acknowledged at the call is in the results of every running
@@ -93,6 +99,40 @@ impl Engine {
             targets.insert(query.name().to_string(), (log, end));
         }
         Ok(())
+    }
+
+    /// FLUSH SINK: waits until the sink has committed what its query has answered so far.
+    pub(super) async fn flush_sink(&self, name: &str) -> Result<()> {
+        let (sink, offset) = {
+            let registry = self.registry.read();
+            let Some(sink) = registry.sinks.get(name) else {
+                return Err(wrong_kind(&registry, name, Kind::Sink));
+            };
+            sink.at_rest()?;
+            registry.check_whole(&sink.from)?;
+            let query = registry.queries.get(&sink.from);
+            let offset = query.map_or(0, |query| query.changelog.log().visible().offset);
+            (Arc::clone(sink), offset)
+        };
+        let waiting = Arc::clone(&sink);
+        let waited =
+            tokio::task::spawn_blocking(move || waiting.wait_committed(offset, FLUSH_TIME));
+        match waited.await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => {
+                // It may have been paused meanwhile, or lost its query's changelog.
+                sink.at_rest()?;
+                let message = format!("sink \"{name}\" did not commit everything in time");
+                let error = Error::new(SqlState::CANCELLED, message)
+                    .with_hint("SELECT * FROM weir.sinks shows what it is doing.");
+                Err(match sink.figures().error {
+                    Some(why) => error.with_detail(format!("{why}.")),
+                    None => error,
+                })
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")),
+        }
     }
 }
 

@@ -69,6 +69,14 @@ impl Registry {
         query.or_else(|| self.damaged.get(name).map(|damaged| damaged.info.clone()))
     }
 
+    /// The sinks that read a query's changelog; those that can never go on read nothing.
+    pub(super) fn sinks_of<'a>(
+        &'a self,
+        query: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<SinkState>> {
+        self.sinks.values().filter(move |sink| sink.from == query && !sink.is_over())
+    }
+
     /// Names of the queries that read a relation, and of the sinks that a query feeds.
     pub(super) fn dependants(&self, name: &str) -> Vec<(Kind, String)> {
         let queries = self

@@ -171,7 +171,7 @@ impl Engine {
             needed = needed.min(position);
         }
         let registry = self.registry.read();
-        for sink in registry.sinks.values().filter(|sink| sink.from == query.name()) {
+        for sink in registry.sinks_of(query.name()) {
             let Some(offset) = sink.committed() else { return Ok(None) };
             needed = needed.min(log.position_of_offset(offset)?);
         }

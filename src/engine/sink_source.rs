@@ -15,6 +15,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{Frame, FrameKind, Position};
 use crate::log::log::Durability;
 use crate::sinks::chunk::ChangelogChunk;
+use crate::sinks::history::History;
 use crate::sinks::run::ChangelogSource;
 use crate::sinks::sink::Refused;
 use crate::views::changelog::Changelog;
@@ -113,6 +114,25 @@ impl ChangelogSource for Reader {
                 () = tokio::time::sleep(timeout) => {}
             }
         });
+    }
+}
+
+impl History for Changelog {
+    fn end(&self) -> u64 {
+        self.end_to_come()
+    }
+
+    fn entry_time(&self, offset: u64) -> Option<i64> {
+        let last = offset.checked_sub(1)?;
+        let entry = || -> Result<Option<Arc<Frame>>> {
+            let position = self.log().position_of_offset(last)?;
+            Ok(self.read(position, 1)?.into_iter().next())
+        };
+        // What cannot be read now cannot be compared: whoever reads on there hears of it.
+        let entry = entry().ok()??;
+        let holds = entry.first_offset <= last && last < entry.next_offset();
+        // Of offsets that are passed over nothing is known: they may stand for entries that were lost.
+        (holds && entry.kind == FrameKind::Rows).then_some(entry.ingest_time)
     }
 }
 

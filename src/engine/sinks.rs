@@ -18,6 +18,7 @@ use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::log::log::Durability;
 use crate::planner::physical::PhysicalPlan;
+use crate::sinks::history::History;
 use crate::sinks::options::{self, SinkOptions};
 use crate::sinks::run::SinkRunner;
 use crate::sinks::sink::{SinkMode, SinkPlan, SinkTarget};
@@ -27,8 +28,6 @@ use crate::sql::parse::parse_statement;
 use crate::sql::print::print;
 use crate::sql::statement::{CreateSink, OptionItem, Statement};
 
-/// How long FLUSH SINK waits.
-const FLUSH_TIME: Duration = Duration::from_secs(60);
 /// How long CREATE SINK waits for the first look at the target.
 const START_TIME: Duration = Duration::from_secs(3);
 
@@ -109,6 +108,35 @@ impl SinkState {
     /// Whether it takes no retractions.
     pub(super) fn appends(&self) -> bool {
         self.mode == SinkMode::Append
+    }
+
+    /// Whether it can never go on, because its query's changelog is gone: then it reads nothing.
+    pub(super) fn is_over(&self) -> bool {
+        self.record.lock().failure.is_some()
+    }
+
+    /// Waits until everything below an offset is committed; `false`: it was not in time.
+    pub(super) fn wait_committed(&self, offset: u64, time: Duration) -> Result<bool> {
+        self.running.lock().bell.notify_waiters();
+        self.handle().wait_committed(offset, time)
+    }
+
+    /// Why it commits nothing, if somebody has to do something about that.
+    pub(super) fn at_rest(&self) -> Result<()> {
+        let record = self.record.lock();
+        let name = &self.name;
+        if let Some((code, message)) = &record.failure {
+            let text = format!("sink \"{name}\" has failed");
+            return Err(Error::new(SqlState::OBJECT_STATE, text)
+                .with_detail(format!("{code}: {message}."))
+                .with_hint("Drop the sink and create it again."));
+        }
+        if record.paused {
+            let message = format!("sink \"{name}\" is paused");
+            return Err(Error::new(SqlState::OBJECT_STATE, message)
+                .with_hint(format!("RESUME {name} lets it go on.")));
+        }
+        Ok(())
     }
 
     /// Lets the sink end after the transaction that it is in, without waiting for that.
@@ -319,7 +347,8 @@ impl Engine {
         let changelog_id = format!("query-{}", query.record.lock().id);
         let id = record.sink_id.clone().unwrap_or_default();
         let schema = Arc::clone(query.changelog.schema());
-        let plan = parsed.plan(&id, &create.name, &changelog_id, schema);
+        let mut plan = parsed.plan(&id, &create.name, &changelog_id, schema);
+        plan.history = Some(Arc::clone(&query.changelog) as Arc<dyn History>);
         let bell = Arc::new(Notify::new());
         let reader = Reader::new(query, Arc::clone(&bell))?;
         let letters = dead_letters(&self.reports, &create.name, &create.from);
@@ -346,38 +375,5 @@ impl Engine {
     /// The folder for marks of sinks whose targets cannot hold one.
     fn sink_marks(&self) -> PathBuf {
         self.settings.data_dir.join("sinks")
-    }
-
-    /// FLUSH SINK: waits until the sink has committed what its query has answered so far.
-    pub(super) async fn flush_sink(&self, name: &str) -> Result<()> {
-        let (sink, offset) = {
-            let registry = self.registry.read();
-            let Some(sink) = registry.sinks.get(name) else {
-                return Err(wrong_kind(&registry, name, Kind::Sink));
-            };
-            if sink.record.lock().paused {
-                let message = format!("sink \"{name}\" is paused");
-                return Err(Error::new(SqlState::OBJECT_STATE, message)
-                    .with_hint(format!("RESUME {name} lets it go on.")));
-            }
-            registry.check_whole(&sink.from)?;
-            let query = registry.queries.get(&sink.from);
-            let offset = query.map_or(0, |query| query.changelog.log().visible().offset);
-            (Arc::clone(sink), offset)
-        };
-        let waited = tokio::task::spawn_blocking(move || {
-            sink.running.lock().bell.notify_waiters();
-            sink.handle().wait_committed(offset, FLUSH_TIME)
-        });
-        match waited.await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(Error::new(
-                SqlState::CANCELLED,
-                format!("sink \"{name}\" did not commit everything in time"),
-            )
-            .with_hint("SELECT * FROM weir.sinks shows what it is doing.")),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::new(SqlState::SHUTTING_DOWN, "server is shutting down")),
-        }
     }
 }

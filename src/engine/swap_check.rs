@@ -1,7 +1,5 @@
 //! Judges whether those who follow a changelog can take another plan below it.
 
-use std::sync::Arc;
-
 use crate::catalog::definition::query_options;
 use crate::data::change::Change;
 use crate::engine::query::{QueryState, Shape};
@@ -65,7 +63,7 @@ impl Engine {
         if !kept && !readers.is_empty() {
             return Err(depended_on(query.name(), &readers.join(", ")));
         }
-        for sink in registry.sinks.values().filter(|sink| sink.from == query.name()) {
+        for sink in registry.sinks_of(query.name()) {
             sink.check_replaced(&shape.plan)?;
         }
         Ok(())
@@ -89,12 +87,12 @@ impl Registry {
             let queries = self.queries.values().filter(|other| other.reads(name));
             let mut readers: Vec<String> =
                 queries.map(|other| format!("continuous query \"{}\"", other.name())).collect();
-            let sinks = self.sinks.values().filter(|sink| sink.from == name && sink.appends());
+            let sinks = self.sinks_of(name).filter(|sink| sink.appends());
             readers.extend(sinks.map(|sink| format!("sink \"{}\"", sink.name)));
-            // A subscription shares its query's bell; the query itself holds one more.
-            let subscribers = Arc::strong_count(&query.bell) - 1;
-            if subscribers > 0 {
-                readers.push(format!("{subscribers} subscribers"));
+            match query.view.subscribers() {
+                0 => {}
+                1 => readers.push("1 subscriber".into()),
+                several => readers.push(format!("{several} subscribers")),
             }
             if !readers.is_empty() {
                 let message = format!(

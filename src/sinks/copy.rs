@@ -257,6 +257,7 @@ mod tests {
             key,
             adopt: false,
             add_columns: false,
+            history: None,
         };
         let columns = Column::of_batch(&batch);
         let items: Vec<Item> = (0..batch.num_rows()).map(|row| Item { row, operation }).collect();

@@ -124,10 +124,11 @@ impl FileTarget {
                 });
             }
             Some(mark) if mark.changelog == plan.changelog => {
-                Mark { fence: mark.fence, ..mine.at(mark.offset, None) }
+                Mark { fence: mark.fence, counted: mark.counted, ..mine.at(mark.offset, None) }
             }
             Some(mark) => Mark { fence: mark.fence, ..mine },
         };
+        plan.judge(mark.offset, mark.counted())?;
         self.clean(plan, mark.offset)?;
         let mark = Mark { fence: mark.fence + 1, ..mark };
         mark_file::write(&self.mark(), &mark).map_err(failed)?;
@@ -271,6 +272,7 @@ impl SinkTarget for FileTarget {
         if self.path.join(&name).try_exists().map_err(failed)? {
             return Err(self.in_the_way(plan, &name));
         }
+        let mark = Mark { counted: Some(plan.counted(to)), ..mark };
         let temporary = (rows.num_rows() > 0).then_some(temporary.as_str());
         self.publish(&mark, (to, &name), temporary).map_err(failed)?;
         Ok(written)

@@ -25,6 +25,10 @@ pub(crate) struct Mark {
     pub(crate) fence: i64,
     /// Everything below is delivered.
     pub(crate) offset: u64,
+    /// In which past the offset, or the one that a delivery reaches, counts: as the words of
+    /// [`crate::sinks::history`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) counted: Option<String>,
     /// What is being delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pending: Option<Pending>,
@@ -50,7 +54,20 @@ impl Mark {
     /// The first mark of a sink.
     pub(crate) fn new(sink: &str, changelog: &str) -> Mark {
         let (sink, changelog) = (sink.into(), changelog.into());
-        Mark { version: VERSION, sink, changelog, fence: 0, offset: 0, pending: None }
+        Mark {
+            version: VERSION,
+            sink,
+            changelog,
+            fence: 0,
+            offset: 0,
+            counted: None,
+            pending: None,
+        }
+    }
+
+    /// What it says beside its offset.
+    pub(crate) fn counted(&self) -> &str {
+        self.counted.as_deref().unwrap_or(&self.changelog)
     }
 
     /// The same writer's mark at another offset.

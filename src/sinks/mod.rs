@@ -3,7 +3,7 @@
 //! In reading order: [`sink`] (the contract), [`options`] with `given` and [`target_options`] (WITH (…) of
 //! CREATE SINK; [`option_error`]), [`net_effect`] (what a transaction has to do), [`values`] and
 //! [`text`] (how a value is written), [`ddl`] (names, types, tables), [`progress`] and `mark_file`
-//! (the marks), the targets [`sqlite`], [`postgres`] with [`copy`], [`mysql`] with its own client,
+//! (the marks; [`history`]), the targets [`sqlite`], [`postgres`] with [`copy`], [`mysql`] with its own client,
 //! [`file`](mod@file) with [`file_format`], [`webhook`], then [`run`] (the loop; in [`turns`] by hand) over [`chunk`]s
 //! and [`status`] (its door).
 
@@ -14,6 +14,7 @@ mod failure;
 pub mod file;
 pub mod file_format;
 mod given;
+pub mod history;
 mod mark_file;
 pub mod mysql;
 mod mysql_login;

@@ -56,11 +56,7 @@ impl MysqlTarget {
     fn claim(&mut self, plan: &SinkPlan) -> Result<u64, Failure> {
         let mut session = self.connect(&plan.name)?;
         let claimed = mysql_table::prepare(&mut session, plan)?;
-        let offset = u64::try_from(claimed.offset).map_err(|_| SinkError::Target {
-            sink: plan.name.clone(),
-            code: crate::error::SqlState::CORRUPT.0.into(),
-            message: format!("weir_progress holds the offset {}", claimed.offset),
-        })?;
+        let offset = claimed.mark.offset();
         let statements = Statements::new(plan, &claimed.table);
         self.claim = Some(Claim { plan: plan.clone(), claimed, statements });
         self.session = Some(session);
@@ -159,19 +155,24 @@ impl Job<'_> {
 
     /// Moves the mark; `false`: this very transaction counted already.
     fn advance(&mut self, (from, to): (u64, u64)) -> Result<bool, Failure> {
-        let (from, to) = (progress::signed(from), progress::signed(to));
         let Claim { plan, claimed, .. } = self.claim;
-        let (id, fence) = (literal(&plan.id), claimed.fence);
+        let counted = literal(&plan.counted(to));
+        let (from, to) = (progress::signed(from), progress::signed(to));
+        let (id, fence) = (literal(&plan.id), claimed.mark.fence);
         let moved = self.session.run(format!(
-            "UPDATE {} SET `offset` = {to} WHERE sink = {id} AND `offset` = {from} AND fence = {fence}",
+            "UPDATE {} SET `offset` = {to}, changelog = {counted} \
+             WHERE sink = {id} AND `offset` = {from} AND fence = {fence}",
             claimed.marks
         ))?;
         if moved == 1 {
             return Ok(true);
         }
         match mysql_table::read_mark(self.session, &claimed.marks, &plan.id)? {
-            Some((offset, of)) if offset == to && of == fence => Ok(false),
-            found => Err(progress::fenced(plan, (from, fence), found).into()),
+            Some(found) if found.offset == to && found.fence == fence => Ok(false),
+            found => {
+                let found = found.map(|mark| (mark.offset, mark.fence));
+                Err(progress::fenced(plan, (from, fence), found).into())
+            }
         }
     }
 

@@ -103,6 +103,12 @@ fn judge(sink: &str, error: WireError) -> Failure {
         // Values that do not fit their column, in servers that give a general SQLSTATE or a warning's;
         // and a row that is too large.
         1265 | 1366 => row(SqlState::INVALID_TEXT.0, message),
+        // A table that is not there, in MySQL's own state.
+        1146 => Failure::Sink(SinkError::Target {
+            sink: sink.into(),
+            code: SqlState::UNDEFINED_RELATION.0.into(),
+            message: format!("{message} (error {number})"),
+        }),
         1118 | 139 => row(SqlState::PROGRAM_LIMIT.0, message),
         // A deadlock and a lock that is not had in time end the transaction, which may succeed later.
         1205 | 1213 => Failure::Sink(SinkError::Unavailable { sink: sink.into(), cause: message }),

@@ -11,7 +11,7 @@ use crate::sinks::ddl::{self, CHANGE_OFFSET, CHANGE_OPERATION};
 use crate::sinks::failure::Failure;
 use crate::sinks::mysql_session::Session;
 use crate::sinks::mysql_text::{literal, quote};
-use crate::sinks::progress::{self, PROGRESS};
+use crate::sinks::progress::{self, Marked, PROGRESS};
 use crate::sinks::sink::{SinkError, SinkMode, SinkPlan};
 use crate::sinks::values::canonical_type;
 
@@ -23,10 +23,8 @@ const KEY_CHARACTERS: usize = 768;
 /// A table that is prepared and a mark that is claimed.
 #[derive(Debug, Clone)]
 pub(crate) struct Claimed {
-    /// The mark's offset.
-    pub(crate) offset: i64,
-    /// The claim's fence.
-    pub(crate) fence: i64,
+    /// The mark.
+    pub(crate) mark: Marked,
     /// The table's name as SQL.
     pub(crate) table: String,
     /// The name of the table of marks as SQL.
@@ -47,7 +45,7 @@ pub(crate) fn prepare(session: &mut Session, plan: &SinkPlan) -> Result<Claimed,
     }
     let found = Found::read(session, plan, &database)?;
     let missing = found.as_ref().map(|found| found.check(plan)).transpose()?.unwrap_or_default();
-    let (offset, fence) = claim(session, plan, &marks, &database)?;
+    let mark = claim(session, plan, &marks, &database)?;
     match &found {
         None => drop(session.run(create_table(plan, &table, session.collation()))?),
         Some(_) if missing.is_empty() => {}
@@ -61,7 +59,7 @@ pub(crate) fn prepare(session: &mut Session, plan: &SinkPlan) -> Result<Claimed,
     }
     session.rows(&format!("SELECT RELEASE_LOCK({lock})"))?;
     let other_unique_keys = found.is_some_and(|found| found.has_other_unique_keys(plan));
-    Ok(Claimed { offset, fence, table, marks, other_unique_keys })
+    Ok(Claimed { mark, table, marks, other_unique_keys })
 }
 
 /// Takes the plan's mark out, where there are marks.
@@ -86,13 +84,13 @@ fn database(session: &mut Session, plan: &SinkPlan) -> Result<String, Failure> {
     }
 }
 
-/// Judges other sinks' marks on the table, and claims the plan's: offset and fence.
+/// Judges other sinks' marks on the table, and claims the plan's.
 fn claim(
     session: &mut Session,
     plan: &SinkPlan,
     marks: &str,
     database: &str,
-) -> Result<(i64, i64), Failure> {
+) -> Result<Marked, Failure> {
     let name = |length| format!("VARCHAR({length}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
     session.run(format!(
         "CREATE TABLE IF NOT EXISTS {marks} (sink {} NOT NULL PRIMARY KEY, target {} NOT NULL, \
@@ -112,7 +110,7 @@ fn claim(
         .iter()
         .map(|row| (text(&row[0]), text(&row[1]), text(&row[2]).parse().unwrap_or(0)))
         .collect();
-    let start = match progress::adopted_offset(plan, &found) {
+    let (start, counted) = match progress::adopted(plan, &found) {
         Ok(start) => start,
         Err(error) => {
             session.run("ROLLBACK")?;
@@ -125,25 +123,29 @@ fn claim(
     session.run(format!(
         "INSERT INTO {marks} (sink, target, `offset`, fence, changelog) \
          VALUES ({id}, {target}, {start}, 1, {}) ON DUPLICATE KEY UPDATE fence = fence + 1",
-        literal(&plan.changelog)
+        literal(&counted)
     ))?;
     let mark = read_mark(session, marks, &plan.id)?;
-    session.run("COMMIT")?;
-    mark.ok_or_else(|| progress::fenced(plan, (start, 1), None).into())
+    let judged = mark.ok_or_else(|| progress::fenced(plan, (start, 1), None));
+    let judged = judged.and_then(|mark| mark.judge(plan));
+    session.run(if judged.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+    Ok(judged?)
 }
 
-/// A sink's mark: offset and fence.
+/// A sink's mark.
 pub(crate) fn read_mark(
     session: &mut Session,
     marks: &str,
     id: &str,
-) -> Result<Option<(i64, i64)>, Failure> {
-    let sql = format!("SELECT `offset`, fence FROM {marks} WHERE sink = {}", literal(id));
+) -> Result<Option<Marked>, Failure> {
+    let sql =
+        format!("SELECT `offset`, fence, changelog FROM {marks} WHERE sink = {}", literal(id));
     let number = |value: &Option<String>| value.as_ref().and_then(|text| text.parse().ok());
-    Ok(session
-        .rows(&sql)?
-        .first()
-        .and_then(|row| Some((number(row.first()?)?, number(row.get(1)?)?))))
+    let rows = session.rows(&sql)?;
+    Ok(rows.first().and_then(|row| {
+        let counted = row.get(2)?.clone().unwrap_or_default();
+        Some(Marked { offset: number(row.first()?)?, fence: number(row.get(1)?)?, counted })
+    }))
 }
 
 /// An existing table.

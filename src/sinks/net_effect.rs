@@ -157,6 +157,7 @@ mod tests {
             key: if mode == SinkMode::Upsert { vec![0] } else { vec![] },
             adopt: false,
             add_columns: false,
+            history: None,
         }
     }
 

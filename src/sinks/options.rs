@@ -48,6 +48,7 @@ impl SinkOptions {
             key: self.key.clone(),
             adopt: self.adopt,
             add_columns: self.add_columns,
+            history: None,
         }
     }
 

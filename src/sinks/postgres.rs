@@ -80,12 +80,8 @@ impl PostgresTarget {
         };
         let session = Session::open(client, plan, &claimed.statements).await?;
         session.client.batch_execute("COMMIT").await.map_err(failed)?;
-        let offset = u64::try_from(claimed.offset).map_err(|_| SinkError::Target {
-            sink: plan.name.clone(),
-            code: crate::error::SqlState::CORRUPT.0.into(),
-            message: format!("weir_progress holds the offset {}", claimed.offset),
-        })?;
-        let (fence, statements) = (claimed.fence, claimed.statements);
+        let (offset, fence) = (claimed.mark.offset(), claimed.mark.fence);
+        let statements = claimed.statements;
         self.claim = Some(Claim { plan: plan.clone(), fence, statements });
         self.session = Some(session);
         Ok(offset)
@@ -246,7 +242,10 @@ impl<'a> Job<'a> {
     async fn advance(&self, (from, to): (i64, i64)) -> Result<bool, Failure> {
         let (id, fence) = (&self.claim.plan.id, &self.claim.fence);
         let client = &self.session.client;
-        let moved = client.execute(&self.session.advance, &[&to, id, &from, fence]).await;
+        let counted = self.claim.plan.counted(progress::unsigned(to));
+        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&to, &counted, id, &from, fence];
+        let moved = client.execute(&self.session.advance, &values).await;
         if moved.map_err(|error| self.failed(&error))? == 1 {
             return Ok(true);
         }

@@ -8,7 +8,7 @@ use crate::error::SqlState;
 use crate::sinks::ddl::{self, Flavour, TableName, quote};
 use crate::sinks::failure::Failure;
 use crate::sinks::postgres_session::judge;
-use crate::sinks::progress;
+use crate::sinks::progress::{self, Marked};
 use crate::sinks::sink::{SinkError, SinkMode, SinkPlan};
 use crate::sinks::values::canonical_type;
 
@@ -60,10 +60,8 @@ pub(crate) struct UpsertStatements {
 /// A mark that is claimed, and the statements that go with it.
 #[derive(Debug)]
 pub(crate) struct Claimed {
-    /// The mark's offset.
-    pub(crate) offset: i64,
-    /// The claim's fence.
-    pub(crate) fence: i64,
+    /// The mark.
+    pub(crate) mark: Marked,
     /// The statements.
     pub(crate) statements: Statements,
 }
@@ -84,10 +82,10 @@ pub(crate) async fn prepare(client: &Client, plan: &SinkPlan) -> Result<Claimed,
         client.batch_execute(&create).await.map_err(failed)?;
     }
     let marks = format!("{}.{}", quote(&schema.0), quote(progress::PROGRESS));
-    let (offset, fence) = claim(client, plan, &marks, &table).await?;
+    let mark = claim(client, plan, &marks, &table).await?;
     let merges = merges(client, plan, &table, version).await?;
     let statements = Statements::new(plan, (&table, &marks), merges);
-    Ok(Claimed { offset, fence, statements })
+    Ok(Claimed { mark, statements })
 }
 
 /// Takes the plan's mark out, where there are marks.
@@ -222,13 +220,13 @@ fn category(field: &Field) -> &'static str {
     }
 }
 
-/// Judges other sinks' marks on the table, and claims the plan's: offset and fence.
+/// Judges other sinks' marks on the table, and claims the plan's.
 async fn claim(
     client: &Client,
     plan: &SinkPlan,
     marks: &str,
     table: &str,
-) -> Result<(i64, i64), Failure> {
+) -> Result<Marked, Failure> {
     let failed = |error| judge(&plan.name, &error);
     // Asked first, because CREATE … IF NOT EXISTS needs the right to create even if it is there.
     let there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&marks]).await;
@@ -242,17 +240,15 @@ async fn claim(
     let rows = client.query(&list, &[&table, &plan.id]).await.map_err(failed)?;
     let others: Vec<(String, String, i64)> =
         rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
-    let start = progress::adopted_offset(plan, &others).map_err(Failure::Sink)?;
+    let (start, counted) = progress::adopted(plan, &others).map_err(Failure::Sink)?;
     if !others.is_empty() {
         let drop = format!("DELETE FROM {marks} WHERE target = $1 AND sink <> $2");
         client.execute(&drop, &[&table, &plan.id]).await.map_err(failed)?;
     }
     let claim = progress::claim_progress(marks);
-    let row = client
-        .query_one(&claim, &[&plan.id, &table, &start, &plan.changelog])
-        .await
-        .map_err(failed)?;
-    Ok((row.get(0), row.get(1)))
+    let row =
+        client.query_one(&claim, &[&plan.id, &table, &start, &counted]).await.map_err(failed)?;
+    Ok(Marked { offset: row.get(0), fence: row.get(1), counted: row.get(2) }.judge(plan)?)
 }
 
 impl Statements {

@@ -2,11 +2,13 @@
 //!
 //! `weir_progress(sink, target, "offset", fence, changelog)` lives beside the target table. The fence
 //! grows with every claim; a writer moves the mark only while the fence is its own. `changelog` says
-//! what the offset counts, so that another sink can tell whether it may continue from there.
+//! what the offset counts, so that another sink can tell whether it may continue from there, and in which
+//! past ([`crate::sinks::history`]).
 
 use arrow::datatypes::Field;
 
 use crate::error::SqlState;
+use crate::sinks::history::changelog_of;
 use crate::sinks::sink::{SinkError, SinkPlan};
 
 /// The table in which every sink of a database keeps its mark.
@@ -19,20 +21,49 @@ pub fn create_progress(progress: &str) -> String {
     )
 }
 
-/// Claims a mark. Parameters: sink, target, offset if it is new, changelog. Answers offset, fence.
+/// A mark as a table holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Marked {
+    /// Everything below is committed.
+    pub(crate) offset: i64,
+    /// Grows with every claim.
+    pub(crate) fence: i64,
+    /// What the offset counts.
+    pub(crate) counted: String,
+}
+
+impl Marked {
+    /// Whether the plan's sink may go on from here; to be asked inside the transaction that claims.
+    pub(crate) fn judge(self, plan: &SinkPlan) -> Result<Marked, SinkError> {
+        let offset = u64::try_from(self.offset).map_err(|_| SinkError::Target {
+            sink: plan.name.clone(),
+            code: SqlState::CORRUPT.0.into(),
+            message: format!("weir_progress holds the offset {}", self.offset),
+        })?;
+        plan.judge(offset, &self.counted)?;
+        Ok(self)
+    }
+
+    /// The offset of a mark that was judged.
+    pub(crate) fn offset(&self) -> u64 {
+        u64::try_from(self.offset).expect("a judged mark has an offset")
+    }
+}
+
+/// Claims a mark. Parameters: sink, target, offset if it is new, changelog. Answers offset, fence, changelog.
 pub fn claim_progress(progress: &str) -> String {
     format!(
         "INSERT INTO {progress} AS p (sink, target, \"offset\", fence, changelog) \
          VALUES ($1, $2, $3, 1, $4) ON CONFLICT (sink) DO UPDATE SET fence = p.fence + 1 \
-         RETURNING \"offset\", fence"
+         RETURNING \"offset\", fence, changelog"
     )
 }
 
-/// Moves a mark. Parameters: to, sink, from, fence (in the order in which SQLite counts them).
+/// Moves a mark. Parameters: to, changelog, sink, from, fence (in the order in which SQLite counts them).
 pub fn advance_progress(progress: &str) -> String {
     format!(
-        "UPDATE {progress} SET \"offset\" = $1 \
-         WHERE sink = $2 AND \"offset\" = $3 AND fence = $4"
+        "UPDATE {progress} SET \"offset\" = $1, changelog = $2 \
+         WHERE sink = $3 AND \"offset\" = $4 AND fence = $5"
     )
 }
 
@@ -59,18 +90,25 @@ pub(crate) fn signed(offset: u64) -> i64 {
     i64::try_from(offset).expect("an offset is below 2^63")
 }
 
-/// Where a new mark starts on a table that has the marks `others` (sink, changelog, offset).
-pub(crate) fn adopted_offset(
+/// The offset that was [`signed`].
+pub(crate) fn unsigned(offset: i64) -> u64 {
+    u64::try_from(offset).expect("an offset is below 2^63")
+}
+
+/// Where a new mark starts on a table that has the marks `others` (sink, changelog, offset), and what it counts.
+pub(crate) fn adopted(
     plan: &SinkPlan,
     others: &[(String, String, i64)],
-) -> Result<i64, SinkError> {
+) -> Result<(i64, String), SinkError> {
     if !others.is_empty() && !plan.adopt {
         let table = plan.table.to_string();
         let others = others.iter().map(|(sink, ..)| sink.clone()).collect();
         return Err(SinkError::InUse { table, others });
     }
-    let same = others.iter().filter(|(_, changelog, _)| *changelog == plan.changelog);
-    Ok(same.map(|(.., offset)| *offset).max().unwrap_or(0))
+    let same = others.iter().filter(|(_, counted, _)| changelog_of(counted) == plan.changelog);
+    let furthest = same.max_by_key(|(.., offset)| *offset);
+    Ok(furthest
+        .map_or((0, plan.changelog.clone()), |(_, counted, offset)| (*offset, counted.clone())))
 }
 
 /// Of the columns that a table lacks: those that the sink may add, and those that it misses. Only

@@ -176,10 +176,7 @@ impl SinkRunner {
     /// Tries once to claim the mark.
     pub(super) fn claim(&mut self) -> Result<u64, SinkError> {
         let offset = self.target.prepare(&self.plan)?;
-        self.handle.update(|status| {
-            status.committed = Some(offset);
-            status.state = SinkState::Running;
-        });
+        self.handle.update(|status| status.goes_on(offset));
         Ok(offset)
     }
 
@@ -270,8 +267,7 @@ impl SinkRunner {
         let written = self.target.commit(batch, *from, *to, &mut refuse)?;
         fault::at("sink.committed", &self.plan.name);
         self.handle.update(|status| {
-            status.state = SinkState::Running;
-            status.committed = Some(*to);
+            status.goes_on(*to);
             status.rows_written += written;
             status.rows_refused += *refused;
             status.transactions += 1;
@@ -306,7 +302,8 @@ impl SinkRunner {
 
     /// Ends the sink for good.
     pub(super) fn give_up(&self, error: &Error) {
-        tracing::error!(sink = %self.plan.name, code = %error.code(), "{}", error.message());
+        let (message, detail) = (error.message(), error.detail().unwrap_or_default());
+        tracing::error!(sink = %self.plan.name, code = %error.code(), "{message} {detail}");
         self.handle.failed(SinkState::Failed, error);
     }
 

@@ -24,6 +24,7 @@ fn plan() -> SinkPlan {
         key: vec![],
         adopt: false,
         add_columns: false,
+        history: None,
     }
 }
 
@@ -222,9 +223,7 @@ fn a_target_that_is_away_gets_the_same_batch_again() {
     assert_eq!(ran.log[3..], ["[16,17) at 16: 7"]);
     assert_eq!((ran.status.retries, ran.status.committed), (2, Some(17)));
     assert_eq!((ran.refused, ran.status.rows_refused), (1, 1));
-    let (code, message) = ran.status.last_error.unwrap();
-    assert_eq!(code, SqlState::CONNECTION);
-    assert_eq!(message, "target of sink \"s\" cannot be reached: connection refused");
+    assert_eq!(ran.status.last_error, None, "what is over is not shown");
 }
 
 #[test]

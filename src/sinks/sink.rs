@@ -13,11 +13,14 @@
 //! 5. Source of the changelog: the retraction of a key's row never comes in a later batch than the
 //!    insertion that replaces it.
 
+use std::sync::Arc;
+
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 use crate::error::{Error, Report, SqlState};
 use crate::sinks::ddl::TableName;
+use crate::sinks::history::History;
 
 /// How changes become rows of the target table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct SinkPlan {
     pub adopt: bool,
     /// Whether columns that an existing table lacks are added to it.
     pub add_columns: bool,
+    /// The changelog's past, by which a mark is judged; `None`: marks are taken as they are.
+    pub history: Option<Arc<dyn History>>,
 }
 
 /// Changelog rows of one transaction.
@@ -95,7 +100,8 @@ pub type Refuse<'a> = &'a mut dyn FnMut(&[Refused]) -> Result<(), Error>;
 /// A database that takes a changelog, exactly once.
 pub trait SinkTarget: Send {
     /// Connects, creates or checks the table, claims the progress mark with a new fence, and
-    /// answers the committed changelog offset to resume from.
+    /// answers the committed changelog offset to resume from. A mark of another past
+    /// ([`SinkPlan::judge`]) is not claimed.
     fn prepare(&mut self, plan: &SinkPlan) -> Result<u64, SinkError>;
 
     /// Commits the effect of the changelog rows `[from, to)` and the mark `to` in one transaction.
@@ -134,6 +140,14 @@ pub enum SinkError {
         sink: String,
         /// What the progress row says.
         found: String,
+    },
+    /// The target's mark does not belong to the changelog that is here.
+    #[error("target of sink \"{sink}\" is ahead of this data directory")]
+    Ahead {
+        /// Name of the sink.
+        sink: String,
+        /// What the mark and the changelog say.
+        detail: String,
     },
     /// The table carries another sink's progress.
     #[error("table \"{table}\" is the target of another sink")]
@@ -210,6 +224,7 @@ impl SinkError {
                 false
             }
             SinkError::Fenced { .. }
+            | SinkError::Ahead { .. }
             | SinkError::InUse { .. }
             | SinkError::Mismatch { .. }
             | SinkError::Retraction { .. }
@@ -222,7 +237,7 @@ impl SinkError {
 impl Report for SinkError {
     fn code(&self) -> SqlState {
         match self {
-            SinkError::Fenced { .. } => SqlState::OBJECT_STATE,
+            SinkError::Fenced { .. } | SinkError::Ahead { .. } => SqlState::OBJECT_STATE,
             SinkError::InUse { .. } => SqlState::OBJECT_IN_USE,
             SinkError::Mismatch { code, .. } => *code,
             SinkError::Retraction { .. } => SqlState::APPEND_ONLY_REQUIRED,
@@ -242,6 +257,7 @@ impl Report for SinkError {
     fn detail(&self) -> Option<String> {
         match self {
             SinkError::Fenced { found, .. } => Some(found.clone()),
+            SinkError::Ahead { detail, .. } => Some(detail.clone()),
             SinkError::InUse { others, .. } => {
                 Some(format!("weir_progress names the sink {}.", others.join(", ")))
             }
@@ -263,6 +279,11 @@ impl Report for SinkError {
             SinkError::Fenced { .. } => {
                 Some("Stop the other writer, then create this sink anew with adopt = true.".into())
             }
+            SinkError::Ahead { .. } => Some(
+                "Start the server on the newer data directory; or drop the sink and what it wrote, and \
+                 create it again."
+                    .into(),
+            ),
             SinkError::InUse { .. } => Some(
                 "Name another table, or take this one over from the other sink with adopt = true."
                     .into(),

@@ -2,7 +2,7 @@
 //!
 //! A row is refused alone: SQLite undoes the failed statement and keeps the transaction. An upsert
 //! is UPDATE … WHERE key IS …, and INSERT where that met nothing, so null keys are keys like others
-//! and columns that the user added to the table stay. A NaN cannot be part of a key (22023).
+//! and columns that the user added to the table stay. SQLite has no NaN: a row with one is refused (22023).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -84,15 +84,11 @@ impl SinkTarget for SqliteTarget {
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .map_err(|error| lost(&plan.name, &error))?;
         sqlite_table::create_or_check(&transaction, plan)?;
-        let (offset, fence) = sqlite_table::claim_mark(&transaction, plan)?;
+        let marked = sqlite_table::claim_mark(&transaction, plan)?;
         transaction.commit().map_err(|error| lost(&plan.name, &error))?;
         self.connection = Some(connection);
-        self.claim = Some(Claim::new(plan, fence));
-        u64::try_from(offset).map_err(|_| SinkError::Target {
-            sink: plan.name.clone(),
-            code: SqlState::CORRUPT.0.into(),
-            message: format!("weir_progress holds the offset {offset}"),
-        })
+        self.claim = Some(Claim::new(plan, marked.fence));
+        Ok(marked.offset())
     }
 
     fn commit(
@@ -184,10 +180,11 @@ impl Claim {
     /// Moves the mark; `false`: this very transaction counted already.
     fn advance(&self, connection: &Connection, from: u64, to: u64) -> Result<bool, SinkError> {
         let lost = |error| lost(&self.plan.name, &error);
+        let counted = self.plan.counted(to);
         let (id, from, to) = (&self.plan.id, progress::signed(from), progress::signed(to));
         let moved = connection
             .prepare_cached(&progress::advance_progress(PROGRESS))
-            .and_then(|mut advance| advance.execute(params![to, id, from, self.fence]))
+            .and_then(|mut advance| advance.execute(params![to, counted, id, from, self.fence]))
             .map_err(lost)?;
         if moved == 1 {
             return Ok(true);
@@ -316,10 +313,10 @@ impl Claim {
         let field = self.plan.schema.field(column);
         let name = field.name();
         let (code, reason) = match value {
-            // It would be stored as NULL and fall together with the null key.
-            Value::Float(v, _) if v.is_nan() && self.plan.key.contains(&column) => (
+            // It would be stored as NULL.
+            Value::Float(v, _) if v.is_nan() => (
                 SqlState::INVALID_PARAMETER,
-                format!("NaN in key column \"{name}\" has no form in SQLite"),
+                format!("NaN in column \"{name}\" has no form in SQLite"),
             ),
             // It would be rounded to a REAL.
             Value::Decimal(v, _)
@@ -385,7 +382,13 @@ pub(crate) fn lost(sink: &str, error: &rusqlite::Error) -> SinkError {
     let sink = sink.into();
     match error {
         rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::Unknown => {
-            SinkError::Target { sink, code: "HY000".into(), message: error.to_string() }
+            let message = error.to_string();
+            // SQLite has no code of its own for it.
+            let code = match message.contains("no such table") {
+                true => SqlState::UNDEFINED_RELATION.0,
+                false => "HY000",
+            };
+            SinkError::Target { sink, code: code.into(), message }
         }
         _ => SinkError::Unavailable { sink, cause: error.to_string() },
     }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::sinks::ddl::{self, Flavour};
-use crate::sinks::progress::{self, PROGRESS};
+use crate::sinks::progress::{self, Marked, PROGRESS};
 use crate::sinks::sink::{SinkError, SinkPlan};
 use crate::sinks::sqlite::lost;
 
@@ -45,11 +45,8 @@ pub(crate) fn create_or_check(connection: &Connection, plan: &SinkPlan) -> Resul
     Ok(())
 }
 
-/// Claims the plan's mark, after other sinks' marks on the table are judged: offset and fence.
-pub(crate) fn claim_mark(
-    connection: &Connection,
-    plan: &SinkPlan,
-) -> Result<(i64, i64), SinkError> {
+/// Claims the plan's mark, after other sinks' marks on the table are judged.
+pub(crate) fn claim_mark(connection: &Connection, plan: &SinkPlan) -> Result<Marked, SinkError> {
     let lost = |error| lost(&plan.name, &error);
     connection.execute_batch(&progress::create_progress(PROGRESS)).map_err(lost)?;
     let target = plan.table.name.to_ascii_lowercase();
@@ -63,7 +60,7 @@ pub(crate) fn claim_mark(
         .query_map(params![target, plan.id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .and_then(Iterator::collect)
         .map_err(lost)?;
-    let start = progress::adopted_offset(plan, &others)?;
+    let (start, counted) = progress::adopted(plan, &others)?;
     if !others.is_empty() {
         let drop = "DELETE FROM weir_progress WHERE target = ?1 AND sink <> ?2";
         connection.execute(drop, params![target, plan.id]).map_err(lost)?;
@@ -71,10 +68,11 @@ pub(crate) fn claim_mark(
     connection
         .query_row(
             &progress::claim_progress(PROGRESS),
-            params![plan.id, target, start, plan.changelog],
-            |row| Ok((row.get(0)?, row.get(1)?)),
+            params![plan.id, target, start, counted],
+            |row| Ok(Marked { offset: row.get(0)?, fence: row.get(1)?, counted: row.get(2)? }),
         )
-        .map_err(lost)
+        .map_err(lost)?
+        .judge(plan)
 }
 
 /// Takes the plan's mark out.

@@ -3,7 +3,7 @@
 //! | SQL | stored as |
 //! |---|---|
 //! | BOOLEAN, integers | INTEGER (booleans 0 and 1) |
-//! | REAL, DOUBLE | REAL; NaN as NULL, as SQLite itself does; infinities stay |
+//! | REAL, DOUBLE | REAL; infinities stay; NaN, of which SQLite would make NULL, is refused before |
 //! | NUMERIC | TEXT, with exactly its scale |
 //! | TEXT; JSON, lists, structs | TEXT; JSON text |
 //! | DATE, TIMESTAMP | TEXT `YYYY-MM-DD`, `YYYY-MM-DD HH:MM:SS.ffffff` |
@@ -25,7 +25,6 @@ pub(crate) fn stored<'a>(value: &Value<'a>) -> ToSqlOutput<'a> {
         Value::Null => return ToSqlOutput::Owned(Stored::Null),
         Value::Boolean(value) => return ToSqlOutput::Owned(Stored::Integer((*value).into())),
         Value::Integer(value) => return ToSqlOutput::Owned(Stored::Integer(*value)),
-        Value::Float(value, _) if value.is_nan() => return ToSqlOutput::Owned(Stored::Null),
         Value::Float(value, _) => return ToSqlOutput::Owned(Stored::Real(*value)),
         Value::Text(value) | Value::Json(value) => {
             return ToSqlOutput::Borrowed(ValueRef::Text(value.as_bytes()));

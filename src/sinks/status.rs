@@ -37,8 +37,30 @@ pub struct SinkStatus {
     pub transactions: u64,
     /// Attempts that failed since the start of this run.
     pub retries: u64,
-    /// Code, message and detail of the last error; stays when the sink recovers.
+    /// Code, message and detail of the last error; gone when the sink goes on.
     pub last_error: Option<(SqlState, String)>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl SinkStatus {
+    /// The error that has stopped the sink.
+    fn failure(&self) -> Option<Error> {
+        let (code, message) = self.last_error.as_ref()?;
+        let error = Error::new(*code, message.clone());
+        let error = match &self.hint {
+            Some(hint) => error.with_hint(hint.clone()),
+            None => error,
+        };
+        (self.state == SinkState::Failed).then_some(error)
+    }
+
+    /// The sink goes on: what went wrong is over.
+    pub(super) fn goes_on(&mut self, committed: u64) {
+        self.state = SinkState::Running;
+        self.committed = Some(committed);
+        (self.last_error, self.hint) = (None, None);
+    }
 }
 
 #[derive(Debug)]
@@ -66,6 +88,7 @@ impl SinkHandle {
             transactions: 0,
             retries: 0,
             last_error: None,
+            hint: None,
         };
         let shared = Shared { status, stop: false, flush: 0 };
         SinkHandle { shared: Arc::new((Mutex::new(shared), Condvar::new())) }
@@ -97,10 +120,7 @@ impl SinkHandle {
         if status.committed.is_some_and(|committed| committed >= offset) {
             return Ok(true);
         }
-        match (&status.last_error, status.state) {
-            (Some((code, message)), SinkState::Failed) => Err(Error::new(*code, message.clone())),
-            _ => Ok(false),
-        }
+        status.failure().map_or(Ok(false), Err)
     }
 
     /// Waits until the sink has looked at its target, or `timeout` has passed. An error: what it
@@ -110,10 +130,7 @@ impl SinkHandle {
         let mut shared = mutex.lock();
         let pending = |shared: &mut Shared| shared.status.state == SinkState::Starting;
         changed.wait_while_for(&mut shared, pending, timeout);
-        match (&shared.status.last_error, shared.status.state) {
-            (Some((code, message)), SinkState::Failed) => Err(Error::new(*code, message.clone())),
-            _ => Ok(()),
-        }
+        shared.status.failure().map_or(Ok(()), Err)
     }
 
     /// Changes the figures and wakes those who wait for them.
@@ -152,6 +169,7 @@ impl SinkHandle {
         self.change(|shared| {
             shared.status.state = state;
             shared.status.last_error = Some((error.code(), message));
+            shared.status.hint = error.hint();
             shared.status.retries += u64::from(state == SinkState::Retrying);
         });
     }

@@ -171,6 +171,7 @@ impl SinkTarget for WebhookTarget {
             Some(mark) if mark.changelog == plan.changelog => mark,
             _ => Mark::new(&plan.id, &plan.changelog),
         };
+        plan.judge(mark.offset, mark.counted())?;
         let mark = Mark { fence: mark.fence + 1, ..mark };
         let offset = mark.offset;
         self.claim = Some(Claim { plan: plan.clone(), mark: mark.clone() });

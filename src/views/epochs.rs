@@ -52,6 +52,12 @@ impl Changelog {
         *self.epochs.planned.lock() = Some(offset);
     }
 
+    /// The next offset to come, behind those that the epoch to begin passes over.
+    pub fn end_to_come(&self) -> u64 {
+        let planned = *self.epochs.planned.lock();
+        self.log().visible().offset.max(planned.unwrap_or(0))
+    }
+
     /// Begins the epoch that is planned, durably: the offsets from the end of the log up to there are void.
     ///
     /// # Errors

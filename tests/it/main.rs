@@ -35,6 +35,7 @@ mod queries;
 mod real_server;
 mod recordings;
 mod reports;
+mod restored;
 mod scripts;
 mod server;
 mod shards;

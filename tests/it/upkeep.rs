@@ -1,6 +1,7 @@
 //! What keeps an engine going: retention of changelogs, shedding, sinks that pause, swaps amid a crash.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use weir::catalog::persist::{Base, Kind, Store};
 use weir::encode::json::write_ndjson;
@@ -473,6 +474,102 @@ async fn other_columns_end_subscriptions_and_sinks() {
     ok(&engine, "FLUSH").await;
     assert_eq!(rows(&engine, status).await, failed);
     assert_eq!(rows(&engine, "SELECT * FROM q").await, "{\"n\":1,\"m\":2}\n");
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_can_never_go_on_says_so_at_once_and_holds_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open_with(settings(directory.path()), &Arc::new(VirtualClock::new(NOW)));
+    let path = directory.path().join("out.db");
+    ok(
+        &engine,
+        &format!(
+            "CREATE STREAM s (n BIGINT);
+             CREATE CONTINUOUS QUERY q AS SELECT n FROM s;
+             CREATE SINK out FROM q INTO SQLITE WITH (path = '{}', table = 't');
+             INSERT INTO s VALUES (1), (2), (3); FLUSH SINK out;
+             CREATE OR REPLACE CONTINUOUS QUERY q AS SELECT n, n + 1 AS m FROM s WHERE n > 1; FLUSH",
+            path.display()
+        ),
+    )
+    .await;
+    // Neither the old changelog's offset nor the new one's end says anything about it.
+    for more in ["", "INSERT INTO s VALUES (4), (5), (6), (7)"] {
+        ok(&engine, more).await;
+        let error = engine.execute("FLUSH SINK out").await.error.unwrap();
+        assert_eq!((error.code().0, error.message()), ("55000", "sink \"out\" has failed".into()));
+        let gone = "WR006: continuous query \"q\" was replaced and has other columns.";
+        assert_eq!(error.detail().unwrap(), gone);
+        assert_eq!(error.hint().unwrap(), "Drop the sink and create it again.");
+    }
+    // Rows that are taken back would matter to it, and so would another mode, if it could go on.
+    let fewer = "SELECT n, n + 1 AS m FROM s WHERE n > 4";
+    ok(&engine, &format!("CREATE OR REPLACE CONTINUOUS QUERY q AS {fewer}")).await;
+    let grouped = "SELECT n, max(n) AS m FROM s GROUP BY n";
+    ok(&engine, &format!("CREATE OR REPLACE CONTINUOUS QUERY q AS {grouped}")).await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_waits_is_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open_with(settings(directory.path()), &Arc::new(VirtualClock::new(NOW)));
+    let create = "CREATE STREAM s (n BIGINT); CREATE CONTINUOUS QUERY q AS SELECT n FROM s;
+                  INSERT INTO s VALUES (1); FLUSH";
+    ok(&engine, create).await;
+    let count = "SELECT subscribers FROM weir.subscriptions";
+    assert_eq!(rows(&engine, count).await, "{\"subscribers\":0}\n");
+    let mut subscription = engine.subscribe("q", SubscribeRequest::default()).unwrap();
+    loop {
+        let mut next = Box::pin(subscription.next());
+        let poll = std::future::poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await;
+        if poll.is_ready() {
+            continue;
+        }
+        assert_eq!(rows(&engine, count).await, "{\"subscribers\":1}\n");
+        let fewer = "CREATE OR REPLACE CONTINUOUS QUERY q AS SELECT n FROM s WHERE n > 1";
+        let error = engine.execute(fewer).await.error.unwrap();
+        assert_eq!(error.detail().unwrap(), "Readers are: 1 subscriber.");
+        break;
+    }
+    drop(subscription);
+    assert_eq!(rows(&engine, count).await, "{\"subscribers\":0}\n");
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_dropped_is_named_until_the_sink_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open_with(settings(directory.path()), &Arc::new(VirtualClock::new(NOW)));
+    let path = directory.path().join("out.db");
+    ok(
+        &engine,
+        &format!(
+            "CREATE STREAM s (n BIGINT); CREATE CONTINUOUS QUERY q AS SELECT n FROM s;
+             CREATE SINK out FROM q INTO SQLITE WITH (path = '{}', table = 't');
+             INSERT INTO s VALUES (1); FLUSH SINK out",
+            path.display()
+        ),
+    )
+    .await;
+    let table = rusqlite::Connection::open(&path).unwrap();
+    table.execute_batch("DROP TABLE t").unwrap();
+    ok(&engine, "INSERT INTO s VALUES (2); FLUSH").await;
+    let told = "SELECT status, error FROM weir.sinks";
+    let expected = "{\"status\":\"retrying\",\"error\":\"42P01: target of sink \\\"out\\\" reports: \
+                    no such table: t: The target's code is 42P01.\"}\n";
+    let flushing = Arc::clone(&engine);
+    let flushed = tokio::spawn(async move { flushing.execute("FLUSH SINK out").await.error });
+    let mut found = rows(&engine, told).await;
+    while found.contains("running") {
+        tokio::task::yield_now().await;
+        found = rows(&engine, told).await;
+    }
+    assert_eq!(found, expected);
+    table.execute_batch("CREATE TABLE t (n BIGINT)").unwrap();
+    assert!(flushed.await.unwrap().is_none());
+    assert_eq!(rows(&engine, told).await, "{\"status\":\"running\",\"error\":null}\n");
     engine.shutdown().await;
 }
 

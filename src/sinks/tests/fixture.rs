@@ -196,6 +196,7 @@ pub(super) fn plan(id: &str, mode: SinkMode) -> SinkPlan {
         key: if mode == SinkMode::Upsert { vec![0] } else { vec![] },
         adopt: false,
         add_columns: false,
+        history: None,
     }
 }
 

@@ -19,7 +19,7 @@ fn single_column(column: ArrayRef, key: Vec<usize>) -> (SinkPlan, SinkBatch) {
 }
 
 #[test]
-fn nan_is_null_and_no_key() {
+fn a_row_with_nan_is_refused_and_none_becomes_null() {
     let database = Sqlite::new();
     let column: ArrayRef = Arc::new(Float64Array::from(vec![Some(f64::NAN), Some(1.5), None]));
     let (plan, batch) = single_column(column, vec![0]);
@@ -28,6 +28,26 @@ fn nan_is_null_and_no_key() {
     assert_eq!(database.sql("SELECT x FROM t ORDER BY x"), ["∅", "1.5"]);
     assert_eq!((writer.refused[0].offset, writer.refused[0].code.as_str()), (0, "22023"));
     assert_eq!(writer.refused[0].row, r#"{"x":"NaN"}"#);
+}
+
+#[test]
+fn a_row_with_nan_beside_its_key_is_refused_and_removes_the_previous_one() {
+    let database = Sqlite::new();
+    let rows = |first_offset, values: Vec<f64>| {
+        let keys: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..values.len() as u64));
+        let columns = [("k", keys), ("x", Arc::new(Float64Array::from(values)) as ArrayRef)];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        SinkBatch { batch, weights: None, first_offset }
+    };
+    let (first, second) = (rows(0, vec![1.0, 2.0]), rows(2, vec![f64::NAN, f64::INFINITY]));
+    let plan =
+        SinkPlan { schema: first.batch.schema(), key: vec![0], ..plan("1", SinkMode::Upsert) };
+    let mut writer = writer(&database, &plan);
+    assert_eq!(writer.commit(&first).unwrap(), 2);
+    assert_eq!(writer.commit(&second).unwrap(), 1);
+    assert_eq!(database.sql("SELECT k, x FROM t"), ["1|inf"]);
+    assert_eq!((writer.refused[0].offset, writer.refused[0].code.as_str()), (2, "22023"));
+    assert_eq!(writer.refused[0].reason, "NaN in column \"x\" has no form in SQLite");
 }
 
 #[test]
@@ -74,6 +94,8 @@ fn a_table_that_disappears_is_worth_another_try() {
     database.sql("ALTER TABLE t RENAME TO away");
     let error = writer.write("+b1").unwrap_err();
     assert!(!error.is_final(), "{error}");
+    assert_eq!(error.code(), SqlState::UNDEFINED_RELATION);
+    assert_eq!(error.to_string(), "target of sink \"s\" reports: no such table: t");
     database.sql("ALTER TABLE away RENAME TO t");
     writer.write("+b1").unwrap();
     assert_eq!(database.sql("SELECT k FROM t ORDER BY k"), ["a", "b"]);

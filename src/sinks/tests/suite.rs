@@ -9,6 +9,7 @@ use super::delivered::{Files, Receiver};
 use super::fixture::{Database, MariaDb, Postgres, Sqlite, Writer, changes, plan, writer};
 use crate::error::{Error, Report, SqlState};
 use crate::sinks::ddl::{TableName, quote};
+use crate::sinks::history::History;
 use crate::sinks::sink::{SinkBatch, SinkError, SinkMode, SinkPlan};
 
 /// Makes a test on each target of each function.
@@ -61,6 +62,8 @@ on_targets_without_tables! {
 }
 
 on_every_target! {
+    a_mark_of_another_past_is_refused_and_its_writer_goes_on
+    a_mark_without_its_past_is_taken_as_it_is
     the_older_of_two_appending_writers_is_fenced
     an_empty_batch_of_an_appending_sink_moves_the_mark
     columns_that_a_table_lacks_are_added_on_request
@@ -400,4 +403,62 @@ fn columns_that_a_table_lacks_are_added_on_request(database: &dyn Database) {
     database.sql("CREATE TABLE t (n BIGINT)");
     let error = Writer::new(database, &plan).err().unwrap();
     assert_eq!(error.detail().unwrap(), "It lacks the columns k.");
+}
+
+/// A changelog with an entry to each row, which was appended at so many microseconds for each offset.
+#[derive(Debug)]
+struct Past {
+    end: u64,
+    pace: i64,
+}
+
+impl History for Past {
+    fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn entry_time(&self, offset: u64) -> Option<i64> {
+        Some(self.pace * i64::try_from(offset).unwrap())
+    }
+}
+
+fn plan_of(end: u64, pace: i64) -> SinkPlan {
+    SinkPlan { history: Some(Arc::new(Past { end, pace })), ..plan("1", SinkMode::Append) }
+}
+
+fn a_mark_of_another_past_is_refused_and_its_writer_goes_on(database: &dyn Database) {
+    let mut writer = writer(database, &plan_of(9, 1));
+    writer.write("+a1 +b1").unwrap();
+    let refused = |plan: &SinkPlan| match Writer::new(database, plan) {
+        Err(error @ SinkError::Ahead { .. }) => error.detail().unwrap(),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it is taken"),
+    };
+    let detail = "The target has the changelog up to offset 2, and here it ends at 1.";
+    assert_eq!(refused(&plan_of(1, 1)), detail);
+    let detail = "The target has the changelog up to offset 2, of another past: the row before it was appended \
+                  at 1970-01-01T00:00:00.000002+00:00, and here at 1970-01-01T00:00:00.000006+00:00.";
+    assert_eq!(refused(&plan_of(9, 3)), detail);
+    let adopting = SinkPlan { id: "2".into(), adopt: true, ..plan_of(9, 3) };
+    assert_eq!(refused(&adopting), detail);
+    writer.write("+c1").unwrap();
+    let (copy, adopting) =
+        (plan_of(3, 1), SinkPlan { id: "2".into(), adopt: true, ..plan_of(3, 1) });
+    assert_eq!(Writer::new(database, &copy).unwrap().offset, 3);
+    assert_eq!(Writer::new(database, &adopting).unwrap().offset, 3);
+    assert_eq!(database.sql("SELECT k FROM t ORDER BY k"), ["a", "b", "c"]);
+}
+
+fn a_mark_without_its_past_is_taken_as_it_is(database: &dyn Database) {
+    writer(database, &plan("1", SinkMode::Append)).write("+a1 +b1").unwrap();
+    assert_eq!(database.sql("SELECT changelog FROM weir_progress"), ["q"]);
+    // An earlier version moves the offset and leaves the words.
+    for (words, after) in [("q", 3), ("q 2@7", 4), ("q ?", 5)] {
+        database.sql(&format!("UPDATE weir_progress SET changelog = '{words}'"));
+        let mut writer = writer(database, &plan_of(9, 3));
+        writer.write("+c1").unwrap();
+        assert_eq!(writer.offset, after);
+        let counted = format!("q {after}@{}", 3 * after);
+        assert_eq!(database.sql("SELECT changelog FROM weir_progress"), [counted]);
+    }
 }

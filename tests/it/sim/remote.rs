@@ -30,6 +30,8 @@ pub(crate) fn is_refused(row: &str) -> bool {
 pub(crate) struct Table {
     /// The fence, and the offset up to which everything is committed.
     mark: Option<(u64, u64)>,
+    /// What the mark says of the past that it counts in.
+    counted: String,
     /// Of upserts: the row of each key.
     keyed: BTreeMap<String, String>,
     /// Of the other modes: offset, sign and row of each change.
@@ -145,6 +147,8 @@ impl SinkTarget for Writer {
         }
         let table = database.tables.entry(plan.name.clone()).or_default();
         let (fence, offset) = table.mark.unwrap_or_default();
+        // Whatever was lost, an engine knows its own marks.
+        plan.judge(offset, &table.counted).unwrap();
         table.mark = Some((fence + 1, offset));
         table.mode = Some(plan.mode);
         self.fence = fence + 1;
@@ -210,6 +214,7 @@ impl SinkTarget for Writer {
             table.refused.extend(refused.iter().map(|row| row.offset));
         }
         table.mark = Some((fence, to));
+        table.counted = plan.counted(to);
         database.tables.insert(plan.name.clone(), table);
         if lost { Err(self.away()) } else { Ok(items.len() as u64) }
     }
