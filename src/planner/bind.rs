@@ -35,6 +35,7 @@ use crate::planner::heavy_hitters_call;
 use crate::planner::hidden::exclude_hidden;
 use crate::planner::in_subqueries;
 use crate::planner::join_as_of;
+use crate::planner::join_held;
 use crate::planner::join_names;
 use crate::planner::join_once;
 use crate::planner::kept_over;
@@ -167,7 +168,11 @@ fn with_rules(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     let context = OptimizerContext::new_with_config_options(Arc::new(options))
         .without_query_execution_start_time();
-    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {}).map_err(from_datafusion)
+    let optimizer = Optimizer::with_rules(rules);
+    join_held::hold(plan)
+        .and_then(|plan| optimizer.optimize(plan, &context, |_, _| {}))
+        .and_then(join_held::release)
+        .map_err(from_datafusion)
 }
 
 /// Runs `work` on a thread whose stack fits the deepest plan that the parser's limits let through.

@@ -36,6 +36,7 @@ mod itemsets_call;
 mod join;
 mod join_as_of;
 mod join_facts;
+mod join_held;
 mod join_names;
 mod join_newest;
 pub mod join_once;

@@ -18,6 +18,7 @@ use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 
 use crate::planner::fallible::may_fail;
+use crate::planner::join_held;
 use crate::planner::marker::Marker;
 
 /// Holds a condition that may fail.
@@ -51,7 +52,7 @@ impl OptimizerRule for PushDown {
     ) -> Result<Transformed<LogicalPlan>> {
         let marked = plan.transform_up_with_subqueries(mark)?.data;
         let moved = marked.transform_down_with_subqueries(|node| {
-            let node = merged(node);
+            let node = join_held::let_through(merged(node))?;
             match is_about_total(&node) {
                 true => Ok(Transformed::no(node)),
                 false => self.0.rewrite(node, config),
