@@ -24,6 +24,7 @@ use crate::operators::aggregates::avg::Avg;
 use crate::operators::aggregates::bounds::is_bounds;
 use crate::operators::aggregates::count::Count;
 use crate::operators::aggregates::datafusion::Foreign;
+use crate::operators::aggregates::first_last::FirstLastFold;
 use crate::operators::aggregates::min_max;
 use crate::operators::aggregates::mining::{MiningAggregate, miner_of};
 use crate::operators::aggregates::moments::MomentsFold;
@@ -190,6 +191,9 @@ pub fn make(spec: &AggregateSpec) -> Result<Box<dyn GroupedAggregate>, EvalError
     }
     if let Some(moments) = MomentsFold::of(function) {
         return Ok(Box::new(moments));
+    }
+    if let Some(ends) = FirstLastFold::of(function) {
+        return Ok(Box::new(ends));
     }
     if let Some(miner) = miner_of(function) {
         return Ok(Box::new(MiningAggregate::new(Arc::clone(miner))?));

@@ -9,6 +9,7 @@
 //! | count, sum and avg of integers, sum of decimals | a total | a total |
 //! | sum and avg of floats | a total in log order | an exact total ([`super::exact_sum`]) |
 //! | variances, covariances, correlation | central moments in log order | a multiset, folded afresh when read |
+//! | first_value, last_value with ORDER BY | the best row so far | a multiset, folded afresh when read |
 //! | min, max | the best so far | a counted multiset |
 //! | any other | one DataFusion accumulator per group | a multiset, folded afresh when read |
 
@@ -22,6 +23,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use super::boxed::BoxedFold;
 use super::extreme::extreme_fold;
+use super::first_last::FirstLastFold;
 use super::linear::{
     CountFold, DecimalTotal, ExactTotal, FloatTotal, IntegerTotal, Reading, SumFold,
 };
@@ -223,6 +225,9 @@ fn general_fold(
     let function = &spec.function;
     if let Some(moments) = MomentsFold::of(function).filter(|_| append_only) {
         return Ok(Box::new(moments));
+    }
+    if let Some(ends) = FirstLastFold::of(function).filter(|_| append_only) {
+        return Ok(Box::new(ends));
     }
     if append_only && let Some(miner) = miner_of(function) {
         return Ok(Box::new(MiningFold::new(miner)?));

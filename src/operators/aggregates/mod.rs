@@ -1,7 +1,7 @@
 //! Folds rows into partial aggregates, merges them, and evaluates them.
 //!
 //! For windows, whose partial results are merged: [`accumulator`] holds the contract and the
-//! factory; `count`, `sum`, `avg`, `min_max` and `moments` (variances) are ours; `datafusion` wraps everything else;
+//! factory; `count`, `sum`, `avg`, `min_max` and `moments` (variances) and `first_last` are ours; `datafusion` wraps everything else;
 //! `ordered` sorts for functions that want their input sorted; [`retractable`] keeps multisets where
 //! rows can be taken back; [`one_shot`] evaluates rows that are all there.
 //!
@@ -20,6 +20,7 @@ mod count;
 mod datafusion;
 pub mod exact_sum;
 pub mod extreme;
+mod first_last;
 pub mod fold;
 pub mod linear;
 mod min_max;
