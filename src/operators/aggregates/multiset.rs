@@ -43,6 +43,11 @@ pub enum Question {
         /// Whether it wants its input sorted by its ORDER BY columns, the last arguments.
         sort: bool,
     },
+    /// What a function makes of its different values, which it sees once each, in ascending order.
+    ReplayDistinct {
+        /// The function, without DISTINCT.
+        function: Arc<AggregateFunctionExpr>,
+    },
 }
 
 /// A counted multiset of arguments per group.
@@ -171,6 +176,13 @@ impl MultisetFold {
         column_of(&self.converter, &ends)
     }
 
+    /// The different arguments of a group as columns, ascending.
+    fn distinct_arguments(&self, group: usize) -> Result<Vec<ArrayRef>, EvalError> {
+        let entries = self.groups[group].iter().filter(|(_, instances)| instances.count > 0);
+        let parser = self.converter.parser();
+        Ok(self.converter.convert_rows(entries.map(|(key, _)| parser.parse(key)))?)
+    }
+
     /// The arguments of a group as columns, in the order in which the function wants them.
     fn arguments(&self, group: usize, sort_by: &[SortColumn]) -> Result<Vec<ArrayRef>, EvalError> {
         let mut rows: Vec<(u64, &[u8])> = Vec::new();
@@ -195,26 +207,25 @@ impl MultisetFold {
         Ok(columns.iter().map(|c| compute::take(c, &indices, None)).collect::<Result<_, _>>()?)
     }
 
+    /// Columns to sort by, without their rows.
+    fn sort_by(function: &AggregateFunctionExpr) -> Vec<SortColumn> {
+        let empty: ArrayRef = Arc::new(Int64Array::from(Vec::<i64>::new()));
+        let column = |options| SortColumn { values: Arc::clone(&empty), options: Some(options) };
+        function.order_bys().iter().map(|by| column(by.options)).collect()
+    }
+
     fn replay(
-        &self,
         function: &AggregateFunctionExpr,
-        sort: bool,
         groups: &[usize],
+        arguments: impl Fn(usize) -> Result<Vec<ArrayRef>, EvalError>,
     ) -> Result<Evaluated, EvalError> {
         let data_type = function.field().data_type().clone();
         if groups.is_empty() {
             return Ok(Evaluated::all(new_empty_array(&data_type)));
         }
-        let empty: ArrayRef = Arc::new(Int64Array::from(Vec::<i64>::new()));
-        let sort_by: Vec<SortColumn> = function
-            .order_bys()
-            .iter()
-            .filter(|_| sort)
-            .map(|by| SortColumn { values: Arc::clone(&empty), options: Some(by.options) })
-            .collect();
         let (mut scalars, mut failed) = (Vec::with_capacity(groups.len()), Vec::new());
         for (i, group) in groups.iter().enumerate() {
-            let arguments = self.arguments(*group, &sort_by)?;
+            let arguments = arguments(*group)?;
             scalars.push(match fold_afresh(function, &arguments) {
                 Ok(scalar) => scalar,
                 Err(error) => {
@@ -271,7 +282,13 @@ impl Fold for MultisetFold {
                 let counts = Int64Array::from_iter_values(groups.iter().map(present));
                 Ok(Evaluated::all(Arc::new(counts)))
             }
-            Question::Replay { function, sort } => self.replay(function, *sort, groups),
+            Question::Replay { function, sort } => {
+                let sort_by = if *sort { Self::sort_by(function) } else { Vec::new() };
+                Self::replay(function, groups, |group| self.arguments(group, &sort_by))
+            }
+            Question::ReplayDistinct { function } => {
+                Self::replay(function, groups, |group| self.distinct_arguments(group))
+            }
         }
     }
 

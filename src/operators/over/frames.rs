@@ -180,22 +180,30 @@ impl<G: Gather> Places<G> {
 }
 
 impl<G: Gather> Place<G> {
+    /// Takes a row. Those that its frame does not hold any more leave before it enters: so a partition that comes
+    /// back after a gap is as one that was forgotten in the gap, which depends on where watermarks stood.
     fn take(&mut self, position: i64, value: G::Value, frame: &Frame) {
-        match frame.end {
-            0 => self.gather.enter(position, value, frame.start.is_some()),
-            _ => self.waiting.push_back((position, value)),
+        if frame.end != 0 {
+            return self.waiting.push_back((position, value));
         }
+        if let Some(start) = frame.start {
+            self.gather.leave(position.saturating_sub(start));
+        }
+        self.gather.enter(position, value, frame.start.is_some());
     }
 
     /// Comes to the frame of a row at `position`.
     fn advance(&mut self, position: i64, frame: &Frame) {
+        let start = frame.start.map(|start| position.saturating_sub(start));
         let end = position.saturating_sub(frame.end);
+        if let Some(start) = start {
+            self.gather.leave(start);
+        }
         while self.waiting.front().is_some_and(|(at, _)| *at <= end) {
             let (at, value) = self.waiting.pop_front().expect("it was looked at just above");
-            self.gather.enter(at, value, frame.start.is_some());
-        }
-        if let Some(start) = frame.start {
-            self.gather.leave(position.saturating_sub(start));
+            if start.is_none_or(|start| at >= start) {
+                self.gather.enter(at, value, start.is_some());
+            }
         }
     }
 
