@@ -28,6 +28,7 @@ use crate::planner::clauses;
 use crate::planner::constant_rows;
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::expansion;
+use crate::planner::field_access;
 use crate::planner::functions;
 use crate::planner::group_names;
 use crate::planner::grouping_sets;
@@ -46,6 +47,7 @@ use crate::planner::match_call::MatchPlanner;
 use crate::planner::mining_call::MiningPlanner;
 use crate::planner::modulo;
 use crate::planner::once_order;
+use crate::planner::operators;
 use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
@@ -78,6 +80,7 @@ pub fn bind(
     exclude_hidden(&mut query, lookup);
     keep_constants(&mut query);
     modulo::normalize(&mut query);
+    field_access::normalize(&mut query);
     let relation_planners: Vec<Arc<dyn RelationPlanner>> =
         vec![Arc::new(WindowPlanner), Arc::new(MiningPlanner), Arc::new(MatchPlanner)];
     let context = Context { lookup, purpose, relation_planners };
@@ -85,6 +88,7 @@ pub fn bind(
     let planner = SqlToRel::new_with_options(&context, options);
     planner
         .sql_statement_to_plan(SqlStatement::Query(Box::new(query)))
+        .and_then(operators::check)
         .and_then(|plan| group_names::rewrite(plan, purpose))
         .and_then(lateral::inline)
         .and_then(set_operations::rewrite)
@@ -128,6 +132,7 @@ pub fn expression(
     let planner = SqlToRel::new_with_options(&context, options);
     let mut expr = expr.clone();
     keep_constants(&mut expr);
+    field_access::normalize_expr(&mut expr);
     planner.sql_to_expr(expr, schema, planner_context).map_err(from_datafusion)
 }
 

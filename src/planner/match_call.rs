@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result as PlannerResult};
+use datafusion::common::{DFSchema, DFSchemaRef, Result as PlannerResult};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
@@ -23,11 +23,13 @@ use crate::error::SqlState;
 use crate::operators::match_recognize::Cell;
 use crate::planner::constants;
 use crate::planner::error::PlanError;
+use crate::planner::expressions::spelled_out;
 use crate::planner::fallible::may_fail;
 use crate::planner::hidden::fold;
 use crate::planner::match_cells::{Cells, coerced, misuse, refused};
 use crate::planner::match_node::{Conjuncts, MatchNode, Search, cell_of};
 use crate::planner::match_pattern::{check_pattern, pattern_of, skip_of};
+use crate::planner::operators;
 
 /// The variable that holds the width of WITHIN.
 pub(crate) const WITHIN: &str = "within";
@@ -118,11 +120,10 @@ impl Clauses {
             });
         }
         let names = self.measures.iter().map(|measure| fold(&measure.alias));
-        let measures = measured.into_iter().zip(names).map(|(sql, name)| {
-            let expr = coerced(context.sql_to_expr(sql, &frame)?, &frame)?;
-            refuse_clock(&expr)?;
-            Ok((expr, name))
-        });
+        let measures = measured
+            .into_iter()
+            .zip(names)
+            .map(|(sql, name)| Ok((executable(sql, &frame, context)?, name)));
         let measures = measures.collect::<PlannerResult<Vec<_>>>()?;
         check_names(&partition, &measures)?;
         let search = Search {
@@ -219,15 +220,27 @@ fn width(width: &SqlExpr, context: &mut dyn RelationPlannerContext) -> PlannerRe
     }
 }
 
+/// An expression over the frame as it is evaluated. No rule of DataFusion sees it.
+fn executable(
+    sql: SqlExpr,
+    frame: &DFSchemaRef,
+    context: &mut dyn RelationPlannerContext,
+) -> PlannerResult<Expr> {
+    let expr = context.sql_to_expr(sql, frame)?;
+    operators::check_expr(&expr)?;
+    let expr = coerced(expr, frame)?;
+    refuse_clock(&expr)?;
+    spelled_out(expr, frame)
+}
+
 /// The condition on a variable, in the types that it is evaluated in.
 fn condition(
     sql: SqlExpr,
-    frame: &DFSchema,
+    frame: &DFSchemaRef,
     variable: &str,
     context: &mut dyn RelationPlannerContext,
 ) -> PlannerResult<Expr> {
-    let expr = coerced(context.sql_to_expr(sql, frame)?, frame)?;
-    refuse_clock(&expr)?;
+    let expr = executable(sql, frame, context)?;
     let data_type = expr.get_type(frame)?;
     match data_type {
         DataType::Boolean => Ok(expr),
