@@ -24,10 +24,13 @@ impl VisitorMut for Normalizer {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let Expr::CompoundFieldAccess { access_chain, .. } = expr else {
+        let Expr::CompoundFieldAccess { root, access_chain } = expr else {
             return ControlFlow::Continue(());
         };
-        for access in access_chain {
+        // The first dots behind a name are of a name: `r.s['a']` is about column s of r.
+        let is_name = matches!(&**root, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+        let is_dot = |access: &&mut AccessExpr| matches!(access, AccessExpr::Dot(_));
+        for access in access_chain.iter_mut().skip_while(|access| is_name && is_dot(access)) {
             if let AccessExpr::Dot(field @ Expr::Identifier(_)) = access
                 && let Expr::Identifier(name) = &*field
             {
