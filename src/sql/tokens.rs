@@ -27,17 +27,22 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>, ParseError> {
     Ok(without_flink_words(with_variable_defined(with_within_defined(tokens))))
 }
 
-/// `x . 1` would be written back as `x.1`, which reads as `x` and `.1`.
+/// `x . 1` would be written back as `x.1`, which reads as `x` and `.1`; `1 . x` as `1.x`, which reads as `1.` and `x`.
 fn refuse_numbered_fields(text: &str, tokens: &[TokenWithSpan]) -> Result<(), ParseError> {
     for pair in tokens.windows(2) {
-        if let (Token::Period, Token::Number(digits, _)) = (&pair[0].token, &pair[1].token) {
-            return Err(ParseError::UnexpectedToken {
-                near: digits.chars().take(40).collect(),
-                detail: Some("Expected a name.".to_owned()),
-                hint: None,
-                position: position(text, byte_of(text, pair[1].span.start)),
-            });
-        }
+        let (near, expected) = match (&pair[0].token, &pair[1].token) {
+            (Token::Period, Token::Number(digits, _)) => {
+                (digits.chars().take(40).collect(), "Expected a name.")
+            }
+            (Token::Number(..), Token::Period) => (".".to_owned(), "A number has no fields."),
+            _ => continue,
+        };
+        return Err(ParseError::UnexpectedToken {
+            near,
+            detail: Some(expected.to_owned()),
+            hint: None,
+            position: position(text, byte_of(text, pair[1].span.start)),
+        });
     }
     Ok(())
 }

@@ -157,3 +157,14 @@ fn bytes_that_are_no_sql_are_errors() {
         assert!(outcome(text.to_owned()).is_err(), "{text:?}");
     }
 }
+
+#[test]
+fn a_dot_beside_a_number_is_part_of_it_or_an_error() {
+    for text in ["SELECT 1 .AS x", "SELECT 1 . x", "SELECT a . 1", "SELECT 1 .AS x FROM t"] {
+        assert_eq!(outcome(text.to_owned()), Err(SqlState::SYNTAX), "{text:?}");
+    }
+    for text in ["SELECT 1. AS x", "SELECT 1.x", "SELECT .1", "SELECT (1).x", "SELECT 1 . 5"] {
+        // Taken or not, what is taken is written back as it is read.
+        drop(outcome(text.to_owned()));
+    }
+}
