@@ -46,6 +46,7 @@ use crate::planner::literal_casts::keep_constants;
 use crate::planner::match_call::MatchPlanner;
 use crate::planner::mining_call::MiningPlanner;
 use crate::planner::modulo;
+use crate::planner::once_aggregates;
 use crate::planner::once_order;
 use crate::planner::operators;
 use crate::planner::push_down;
@@ -276,8 +277,12 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        let ours = (self.purpose == Purpose::Once).then(|| once_order::sorting(name)).flatten();
-        ours.or_else(|| functions::state().aggregate_functions().get(name).cloned())
+        let theirs = functions::state().aggregate_functions().get(name);
+        let once = self.purpose == Purpose::Once;
+        let ours = once.then(|| {
+            once_order::sorting(name).or_else(|| theirs.and_then(once_aggregates::replaced))
+        });
+        ours.flatten().or_else(|| theirs.cloned())
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {

@@ -5,23 +5,19 @@
 //!
 //! *Several aggregates of one SELECT may each have an ORDER BY.* DataFusion sorts the rows for one of them; `string_agg`
 //! can sort what it takes itself, as `array_agg` does, but does not say so.
-//!
-//! *A running minimum or maximum is in no order that is known*: it begins with null where nulls come first.
-//! DataFusion takes it to be sorted with its nulls last, and leaves a sort away.
 
-use std::any::Any;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
-use datafusion::logical_expr::expr::{Sort as SortKey, WindowFunctionDefinition};
+use datafusion::logical_expr::expr::Sort as SortKey;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Distinct, Expr, GroupsAccumulator, LogicalPlan,
-    ReversedUDAF, SetMonotonicity, Signature,
+    Signature,
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
@@ -78,15 +74,7 @@ fn over(expr: Expr, input: &LogicalPlan) -> Result<Transformed<Expr>> {
     let Expr::WindowFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
     let before = call.params.order_by.len();
     call.params.order_by = distinct_keys(std::mem::take(&mut call.params.order_by), input);
-    let mut changed = call.params.order_by.len() < before;
-    if let WindowFunctionDefinition::AggregateUDF(function) = &call.fun
-        && matches!(function.name(), "min" | "max")
-        && !(function.inner().as_ref() as &dyn Any).is::<Unordered>()
-    {
-        let unordered = AggregateUDF::from(Unordered(Arc::clone(function)));
-        call.fun = WindowFunctionDefinition::AggregateUDF(Arc::new(unordered));
-        changed = true;
-    }
+    let changed = call.params.order_by.len() < before;
     let expr = Expr::WindowFunction(call);
     Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
 }
@@ -182,51 +170,5 @@ impl AggregateUDFImpl for Sorting {
         _: bool,
     ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
         Ok(Some(self))
-    }
-}
-
-/// `min` or `max` of which no order is known.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Unordered(Arc<AggregateUDF>);
-
-impl AggregateUDFImpl for Unordered {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.0.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.0.return_type(arguments)
-    }
-
-    fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
-        self.0.return_field(arguments)
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.0.coerce_types(arguments)
-    }
-
-    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.0.accumulator(args)
-    }
-
-    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.0.create_sliding_accumulator(args)
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.0.state_fields(args)
-    }
-
-    fn reverse_expr(&self) -> ReversedUDAF {
-        ReversedUDAF::Identical
-    }
-
-    fn set_monotonicity(&self, _: &DataType) -> SetMonotonicity {
-        SetMonotonicity::NotMonotonic
     }
 }

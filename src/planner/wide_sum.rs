@@ -2,7 +2,7 @@
 //!
 //! DataFusion's own `sum` adds in the width of its result and wraps there. Here only the result has to
 //! fit, as in a continuous query; what does not is an error (22003). Other types, DISTINCT included,
-//! are DataFusion's business; a distinct sum of integers is ours, too.
+//! are DataFusion's business, but for floats of a moving frame; a distinct sum of integers is ours, too.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
@@ -24,6 +24,8 @@ use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_na
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
 };
+
+use crate::planner::once_moving::{self, Moving};
 
 /// What a total is stored as between two stages of a plan.
 const TOTAL: DataType = DataType::Decimal256(76, 0);
@@ -98,6 +100,9 @@ impl AggregateUDFImpl for WideSum {
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         if is_ours(args.return_field.data_type()) && !args.is_distinct {
             return self.accumulator(args);
+        }
+        if once_moving::is_about_floats(&args) {
+            return Ok(Box::new(Moving::new(Arc::new(Sum::new()), &args)?));
         }
         self.theirs.create_sliding_accumulator(args)
     }
