@@ -35,6 +35,7 @@ use crate::planner::guards::GuardedArguments;
 use crate::planner::heavy_hitters_call;
 use crate::planner::once_barrier::OnceBarriers;
 use crate::planner::once_order::OnceOrder;
+use crate::planner::once_ties::{OnceAggregateTies, OnceTies};
 use crate::planner::postgres_functions;
 use crate::planner::push_down;
 use crate::planner::set_count_call;
@@ -115,6 +116,8 @@ fn once_physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     rules.insert(0, Arc::new(OnceBarriers));
+    rules.insert(1, Arc::new(OnceAggregateTies));
+    rules.push(Arc::new(OnceTies));
     rules
 }
 

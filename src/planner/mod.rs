@@ -64,6 +64,7 @@ mod once_extremes;
 mod once_moving;
 mod once_order;
 mod operators;
+mod once_ties;
 mod over;
 mod over_calls;
 mod over_changes;

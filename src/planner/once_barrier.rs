@@ -6,6 +6,9 @@
 //! several in all. DataFusion goes on to take it for one value, and leaves out the sort that ORDER BY asks for.
 //! And where an operator wants an order with more columns than the sort below OFFSET and LIMIT has, DataFusion
 //! makes that sort anew, with a limit that forgets the rows which OFFSET skips.
+//!
+//! Nor does a window or a sort know of the order of a sort or a window below it: DataFusion would do with a finer
+//! order or a reverse one, in which rows that are equal stand otherwise than they came ([`super::once_ties`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,11 +22,16 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::limit::GlobalLimitExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-/// Puts a [`Barrier`] below each aggregate over sets of groups, part of a union and side of an outer join, and
-/// above each OFFSET.
+use crate::planner::once_ties::keeps_rows;
+
+/// Puts a [`Barrier`] below each aggregate over sets of groups, part of a union and side of an outer join, above
+/// each OFFSET, and below what sorts anew what was sorted.
 #[derive(Debug)]
 pub(super) struct OnceBarriers;
 
@@ -42,7 +50,7 @@ impl PhysicalOptimizerRule for OnceBarriers {
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
-            let hides = makes_other_values(&*node);
+            let hides = makes_other_values(&*node) || wants_other_order(&node);
             node.map_children(|child| {
                 let skips = child.downcast_ref::<GlobalLimitExec>().is_some_and(|l| l.skip() > 0);
                 if !hides && !skips {
@@ -69,9 +77,41 @@ fn makes_other_values(node: &dyn ExecutionPlan) -> bool {
     }
 }
 
+/// Whether the node sorts what another order was made for below it.
+fn wants_other_order(node: &Arc<dyn ExecutionPlan>) -> bool {
+    let Some(wanted) = order_of(&**node) else { return false };
+    let mut below = node.children()[0];
+    let mut renamed = false;
+    loop {
+        if let Some(made) = order_of(&**below) {
+            return renamed || made != wanted;
+        }
+        if !keeps_rows(&**below) {
+            return false;
+        }
+        renamed |= below.is::<ProjectionExec>();
+        below = below.children()[0];
+    }
+}
+
+/// The order in which a node wants its rows, as text; `None` if it wants none.
+fn order_of(node: &dyn ExecutionPlan) -> Option<String> {
+    let windows = node.downcast_ref::<BoundedWindowAggExec>().map(|window| window.window_expr());
+    let windows =
+        windows.or_else(|| node.downcast_ref::<WindowAggExec>().map(|window| window.window_expr()));
+    if let Some(window) = windows.and_then(<[_]>::first) {
+        return Some(format!("{:?} {:?}", window.partition_by(), window.order_by()));
+    }
+    if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
+        let mut orders = aggregate.aggr_expr().iter().map(|call| call.order_bys());
+        return orders.find(|order| !order.is_empty()).map(|order| format!("[] {order:?}"));
+    }
+    node.downcast_ref::<SortExec>().map(|sort| format!("[] {:?}", sort.expr().to_vec()))
+}
+
 /// Hands its input on, and no wish for an order down to it.
 #[derive(Debug)]
-struct Barrier {
+pub(super) struct Barrier {
     input: Arc<dyn ExecutionPlan>,
     /// Says nothing of the input's order, either.
     hides: bool,
