@@ -320,7 +320,9 @@ fn window_rows(node: &WindowNode, input: RecordBatch) -> DataFusionResult<Record
         }
     }
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-    let widened = RecordBatch::try_new(schema, columns)?;
+    // A count of rows may need none of their columns.
+    let counted = RecordBatchOptions::new().with_row_count(Some(input.num_rows()));
+    let widened = RecordBatch::try_new_with_options(schema, columns, &counted)?;
     let ingest_column = names.index_of_column_by_name(None, INGEST_TIME);
     let times = |time_column| RowTimes { time_column, ingest_column };
     let required = || time.ok_or_else(|| exec_datafusion_err!("window needs a time column"));
@@ -344,8 +346,7 @@ fn window_rows(node: &WindowNode, input: RecordBatch) -> DataFusionResult<Record
     };
     let (rows, added) = assign_batch(&window, &widened)
         .map_err(|error| DataFusionError::External(Box::new(error)))?;
-    let taken = arrow::compute::take_record_batch(&input, &rows)?;
-    let mut columns = taken.columns().to_vec();
+    let mut columns = arrow::compute::take_arrays(input.columns(), &rows, None)?;
     columns.extend(added);
     use datafusion::logical_expr::UserDefinedLogicalNodeCore;
     let schema = UserDefinedLogicalNodeCore::schema(node).as_arrow();

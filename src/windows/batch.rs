@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringViewArray, UInt32Array,
 };
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
@@ -117,7 +117,10 @@ pub fn assign_batch(
         BatchWindow::Count { times, .. } | BatchWindow::Punctuation { times, .. } => times
             .time_column
             .or(times.ingest_column)
-            .map_or(DataType::Null, |column| rows.column(column).data_type().clone()),
+            // Rows without any time have windows without bounds, of the type that the plan says.
+            .map_or(DataType::Timestamp(TimeUnit::Microsecond, None), |column| {
+                rows.column(column).data_type().clone()
+            }),
     };
     let start: Int64Array = placed.iter().map(|row| row.start).collect();
     let end: Int64Array = placed.iter().map(|row| row.end).collect();
@@ -216,7 +219,8 @@ fn by_session(window: &SessionWindow, times: &Int64Array, parts: &[Vec<usize>]) 
             sessions.insert(window, time, row);
         }
         for session in sessions.all() {
-            let (start, end) = (named_edge(session.start()), named_edge(session.end(window)));
+            // A session begins and ends with a row: both are times, at the ends of time, too.
+            let (start, end) = (Some(session.start()), Some(session.end(window)));
             placed.extend(session.rows.iter().map(|&(_, row)| Placed {
                 row: row as usize,
                 id: 0,
@@ -308,7 +312,7 @@ fn by_punctuation(
 
 #[cfg(test)]
 mod tests {
-    use arrow::datatypes::{Field, Schema, TimeUnit};
+    use arrow::datatypes::{Field, Schema};
     use arrow::util::display::array_value_to_string;
     use proptest::prelude::*;
 
