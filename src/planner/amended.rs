@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::planner::bounded::{Grows, growth_of};
+use crate::planner::wide_trunc;
 
 /// The function as we mean it; `None` where DataFusion's is right as it is.
 pub(super) fn amended(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
@@ -32,7 +33,7 @@ enum Amendment {
     Bounded(Grows),
     /// `date_part('epoch', t1 - t2)` has fractions, as PostgreSQL's; DataFusion's drops them.
     ExactEpoch,
-    /// `date_trunc` computes with what stands in the places of nulls, too, and overflows on it.
+    /// `date_trunc` computes with what stands in the places of nulls, too, and overflows on it; and in nanoseconds.
     TamedNulls,
 }
 
@@ -120,7 +121,12 @@ impl ScalarUDFImpl for Amended {
                     return Ok(seconds);
                 }
             }
-            Amendment::TamedNulls => args = tamed(args)?,
+            Amendment::TamedNulls => {
+                if let Some(truncated) = wide_trunc::date_trunc(&args)? {
+                    return Ok(truncated);
+                }
+                args = tamed(args)?;
+            }
         }
         self.theirs.invoke_with_args(args)
     }

@@ -4,7 +4,7 @@
 //! take both to nanoseconds, which end in 2262, and `valid_to < DATE '9999-12-31'` would fail. A text
 //! that is written beside a BYTEA is read as bytes are: DataFusion would take its characters. Casts
 //! between texts and bytes mean these forms, too. A text beside an INTERVAL is read as one. A DATE and hours
-//! make a TIMESTAMP; DataFusion would drop the hours.
+//! make a TIMESTAMP; DataFusion would drop the hours. What a function takes a moment of is one of microseconds, too.
 
 use std::sync::Arc;
 
@@ -90,6 +90,15 @@ fn say(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let changed = beside(&mut values, schema)?;
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
         }
+        Expr::ScalarFunction(mut call) if OF_MOMENTS.contains(&call.func.name()) => {
+            let mut changed = false;
+            for arg in call.args.iter_mut().filter(|arg| is_date(arg, schema)) {
+                let moment = DataType::Timestamp(TimeUnit::Microsecond, None);
+                *arg = cast(std::mem::take(arg), moment);
+                changed = true;
+            }
+            Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
+        }
         Expr::Cast(cast) => say_cast(cast, schema),
         Expr::WindowFunction(window) => Ok(order_over(window, schema)),
         Expr::InSubquery(mut asked) => {
@@ -141,6 +150,9 @@ fn has_hours(expr: &Expr, schema: &DFSchema) -> bool {
         expr => matches!(expr.get_type(schema), Ok(found) if is_span(&found)),
     }
 }
+
+/// Functions of moments, for which DataFusion takes a DATE to nanoseconds.
+const OF_MOMENTS: [&str; 2] = ["date_trunc", "date_part"];
 
 /// Functions whose arguments are values of one type.
 const ALIKE: [&str; 8] =

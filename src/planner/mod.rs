@@ -89,6 +89,7 @@ mod trend_call;
 mod truth;
 mod value_functions;
 mod wide_sum;
+mod wide_trunc;
 pub mod window_call;
 mod window_facts;
 pub mod window_node;
