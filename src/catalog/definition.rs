@@ -11,7 +11,7 @@ use crate::catalog::on_memory::sheds;
 use crate::catalog::options::{OptionError, Options};
 pub use crate::catalog::overload::OnOverload;
 use crate::catalog::overload::overload;
-use crate::data::schema::{JSON_MARK, is_hidden};
+use crate::data::schema::{as_json, is_hidden};
 use crate::error::{Report, SqlState};
 use crate::log::log::Durability;
 use crate::planner::bind;
@@ -322,7 +322,7 @@ fn columns(
         let (data_type, json) = arrow_type(&definition.data_type)?;
         let mut field = Field::new(&definition.name, data_type, !definition.not_null);
         if json {
-            field = field.with_metadata([(JSON_MARK.to_string(), "true".to_string())].into());
+            field = as_json(field);
         }
         fields.push(Arc::new(field));
     }

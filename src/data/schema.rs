@@ -32,12 +32,32 @@ pub const LATE: &str = "_late";
 /// Field metadata key: the text is a JSON document.
 pub const JSON_MARK: &str = "weir.json";
 
+/// Field metadata key: what the column is called where people see it, if the plan calls it otherwise.
+const SHOWN_NAME: &str = "weir.name";
+
+/// The field of a column, called otherwise, that remembers what the column was called.
+pub fn remembering_name(field: Field, of: &Field) -> Field {
+    let mut metadata = field.metadata().clone();
+    metadata.insert(SHOWN_NAME.to_owned(), shown_name(of).to_owned());
+    field.with_metadata(metadata)
+}
+
+/// What a column is called in messages.
+pub fn shown_name(field: &Field) -> &str {
+    field.metadata().get(SHOWN_NAME).unwrap_or_else(|| field.name())
+}
+
 /// The Arrow type of TIMESTAMP.
 pub const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 /// Whether the field holds JSON documents as text.
 pub fn is_json(field: &Field) -> bool {
     field.metadata().contains_key(JSON_MARK)
+}
+
+/// The field, of texts, marked as one of JSON documents.
+pub fn as_json(field: Field) -> Field {
+    field.with_metadata([(JSON_MARK.to_owned(), "true".to_owned())].into())
 }
 
 /// The hidden columns of a stream, in their order behind the visible ones.

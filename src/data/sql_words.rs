@@ -1,5 +1,7 @@
 //! Says in SQL's words what libraries say in Arrow's: the names of types inside messages.
 
+use arrow::datatypes::DataType;
+
 /// Arrow's names of types without arguments, and SQL's.
 const WORDS: [(&str, &str); 26] = [
     ("Utf8View", "TEXT"),
@@ -58,6 +60,11 @@ pub fn invalid_regex(text: &str) -> Option<String> {
     }
     let start = text.find("invalid regular expression")?;
     Some(text[start..].lines().next().unwrap_or_default().to_owned())
+}
+
+/// A type as SQL names it: `bigint`, `text[]`.
+pub fn type_in_sql_words(data_type: &DataType) -> String {
+    in_sql_words(&data_type.to_string()).to_lowercase()
 }
 
 /// The message with every name of a type in SQL's words. What stands in double quotes is a name of

@@ -8,7 +8,9 @@ mod csv;
 mod datetime;
 mod error;
 mod json;
+mod json_access;
 mod json_body;
+mod json_contain;
 mod json_reader;
 mod json_value;
 mod kind;
@@ -23,6 +25,9 @@ mod texts;
 mod values;
 
 pub(crate) use datetime::parse_timestamp;
+pub(crate) use error::Fault;
+pub(crate) use json_access::{Documents, JsonType, LEVELS as JSON_LEVELS, Step};
+pub(crate) use json_contain::Node;
 pub(crate) use texts::{Misfit, check_texts, column_of_texts, number_for};
 
 use std::sync::Arc;

@@ -7,15 +7,13 @@ use arrow::datatypes::Field;
 
 use super::builders::{Scratch, Slot, Source, Values};
 use super::error::{Fault, RowError, ValueError};
+use super::json_access::LEVELS;
 use super::json_reader::Reader;
 use super::kind::{Kind, Member};
 use super::values;
 use crate::data::schema;
 use crate::encode::json;
 use crate::error::{Report, SqlState};
-
-/// Levels of JSON that are read.
-const LEVELS: usize = 64;
 
 /// What a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

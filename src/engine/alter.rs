@@ -152,11 +152,22 @@ impl Engine {
         // Asked of the record, not of the status: where the catalog did not take it, the next PAUSE tries again.
         let mut record = query.record.lock();
         if !record.paused {
-            let paused = Record { paused: true, ..record.clone() };
-            self.store.put(&paused)?;
-            *record = paused;
+            self.change(&mut record, |record| record.paused = true)?;
         }
         Ok(StatementResult::command("PAUSE"))
+    }
+
+    /// Changes a record once the catalog has taken the change: where that refuses, the record is as it was.
+    pub(super) fn change<T>(
+        &self,
+        record: &mut Record,
+        change: impl FnOnce(&mut Record) -> T,
+    ) -> Result<T> {
+        let mut changed = record.clone();
+        let told = change(&mut changed);
+        self.store.put(&changed)?;
+        *record = changed;
+        Ok(told)
     }
 
     /// RESUME: also restarts a query that failed.

@@ -37,6 +37,7 @@ mod retention;
 mod select;
 mod select_asof;
 mod select_match;
+mod select_union;
 mod shed;
 mod sink_source;
 mod sinks;

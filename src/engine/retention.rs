@@ -120,22 +120,21 @@ impl Engine {
         let meta = last.first().and_then(|frame| EntryMeta::decode(&frame.meta));
         let meta =
             meta.ok_or_else(|| Error::new(SqlState::CORRUPT, "changelog entry has no frontier"))?;
-        let mut held_record = query.record.lock();
-        let mut record = held_record.clone();
-        let kept = self.written_result(query, record.id, end)?;
+        let mut record = query.record.lock();
+        let id = record.id;
+        let kept = self.written_result(query, id, end)?;
         fault::at("retention.kept", &query.name);
-        let before = record.kept.replace((end.frame, end.offset));
-        if record.base.as_ref().is_none_or(|base| base.frame < end.frame - 1) {
-            let frontier = meta.frontier.iter().map(|place| (place.frame, place.offset)).collect();
-            record.base = Some(Base { frame: end.frame - 1, frontier });
-        }
-        // If the catalog does not take it, the next attempt finds all as it was.
-        self.store.put(&record)?;
+        let before = self.change(&mut record, |record| {
+            if record.base.as_ref().is_none_or(|base| base.frame < end.frame - 1) {
+                let places = meta.frontier.iter();
+                let frontier = places.map(|place| (place.frame, place.offset)).collect();
+                record.base = Some(Base { frame: end.frame - 1, frontier });
+            }
+            record.kept.replace((end.frame, end.offset))
+        })?;
         fault::at("retention.recorded", &query.name);
         changelog.keep(Kept::new(end, kept));
-        let id = record.id;
-        *held_record = record;
-        drop(held_record);
+        drop(record);
         let written = std::mem::take(&mut *query.unrecorded.lock());
         let written =
             written.into_iter().map(|(frame, _)| frame).filter(|&frame| frame != end.frame);

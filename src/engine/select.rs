@@ -24,7 +24,7 @@ use crate::engine::StatementResult;
 use crate::engine::registry::{Registry, Scanning};
 use crate::engine::state::Engine;
 use crate::engine::system;
-use crate::engine::{select_asof, select_match};
+use crate::engine::{select_asof, select_match, select_union};
 use crate::error::{Error, Report, Result, SqlState};
 use crate::log::error::LogError;
 use crate::pipeline::source::full_rows;
@@ -275,6 +275,7 @@ impl Materialize for Windows {
         Self::node(node).is_some()
             || select_match::node(node).is_some()
             || select_asof::node(node).is_some()
+            || select_union::node(node).is_some()
     }
 
     fn ready(&self, plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
@@ -284,6 +285,9 @@ impl Materialize for Windows {
     fn rows(&self, plan: &LogicalPlan, inputs: Vec<RecordBatch>) -> DataFusionResult<RecordBatch> {
         if let Some(node) = select_asof::node(plan) {
             return select_asof::rows(node, inputs);
+        }
+        if let Some(node) = select_union::node(plan) {
+            return select_union::rows(node, &inputs);
         }
         let input = inputs.into_iter().next().ok_or_else(|| exec_datafusion_err!("no input"))?;
         if let Some(node) = select_match::node(plan) {

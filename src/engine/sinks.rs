@@ -265,11 +265,7 @@ impl Engine {
     /// PAUSE of a sink: it stays so over restarts.
     pub(super) fn pause_sink(&self, sink: &SinkState) -> Result<()> {
         sink.stop();
-        let mut record = sink.record.lock();
-        let paused = Record { paused: true, ..record.clone() };
-        self.store.put(&paused)?;
-        *record = paused;
-        Ok(())
+        self.change(&mut sink.record.lock(), |record| record.paused = true)
     }
 
     /// RESUME of a sink that is paused, or that an error has stopped.

@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::catalog::persist::Kind;
-use crate::data::schema::TIMESTAMP;
+use crate::data::schema::{TIMESTAMP, as_json};
 use crate::engine::adapted;
 use crate::engine::damaged::Damaged;
 use crate::engine::query::{QueryState, Status};
@@ -86,10 +86,7 @@ pub(super) fn schema_of(name: &str) -> Option<SchemaRef> {
             "time" => Field::new(name, TIMESTAMP, true),
             "flag" => Field::new(name, DataType::Boolean, true),
             "bytes" => Field::new(name, DataType::Binary, true),
-            "json" => {
-                let mark = (crate::data::schema::JSON_MARK.to_string(), "true".to_string());
-                Field::new(name, DataType::Utf8View, true).with_metadata([mark].into())
-            }
+            "json" => as_json(Field::new(name, DataType::Utf8View, true)),
             _ => Field::new(name, DataType::Utf8View, true),
         })
         .collect();

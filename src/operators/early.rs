@@ -146,6 +146,10 @@ impl EarlyResults {
     /// Puts out a window that has closed.
     pub fn finish(&mut self, name: WindowName, now: i64, version: Version, to: &mut WindowOutput) {
         let mut olds = self.take(name);
+        if self.refinement == Refinement::Accumulating && to.gives_groups() {
+            // Final rows stand beside early ones, equal or not: they tell that no more will come.
+            return to.insert(now, version, None);
+        }
         if !to.keys_apart() {
             let old = olds.pop().map(|(_, old)| old);
             return self.relate(old, now, version, to);

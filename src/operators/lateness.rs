@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, BooleanArray, Int64Array};
 
 use crate::data::change::Change;
+use crate::data::schema::shown_name;
 use crate::error::SqlState;
 use crate::operators::operator::{Emitter, EvalError, LateRow, RejectedRow};
 use crate::time::EventTime;
@@ -57,7 +58,7 @@ pub fn null_time(change: &Change, row: usize, time_column: usize) -> RejectedRow
         code: SqlState::NOT_NULL_VIOLATION,
         reason: format!(
             "column \"{}\" is the event time and must not be null",
-            schema.field(time_column).name()
+            shown_name(schema.field(time_column))
         ),
     }
 }

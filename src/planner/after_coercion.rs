@@ -66,10 +66,10 @@ fn mean_cast(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         (from, to) if to.is_integer() && (from.is_floating() || from.is_decimal()) => {
             ValueFunction::Integer(to.clone(), nulls)
         }
-        (DataType::Interval(_) | DataType::Duration(_), to) if is_text(to) => {
+        (DataType::Interval(_) | DataType::Duration(_), to) if to.is_string() => {
             ValueFunction::IntervalText
         }
-        (from, DataType::Interval(_)) if is_text(from) && !nulls => ValueFunction::IntervalOf,
+        (from, DataType::Interval(_)) if from.is_string() && !nulls => ValueFunction::IntervalOf,
         _ => return Ok(Transformed::no(expr)),
     };
     let (to, field) = (to.clone(), Arc::clone(field));
@@ -204,8 +204,4 @@ fn chooses(call: &Expr, inputs: &DFSchema) -> bool {
         _ => false,
     };
     CHOOSING.contains(&name) || (name == "avg" && of_integers())
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }

@@ -27,6 +27,7 @@ use crate::error::SqlState;
 use crate::planner::error::PlanError;
 use crate::planner::expressions::rewrite_named;
 use crate::planner::interval_order::{compares, order_over};
+use crate::planner::json_operators;
 use crate::planner::value_functions::ValueFunction;
 
 /// The rule; it comes before types are coerced.
@@ -99,7 +100,11 @@ fn say(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
         }
-        Expr::Cast(cast) => say_cast(cast, schema),
+        Expr::Cast(_) | Expr::TryCast(_) => match (json_operators::cast(&expr, schema)?, expr) {
+            (Some(made), _) => Ok(Transformed::yes(made)),
+            (None, Expr::Cast(cast)) => say_cast(cast, schema),
+            (None, expr) => Ok(Transformed::no(expr)),
+        },
         Expr::WindowFunction(window) => Ok(order_over(window, schema)),
         Expr::InSubquery(mut asked) => {
             let [of] = asked.subquery.subquery.schema().fields().as_ref() else {
@@ -177,8 +182,8 @@ fn say_cast(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let from = cast.expr.get_type(schema).ok();
     let to = cast.field.data_type();
     let function = match from {
-        Some(from) if is_text(&from) && is_bytes(to) => ValueFunction::BytesOf,
-        Some(from) if is_bytes(&from) && is_text(to) => ValueFunction::BytesText,
+        Some(from) if from.is_string() && is_bytes(to) => ValueFunction::BytesOf,
+        Some(from) if is_bytes(&from) && to.is_string() => ValueFunction::BytesText,
         _ => return Ok(Transformed::no(Expr::Cast(cast))),
     };
     let made = function.call(*cast.expr);
@@ -329,10 +334,6 @@ fn moment(data_type: &DataType) -> Option<DataType> {
         }
         _ => None,
     }
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 fn is_bytes(data_type: &DataType) -> bool {

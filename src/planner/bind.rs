@@ -39,6 +39,7 @@ use crate::planner::join_as_of;
 use crate::planner::join_held;
 use crate::planner::join_names;
 use crate::planner::join_once;
+use crate::planner::json_operators;
 use crate::planner::kept_over;
 use crate::planner::kept_rules;
 use crate::planner::lateral;
@@ -46,8 +47,8 @@ use crate::planner::literal_casts::keep_constants;
 use crate::planner::match_call::MatchPlanner;
 use crate::planner::mining_call::MiningPlanner;
 use crate::planner::modulo;
+use crate::planner::moving_frames;
 use crate::planner::once_aggregates;
-use crate::planner::once_order;
 use crate::planner::operators;
 use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
@@ -55,6 +56,7 @@ use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
 use crate::planner::set_count_call;
 use crate::planner::set_operations;
 use crate::planner::single_row;
+use crate::planner::unnested_keys;
 use crate::planner::window_call::WindowPlanner;
 
 /// What the plan is for.
@@ -76,7 +78,7 @@ pub fn bind(
     let mut query = query.clone();
     clauses::normalize(&mut query)?;
     lateral::normalize(&mut query);
-    join_names::normalize(&mut query, lookup, purpose)?;
+    join_names::normalize(&mut query, lookup)?;
     join_as_of::normalize(&mut query, lookup, purpose)?;
     exclude_hidden(&mut query, lookup);
     keep_constants(&mut query);
@@ -98,9 +100,10 @@ pub fn bind(
         .and_then(heavy_hitters_call::read_aggregates)
         .and_then(set_count_call::read)
         .and_then(|plan| match purpose {
-            Purpose::Once => join_once::rewrite(plan),
+            Purpose::Once => join_once::rewrite(plan).and_then(moving_frames::rewrite),
             Purpose::Continuous => constant_rows::rewrite(plan),
         })
+        .and_then(unnested_keys::hold)
         .map_err(from_datafusion)
 }
 
@@ -110,12 +113,21 @@ pub fn bind_once(
     lookup: &dyn RelationLookup,
 ) -> Result<(LogicalPlan, AnswerNames), PlanError> {
     let repeats = |error: &PlanError| error.code() == SqlState::DUPLICATE_COLUMN;
+    let bind = |query: &Query, lookup, purpose| {
+        bind(query, lookup, purpose).map_err(PlanError::asked_once)
+    };
+    // So is a computed column beside one of a relation that has its name.
+    let ambiguous = |error: &PlanError| error.code() == SqlState::AMBIGUOUS_COLUMN;
     let mut bound = bind(query, lookup, Purpose::Once).map(|plan| (plan, AnswerNames::default()));
+    let stays = bound.as_ref().is_err_and(ambiguous);
     for rename in [Rename::Repeated, Rename::All] {
-        if bound.as_ref().is_err_and(repeats) {
+        if bound.as_ref().is_err_and(|error| repeats(error) || ambiguous(error)) {
             let (query, names) = tell_apart(query, rename);
             let plan = bind(&query, lookup, Purpose::Once);
-            bound = plan.and_then(|plan| Ok((plan.clone(), names.read(&plan)?)));
+            let again = plan.and_then(|plan| Ok((plan.clone(), names.read(&plan)?)));
+            if !stays || again.is_ok() {
+                bound = again;
+            }
         }
     }
     bound
@@ -178,6 +190,7 @@ fn with_rules(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     join_held::hold(plan)
         .and_then(|plan| optimizer.optimize(plan, &context, |_, _| {}))
         .and_then(join_held::release)
+        .and_then(unnested_keys::release)
         .map_err(from_datafusion)
 }
 
@@ -277,12 +290,10 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        let theirs = functions::state().aggregate_functions().get(name);
+        let theirs = functions::state().aggregate_functions().get(name)?;
         let once = self.purpose == Purpose::Once;
-        let ours = once.then(|| {
-            once_order::sorting(name).or_else(|| theirs.and_then(once_aggregates::replaced))
-        });
-        ours.flatten().or_else(|| theirs.cloned())
+        let ours = once.then(|| once_aggregates::replaced(theirs)).flatten();
+        Some(ours.unwrap_or_else(|| Arc::clone(theirs)))
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
@@ -314,7 +325,7 @@ impl ContextProvider for Context<'_> {
     }
 }
 
-/// TIMESTAMP has microseconds, as in PostgreSQL; DataFusion's default is nanoseconds.
+/// TIMESTAMP has microseconds, as in PostgreSQL; DataFusion's default is nanoseconds. It has no JSON.
 #[derive(Debug)]
 struct Types;
 
@@ -326,6 +337,7 @@ impl TypePlanner for Types {
             SqlType::Timestamp(None, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
                 Some("UTC".into())
             }
+            SqlType::JSON | SqlType::JSONB => return Ok(Some(json_operators::json_field())),
             _ => return Ok(None),
         };
         let data_type = DataType::Timestamp(TimeUnit::Microsecond, zone);

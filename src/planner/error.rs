@@ -1,6 +1,7 @@
 //! Lists the situations in which a query cannot be planned.
 
-use datafusion::common::SchemaError;
+use arrow::datatypes::DataType;
+use datafusion::common::{SchemaError, plan_err};
 use datafusion::error::DataFusionError;
 
 use crate::data::sql_words::{in_sql_words, invalid_regex, undefined_function};
@@ -86,6 +87,14 @@ impl PlanError {
         }
     }
 
+    /// The same for a one-off SELECT, which is no continuous query.
+    pub fn asked_once(self) -> PlanError {
+        match self {
+            PlanError::NotSupported { what, hint } => PlanError::refused(&what, &hint),
+            other => other,
+        }
+    }
+
     /// Something that neither a SELECT nor a continuous query does.
     pub fn refused(what: &str, hint: &str) -> PlanError {
         PlanError::Refused {
@@ -99,6 +108,14 @@ impl PlanError {
     pub fn unsupported(what: impl Into<String>, hint: impl Into<String>) -> PlanError {
         PlanError::NotSupported { what: what.into(), hint: hint.into() }
     }
+}
+
+/// A function that is called with other types than it takes; in the words that DataFusion has for it.
+pub(super) fn no_function<T>(name: &str, given: &[DataType]) -> Result<T, DataFusionError> {
+    plan_err!(
+        "No function matches the given name and argument types '{name}({})'",
+        given.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )
 }
 
 impl Report for PlanError {

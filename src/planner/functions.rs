@@ -33,9 +33,13 @@ use crate::planner::checked::CheckedArithmetic;
 use crate::planner::error::PlanError;
 use crate::planner::guards::GuardedArguments;
 use crate::planner::heavy_hitters_call;
-use crate::planner::once_barrier::OnceBarriers;
+use crate::planner::json_functions;
+use crate::planner::json_operators::JsonOperators;
+use crate::planner::once_barrier::ONCE_BARRIERS;
 use crate::planner::once_order::OnceOrder;
-use crate::planner::once_ties::{OnceAggregateTies, OnceTies};
+use crate::planner::once_ties::{ONCE_AGGREGATE_TIES, ONCE_TIES};
+use crate::planner::once_union::OnceUnions;
+use crate::planner::percentile::percentile_cont;
 use crate::planner::postgres_functions;
 use crate::planner::push_down;
 use crate::planner::set_count_call;
@@ -57,18 +61,21 @@ pub fn state() -> &'static SessionState {
             }
             functions.push(Arc::new(ScalarUDF::from(RegexpExtractAll::new())));
             functions.extend(postgres_functions::all());
+            functions.extend(json_functions::all());
             functions.push(time_zone::function());
             functions.push(set_count_call::ever());
         }
         if let Some(functions) = builder.aggregate_functions() {
-            functions.retain(|function| function.name() != "sum");
+            functions.retain(|function| !["sum", "percentile_cont"].contains(&function.name()));
             functions.push(wide_sum());
+            functions.push(percentile_cont());
             functions.extend(bounds::functions());
             functions.push(heavy_hitters_call::aggregate());
             functions.push(set_count_call::aggregate());
         }
         if let Some(planners) = builder.expr_planners() {
             planners.insert(0, Arc::new(Extract));
+            planners.insert(1, Arc::new(JsonOperators));
         }
         builder.build()
     });
@@ -102,6 +109,7 @@ fn once_analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = analyzer_rules();
     rules.push(Arc::new(CheckedArithmetic));
     rules.push(Arc::new(TruthTests));
+    rules.push(Arc::new(OnceUnions));
     rules
 }
 
@@ -115,9 +123,9 @@ fn once_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 fn once_physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
-    rules.insert(0, Arc::new(OnceBarriers));
-    rules.insert(1, Arc::new(OnceAggregateTies));
-    rules.push(Arc::new(OnceTies));
+    rules.insert(0, Arc::new(ONCE_BARRIERS));
+    rules.insert(1, Arc::new(ONCE_AGGREGATE_TIES));
+    rules.push(Arc::new(ONCE_TIES));
     rules
 }
 

@@ -17,7 +17,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{Case, Sort};
+use datafusion::logical_expr::expr::{AggregateFunctionParams, Case, WindowFunctionParams};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, lit};
 use datafusion::optimizer::AnalyzerRule;
@@ -55,38 +55,37 @@ impl AnalyzerRule for GuardedArguments {
 
 /// A call with a filter, whose arguments are computed for the rows that the filter keeps.
 fn guarded_call(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    let (args, order_by, filter) = match &expr {
-        Expr::AggregateFunction(call) => {
-            (&call.params.args, &call.params.order_by, &call.params.filter)
-        }
-        Expr::WindowFunction(call) => {
-            (&call.params.args, &call.params.order_by, &call.params.filter)
-        }
-        _ => return Transformed::no(expr),
-    };
-    let Some(filter) = filter.clone() else { return Transformed::no(expr) };
-    let guarded = |value: &Expr| match may_fail(without_casts(value, schema)) {
-        true => Expr::Case(Case::new(None, vec![(filter.clone(), Box::new(value.clone()))], None)),
-        false => value.clone(),
-    };
-    let args: Vec<Expr> = args.iter().map(guarded).collect();
-    let sorted = |sort: &Sort| Sort { expr: guarded(&sort.expr), ..sort.clone() };
-    let order_by: Vec<Sort> = order_by.iter().map(sorted).collect();
     match expr {
         Expr::AggregateFunction(mut call) => {
-            let before = (&call.params.args, &call.params.order_by);
-            let changed = before != (&args, &order_by);
-            (call.params.args, call.params.order_by) = (args, order_by);
+            let AggregateFunctionParams { args, order_by, filter, .. } = &mut call.params;
+            let keys = order_by.iter_mut().map(|sort| &mut sort.expr);
+            let changed = guard(args.iter_mut().chain(keys), filter.as_deref(), schema);
             Transformed::new_transformed(Expr::AggregateFunction(call), changed)
         }
         Expr::WindowFunction(mut call) => {
-            let changed = call.params.args != args;
             // The order of a window is that of all its rows.
-            call.params.args = args;
+            let WindowFunctionParams { args, filter, .. } = &mut call.params;
+            let changed = guard(args.iter_mut(), filter.as_deref(), schema);
             Transformed::new_transformed(Expr::WindowFunction(call), changed)
         }
-        _ => unreachable!("looked at above"),
+        other => Transformed::no(other),
     }
+}
+
+/// Makes values that may fail a branch below the filter; whether there is one.
+fn guard<'a>(
+    values: impl Iterator<Item = &'a mut Expr>,
+    filter: Option<&Expr>,
+    schema: &DFSchema,
+) -> bool {
+    let Some(filter) = filter else { return false };
+    let mut changed = false;
+    for value in values.filter(|value| may_fail(without_casts(value, schema))) {
+        let branch = (Box::new(filter.clone()), Box::new(std::mem::take(value)));
+        *value = Expr::Case(Case::new(None, vec![branch], None));
+        changed = true;
+    }
+    changed
 }
 
 /// What is below casts to a type that holds each of their values.

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
     ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
 };
 use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Value, ValueWithSpan};
 
 use crate::data::schema::OFFSET;
 use crate::error::SqlState;
@@ -118,8 +119,16 @@ pub(super) fn fraction(
     name: &str,
     context: &mut dyn RelationPlannerContext,
 ) -> Result<Option<Fraction>> {
-    let Some(value) = call.literal(name, context)? else { return Ok(None) };
-    let read = read_fraction(&value);
+    // As a value it would be a float, which has 15 digits.
+    let read = match call.argument(name) {
+        Some(SqlExpr::Value(ValueWithSpan { value: Value::Number(digits, _), .. })) => {
+            Fraction::parse(digits)
+        }
+        _ => {
+            let Some(value) = call.literal(name, context)? else { return Ok(None) };
+            read_fraction(&value)
+        }
+    };
     Ok(Some(read.ok_or_else(|| call.bad(name, "a fraction with at most 18 digits"))?))
 }
 

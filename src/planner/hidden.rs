@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, Ident, JoinConstraint, JoinOperator,
-    ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, TableFactor, VisitMut,
-    VisitorMut, WildcardAdditionalOptions,
+    ExcludeSelectItem, Expr, FunctionArg, Ident, ObjectName, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, TableFactor, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use crate::data::schema::{INGEST_TIME, LATE, OFFSET};
 use crate::planner::mining_call::is_mining;
+use crate::planner::relation_call::expression_of;
 use crate::planner::relations::{RelationKind, RelationLookup};
 use crate::planner::selects::selects;
 
@@ -57,7 +57,6 @@ impl Rewriter<'_> {
         }
         let described: Vec<(Option<ObjectName>, bool)> =
             factors.iter().map(|factor| (name_of(factor), self.exposes(factor))).collect();
-        let joined = joined_columns(select);
         let items = std::mem::take(&mut select.projection);
         for item in items {
             match item {
@@ -67,11 +66,10 @@ impl Rewriter<'_> {
                 SelectItem::Wildcard(options)
                     if described.iter().all(|(name, _)| name.is_some()) =>
                 {
-                    for ((name, exposes), joined) in described.iter().zip(&joined) {
+                    for (name, exposes) in &described {
                         let Some(name) = name.clone() else { unreachable!("all are named") };
                         let options =
                             if *exposes { excluding(options.clone()) } else { options.clone() };
-                        let options = also_excluding(options, joined);
                         select.projection.push(SelectItem::QualifiedWildcard(
                             SelectItemQualifiedWildcardKind::ObjectName(name),
                             options,
@@ -121,13 +119,7 @@ impl Rewriter<'_> {
     }
 
     fn call_exposes(&self, args: &[FunctionArg]) -> bool {
-        let relation = args.iter().find_map(|arg| match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
-            | FunctionArg::Named { arg: FunctionArgExpr::Expr(expr), .. }
-            | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(expr), .. } => Some(expr),
-            _ => None,
-        });
-        match relation {
+        match args.iter().find_map(expression_of) {
             Some(Expr::Identifier(name)) => self.is_stream(&ObjectName::from(vec![name.clone()])),
             Some(Expr::CompoundIdentifier(names)) => {
                 self.is_stream(&ObjectName::from(names.clone()))
@@ -146,37 +138,13 @@ impl Rewriter<'_> {
     }
 }
 
-/// Per relation the columns by which USING joins it to those before: `*` lists them once.
-fn joined_columns(select: &Select) -> Vec<Vec<ObjectName>> {
-    let mut columns = Vec::new();
-    for from in &select.from {
-        columns.push(vec![]);
-        columns.extend(from.joins.iter().map(|join| match constraint_of(&join.join_operator) {
-            Some(JoinConstraint::Using(names)) => names.clone(),
-            _ => vec![],
-        }));
-    }
-    columns
-}
-
-/// The constraint of a join that shows all rows of the side before it, so that its columns say it all.
-fn constraint_of(operator: &JoinOperator) -> Option<&JoinConstraint> {
-    match operator {
-        JoinOperator::Join(constraint)
-        | JoinOperator::Inner(constraint)
-        | JoinOperator::Left(constraint)
-        | JoinOperator::LeftOuter(constraint) => Some(constraint),
-        _ => None,
-    }
-}
-
 /// Whether a function in FROM has columns of its own only. A window function has its input's, too.
 fn makes_columns(function: &ObjectName) -> bool {
     matches!(function.0.as_slice(), [part] if part.as_ident().is_some_and(|ident| is_mining(&fold(ident))))
 }
 
 /// The name under which the relation's columns are qualified.
-fn name_of(factor: &TableFactor) -> Option<ObjectName> {
+pub(super) fn name_of(factor: &TableFactor) -> Option<ObjectName> {
     match factor {
         TableFactor::Table { alias: Some(alias), .. }
         | TableFactor::TableFunction { alias: Some(alias), .. }
@@ -189,7 +157,7 @@ fn name_of(factor: &TableFactor) -> Option<ObjectName> {
     }
 }
 
-fn same(a: &ObjectName, b: &ObjectName) -> bool {
+pub(super) fn same(a: &ObjectName, b: &ObjectName) -> bool {
     let text = |name: &ObjectName| -> Vec<String> {
         name.0.iter().filter_map(|part| part.as_ident().map(fold)).collect()
     };
@@ -200,26 +168,16 @@ pub(super) fn fold(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
-fn excluding(options: WildcardAdditionalOptions) -> WildcardAdditionalOptions {
-    let hidden = [OFFSET, INGEST_TIME, LATE].map(|name| ObjectName::from(vec![Ident::new(name)]));
-    also_excluding(options, &hidden)
-}
-
-fn also_excluding(
-    mut options: WildcardAdditionalOptions,
-    more: &[ObjectName],
-) -> WildcardAdditionalOptions {
-    if more.is_empty() {
-        return options;
-    }
+fn excluding(mut options: WildcardAdditionalOptions) -> WildcardAdditionalOptions {
     let mut names: Vec<ObjectName> = match options.opt_exclude.take() {
         None => vec![],
         Some(ExcludeSelectItem::Single(name)) => vec![name],
         Some(ExcludeSelectItem::Multiple(names)) => names,
     };
-    for name in more {
-        if !names.iter().any(|other| same(other, name)) {
-            names.push(name.clone());
+    for name in [OFFSET, INGEST_TIME, LATE] {
+        let name = ObjectName::from(vec![Ident::new(name)]);
+        if !names.iter().any(|other| same(other, &name)) {
+            names.push(name);
         }
     }
     options.opt_exclude = Some(ExcludeSelectItem::Multiple(names));

@@ -34,6 +34,7 @@ use datafusion::logical_expr::{
 
 use crate::planner::error::PlanError;
 use crate::planner::functions;
+use crate::planner::set_comparisons;
 
 /// Rewrites every condition of a plan that was just bound.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -59,7 +60,9 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn looks_up(condition: &Expr) -> Result<bool> {
-    condition.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_) | Expr::Exists(_))))
+    condition.exists(|expr| {
+        Ok(matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)))
+    })
 }
 
 /// The columns outside that an expression reads, also within its subqueries.
@@ -69,6 +72,7 @@ fn columns_of(expr: &Expr) -> Result<Vec<Column>> {
         let subquery = match inner {
             Expr::InSubquery(call) => &call.subquery,
             Expr::Exists(call) => &call.subquery,
+            Expr::SetComparison(call) => &call.subquery,
             Expr::ScalarSubquery(subquery) => subquery,
             _ => return Ok(TreeNodeRecursion::Continue),
         };
@@ -86,7 +90,7 @@ fn any_looks_up(exprs: &[Expr]) -> Result<bool> {
     exprs.iter().try_fold(false, |any, expr| Ok(any || looks_up(expr)?))
 }
 
-struct Rewriter {
+pub(super) struct Rewriter {
     /// Subqueries that have a name.
     names: usize,
 }
@@ -131,8 +135,8 @@ impl Rewriter {
     }
 
     /// A condition of which only the truth matters: null counts as false.
-    fn truth(&mut self, condition: Expr, outside: &DFSchema) -> Result<Expr> {
-        match condition {
+    pub(super) fn truth(&mut self, condition: Expr, outside: &DFSchema) -> Result<Expr> {
+        match set_comparisons::spelled(condition, outside)? {
             Expr::BinaryExpr(BinaryExpr { left, op, right })
                 if matches!(op, Operator::And | Operator::Or) =>
             {
@@ -143,6 +147,11 @@ impl Rewriter {
             Expr::Not(inner) => match *inner {
                 Expr::InSubquery(call) if !call.negated => {
                     self.truth(Expr::InSubquery(InSubquery { negated: true, ..call }), outside)
+                }
+                Expr::SetComparison(call)
+                    if let Some(opposite) = set_comparisons::opposite(&call) =>
+                {
+                    self.truth(Expr::SetComparison(opposite), outside)
                 }
                 inner => self.value(not(inner), outside),
             },
@@ -156,6 +165,7 @@ impl Rewriter {
                     false => self.apart(call, outside),
                 }
             }
+            Expr::SetComparison(call) => self.comparison_truth(call, outside),
             other => self.value(other, outside),
         }
     }
@@ -178,20 +188,22 @@ impl Rewriter {
 
     /// A condition whose three values matter.
     fn value(&mut self, condition: Expr, outside: &DFSchema) -> Result<Expr> {
-        let rewritten = condition.transform_up(|expr| match expr {
-            Expr::InSubquery(call) => {
-                if let Some(aggregate) = as_scalar(&call) {
-                    return Ok(Transformed::yes(aggregate));
+        let rewritten =
+            condition.transform_up(|expr| match set_comparisons::spelled(expr, outside)? {
+                Expr::SetComparison(call) => Ok(Transformed::yes(self.comparison(call, outside)?)),
+                Expr::InSubquery(call) => {
+                    if let Some(aggregate) = as_scalar(&call) {
+                        return Ok(Transformed::yes(aggregate));
+                    }
+                    let found = self.is_found(&Lookup::of(&call, outside)?)?;
+                    Ok(Transformed::yes(if call.negated { not(found) } else { found }))
                 }
-                let found = self.is_found(&Lookup::of(&call, outside)?)?;
-                Ok(Transformed::yes(if call.negated { not(found) } else { found }))
-            }
-            // One row comes of no rows, too.
-            Expr::Exists(Exists { subquery, negated }) if is_one_row(&subquery) => {
-                Ok(Transformed::yes(lit(!negated)))
-            }
-            other => Ok(Transformed::no(other)),
-        });
+                // One row comes of no rows, too.
+                Expr::Exists(Exists { subquery, negated }) if is_one_row(&subquery) => {
+                    Ok(Transformed::yes(lit(!negated)))
+                }
+                other => Ok(Transformed::no(other)),
+            });
         Ok(rewritten?.data)
     }
 
@@ -201,6 +213,7 @@ impl Rewriter {
             return Ok(expr);
         }
         let name = NamePreserver::new_for_projection().save(&expr);
+        set_comparisons::check_column(&expr, outside)?;
         let counted = self.value(expr, outside)?.transform_up(|expr| match expr {
             Expr::Exists(Exists { subquery, negated }) => {
                 let there = is_counted(&subquery)?;
@@ -263,7 +276,7 @@ impl Rewriter {
     }
 
     /// The subquery with its column under a name of its own, which none outside has.
-    fn named(&mut self, lookup: &Lookup<'_>) -> Result<(LogicalPlanBuilder, Expr)> {
+    pub(super) fn named(&mut self, lookup: &Lookup<'_>) -> Result<(LogicalPlanBuilder, Expr)> {
         self.names += 1;
         let name = format!("__in_{}", self.names);
         let rows = LogicalPlanBuilder::from(lookup.plan.clone());
@@ -272,24 +285,24 @@ impl Rewriter {
     }
 }
 
-fn rows_exist(rows: LogicalPlanBuilder) -> Result<Expr> {
+pub(super) fn rows_exist(rows: LogicalPlanBuilder) -> Result<Expr> {
     Ok(exists(Arc::new(rows.build()?)))
 }
 
 /// A value that is looked up in a subquery.
-struct Lookup<'a> {
+pub(super) struct Lookup<'a> {
     /// As it stands outside.
     own: &'a Expr,
     /// As the subquery sees it.
-    value: Expr,
+    pub(super) value: Expr,
     plan: &'a LogicalPlan,
-    outside_nulls: bool,
-    subquery_nulls: bool,
+    pub(super) outside_nulls: bool,
+    pub(super) subquery_nulls: bool,
     correlated: bool,
 }
 
 impl Lookup<'_> {
-    fn of<'a>(call: &'a InSubquery, outside: &DFSchema) -> Result<Lookup<'a>> {
+    pub(super) fn of<'a>(call: &'a InSubquery, outside: &DFSchema) -> Result<Lookup<'a>> {
         let plan = call.subquery.subquery.as_ref();
         let correlated = !plan.all_out_ref_exprs().is_empty();
         let odd = call.expr.exists(|expr| {
@@ -298,13 +311,14 @@ impl Lookup<'_> {
                 Expr::OuterReferenceColumn(..)
                     | Expr::ScalarSubquery(_)
                     | Expr::InSubquery(_)
+                    | Expr::SetComparison(_)
                     | Expr::Exists(_)
             ))
         })?;
         // A condition on the row outside cannot be taken out of what counts rows.
         if odd || (correlated && limits(plan)?) {
-            return Err(PlanError::unsupported(
-                "this NOT IN, or IN beside NOT",
+            return Err(PlanError::refused(
+                "this NOT IN, ANY or ALL, or IN beside NOT",
                 "Write EXISTS or NOT EXISTS (SELECT … WHERE …).",
             )
             .into());
@@ -354,7 +368,7 @@ fn limits(plan: &LogicalPlan) -> Result<bool> {
 }
 
 /// Whether a subquery gives one row whatever there is: aggregates without GROUP BY.
-fn is_one_row(subquery: &Subquery) -> bool {
+pub(super) fn is_one_row(subquery: &Subquery) -> bool {
     let mut plan = subquery.subquery.as_ref();
     loop {
         match plan {

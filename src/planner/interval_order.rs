@@ -22,12 +22,36 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::SqlState;
+use crate::operators::aggregates::bounds::{DISTINCT_BOUNDS, DISTINCT_EXCEPT, DISTINCT_WHERE};
 use crate::planner::error::PlanError;
 use crate::planner::value_functions::ValueFunction;
 
 fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
     matches!(expr.get_type(schema), Ok(DataType::Interval(_)))
 }
+
+fn holds_intervals(found: &DataType) -> bool {
+    match found {
+        DataType::Interval(_) => true,
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            holds_intervals(item.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().any(|field| holds_intervals(field.data_type())),
+        _ => false,
+    }
+}
+
+/// Aggregates that tell values apart by their bytes.
+const TOLD_APART_BY: [&str; 8] = [
+    "heavy_hitters",
+    "frequent_itemsets",
+    "association_rules",
+    "trend",
+    DISTINCT_BOUNDS,
+    DISTINCT_EXCEPT,
+    DISTINCT_WHERE,
+    "approx_distinct",
+];
 
 /// The lengths of two intervals compare as the intervals do.
 pub(super) fn compare(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -201,7 +225,14 @@ pub(super) fn extremes(plan: LogicalPlan) -> Result<(LogicalPlan, BTreeSet<usize
     let mut keyed = vec![false; aggregate.aggr_expr.len()];
     let mut changed = false;
     for (index, expr) in aggregate.aggr_expr.iter().enumerate() {
-        let Some(call) = call_of(expr).filter(|call| of_interval(call)) else { continue };
+        let Some(call) = call_of(expr) else { continue };
+        let holds = |arg: &Expr| arg.get_type(&schema).is_ok_and(|found| holds_intervals(&found));
+        if TOLD_APART_BY.contains(&call.func.name()) && call.params.args.iter().any(holds) {
+            return Err(refused(&format!("{}() of intervals", call.func.name()), EPOCH));
+        }
+        if !of_interval(call) {
+            continue;
+        }
         keyed[index] = ["min", "max"].contains(&call.func.name());
         let distinct = call.params.distinct && !keyed[index];
         if distinct && call.func.name() != count_udaf().name() {

@@ -6,7 +6,7 @@ use datafusion::common::Result;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
-use crate::data::sql_words::in_sql_words;
+use crate::data::sql_words::type_in_sql_words;
 use crate::error::SqlState;
 use crate::operators::aggregates::mining::heavy_hitters::HeavyHitters;
 use crate::operators::aggregates::mining::itemsets::ItemsetMiner;
@@ -36,7 +36,7 @@ pub(super) fn plan(call: &Call, context: &mut dyn RelationPlannerContext) -> Res
     let items = expression(call.required("items")?.clone(), &schema, context)?;
     let list = items.expr.get_type(&schema)?;
     let item = ItemsetMiner::item_of(&list).ok_or_else(|| {
-        let text = in_sql_words(&list.to_string()).to_lowercase();
+        let text = type_in_sql_words(&list);
         PlanError::Window {
             code: SqlState::TYPE_MISMATCH,
             message: format!("items of {} must be an array of values with an order, not {text}", call.function),

@@ -13,9 +13,8 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF, Volatility};
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select,
-    TableFactor, TableVersion, VisitMut, VisitorMut,
+    BinaryOperator, Expr as SqlExpr, Function, Ident, Join, JoinConstraint, JoinOperator, Query,
+    Select, TableFactor, TableVersion, VisitMut, VisitorMut,
 };
 
 use crate::planner::bind::Purpose;
@@ -23,6 +22,7 @@ use crate::planner::error::PlanError;
 use crate::planner::marker::Marker;
 use crate::planner::relations::RelationLookup;
 use crate::planner::selects::selects;
+use crate::planner::sql_call::sql_call;
 
 /// What a join with a marker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +145,8 @@ impl Rewriter<'_> {
             BinaryOperator::Lt => (AsOf::Above, right, left),
             _ => return Err(odd_condition()),
         };
-        let call = call(as_of.marker(), *first.clone(), *second.clone());
+        let sides = vec![*first.clone(), *second.clone()];
+        let call = sql_call(as_of.marker().name, sides);
         let constraint = with(constraint, call)?;
         join.join_operator = match std::mem::take(&mut join.global) {
             true => JoinOperator::LeftOuter(constraint),
@@ -180,7 +181,7 @@ impl Rewriter<'_> {
                 "Write t FOR SYSTEM_TIME AS OF s.at, with a table and the time column of the stream.",
             ));
         };
-        let call = call(AsOf::Now.marker(), left, right);
+        let call = sql_call(AsOf::Now.marker().name, vec![left, right]);
         join.join_operator = match &join.join_operator {
             JoinOperator::Join(on) | JoinOperator::Inner(on) => {
                 JoinOperator::Inner(with(on, call)?)
@@ -248,22 +249,4 @@ fn with(constraint: &JoinConstraint, more: SqlExpr) -> Result<JoinConstraint, Pl
             "Write the condition with ON.",
         )),
     }
-}
-
-fn call(marker: Marker, first: SqlExpr, second: SqlExpr) -> SqlExpr {
-    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
-    SqlExpr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(marker.name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: vec![argument(first), argument(second)],
-            clauses: vec![],
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }

@@ -12,13 +12,16 @@ use datafusion::common::{Column, JoinType, NullHandling, Result, TableReference}
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Unnest};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, TableAlias,
-    TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
+    CastKind, DataType, Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart,
+    Query, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
 };
 
+use crate::planner::json_functions;
+use crate::planner::sql_call::sql_call;
+
 /// Writes UNNEST in FROM in the forms that DataFusion plans: WITH ORDINALITY is a second list beside
-/// the first, and the name of the alias is the name of its only column.
+/// the first, and the name of the alias is the name of its only column. A function that gives a row for each
+/// item of a JSON document is UNNEST of their list.
 pub(super) fn normalize(query: &mut Query) {
     let walked = VisitMut::visit(query, &mut Normalizer);
     debug_assert!(walked.is_continue(), "the normalizer never breaks off");
@@ -48,7 +51,7 @@ impl VisitorMut for Normalizer {
             alias.columns.push(column(alias.name.clone()));
         }
         if std::mem::take(with_ordinality) {
-            let length = call("array_length", vec![array_exprs[0].clone()]);
+            let length = sql_call("array_length", vec![array_exprs[0].clone()]);
             let length = SqlExpr::Cast {
                 kind: CastKind::Cast,
                 expr: Box::new(length),
@@ -57,52 +60,70 @@ impl VisitorMut for Normalizer {
                 format: None,
             };
             let one = SqlExpr::value(Value::Number("1".into(), false));
-            array_exprs.push(call("generate_series", vec![one, length]));
+            array_exprs.push(sql_call("generate_series", vec![one, length]));
             if alias.columns.len() == 1 {
                 alias.columns.push(column(Ident::new("ordinality")));
             }
         }
         ControlFlow::Continue(())
     }
+
+    fn post_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
+        as_unnest_expr(expr);
+        ControlFlow::Continue(())
+    }
 }
 
-/// `LATERAL UNNEST(…)` is read as any function.
+/// UNNEST behind LATERAL, and functions of JSON, are read as any function.
 fn as_unnest(factor: &mut TableFactor) {
-    let TableFactor::Function { name, args, alias, with_ordinality, .. } = factor else { return };
+    let (name, args, alias, with_ordinality) = match factor {
+        TableFactor::Function { name, args, alias, with_ordinality, .. } => {
+            (name, args.as_slice(), alias, *with_ordinality)
+        }
+        TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } => {
+            (name, args.args.as_slice(), alias, *with_ordinality)
+        }
+        _ => return,
+    };
     let [part] = name.0.as_slice() else { return };
-    if !part.as_ident().is_some_and(|name| name.value.eq_ignore_ascii_case("unnest")) {
-        return;
-    }
+    let Some(name) = part.as_ident() else { return };
     let argument = |arg: &FunctionArg| match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
         _ => None,
     };
-    let Some(array_exprs) = args.iter().map(argument).collect() else { return };
+    let Some(arguments) = args.iter().map(argument).collect() else { return };
+    let array_exprs = match json_functions::rows_of(&name.value) {
+        Some(function) => {
+            alias.get_or_insert_with(|| TableAlias {
+                explicit: true,
+                name: Ident::new(name.value.to_lowercase()),
+                columns: vec![TableAliasColumnDef { name: Ident::new("value"), data_type: None }],
+                at: None,
+            });
+            vec![sql_call(function, arguments)]
+        }
+        None if name.value.eq_ignore_ascii_case("unnest") => arguments,
+        None => return,
+    };
     *factor = TableFactor::UNNEST {
         alias: alias.take(),
         array_exprs,
         with_offset: false,
         with_offset_alias: None,
-        with_ordinality: *with_ordinality,
+        with_ordinality,
     };
 }
 
-fn call(name: &str, arguments: Vec<SqlExpr>) -> SqlExpr {
-    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
-    SqlExpr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: arguments.into_iter().map(argument).collect(),
-            clauses: vec![],
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
+/// Among expressions `json_array_elements(j)` is `UNNEST(…)` of the list.
+fn as_unnest_expr(expr: &mut SqlExpr) {
+    let SqlExpr::Function(function) = expr else { return };
+    let [part] = function.name.0.as_mut_slice() else { return };
+    let Some(list) = part.as_ident().and_then(|name| json_functions::rows_of(&name.value)) else {
+        return;
+    };
+    *part = ObjectNamePart::Identifier(Ident::new(list));
+    let list = expr.clone();
+    *expr = sql_call("unnest", vec![list]);
 }
 
 /// Rewrites every join with such a subquery; others stay as they are.

@@ -5,12 +5,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, Interval, ObjectName, UnaryOperator, Value, ValueWithSpan, VisitMut,
-    VisitorMut,
+    DataType as SqlType, Expr, Interval, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use crate::data::interval_text::{IntervalParts, parse_interval};
+use crate::planner::sql_call::sql_call;
 
 /// Rewrites every such cast below.
 pub(super) fn keep_constants(node: &mut impl VisitMut) {
@@ -67,7 +66,7 @@ impl VisitorMut for Casts {
                 }
             }
             Expr::AtTimeZone { timestamp, time_zone } => {
-                *expr = call("timezone", [(**time_zone).clone(), (**timestamp).clone()]);
+                *expr = sql_call("timezone", vec![(**time_zone).clone(), (**timestamp).clone()]);
             }
             _ => {}
         }
@@ -97,24 +96,6 @@ fn interval_parts(text: &str) -> Option<IntervalParts> {
 fn interval_words((months, days, nanos): IntervalParts) -> String {
     let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
     format!("{months} mons {days} days {seconds} secs {rest} nanoseconds")
-}
-
-fn call(name: &str, arguments: [Expr; 2]) -> Expr {
-    let args = arguments.map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))).into();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args,
-            clauses: vec![],
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }
 
 /// The text of a number with a point or an exponent, or of an integer of many digits.

@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::ast::{
     SymbolDefinition, TableFactor,
 };
 
-use crate::data::sql_words::in_sql_words;
+use crate::data::sql_words::type_in_sql_words;
 use crate::error::SqlState;
 use crate::operators::match_recognize::Cell;
 use crate::planner::constants;
@@ -246,7 +246,7 @@ fn condition(
         DataType::Boolean => Ok(expr),
         DataType::Null => expr.cast_to(&DataType::Boolean, frame),
         other => {
-            let data_type = in_sql_words(&other.to_string()).to_lowercase();
+            let data_type = type_in_sql_words(&other);
             let message =
                 format!("definition of \"{variable}\" must be type boolean, not type {data_type}");
             Err(PlanError::window(SqlState::TYPE_MISMATCH, message).into())

@@ -20,7 +20,7 @@ use datafusion::sql::sqlparser::ast::{
     VisitMut, VisitorMut,
 };
 
-use crate::data::sql_words::in_sql_words;
+use crate::data::sql_words::type_in_sql_words;
 use crate::error::SqlState;
 use crate::operators::match_recognize::{Aggregation, Cell, Place, RunningFunction};
 use crate::planner::constants;
@@ -264,7 +264,7 @@ impl Reader<'_, '_> {
             Some(operand) => {
                 let given = operand.get_type(self.cells.schema)?;
                 let (argument, result) = function.types(&given).ok_or_else(|| {
-                    let given = in_sql_words(&given.to_string()).to_lowercase();
+                    let given = type_in_sql_words(&given);
                     let message = format!("{name}() in MATCH_RECOGNIZE does not take type {given}");
                     DataFusionError::from(PlanError::window(SqlState::TYPE_MISMATCH, message))
                 })?;

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, DFSchema, NullHandling, Result as PlannerResult, UnnestOptions};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
@@ -20,6 +21,7 @@ use datafusion::logical_expr::planner::{
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, TableFactor};
 
+use crate::data::sql_words::type_in_sql_words;
 use crate::error::SqlState;
 use crate::operators::aggregates::mining::{Miner, MiningFunction};
 use crate::planner::error::PlanError;
@@ -27,6 +29,7 @@ use crate::planner::heavy_hitters_call;
 use crate::planner::itemsets_call;
 use crate::planner::relation_call::{Call, Parameters, function_call};
 use crate::planner::trend_call;
+use crate::planner::unnested_keys;
 use crate::planner::window_node::{WindowKind, WindowNode, window_time_type};
 use crate::windows::spec::{TimeWindow, TimeWindowKind};
 
@@ -111,6 +114,11 @@ pub(super) fn expression(
 ) -> PlannerResult<Named> {
     let text = item.to_string();
     let expr = context.sql_to_expr(item, schema)?;
+    if expr.exists(|part| Ok(matches!(part, Expr::Unnest(_))))? {
+        let what = format!("UNNEST in an argument of a mining function ({text})");
+        let hint = "Unnest in a subquery, which is its first argument.";
+        return Err(PlanError::refused(&what, hint).into());
+    }
     let name = match &expr {
         Expr::Column(column) => column.name.clone(),
         _ => text,
@@ -130,7 +138,7 @@ pub(super) fn comparable(
         if takes(&data_type) {
             return Ok(data_type);
         }
-        let text = crate::data::sql_words::in_sql_words(&data_type.to_string()).to_lowercase();
+        let text = type_in_sql_words(&data_type);
         let message = format!("\"{}\" of {} cannot be of type {text}", item.name, call.function);
         Err(PlanError::window(SqlState::TYPE_MISMATCH, message).into())
     };
@@ -157,6 +165,12 @@ pub(super) fn mine(input: LogicalPlan, mining: Mining) -> PlannerResult<LogicalP
     }
     let mut keys: Vec<Named> = window.map(window_columns).unwrap_or_default();
     keys.extend(mining.by);
+    for (index, key) in keys.iter().enumerate() {
+        if keys[..index].iter().any(|other| is_same(&other.expr, &key.expr)) {
+            let message = format!("column \"{}\" of a mining function is given twice", key.name);
+            return Err(PlanError::window(SqlState::DUPLICATE_COLUMN, message).into());
+        }
+    }
     let answers = MiningFunction::of(mining.miner).call(mining.arguments).alias(ANSWERS);
     let drop = || {
         let mut options = UnnestOptions::new();
@@ -166,8 +180,8 @@ pub(super) fn mine(input: LogicalPlan, mining: Mining) -> PlannerResult<LogicalP
     let answers_column = || Column::new_unqualified(ANSWERS);
     let names: Vec<String> = keys.iter().map(|key| key.name.clone()).collect();
     let keys = keys.into_iter().map(|key| key.expr);
-    let unnested = LogicalPlanBuilder::from(input)
-        .aggregate(keys, [answers])?
+    let grouped = LogicalPlanBuilder::from(input).aggregate(keys, [answers])?.build()?;
+    let unnested = LogicalPlanBuilder::from(unnested_keys::without_keys(grouped)?)
         .unnest_column_with_options(answers_column(), drop())?
         .unnest_column_with_options(answers_column(), drop())?
         .build()?;
@@ -210,6 +224,17 @@ fn window_columns(node: &WindowNode) -> Vec<Named> {
         name: column.name().to_string(),
     });
     columns.collect()
+}
+
+/// Whether two expressions over one input are the same, a column written with its relation or without.
+fn is_same(one: &Expr, other: &Expr) -> bool {
+    match (one, other) {
+        (Expr::Column(one), Expr::Column(other)) => {
+            let bare = one.relation.is_none() || other.relation.is_none();
+            one.name == other.name && (bare || one.relation == other.relation)
+        }
+        _ => one == other,
+    }
 }
 
 /// Windows that are numbered per partition are not told apart without it.

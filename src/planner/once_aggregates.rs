@@ -8,6 +8,9 @@
 //! DataFusion takes it to be sorted with its nulls last, and leaves a sort away.
 //!
 //! *Floats of a moving frame are not taken back* ([`super::once_moving`]).
+//!
+//! *Several aggregates of one SELECT may each have an ORDER BY.* DataFusion sorts the rows for one of them; `string_agg`
+//! can sort what it takes itself, as `array_agg` does, but does not say so.
 
 use std::sync::Arc;
 
@@ -21,32 +24,59 @@ use datafusion::logical_expr::{
 };
 
 use crate::planner::once_extremes::{self, Extreme, MovingExtreme};
-use crate::planner::once_moving::{self, Moving};
+use crate::planner::once_moving::{self, Moving, Recipe};
 
 /// What a one-off SELECT has in place of an aggregate; `None` where DataFusion's own is right.
 pub(super) fn replaced(theirs: &Arc<AggregateUDF>) -> Option<Arc<AggregateUDF>> {
-    let theirs = Arc::clone(theirs);
-    let ours = match theirs.name() {
-        "min" => AggregateUDF::from(MinMax { theirs, max: false }),
-        "max" => AggregateUDF::from(MinMax { theirs, max: true }),
+    let change = match theirs.name() {
+        "min" => Change::Extreme { max: false },
+        "max" => Change::Extreme { max: true },
         "avg" | "stddev" | "stddev_pop" | "var" | "var_pop" | "covar_samp" | "covar_pop"
-        | "corr" => AggregateUDF::from(Refolded(theirs)),
-        name if name.starts_with("regr_") => AggregateUDF::from(Refolded(theirs)),
+        | "corr" => Change::Refolds,
+        name if name.starts_with("regr_") => Change::Refolds,
+        "string_agg" => Change::Sorts,
         _ => return None,
     };
-    Some(Arc::new(ours))
+    let changed = Changed { theirs: Arc::clone(theirs), change };
+    Some(Arc::new(AggregateUDF::from(changed)))
 }
 
-/// `min` or `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Change {
+    /// `min` or `max` in our order.
+    Extreme { max: bool },
+    /// Its floats are folded anew where a frame moves.
+    Refolds,
+    /// Rows may come in any order.
+    Sorts,
+}
+
+/// An aggregate as we mean it.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct MinMax {
+struct Changed {
     theirs: Arc<AggregateUDF>,
-    max: bool,
+    change: Change,
 }
 
-impl AggregateUDFImpl for MinMax {
+impl Changed {
+    /// Whether the least or greatest is wanted, of a type that DataFusion orders otherwise.
+    fn extreme(&self, args: &AccumulatorArgs) -> Option<bool> {
+        match self.change {
+            Change::Extreme { max } if once_extremes::is_ours(args.return_field.data_type()) => {
+                Some(max)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl AggregateUDFImpl for Changed {
     fn name(&self) -> &str {
         self.theirs.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.theirs.aliases()
     }
 
     fn signature(&self) -> &Signature {
@@ -61,24 +91,29 @@ impl AggregateUDFImpl for MinMax {
         self.theirs.return_field(arguments)
     }
 
+    fn is_nullable(&self) -> bool {
+        self.theirs.is_nullable()
+    }
+
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         self.theirs.coerce_types(arguments)
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        let data_type = args.return_field.data_type();
-        match once_extremes::is_ours(data_type) {
-            true => Ok(Box::new(Extreme::new(data_type, self.max)?)),
-            false => self.theirs.accumulator(args),
+        match self.extreme(&args) {
+            Some(max) => Ok(Box::new(Extreme::new(args.return_field.data_type(), max)?)),
+            None => self.theirs.accumulator(args),
         }
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        let data_type = args.return_field.data_type();
-        match once_extremes::is_ours(data_type) {
-            true => Ok(Box::new(MovingExtreme::new(data_type, self.max)?)),
-            false => self.theirs.create_sliding_accumulator(args),
+        if let Some(max) = self.extreme(&args) {
+            return Ok(Box::new(MovingExtreme::new(args.return_field.data_type(), max)?));
         }
+        if self.change == Change::Refolds && once_moving::is_about_floats(&args) {
+            return Ok(Box::new(Moving::new(Recipe::new(Arc::clone(self.theirs.inner()), &args))?));
+        }
+        self.theirs.create_sliding_accumulator(args)
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -86,101 +121,46 @@ impl AggregateUDFImpl for MinMax {
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        !once_extremes::is_ours(args.return_field.data_type())
-            && self.theirs.groups_accumulator_supported(args)
+        self.extreme(&args).is_none() && self.theirs.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(
         &self,
         args: AccumulatorArgs,
     ) -> Result<Box<dyn GroupsAccumulator>> {
-        match once_extremes::of_floats(args.return_field.data_type(), self.max) {
-            Some(ours) => Ok(ours),
-            None => self.theirs.create_groups_accumulator(args),
-        }
+        let ours = match self.change {
+            Change::Extreme { max } => once_extremes::of_floats(args.return_field.data_type(), max),
+            Change::Refolds | Change::Sorts => None,
+        };
+        ours.map_or_else(|| self.theirs.create_groups_accumulator(args), Ok)
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
+        match self.change {
+            Change::Sorts => AggregateOrderSensitivity::SoftRequirement,
+            Change::Extreme { .. } | Change::Refolds => self.theirs.order_sensitivity(),
+        }
+    }
+
+    fn with_beneficial_ordering(
+        self: Arc<Self>,
+        _: bool,
+    ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        Ok(if self.change == Change::Sorts { Some(self) } else { None })
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
-        ReversedUDAF::Identical
+        match self.change {
+            Change::Sorts => ReversedUDAF::NotSupported,
+            Change::Extreme { .. } | Change::Refolds => ReversedUDAF::Identical,
+        }
     }
 
     fn set_monotonicity(&self, _: &DataType) -> SetMonotonicity {
         SetMonotonicity::NotMonotonic
     }
-}
-
-/// An aggregate whose floats are folded anew where a frame moves.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Refolded(Arc<AggregateUDF>);
-
-impl AggregateUDFImpl for Refolded {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.0.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.0.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.0.return_type(arguments)
-    }
-
-    fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
-        self.0.return_field(arguments)
-    }
-
-    fn is_nullable(&self) -> bool {
-        self.0.is_nullable()
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.0.coerce_types(arguments)
-    }
-
-    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.0.accumulator(args)
-    }
-
-    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if !once_moving::is_about_floats(&args) {
-            return self.0.create_sliding_accumulator(args);
-        }
-        Ok(Box::new(Moving::new(Arc::clone(self.0.inner()), &args)?))
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.0.state_fields(args)
-    }
-
-    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        self.0.groups_accumulator_supported(args)
-    }
-
-    fn create_groups_accumulator(
-        &self,
-        args: AccumulatorArgs,
-    ) -> Result<Box<dyn GroupsAccumulator>> {
-        self.0.create_groups_accumulator(args)
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        self.0.order_sensitivity()
-    }
-
-    fn reverse_expr(&self) -> ReversedUDAF {
-        ReversedUDAF::Identical
-    }
 
     fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
-        self.0.default_value(data_type)
+        self.theirs.default_value(data_type)
     }
 }

@@ -13,54 +13,38 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::union::UnionExec;
-use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-use crate::planner::once_ties::keeps_rows;
+use crate::planner::once_rule::OnceRule;
+use crate::planner::once_ties::{calls_over, keeps_rows};
 
 /// Puts a [`Barrier`] below each aggregate over sets of groups, part of a union and side of an outer join, above
 /// each OFFSET, and below what sorts anew what was sorted.
-#[derive(Debug)]
-pub(super) struct OnceBarriers;
+pub(super) const ONCE_BARRIERS: OnceRule =
+    OnceRule { name: "once_barriers", rewrite: with_barriers };
 
-impl PhysicalOptimizerRule for OnceBarriers {
-    fn name(&self) -> &str {
-        "once_barriers"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| {
-            let hides = makes_other_values(&*node) || wants_other_order(&node);
-            node.map_children(|child| {
-                let skips = child.downcast_ref::<GlobalLimitExec>().is_some_and(|l| l.skip() > 0);
-                if !hides && !skips {
-                    return Ok(Transformed::no(child));
-                }
-                Ok(Transformed::yes(Arc::new(Barrier::new(child, hides)) as _))
-            })
+fn with_barriers(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let hides = makes_other_values(&*node) || wants_other_order(&node);
+        node.map_children(|child| {
+            let skips = child.downcast_ref::<GlobalLimitExec>().is_some_and(|l| l.skip() > 0);
+            if !hides && !skips {
+                return Ok(Transformed::no(child));
+            }
+            Ok(Transformed::yes(Arc::new(Barrier::new(child, hides)) as _))
         })
-        .data()
-    }
+    })
+    .data()
 }
 
 /// Whether a column that is one value in an input may be several in the output.
@@ -96,10 +80,7 @@ fn wants_other_order(node: &Arc<dyn ExecutionPlan>) -> bool {
 
 /// The order in which a node wants its rows, as text; `None` if it wants none.
 fn order_of(node: &dyn ExecutionPlan) -> Option<String> {
-    let windows = node.downcast_ref::<BoundedWindowAggExec>().map(|window| window.window_expr());
-    let windows =
-        windows.or_else(|| node.downcast_ref::<WindowAggExec>().map(|window| window.window_expr()));
-    if let Some(window) = windows.and_then(<[_]>::first) {
+    if let Some(window) = calls_over(node).and_then(<[_]>::first) {
         return Some(format!("{:?} {:?}", window.partition_by(), window.order_by()));
     }
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {

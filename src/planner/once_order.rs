@@ -2,23 +2,13 @@
 //!
 //! *A key of ORDER BY that repeats one before it decides nothing.* Of `a DESC NULLS FIRST, b DESC NULLS LAST`,
 //! where `a` and `b` are one column by two names, DataFusion lets the second decide.
-//!
-//! *Several aggregates of one SELECT may each have an ORDER BY.* DataFusion sorts the rows for one of them; `string_agg`
-//! can sort what it takes itself, as `array_agg` does, but does not say so.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::logical_expr::expr::Sort as SortKey;
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Distinct, Expr, GroupsAccumulator, LogicalPlan,
-    Signature,
-};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::planner::expressions::rewrite_named;
@@ -115,60 +105,5 @@ fn source(expr: Expr, input: &LogicalPlan) -> Expr {
         LogicalPlan::Filter(filter) => source(expr, &filter.input),
         LogicalPlan::Distinct(Distinct::All(below)) => source(expr, below),
         _ => expr,
-    }
-}
-
-/// The aggregate of that name, if it is one that says here that it sorts for itself.
-pub(super) fn sorting(name: &str) -> Option<Arc<AggregateUDF>> {
-    static STRING_AGG: LazyLock<Arc<AggregateUDF>> =
-        LazyLock::new(|| Arc::new(AggregateUDF::from(Sorting(string_agg_udaf()))));
-    (name == STRING_AGG.name()).then(|| Arc::clone(&STRING_AGG))
-}
-
-/// `string_agg`, to which rows may come in any order.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Sorting(Arc<AggregateUDF>);
-
-impl AggregateUDFImpl for Sorting {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.0.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.0.return_type(arguments)
-    }
-
-    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.0.accumulator(args)
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.0.state_fields(args)
-    }
-
-    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        self.0.groups_accumulator_supported(args)
-    }
-
-    fn create_groups_accumulator(
-        &self,
-        args: AccumulatorArgs,
-    ) -> Result<Box<dyn GroupsAccumulator>> {
-        self.0.create_groups_accumulator(args)
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::SoftRequirement
-    }
-
-    fn with_beneficial_ordering(
-        self: Arc<Self>,
-        _: bool,
-    ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
-        Ok(Some(self))
     }
 }

@@ -22,15 +22,14 @@ use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
-use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::window::WindowExpr;
 use datafusion::physical_expr::{
     EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr,
 };
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
@@ -44,35 +43,17 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 use futures::StreamExt;
 
 use crate::planner::once_barrier::Barrier;
+use crate::planner::once_rule::OnceRule;
 
 /// The column that holds the number of a row.
 const NUMBER: &str = "__number";
 
 /// Gives every sort the number of the row as its last key. Comes after all rules that move sorts.
-#[derive(Debug)]
-pub(super) struct OnceTies;
-
-impl PhysicalOptimizerRule for OnceTies {
-    fn name(&self) -> &str {
-        "once_ties"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        untied(plan)
-    }
-}
+pub(super) const ONCE_TIES: OnceRule = OnceRule { name: "once_ties", rewrite: untied };
 
 /// Whether the node hands on rows of its only input, and each at most once, so that their numbers can stay with them.
 pub(super) fn keeps_rows(node: &dyn ExecutionPlan) -> bool {
-    is_window(node)
+    calls_over(node).is_some()
         || node.is::<SortExec>()
         || node.is::<ProjectionExec>()
         || node.is::<FilterExec>()
@@ -82,46 +63,33 @@ pub(super) fn keeps_rows(node: &dyn ExecutionPlan) -> bool {
         || node.is::<Barrier>()
 }
 
-/// Whether the node computes calls with OVER.
-pub(super) fn is_window(node: &dyn ExecutionPlan) -> bool {
-    node.is::<WindowAggExec>() || node.is::<BoundedWindowAggExec>()
+/// The calls with OVER that the node computes; `None` if it is none that does.
+pub(super) fn calls_over(node: &dyn ExecutionPlan) -> Option<&[Arc<dyn WindowExpr>]> {
+    let bounded = node.downcast_ref::<BoundedWindowAggExec>().map(|node| node.window_expr());
+    bounded.or_else(|| node.downcast_ref::<WindowAggExec>().map(|node| node.window_expr()))
 }
 
 /// Gives the orders of aggregates the number of the row as their last key. Comes before all rules that make sorts.
-#[derive(Debug)]
-pub(super) struct OnceAggregateTies;
+pub(super) const ONCE_AGGREGATE_TIES: OnceRule =
+    OnceRule { name: "once_aggregate_ties", rewrite: tied_aggregates };
 
-impl PhysicalOptimizerRule for OnceAggregateTies {
-    fn name(&self) -> &str {
-        "once_aggregate_ties"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| {
-            let aggregate = node.downcast_ref::<AggregateExec>();
-            let ordered = aggregate.is_some_and(|node| node.aggr_expr().iter().any(is_ordered));
-            let Some(aggregate) = aggregate.filter(|_| ordered) else {
-                return Ok(Transformed::no(node));
-            };
-            let ordered = match aggregate.input().downcast_ref::<AggregateExec>() {
-                Some(partial) if *partial.mode() == AggregateMode::Partial => {
-                    second_stage(aggregate, partial)
-                }
-                _ => first_stage(aggregate),
-            };
-            // Orders that cannot all be had at once stay as they were.
-            Ok(ordered.map_or_else(|_| Transformed::no(node), |new| Transformed::yes(new as _)))
-        })
-        .data()
-    }
+fn tied_aggregates(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let aggregate = node.downcast_ref::<AggregateExec>();
+        let ordered = aggregate.is_some_and(|node| node.aggr_expr().iter().any(is_ordered));
+        let Some(aggregate) = aggregate.filter(|_| ordered) else {
+            return Ok(Transformed::no(node));
+        };
+        let ordered = match aggregate.input().downcast_ref::<AggregateExec>() {
+            Some(partial) if *partial.mode() == AggregateMode::Partial => {
+                second_stage(aggregate, partial)
+            }
+            _ => first_stage(aggregate),
+        };
+        // Orders that cannot all be had at once stay as they were.
+        Ok(ordered.map_or_else(|_| Transformed::no(node), |new| Transformed::yes(new as _)))
+    })
+    .data()
 }
 
 /// Whether ties matter to a call. DISTINCT may only be ordered by what is distinct.
@@ -231,7 +199,7 @@ fn numbered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
             .apply_projection(Some(kept))?;
         return Ok(Arc::new(filter.build()?));
     }
-    let window = is_window(&*plan);
+    let window = calls_over(&*plan).is_some();
     let plan = replace_children_if_necessary(plan, vec![child])?;
     if !window {
         return Ok(plan);

@@ -1,6 +1,7 @@
-//! Refuses operators that DataFusion parses, and cannot compute: those of JSON and of text search.
+//! Refuses operators that DataFusion parses, and nobody computes: those of JSON paths, of changes to JSON, and of
+//! text search.
 //!
-//! What it computes of them (`@>` of arrays) it has made functions of by then.
+//! What is computed (`@>` of arrays, [`super::json_operators`]) has become functions by then.
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -9,8 +10,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use crate::planner::error::PlanError;
 
 /// What there is instead.
-const HINT: &str = "JSON is kept as text. Give what you ask of it a column of its own in the stream, or take it out of \
-                    the text with regexp_match.";
+const HINT: &str =
+    "Of JSON there are ->, ->>, #>, #>>, @>, <@, ?, ?| and ?&; of texts LIKE and regexp_match.";
 
 /// Looks at all expressions of a plan.
 pub(super) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {

@@ -231,7 +231,8 @@ impl Translator {
                 Ok(Order { by: OverOrder::Time(time), unique: false })
             }
             (2, Some(time), Some(second))
-                if built.plan.facts.delay_of(time).is_some() && is_log(second) =>
+                if built.plan.facts.delay_of(time).is_some()
+                    && keeps_offsets(&built.plan, second, time) =>
             {
                 self.check_lateness_unit(built, time)?;
                 Ok(Order { by: OverOrder::Time(time), unique: true })
@@ -307,6 +308,33 @@ impl Translator {
             _ => return Err(refuse_function(call)),
         })
     }
+}
+
+/// Whether a column is the offset of the one stream that the rows come from, and those that share an event
+/// time come in its order, as OVER by that time puts them out.
+fn keeps_offsets(plan: &PhysicalPlan, offset: usize, time: usize) -> bool {
+    let (offset, time) = match &plan.node {
+        _ if is_log_order(plan, offset) => return true,
+        Node::FilterProject(spec) => {
+            let below = |column: usize| match &spec.projection {
+                None => Some(column),
+                Some(outputs) => source_column(&outputs[column].0),
+            };
+            let (Some(offset), Some(time)) = (below(offset), below(time)) else { return false };
+            (offset, time)
+        }
+        Node::Delay(_) => (offset, time),
+        Node::Over(spec) => {
+            let waits =
+                spec.calls.iter().any(|call| matches!(call.function, OverFunction::Lead(_)));
+            if spec.order != OverOrder::Time(time) || offset >= spec.kept || waits {
+                return false;
+            }
+            (offset, time)
+        }
+        _ => return false,
+    };
+    keeps_offsets(&plan.inputs[0], offset, time)
 }
 
 /// Whether a column is the offset of the one stream that the rows come from, in its order.

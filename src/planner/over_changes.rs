@@ -14,6 +14,7 @@ use datafusion::physical_planner::create_window_expr_with_name;
 
 use crate::operators::over_changes::OverChangesSpec;
 use crate::planner::error::{PlanError, from_datafusion};
+use crate::planner::moving_frames;
 use crate::planner::over::Computed;
 use crate::planner::over_facts::call_name;
 use crate::planner::over_layers::{LayerColumn, Layers, WindowCall};
@@ -78,9 +79,13 @@ impl Translator {
         let names = built.physical_names()?;
         let lowered = named.iter().zip(calls).map(|(expr, call)| {
             let name = call.field.name().clone();
-            create_window_expr_with_name(expr, name, &names, &self.properties, &self.planning)
-                .map_err(from_datafusion)
+            let lowered =
+                create_window_expr_with_name(expr, name, &names, &self.properties, &self.planning)?;
+            // What no row could be answered with is refused here, and not row by row.
+            lowered.create_window_fn()?;
+            Ok(lowered)
         });
+        let lowered = lowered.map(|lowered| lowered.map_err(from_datafusion));
         let lowered: Vec<Arc<dyn WindowExpr>> = lowered.collect::<Result<_, _>>()?;
         let close = self.closing(&built.plan, &partition)?;
         let fields = built.plan.schema.fields()[..kept].iter().map(|field| field.as_ref().clone());
@@ -132,7 +137,7 @@ fn over_columns(call: &WindowCall, computed: &mut Computed<'_>) -> Result<Expr, 
         order_by.push(Sort { expr: computed.named(&sort.expr)?, ..sort.clone() });
     }
     Ok(Expr::from(WindowFunction {
-        fun: call.function.clone(),
+        fun: moving_frames::as_once(&call.function),
         params: WindowFunctionParams {
             args,
             partition_by: vec![],

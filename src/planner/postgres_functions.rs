@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array};
 use arrow::datatypes::{DataType, TimeUnit};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+
+use crate::planner::error::no_function;
 
 /// The functions, each to take the place of DataFusion's of the same name.
 pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
@@ -64,11 +66,7 @@ impl ScalarUDFImpl for Length {
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
         let [one] = given else {
-            return plan_err!(
-                "No function matches the given name and argument types '{}({})'",
-                self.name(),
-                given.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            );
+            return no_function(self.name(), given);
         };
         let value = match one {
             DataType::Dictionary(_, values) => values,
@@ -82,10 +80,7 @@ impl ScalarUDFImpl for Length {
             | DataType::LargeBinary
             | DataType::BinaryView
             | DataType::FixedSizeBinary(_) => Ok(vec![DataType::Binary]),
-            other => plan_err!(
-                "No function matches the given name and argument types '{}({other})'",
-                self.name()
-            ),
+            other => no_function(self.name(), std::slice::from_ref(other)),
         }
     }
 

@@ -30,6 +30,16 @@ pub(super) fn function_call(
     }
 }
 
+/// The expression that an argument is, with a name or without.
+pub(super) fn expression_of(argument: &FunctionArg) -> Option<&SqlExpr> {
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
+        | FunctionArg::Named { arg: FunctionArgExpr::Expr(expr), .. }
+        | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(expr), .. } => Some(expr),
+        _ => None,
+    }
+}
+
 /// Other names that Flink and DataFusion users write for the same parameter.
 fn canonical(name: &str) -> &str {
     match name {

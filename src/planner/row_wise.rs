@@ -8,6 +8,7 @@ use datafusion::common::DFSchemaRef;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 
+use crate::data::schema::remembering_name;
 use crate::operators::filter_project::FilterProjectSpec;
 use crate::operators::unnest::{ListUnnest, UnnestSpec};
 use crate::planner::error::{PlanError, from_datafusion};
@@ -264,6 +265,9 @@ impl Translator {
     }
 }
 
+/// What columns that only a window needs are called.
+const KEPT: &str = "__window_";
+
 /// Keeps the physical columns that a pending window needs alive through a projection.
 fn keep_pending(
     pending: Pending,
@@ -273,7 +277,7 @@ fn keep_pending(
     let mut keep = |column: usize| -> usize {
         let present = outputs.iter().position(|(expr, _)| source_column(expr) == Some(column));
         present.unwrap_or_else(|| {
-            outputs.push((column_expr(input, column), format!("__window_{column}")));
+            outputs.push((column_expr(input, column), format!("{KEPT}{column}")));
             outputs.len() - 1
         })
     };
@@ -298,7 +302,11 @@ fn projected_schema(
     let mut fields = Vec::with_capacity(outputs.len());
     for (expr, name) in outputs {
         let field = expr.return_field(input).map_err(from_datafusion)?;
-        fields.push(Field::clone(&field).with_name(name));
+        let mut named = Field::clone(&field).with_name(name);
+        if name.starts_with(KEPT) && source_column(expr).is_some() {
+            named = remembering_name(named, &field);
+        }
+        fields.push(named);
     }
     Ok(Arc::new(Schema::new(fields)))
 }

@@ -16,7 +16,7 @@ use datafusion::common::{Column, DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr::{AggregateFunction, Alias};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, SkipType, Subquery,
+    Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, SkipType, Subquery,
 };
 
 use crate::planner::bind::Purpose;
@@ -25,6 +25,7 @@ use crate::planner::expressions::{rewrite_named, takes_rows};
 use crate::planner::functions;
 use crate::planner::relations::RelationLookup;
 use crate::planner::row_facts::Reader;
+use crate::planner::set_comparisons;
 
 const HINT: &str = "Take an aggregate such as max(…) in it, add LIMIT 1, or compare a whole primary key with constants.";
 const HINT_CORRELATED: &str =
@@ -36,6 +37,7 @@ pub(super) fn check(
     lookup: &dyn RelationLookup,
     purpose: Purpose,
 ) -> Result<LogicalPlan> {
+    let mut names = 0;
     let checked = plan.transform_up_with_subqueries(|node| {
         let mut any = false;
         node.apply_expressions(|expr| {
@@ -47,32 +49,22 @@ pub(super) fn check(
         if !any {
             return Ok(Transformed::no(node));
         }
-        let is_condition = matches!(node, LogicalPlan::Filter(_));
         let outside = merge_schema(&node.inputs());
         let checked = rewrite_named(node, |expr| {
             expr.transform_up(|part| match part {
                 Expr::ScalarSubquery(subquery) => match constant(&subquery.subquery, &outside)? {
                     Some(value) => Ok(Transformed::yes(value)),
-                    None => value(subquery, lookup, purpose),
-                },
-                // Of one value, ANY and ALL are the same.
-                Expr::SetComparison(comparison) => {
-                    match constant(&comparison.subquery.subquery, &outside)? {
-                        Some(value) => Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(
-                            comparison.expr,
-                            comparison.op,
-                            Box::new(value),
-                        )))),
-                        None if is_condition => {
-                            Ok(Transformed::no(Expr::SetComparison(comparison)))
-                        }
-                        None => Err(PlanError::refused(
-                            "ANY or ALL over a subquery that is not a condition of WHERE or HAVING",
-                            "Write EXISTS or NOT EXISTS (SELECT … WHERE …).",
-                        )
-                        .into()),
+                    None => {
+                        names += 1;
+                        let subquery = value(subquery, lookup, purpose)?;
+                        Ok(Transformed::yes(Expr::ScalarSubquery(named(subquery, names)?)))
                     }
-                }
+                },
+                // Those of conditions and select lists are other expressions by now.
+                Expr::SetComparison(_) => match set_comparisons::spelled(part, &outside)? {
+                    constant @ Expr::BinaryExpr(_) => Ok(Transformed::yes(constant)),
+                    _ => Err(set_comparisons::not_a_condition()),
+                },
                 other => Ok(Transformed::no(other)),
             })
         })?;
@@ -84,16 +76,12 @@ pub(super) fn check(
     Ok(checked?.data)
 }
 
-fn value(
-    subquery: Subquery,
-    lookup: &dyn RelationLookup,
-    purpose: Purpose,
-) -> Result<Transformed<Expr>> {
+fn value(subquery: Subquery, lookup: &dyn RelationLookup, purpose: Purpose) -> Result<Subquery> {
     if subquery.outer_ref_columns.is_empty() {
         let counted = purpose == Purpose::Once;
         let reader = Reader { lookup, limits_count: true };
         if counted || reader.rows(&subquery.subquery).one {
-            return Ok(Transformed::no(Expr::ScalarSubquery(subquery)));
+            return Ok(subquery);
         }
         let what = "a subquery that may have several rows where one value is asked for";
         return Err(PlanError::unsupported(what, HINT).into());
@@ -110,11 +98,20 @@ fn value(
         .into());
     }
     let plan = if is_aggregate(&plan) { plan } else { largest(&plan)? };
-    Ok(Transformed::yes(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..subquery })))
+    Ok(Subquery { subquery: Arc::new(plan), ..subquery })
+}
+
+/// The subquery with its value under a name of its own: it is joined to rows that may have an aggregate of the
+/// same name (`HAVING avg(id) > (SELECT avg(id) FROM a)`), and DataFusion goes by names.
+fn named(subquery: Subquery, number: usize) -> Result<Subquery> {
+    let rows = LogicalPlanBuilder::from(Arc::clone(&subquery.subquery));
+    let own = Expr::Column(Column::from(rows.schema().qualified_field(0)));
+    let plan = rows.project([own.alias(format!("__value_{number}"))])?.build()?;
+    Ok(Subquery { subquery: Arc::new(plan), ..subquery })
 }
 
 /// The expression that a subquery without FROM stands for.
-fn constant(plan: &LogicalPlan, outside: &DFSchema) -> Result<Option<Expr>> {
+pub(super) fn constant(plan: &LogicalPlan, outside: &DFSchema) -> Result<Option<Expr>> {
     let LogicalPlan::Projection(projection) = plan else { return Ok(None) };
     let (LogicalPlan::EmptyRelation(empty), [expr]) =
         (&*projection.input, projection.expr.as_slice())

@@ -10,14 +10,14 @@ use arrow::array::{Array, AsArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 use crate::error::SqlState;
-use crate::planner::error::PlanError;
+use crate::planner::error::{PlanError, no_function};
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -69,11 +69,7 @@ impl ScalarUDFImpl for AtTimeZone {
             {
                 Ok(vec![DataType::Utf8View, instant_type()])
             }
-            _ => plan_err!(
-                "No function matches the given name and argument types '{}({})'",
-                self.name(),
-                given.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            ),
+            _ => no_function(self.name(), given),
         }
     }
 

@@ -24,11 +24,13 @@ use datafusion::logical_expr::{
 use crate::data::bytes_text;
 use crate::data::floats::canonical;
 use crate::data::interval_text::{parse_interval, write_interval};
-use crate::data::sql_words::in_sql_words;
+use crate::data::sql_words::type_in_sql_words;
 
 /// What a function makes of its value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum ValueFunction {
+    /// The value itself, of which DataFusion knows nothing ([`super::unnested_keys`]).
+    Same,
     /// A float in its one form ([`crate::data::floats`]).
     Canonical,
     /// A number rounded to an integer: a float to the nearest even one, a decimal half away from zero.
@@ -76,7 +78,7 @@ impl ValueFunction {
     pub(super) fn is_total(expr: &Expr) -> bool {
         use ValueFunction as F;
         ValueFunction::called(expr).is_some_and(|function| match function {
-            F::Canonical | F::IntervalText | F::BytesText | F::IntervalLength => true,
+            F::Same | F::Canonical | F::IntervalText | F::BytesText | F::IntervalLength => true,
             F::IntervalKey | F::IntervalOfKey => true,
             F::Integer(_, nulls) => *nulls,
             F::IntervalOf | F::BytesOf => false,
@@ -85,7 +87,7 @@ impl ValueFunction {
 
     fn result(&self, argument: &DataType) -> DataType {
         match self {
-            ValueFunction::Canonical => argument.clone(),
+            ValueFunction::Same | ValueFunction::Canonical => argument.clone(),
             ValueFunction::Integer(to, _) => to.clone(),
             ValueFunction::IntervalText | ValueFunction::BytesText => DataType::Utf8View,
             ValueFunction::IntervalOf | ValueFunction::IntervalOfKey => INTERVAL,
@@ -96,6 +98,7 @@ impl ValueFunction {
 
     fn compute(&self, values: &ArrayRef) -> Result<ArrayRef> {
         match self {
+            ValueFunction::Same => Ok(Arc::clone(values)),
             ValueFunction::Canonical => Ok(canonical(values)),
             ValueFunction::Integer(to, nulls) => integers(values, to, *nulls),
             ValueFunction::IntervalText => interval_texts(values),
@@ -125,6 +128,7 @@ struct Call {
 impl ScalarUDFImpl for Call {
     fn name(&self) -> &str {
         match &self.function {
+            ValueFunction::Same => "same",
             ValueFunction::Canonical => "canonical",
             ValueFunction::Integer(DataType::Int16, _) => "int2",
             ValueFunction::Integer(DataType::Int32, _) => "int4",
@@ -155,6 +159,9 @@ impl ScalarUDFImpl for Call {
         let [value] = args.arg_fields else {
             return exec_err!("{} takes one argument", self.name());
         };
+        if self.function == ValueFunction::Same {
+            return Ok(Arc::clone(value));
+        }
         let nullable =
             value.is_nullable() || matches!(self.function, ValueFunction::Integer(_, true));
         let data_type = self.function.result(value.data_type());
@@ -194,7 +201,7 @@ fn integers(values: &ArrayRef, to: &DataType, nulls: bool) -> Result<ArrayRef> {
     };
     let integers = cast_with_options(&whole, to, &options)?;
     if !nulls && integers.null_count() > values.null_count() {
-        return exec_err!("{} out of range", in_sql_words(&to.to_string()).to_lowercase());
+        return exec_err!("{} out of range", type_in_sql_words(to));
     }
     Ok(integers)
 }

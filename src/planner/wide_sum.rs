@@ -25,7 +25,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
 };
 
-use crate::planner::once_moving::{self, Moving};
+use crate::planner::once_moving::{self, Moving, Recipe};
 
 /// What a total is stored as between two stages of a plan.
 const TOTAL: DataType = DataType::Decimal256(76, 0);
@@ -102,7 +102,7 @@ impl AggregateUDFImpl for WideSum {
             return self.accumulator(args);
         }
         if once_moving::is_about_floats(&args) {
-            return Ok(Box::new(Moving::new(Arc::new(Sum::new()), &args)?));
+            return Ok(Box::new(Moving::new(Recipe::new(Arc::new(Sum::new()), &args))?));
         }
         self.theirs.create_sliding_accumulator(args)
     }

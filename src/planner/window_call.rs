@@ -83,6 +83,17 @@ fn parameters(function: &str) -> Option<Parameters> {
     })
 }
 
+/// The columns that a window function adds.
+pub(super) fn window_columns(function: &str) -> Option<&'static [&'static str]> {
+    let function = function.to_lowercase();
+    parameters(&function)?;
+    Some(match function.as_str() {
+        "count_window" => &["window_start", "window_end", "window_id"],
+        "punctuation_window" => &["window_start", "window_end", "window_id", "window_reason"],
+        _ => &["window_start", "window_end"],
+    })
+}
+
 fn plan(
     call: &Call,
     input: LogicalPlan,

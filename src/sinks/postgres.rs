@@ -95,7 +95,7 @@ impl PostgresTarget {
     async fn commit_async(
         &mut self,
         batch: &SinkBatch,
-        (from, to): (i64, i64),
+        (from, to): (u64, u64),
         refuse: Refuse<'_>,
     ) -> Result<u64, Failure> {
         let claim = self.claim.as_ref().expect("prepare comes before commit");
@@ -155,8 +155,8 @@ impl SinkTarget for PostgresTarget {
         assert!(from < to, "a transaction moves the mark forward: {from} to {to}");
         let sink = self.claim.as_ref().expect("prepare comes before commit").plan.name.clone();
         let runtime = self.take_runtime(&sink)?;
-        let range = (progress::signed(from), progress::signed(to));
-        let result = runtime.block_on(Box::pin(self.commit_async(batch, range, refuse)));
+        let commit = self.commit_async(batch, (from, to), refuse);
+        let result = runtime.block_on(Box::pin(commit));
         self.runtime = Some(runtime);
         result.map_err(|failure| failure.into_error(&sink))
     }
@@ -216,7 +216,7 @@ impl<'a> Job<'a> {
     async fn transact(
         &self,
         bisect: bool,
-        range: (i64, i64),
+        range: (u64, u64),
         refuse: Refuse<'_>,
     ) -> Result<u64, Failure> {
         // Deferred constraints would refuse at COMMIT, where no row can be told from another.
@@ -239,10 +239,11 @@ impl<'a> Job<'a> {
     }
 
     /// Moves the mark; `false`: this very transaction counted already.
-    async fn advance(&self, (from, to): (i64, i64)) -> Result<bool, Failure> {
+    async fn advance(&self, (from, to): (u64, u64)) -> Result<bool, Failure> {
         let (id, fence) = (&self.claim.plan.id, &self.claim.fence);
         let client = &self.session.client;
-        let counted = self.claim.plan.counted(progress::unsigned(to));
+        let counted = self.claim.plan.counted(to);
+        let (from, to) = (progress::signed(from), progress::signed(to));
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&to, &counted, id, &from, fence];
         let moved = client.execute(&self.session.advance, &values).await;

@@ -90,11 +90,6 @@ pub(crate) fn signed(offset: u64) -> i64 {
     i64::try_from(offset).expect("an offset is below 2^63")
 }
 
-/// The offset that was [`signed`].
-pub(crate) fn unsigned(offset: i64) -> u64 {
-    u64::try_from(offset).expect("an offset is below 2^63")
-}
-
 /// Where a new mark starts on a table that has the marks `others` (sink, changelog, offset), and what it counts.
 pub(crate) fn adopted(
     plan: &SinkPlan,

@@ -84,10 +84,19 @@ impl Fraction {
 
     /// The least count that is at least (self − less) of `total`.
     pub fn share(self, less: Fraction, total: u64) -> u64 {
+        self.part(less, total, u128::div_ceil)
+    }
+
+    /// The greatest count that is at most this part of `total`.
+    pub fn share_at_most(self, total: u64) -> u64 {
+        self.part(Fraction::ZERO, total, |product, unit| product / unit)
+    }
+
+    fn part(self, less: Fraction, total: u64, divide: fn(u128, u128) -> u128) -> u64 {
         let (all, less, digits) = self.aligned(less);
         let part = all.saturating_sub(less);
         let share = match part.checked_mul(u128::from(total)) {
-            Some(product) => product.div_ceil(10_u128.pow(digits)),
+            Some(product) => divide(product, 10_u128.pow(digits)),
             // More than 1 of a large total.
             None => u128::MAX,
         };

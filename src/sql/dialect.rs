@@ -1,14 +1,14 @@
 //! Tells sqlparser how Weir's SQL differs from PostgreSQL's.
 //!
-//! Lexical rules and precedences are PostgreSQL's own. Two things are ours: the trailing words
-//! EMIT and ALLOWED are no bare aliases, and the work of the parser is bounded. sqlparser tries
+//! Lexical rules and precedences are PostgreSQL's own. Three things are ours: the trailing words
+//! EMIT and ALLOWED are no bare aliases, a question mark is an operator, and the work of the parser is bounded. sqlparser tries
 //! several readings of a parenthesis or a word like `ceil(`; nested, the tries double at each level
 //! of a text that fits none of them. So every reading of an operand takes fuel.
 
 use std::any::TypeId;
 use std::cell::Cell;
 
-use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -117,6 +117,24 @@ fn ends_an_operand(keyword: Keyword) -> bool {
     )
 }
 
+/// Whether the token begins one of JSON's operators `?`, `?|` and `?&`, where an operator may stand.
+fn is_question(token: &Token) -> bool {
+    matches!(token, Token::Placeholder(mark) if mark == "?")
+}
+
+/// Takes it, with the character that stands right behind it.
+fn question_operator(parser: &mut Parser) -> BinaryOperator {
+    let end = parser.next_token().span.end;
+    let next = parser.peek_token_ref();
+    let op = match next.token {
+        Token::Pipe if next.span.start == end => BinaryOperator::QuestionPipe,
+        Token::Ampersand if next.span.start == end => BinaryOperator::QuestionAnd,
+        _ => return BinaryOperator::Question,
+    };
+    parser.advance_token();
+    op
+}
+
 impl Dialect for WeirDialect {
     fn dialect(&self) -> TypeId {
         // Keeps sqlparser's own branches for PostgreSQL, such as `^` for powers.
@@ -144,13 +162,19 @@ impl Dialect for WeirDialect {
         }
     }
 
-    /// The parser takes all that follows for the right side of `a IS DISTINCT FROM b AND c`.
+    /// The parser takes all that follows for the right side of `a IS DISTINCT FROM b AND c`, and a question mark for
+    /// a parameter.
     fn parse_infix(
         &self,
         parser: &mut Parser,
         left: &Expr,
         precedence: u8,
     ) -> Option<Result<Expr, ParserError>> {
+        if is_question(&parser.peek_token_ref().token) {
+            let (op, left) = (question_operator(parser), Box::new(left.clone()));
+            let right = parser.parse_subexpr(precedence).map(Box::new);
+            return Some(right.map(|right| Expr::BinaryOp { left, op, right }));
+        }
         let distinct = [Keyword::IS, Keyword::DISTINCT, Keyword::FROM];
         let same = [Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM];
         let of = match (parser.parse_keywords(&distinct), parser.parse_keywords(&same)) {
@@ -196,7 +220,10 @@ impl Dialect for WeirDialect {
         POSTGRES.is_custom_operator_part(ch)
     }
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
-        POSTGRES.get_next_precedence(parser)
+        match is_question(&parser.peek_token_ref().token) {
+            true => Some(Ok(POSTGRES.prec_value(Precedence::PgOther))),
+            false => POSTGRES.get_next_precedence(parser),
+        }
     }
     fn prec_value(&self, prec: Precedence) -> u8 {
         POSTGRES.prec_value(prec)

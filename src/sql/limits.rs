@@ -346,6 +346,7 @@ fn operator_class(token: &Token) -> Option<Class> {
     match token {
         Token::Word(_) | Token::Number(..) | Token::SingleQuotedString(_) => None,
         Token::EscapedStringLiteral(_) | Token::HexStringLiteral(_) => None,
+        Token::Placeholder(mark) if mark == "?" => Some(Class::Arithmetic),
         Token::Placeholder(_) | Token::EOF => None,
         Token::Comma | Token::SemiColon | Token::RArrow | Token::Whitespace(_) => None,
         Token::LParen | Token::RParen | Token::LBracket | Token::RBracket => None,

@@ -1,7 +1,6 @@
 //! Turns the type of a column as written into the Arrow type that holds it, by the table in
 //! [`crate::data::schema`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
@@ -9,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, StructField, TimezoneInfo,
 };
 
-use crate::data::schema::{JSON_MARK, TIMESTAMP};
+use crate::data::schema::{TIMESTAMP, as_json};
 
 use super::error::ParseError;
 use super::parse::fold;
@@ -74,11 +73,7 @@ pub fn arrow_type(sql: &SqlType) -> Result<(DataType, bool), ParseError> {
 fn field(name: &str, sql: &SqlType, nullable: bool) -> Result<FieldRef, ParseError> {
     let (data_type, is_json) = arrow_type(sql)?;
     let field = Field::new(name, data_type, nullable);
-    Ok(Arc::new(if is_json {
-        field.with_metadata(HashMap::from([(JSON_MARK.to_owned(), "true".to_owned())]))
-    } else {
-        field
-    }))
+    Ok(Arc::new(if is_json { as_json(field) } else { field }))
 }
 
 fn decimal(size: ExactNumberInfo) -> Result<DataType, ParseError> {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use adhoc::Sequenced;
+use arrow::array::{ArrayRef, Decimal128Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -16,6 +17,11 @@ use crate::error::{Error, Result, SqlState};
 use crate::log::frame::{Frame, Position};
 use crate::log::log::Log;
 use crate::log::retention::Pin;
+
+/// The column more of a log that is scanned with the places of its rows: the sequence of the frame, which no two
+/// frames of a server share, times 2^64, and the row in it.
+const PLACE: &str = "__place";
+const PLACE_TYPE: DataType = DataType::Decimal128(38, 0);
 
 /// Rows read from a log at a time.
 const READ_ROWS: usize = 65_536;
@@ -30,9 +36,28 @@ pub fn log_provider(
     rows: FrameRows,
 ) -> Result<Arc<dyn TableProvider>> {
     let pin = Arc::new(log.pin());
-    let scan = LogScan { log: Arc::clone(log), pin, schema: Arc::clone(&schema), rows };
-    let table = StreamingTable::try_new(schema, vec![Arc::new(scan)]).map_err(internal)?;
-    Ok(Arc::new(table))
+    let table = |schema: SchemaRef, rows| -> Result<Arc<dyn TableProvider>> {
+        let (log, pin) = (Arc::clone(log), Arc::clone(&pin));
+        let scan = LogScan { log, pin, schema: Arc::clone(&schema), rows };
+        let table = StreamingTable::try_new(schema, vec![Arc::new(scan)]).map_err(internal)?;
+        Ok(Arc::new(table))
+    };
+    let place = Arc::new(Field::new(PLACE, PLACE_TYPE, false));
+    let fields: Vec<_> = schema.fields().iter().cloned().chain([place]).collect();
+    let wider = Arc::new(Schema::new(fields));
+    let (shown, wanted) = (Arc::clone(&rows), Arc::clone(&wider));
+    let with_places: FrameRows = Arc::new(move |frame| {
+        let batch = shown(frame)?;
+        let rows = 0..batch.num_rows() as i128;
+        let first = i128::from(frame.sequence) << 64;
+        let places: Decimal128Array = rows.map(|row| Some(first + row)).collect();
+        let places = places.with_data_type(PLACE_TYPE);
+        let columns =
+            batch.columns().iter().cloned().chain([Arc::new(places) as ArrayRef]).collect();
+        RecordBatch::try_new(Arc::clone(&wanted), columns).ok()
+    });
+    let (plain, sequenced) = (table(schema, rows)?, table(wider, with_places)?);
+    Ok(Arc::new(Sequenced { plain, sequenced }))
 }
 
 /// Rows that are in memory already.

@@ -20,10 +20,12 @@ const OBJECTS: &str = "CREATE STREAM s (at TIMESTAMP, k BIGINT, t TEXT, x DOUBLE
     CREATE CONTINUOUS QUERY above AS SELECT window_start, count(*) AS n, sum(n) AS total
         FROM TUMBLE(closed, at, INTERVAL '20' SECOND) GROUP BY window_start, window_end;";
 
+/// How many changes others than append-only queries make of the same rows depends on which come in one step.
 const ANSWERS: &str = "SELECT * FROM closed; SELECT * FROM sliding ORDER BY 1, 2;
     SELECT * FROM changing ORDER BY 1, 2; SELECT * FROM above;
     SELECT query, stream, \"offset\", watermark FROM weir.late_rows ORDER BY 1, 3;
-    SELECT name, late_rows, rejected_rows, next_offset FROM weir.queries ORDER BY name;";
+    SELECT name, late_rows, rejected_rows, CASE WHEN append_only THEN next_offset END AS next_offset
+    FROM weir.queries ORDER BY name;";
 
 fn open(directory: &Path, clock: &Arc<VirtualClock>, shards: usize, from: usize) -> Arc<Engine> {
     let chosen = EngineSettings {

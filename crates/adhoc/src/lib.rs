@@ -4,6 +4,7 @@
 //! compile them again: that cuts a release rebuild from about 70 s to 9 s. Callers get a
 //! [`BoxFuture`] and never name an async function of DataFusion.
 
+mod sequenced;
 mod stop;
 
 use std::collections::HashSet;
@@ -22,6 +23,7 @@ use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 
+pub use sequenced::Sequenced;
 pub use stop::Stop;
 
 /// Rows of a batch between operators, unless one of the plan's constants is large.

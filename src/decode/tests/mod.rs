@@ -3,6 +3,7 @@
 mod arrow_ipc;
 mod csv;
 mod json;
+mod json_parts;
 mod reference;
 
 use std::sync::Arc;

@@ -116,14 +116,19 @@ impl Aggregate {
         self.measures.iter_mut().for_each(|measure| measure.fold.clear(group));
     }
 
-    /// Drops the keys of freed groups when they are more than half of all.
+    /// Drops the keys of freed groups when they are more than half of all; of few groups, when all are.
     pub(super) fn compact(&mut self) -> Result<(), EvalError> {
         let count = self.groups.rows.len();
-        if self.is_global() || count < COMPACT_MIN || !self.groups.touched.is_empty() {
+        if self.is_global() || count == 0 || !self.groups.touched.is_empty() {
             return Ok(());
         }
         // Looking costs O(groups), so it waits until as many groups were freed as may be left.
-        if self.freed * 2 < count {
+        let enough = match count < COMPACT_MIN {
+            // Groups that discard are freed with each result, and come again.
+            true => self.freed >= count && self.refinement() != Refinement::Discarding,
+            false => self.freed * 2 >= count,
+        };
+        if !enough {
             return Ok(());
         }
         self.freed = 0;

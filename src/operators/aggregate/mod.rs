@@ -22,7 +22,7 @@
 //! # State
 //!
 //! Per group with rows: its key, its partial results, the result emitted last. Unbounded, unless
-//! retractions or punctuations end groups. Keys of freed groups go when they are more than half.
+//! retractions or punctuations end groups. Keys of freed groups go when they are more than half; of few groups, when all are freed.
 //!
 //! # Invariants
 //!
@@ -111,7 +111,7 @@ struct Groups {
     touched: Touched,
 }
 
-/// Groups below which keys of freed ones are not worth looking for.
+/// Groups below which keys of freed ones are not worth looking for while any are left.
 const COMPACT_MIN: usize = 1_024;
 
 /// Code and reason of a result that could not be read.

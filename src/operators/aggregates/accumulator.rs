@@ -53,6 +53,14 @@ impl<'a> Rows<'a> {
         Rows { groups, group_count, filter: None, weights: None }
     }
 
+    /// How often a row counts: not at all where the filter leaves it out.
+    pub(super) fn weight(&self, row: usize) -> i64 {
+        match self.filter {
+            Some(filter) if filter.is_null(row) || !filter.value(row) => 0,
+            _ => self.weights.map_or(1, |weights| weights.value(row)),
+        }
+    }
+
     /// Calls `fold(row, group, weight)` for each row that the filter keeps and `nulls` calls valid.
     pub(super) fn for_each(
         &self,

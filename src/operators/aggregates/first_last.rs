@@ -234,10 +234,7 @@ impl Fold for FirstLastFold {
 impl GroupedAggregate for FirstLastFold {
     fn update(&mut self, values: &[ArrayRef], rows: &Rows<'_>) -> Result<(), EvalError> {
         self.grow(rows.group_count);
-        let weight = |row: usize| match rows.filter {
-            Some(filter) if filter.is_null(row) || !filter.value(row) => 0,
-            _ => rows.weights.map_or(1, |weights| weights.value(row)),
-        };
+        let weight = |row| rows.weight(row);
         match self.add(values, rows.groups.len(), |row| rows.groups[row] as usize, weight)? {
             true => Err(cannot_retract("first_value or last_value")),
             false => Ok(()),

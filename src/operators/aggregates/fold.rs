@@ -34,7 +34,7 @@ use super::mining::{MiningFold, miner_of};
 use super::moments::MomentsFold;
 use super::multiset::{MultisetFold, Question};
 use super::spec::{AggregateSpec, NativeFunction};
-use crate::data::sql_words::in_sql_words;
+use crate::data::sql_words::type_in_sql_words;
 use crate::error::SqlState;
 use crate::operators::expr;
 use crate::operators::operator::EvalError;
@@ -114,7 +114,7 @@ impl Evaluated {
 
 /// The error of a result that its type cannot hold.
 pub(super) fn out_of_range(index: usize, data_type: &DataType) -> (usize, SqlState, String) {
-    let data_type = in_sql_words(&data_type.to_string()).to_lowercase();
+    let data_type = type_in_sql_words(data_type);
     (index, SqlState::NUMERIC_RANGE, format!("aggregate is out of range for type {data_type}"))
 }
 

@@ -12,7 +12,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array};
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -254,10 +254,7 @@ impl Fold for MomentsFold {
 impl GroupedAggregate for MomentsFold {
     fn update(&mut self, values: &[ArrayRef], rows: &Rows<'_>) -> Result<(), EvalError> {
         self.grow(rows.group_count);
-        let weight = |row: usize| match rows.filter {
-            Some(filter) if filter.is_null(row) || !filter.value(row) => 0,
-            _ => rows.weights.map_or(1, |weights| weights.value(row)),
-        };
+        let weight = |row| rows.weight(row);
         let group_of = |row: usize| rows.groups[row] as usize;
         match self.add(values, rows.groups.len(), group_of, weight)? {
             true => Err(cannot_retract("variance, covariance or correlation")),

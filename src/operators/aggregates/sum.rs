@@ -14,7 +14,7 @@ use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-use crate::data::sql_words::in_sql_words;
+use crate::data::sql_words::type_in_sql_words;
 use crate::operators::aggregates::accumulator::{GroupedAggregate, Rows};
 use crate::operators::aggregates::word::Word;
 use crate::operators::operator::EvalError;
@@ -311,7 +311,7 @@ impl<W: Finish> Answers<W> for Sum {
         let fits = if exact { W::finish(cells, &self.result) } else { None };
         fits.ok_or_else(|| EvalError::Overflow {
             function: self.function.clone(),
-            data_type: in_sql_words(&self.result.to_string()).to_lowercase(),
+            data_type: type_in_sql_words(&self.result),
         })
     }
 }

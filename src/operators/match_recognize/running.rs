@@ -8,6 +8,7 @@ use std::hash::{Hash, Hasher};
 use arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 
+use crate::data::sql_words::type_in_sql_words;
 use crate::operators::operator::EvalError;
 
 /// What is computed.
@@ -161,7 +162,7 @@ impl Running {
     ) -> Result<ScalarValue, EvalError> {
         let overflow = || EvalError::Overflow {
             function: function.name().into(),
-            data_type: crate::data::sql_words::in_sql_words(&data_type.to_string()).to_lowercase(),
+            data_type: type_in_sql_words(data_type),
         };
         let decimal = |value: i128| match data_type {
             DataType::Decimal128(precision, scale) => {

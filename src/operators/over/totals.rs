@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Float64Type, Int64
 
 use super::framed::{FrameFunction, FramedCall, Values};
 use super::frames::{Frame, Gather};
-use crate::data::sql_words::in_sql_words;
+use crate::data::sql_words::type_in_sql_words;
 use crate::error::SqlState;
 use crate::operators::aggregates::fold::Evaluated;
 use crate::operators::operator::EvalError;
@@ -273,7 +273,7 @@ fn write_exact<S: Copy, N>(
     for (row, &(sum, count)) in sums.iter().enumerate() {
         let value = if count > 0 { fits(sum) } else { None };
         if count > 0 && value.is_none() {
-            let data_type = in_sql_words(&result.to_string()).to_lowercase();
+            let data_type = type_in_sql_words(result);
             let reason = format!("sum is out of range for type {data_type}");
             failed.push((row, SqlState::NUMERIC_RANGE, reason));
         }

@@ -28,6 +28,8 @@ struct Revision {
     before: Vec<u64>,
     after: Vec<u64>,
     slots: Vec<usize>,
+    /// Whether they end now, and each key's final row stands beside the early one, equal or not.
+    ends: bool,
 }
 
 impl SessionAggregate {
@@ -71,6 +73,8 @@ impl SessionAggregate {
         let stale = self.stale(slot);
         let new = self.shown_now(slot, early, &stale);
         let (window, watermark) = (&self.spec.window, self.watermark.0);
+        let stands_beside = refinement(self.spec.emit.mode) == Refinement::Accumulating
+            && self.output.gives_groups();
         let state = &mut self.partitions.entry_mut(slot).state;
         let sessions = &state.sessions;
         let stays = |&((_, start), key): &(Bounds, u32), published: &Published| {
@@ -93,12 +97,18 @@ impl SessionAggregate {
         self.published_rows -= old.values().map(|published| published.rows.len()).sum::<usize>();
         self.published_rows += new.values().map(|published| published.rows.len()).sum::<usize>();
         for (name, after) in new {
-            let before = old.remove(&name).map(|published| published.rows).unwrap_or_default();
-            if before != after.rows {
+            let before = old.remove(&name);
+            let ends = stands_beside
+                && after.is_final
+                && before.as_ref().is_some_and(|before| !before.is_final);
+            let before = before.map(|published| published.rows).unwrap_or_default();
+            if ends || before != after.rows {
                 if let Some(sharing) = &mut self.sharing {
                     sharing.entry(name.0).or_default().insert(slot);
                 }
-                revisions.entry(name.0).or_default().add(slot, before, after.rows.clone());
+                let revision = revisions.entry(name.0).or_default();
+                revision.add(slot, before, after.rows.clone());
+                revision.ends |= ends;
             }
             state.published.insert(name, after);
         }
@@ -184,7 +194,7 @@ impl Revision {
 
     /// The rows that make the difference, where there is a before and an after to tell apart.
     fn changed(&self) -> Option<Vec<u64>> {
-        let both = !self.before.is_empty() && !self.after.is_empty();
+        let both = !self.ends && !self.before.is_empty() && !self.after.is_empty();
         both.then(|| symmetric_difference(&self.before, &self.after))
     }
 }

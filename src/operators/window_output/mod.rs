@@ -185,6 +185,11 @@ impl WindowOutput {
         !self.uncounted.contains(&row)
     }
 
+    /// Whether a window is put out as groups, of which each has its final row, not as the rows in it.
+    pub fn gives_groups(&self) -> bool {
+        matches!(self.spec.answer.content, Content::Groups { .. })
+    }
+
     /// Whether rows of a window are told apart by key.
     pub fn keys_apart(&self) -> bool {
         self.keys.is_some()

@@ -158,7 +158,7 @@ impl<I: Items> Summary<I> {
         let total = self.total();
         let frequent = question.support.share(Fraction::ZERO, total);
         let nearly = question.support.share(question.error, total);
-        let slack = question.error.share(Fraction::ZERO, total);
+        let slack = question.error.share_at_most(total);
         let mut answers: Vec<Answer> = (0..self.entries())
             .filter_map(|entry| {
                 let (lower, estimate, upper) = self.bounds(entry, slack);

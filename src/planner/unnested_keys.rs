@@ -1,0 +1,71 @@
+//! Keeps DataFusion from taking what was unique before UNNEST for unique behind it.
+//!
+//! The keys of a GROUP BY tell its rows apart; once a list is unnested, several rows have one key. DataFusion hands on
+//! what it knows of the rows below all the same, and leaves out DISTINCT, keys of GROUP BY and of ORDER BY, that
+//! are needed. What it knows goes with columns that stand as they are, so below UNNEST one column of each key stands
+//! in a function that gives it back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
+
+use crate::planner::expressions::rewrite_named;
+use crate::planner::value_functions::ValueFunction;
+
+/// Does so below every UNNEST of a plan.
+pub(super) fn hold(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let held = plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::Unnest(unnest) = &node else { return Ok(Transformed::no(node)) };
+        if unnest.input.schema().functional_dependencies().is_empty() {
+            return Ok(Transformed::no(node));
+        }
+        let input = without_keys(LogicalPlan::clone(&unnest.input))?;
+        Ok(Transformed::yes(node.with_new_exprs(node.expressions(), vec![input])?))
+    })?;
+    Ok(held.data)
+}
+
+/// The plan's rows, of which no column is known to tell them apart.
+pub(super) fn without_keys(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let schema = Arc::clone(plan.schema());
+    let keys = schema.functional_dependencies().iter();
+    let hidden: BTreeSet<usize> =
+        keys.filter_map(|key| key.source_indices.last().copied()).collect();
+    let columns = schema.columns().into_iter().enumerate().map(|(index, column)| {
+        let (relation, name) = (column.relation.clone(), column.name.clone());
+        match hidden.contains(&index) {
+            true => ValueFunction::Same.call(Expr::Column(column)).alias_qualified(relation, name),
+            false => Expr::Column(column),
+        }
+    });
+    Ok(LogicalPlan::Projection(Projection::try_new(columns.collect(), Arc::new(plan))?))
+}
+
+/// Takes the functions out again, and projections that do nothing without them.
+pub(super) fn release(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = plan.transform_up_with_subqueries(|node| {
+        let node = rewrite_named(node, |expr| {
+            expr.transform_up(|part| match ValueFunction::Same.argument_of(&part) {
+                Some(same) => Ok(Transformed::yes(same.clone())),
+                None => Ok(Transformed::no(part)),
+            })
+        })?;
+        match node.data {
+            LogicalPlan::Projection(projection) if node.transformed && is_idle(&projection) => {
+                Ok(Transformed::yes(Arc::unwrap_or_clone(projection.input)))
+            }
+            data => Ok(Transformed { data, ..node }),
+        }
+    })?;
+    Ok(plan.data)
+}
+
+/// Whether a projection gives its input's columns, all of them in their order and by their names.
+fn is_idle(projection: &Projection) -> bool {
+    let columns = projection.input.schema().columns();
+    let exprs = projection.expr.iter().map(|expr| expr.clone().unalias());
+    projection.schema.columns() == columns && exprs.eq(columns.into_iter().map(Expr::Column))
+}
