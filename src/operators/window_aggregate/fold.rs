@@ -329,10 +329,7 @@ impl WindowAggregate {
         for (window, mut part) in by_window {
             part.rows.sort();
             self.fold_into(part.key, &part, input)?;
-            if self.collects_changes()
-                && let Some(slice) = self.slices.get_mut(&part.key)
-            {
-                slice.mark_changed(input, &part.rows, self.keys.len());
+            if self.collects_changes() {
                 self.changed.insert(window);
             }
         }
@@ -364,7 +361,12 @@ impl WindowAggregate {
             let slice = self.empty_slice(key, self.keys_of_slice.max(part.rows.len()))?;
             self.slices.insert(key, slice);
         }
+        let (key_count, marks) = (self.keys.len(), self.collects_changes());
         let slice = self.slices.get_mut(&key).expect("the slice was made above");
-        slice.fold(&self.aggregates, input, &part.rows, self.keys.len())
+        slice.fold(&self.aggregates, input, &part.rows, key_count)?;
+        if marks {
+            slice.mark_changed(input, &part.rows, key_count);
+        }
+        slice.settle(key_count)
     }
 }

@@ -255,10 +255,11 @@ impl WindowAggregate {
 
     /// An empty slice that may hold `expected` keys.
     fn empty_slice(&self, key: SliceKey, expected: usize) -> Result<Slice, EvalError> {
-        // Rows that were late for some windows may take back what another slice of the same time holds. So a
-        // key without rows on balance is not empty here, and is kept: with numbers of its own, none goes.
-        let is_late = key.floor > i64::MIN;
-        let numbering = if is_late { Numbering::own() } else { self.numbering(expected) };
+        // Rows that were late for some windows may take back what another slice of the same time holds, and
+        // rows of a pane what an earlier one told. So a key without rows on balance is not empty here, and is
+        // kept: with numbers of its own, none goes.
+        let is_rest = key.floor > i64::MIN || self.relation == Relation::Discards;
+        let numbering = if is_rest { Numbering::own() } else { self.numbering(expected) };
         Slice::new(&self.aggregates, numbering)
     }
 

@@ -508,3 +508,33 @@ fn pieces_of_a_snapshot_that_cannot_be_are_refused() {
     let half = &state[..state.len() / 2];
     assert!(read(half).is_err());
 }
+
+#[test]
+fn a_pane_counts_rows_that_cancel_out_for_a_while() {
+    let row = |t, key, value, weight| Row { t: Some(t), key: Some(key), value, weight, other: 0 };
+    let mode = EmitMode::EveryInterval { interval: 5, refinement: Discarding };
+    let asked = Asked { append_only: false, lateness: 150, ..asked(tumble(100), mode, INVERTIBLE) };
+    let far_away = (2..40).map(|key| row(200, key, 0, 1)).collect();
+    let events = [
+        Event::Tick(6),
+        Event::Rows(vec![row(0, 1, 5, 1)]),
+        Event::Tick(6),
+        Event::Rows(vec![row(0, 1, 5, -1)]),
+        Event::Restart(3),
+        Event::Rows(vec![row(1, 1, 7, 1)]),
+        Event::Tick(6),
+        Event::Rows(far_away),
+        Event::Rows((2..40).step_by(8).map(|key| row(2, key, 0, 1)).collect()),
+        Event::Tick(6),
+        Event::Rows(vec![row(2, 1, 1, 1)]),
+        Event::Tick(6),
+    ];
+    let said = check(&asked, &events, &sharding(2, 0, usize::MAX));
+    let panes = |said: &&String| said.contains("\"0\", \"100\", \"1\"");
+    let panes: Vec<&String> = said.iter().filter(panes).collect();
+    assert!(
+        matches!(&panes[..], [first, second]
+        if first.contains("\"1\", \"5\"]") && second.contains("\"1\", \"3\"]")),
+        "{panes:?}"
+    );
+}

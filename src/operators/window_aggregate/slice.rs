@@ -147,6 +147,12 @@ impl Slice {
                 columns.filters[i].as_ref().map(|filter| rows.typed(filter)).transpose()?;
             aggregate.update(&values, &Rows { filter: filter.as_ref(), ..plain })?;
         }
+        Ok(())
+    }
+
+    /// Sees whether its numbers still suit a slice that was folded into. What changed is marked by then: a
+    /// group whose rows cancel out is used for that alone.
+    pub(super) fn settle(&mut self, key_count: usize) -> Result<(), EvalError> {
         let used = self.rows.as_slice();
         if self.numbering.is_outgrown(key_count, || used.iter().filter(|&&n| n != 0).count()) {
             self.turn_own()?;
@@ -181,7 +187,7 @@ impl Slice {
         self.changed = changed.map(|(group, _)| group as u32).collect();
     }
 
-    /// Notes which groups the rows change.
+    /// Notes which groups the rows change that were just folded.
     pub(super) fn mark_changed(&mut self, input: &Input, rows: &RowSet, key_count: usize) {
         let groups = self.groups_of(rows.of(&input.ids), key_count);
         self.is_changed.resize(self.rows.len(), false);
