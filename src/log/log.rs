@@ -100,6 +100,8 @@ pub struct Log {
     pub(crate) open_files: OpenFiles,
     /// Segments that are being removed, oldest first: also those that the storage did not let go.
     pub(crate) retaining: Mutex<VecDeque<Arc<Segment>>>,
+    /// Bytes of those.
+    pub(crate) leaving_bytes: AtomicU64,
     /// Where readers stand who must not be overtaken by retention, each with its number.
     pub(crate) pins: Mutex<std::collections::BTreeSet<(Position, u64)>>,
     pub(super) listeners: RwLock<Listeners>,
@@ -169,6 +171,7 @@ impl Log {
             shared: RwLock::new(shared),
             open_files: OpenFiles::default(),
             retaining: Mutex::default(),
+            leaving_bytes: AtomicU64::new(0),
             pins: Mutex::default(),
             listeners: RwLock::default(),
             below: RwLock::default(),

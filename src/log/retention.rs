@@ -87,9 +87,11 @@ impl Log {
         RetentionRequest { needed_from, ..request }
     }
 
-    /// Bytes of the log: of its segments, or of the frames in memory where nothing is written.
+    /// Bytes of the log: of its segments, with those whose files are not gone yet, or of the frames in memory
+    /// where nothing is written.
     pub fn bytes(&self) -> u64 {
-        bytes(&self.shared.read())
+        let shared = self.shared.read();
+        bytes(&shared) + self.leaving_bytes.load(Ordering::Acquire)
     }
 
     /// Whether there is nothing that [`Log::retain`] could ever remove, whoever needs it.
@@ -122,6 +124,9 @@ impl Log {
             } else {
                 take_segments(&mut shared, request)
             };
+            // Under the lock of `shared`, so that no look at the size misses them.
+            let leaves = segments.iter().map(|segment| segment.length()).sum();
+            self.leaving_bytes.fetch_add(leaves, Ordering::AcqRel);
             let removed = Removed {
                 frames: shared.start.frame - start.frame,
                 rows: shared.start.offset - start.offset,
@@ -135,6 +140,7 @@ impl Log {
         let any = !leaving.is_empty();
         while let Some(oldest) = leaving.front() {
             oldest.remove(&*self.storage)?;
+            self.leaving_bytes.fetch_sub(oldest.length(), Ordering::AcqRel);
             leaving.pop_front();
             fault::at("log.removed", &self.name);
         }

@@ -39,13 +39,23 @@ async fn send(engine: Arc<Engine>, stream: &str, body: String) -> Result<IngestR
 }
 
 /// Bytes of the files of the first stream that was made.
+///
+/// Files grow and go while this looks at them. Where all that were measured are still there, they hold at
+/// least the sum together now; were one gone, its bytes could be counted beside those that took its room, so
+/// it looks again.
 fn size(directory: &Path) -> u64 {
     let streams = std::fs::read_dir(directory.join("streams")).unwrap();
     let first = streams.map(|entry| entry.unwrap().path()).min().unwrap();
-    let files = std::fs::read_dir(first).unwrap().map(Result::unwrap);
-    let segments = files.filter(|file| file.file_name().to_string_lossy().ends_with(".seg"));
-    // One may go between the two looks.
-    segments.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    loop {
+        let files = std::fs::read_dir(&first).unwrap().map(|file| file.unwrap().path());
+        let segments: Vec<_> =
+            files.filter(|file| file.extension().is_some_and(|e| e == "seg")).collect();
+        let lengths: Option<Vec<u64>> =
+            segments.iter().map(|s| Some(s.metadata().ok()?.len())).collect();
+        if let Some(lengths) = lengths.filter(|_| segments.iter().all(|segment| segment.exists())) {
+            return lengths.iter().sum();
+        }
+    }
 }
 
 /// Waits until a question has this answer.

@@ -204,11 +204,13 @@ fn a_segment_that_cannot_be_removed_keeps_those_behind_it() {
         }
         storage.fail_call(storage.calls() + failing, Fault::Error);
         let steps = [50, 25, 12];
-        let size = log.bytes();
+        let (size, used) = (log.bytes(), storage.used());
         let outcomes = steps.map(|percent| {
             let limit = size * percent / 100;
             let request = RetentionRequest { max_bytes: Some(limit), ..Default::default() };
             let outcome = log.retain(request);
+            // What is not gone yet counts: the disk has no room for others there.
+            assert_eq!(size - log.bytes(), used - storage.used(), "call {failing}");
             let kept = all_values(&log);
             let reopened = all_values(&open(&storage.kill(), small()).unwrap());
             assert!(reopened.ends_with(&kept), "call {failing}: {reopened:?}, {kept:?}");
