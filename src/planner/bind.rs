@@ -56,6 +56,7 @@ use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
 use crate::planner::set_count_call;
 use crate::planner::set_operations;
 use crate::planner::single_row;
+use crate::planner::subquery_depth;
 use crate::planner::unnested_keys;
 use crate::planner::window_call::WindowPlanner;
 
@@ -95,6 +96,7 @@ pub fn bind(
         .and_then(|plan| group_names::rewrite(plan, purpose))
         .and_then(lateral::inline)
         .and_then(set_operations::rewrite)
+        .and_then(subquery_depth::check)
         .and_then(in_subqueries::rewrite)
         .and_then(|plan| single_row::check(plan, lookup, purpose))
         .and_then(heavy_hitters_call::read_aggregates)

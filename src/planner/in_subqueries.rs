@@ -35,6 +35,7 @@ use datafusion::logical_expr::{
 use crate::planner::error::PlanError;
 use crate::planner::functions;
 use crate::planner::set_comparisons;
+use crate::planner::subquery_depth::columns_outside;
 
 /// Rewrites every condition of a plan that was just bound.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -69,18 +70,7 @@ fn looks_up(condition: &Expr) -> Result<bool> {
 fn columns_of(expr: &Expr) -> Result<Vec<Column>> {
     let mut columns: Vec<Column> = expr.column_refs().into_iter().cloned().collect();
     expr.apply(|inner| {
-        let subquery = match inner {
-            Expr::InSubquery(call) => &call.subquery,
-            Expr::Exists(call) => &call.subquery,
-            Expr::SetComparison(call) => &call.subquery,
-            Expr::ScalarSubquery(subquery) => subquery,
-            _ => return Ok(TreeNodeRecursion::Continue),
-        };
-        let outside = subquery.outer_ref_columns.iter();
-        columns.extend(outside.filter_map(|outer| match outer {
-            Expr::OuterReferenceColumn(_, column) => Some(column.clone()),
-            _ => None,
-        }));
+        columns.extend(columns_outside(inner).cloned());
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(columns)
@@ -170,15 +160,21 @@ impl Rewriter {
         }
     }
 
-    /// Names the value of a subquery that is going to be cast: by its text, a cast has its column's name, and the
-    /// join compares other columns of the subquery, too.
+    /// Names the value of a subquery where DataFusion's join would mistake it for another column: one that is
+    /// going to be cast has its column's name by its text, and the join compares other columns of the subquery,
+    /// too; one that nothing names but what is below (UNION, DISTINCT, LIMIT) is taken for two columns.
     fn apart(&mut self, mut call: InSubquery, outside: &DFSchema) -> Result<Expr> {
         let plan = &call.subquery.subquery;
-        let own = plan.schema().fields();
-        let same = own.len() == 1 && call.expr.get_type(outside)? == *own[0].data_type();
-        if !same && own.len() == 1 && !plan.all_out_ref_exprs().is_empty() && !limits(plan)? {
+        if plan.schema().fields().len() != 1 {
+            return Ok(Expr::InSubquery(call));
+        }
+        let (qualifier, own) = plan.schema().qualified_field(0);
+        let correlated = !plan.all_out_ref_exprs().is_empty();
+        let is_cast = call.expr.get_type(outside)? != *own.data_type();
+        let is_below = qualifier.is_none() && !matches!(**plan, LogicalPlan::Projection(_));
+        if (is_cast && correlated || is_below) && !(correlated && limits(plan)?) {
             self.names += 1;
-            let value = Expr::Column(Column::from(plan.schema().qualified_field(0)));
+            let value = Expr::Column(Column::from((qualifier, own)));
             let named = value.alias(format!("__in_{}", self.names));
             let plan = LogicalPlanBuilder::from(Arc::clone(plan)).project([named])?.build()?;
             call.subquery.subquery = Arc::new(plan);

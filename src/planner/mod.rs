@@ -95,6 +95,7 @@ mod set_count_call;
 mod set_operations;
 mod single_row;
 mod sql_call;
+mod subquery_depth;
 mod time_zone;
 mod translate;
 mod trend_call;

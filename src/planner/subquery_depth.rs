@@ -1,0 +1,49 @@
+//! Refuses subqueries that refer to rows two levels out.
+//!
+//! ```text
+//!   SELECT … FROM a WHERE EXISTS (SELECT … FROM b WHERE EXISTS (SELECT … FROM c WHERE c.x = a.x))
+//! ```
+//! DataFusion resolves `a.x` in the innermost subquery, and makes joins one level at a time: there it is a
+//! column that nobody has.
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+
+use crate::planner::error::PlanError;
+
+const HINT: &str =
+    "Join the relations of both subqueries in one: EXISTS (SELECT 1 FROM b JOIN c ON … WHERE …).";
+
+/// Checks every subquery of an expression.
+pub(super) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.apply_with_subqueries(|node| {
+        let outside = merge_schema(&node.inputs());
+        node.apply_expressions(|expr| {
+            expr.apply(|part| match columns_outside(part).find(|c| !outside.has_column(c)) {
+                None => Ok(TreeNodeRecursion::Continue),
+                Some(column) => {
+                    let what = format!("a subquery that refers to \"{column}\", two levels out");
+                    Err(PlanError::refused(&what, HINT).into())
+                }
+            })
+        })
+    })?;
+    Ok(plan)
+}
+
+/// The columns outside that a subquery refers to; none if the expression is none.
+pub(super) fn columns_outside(expr: &Expr) -> impl Iterator<Item = &Column> {
+    let outer: &[Expr] = match expr {
+        Expr::InSubquery(call) => &call.subquery.outer_ref_columns,
+        Expr::Exists(call) => &call.subquery.outer_ref_columns,
+        Expr::SetComparison(call) => &call.subquery.outer_ref_columns,
+        Expr::ScalarSubquery(subquery) => &subquery.outer_ref_columns,
+        _ => &[],
+    };
+    outer.iter().filter_map(|expr| match expr {
+        Expr::OuterReferenceColumn(_, column) => Some(column),
+        _ => None,
+    })
+}
