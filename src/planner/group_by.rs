@@ -96,8 +96,7 @@ impl Translator {
         self.check_input(&input.built.plan, &pending.kind)?;
         let shares_sessions =
             pending.partition.iter().any(|column| !input.grouping.keys.contains(column));
-        let emit = self.window_emit(input.outermost, Some(&pending.kind))?;
-        self.check_closes(&input.built.plan, &pending, &emit)?;
+        let emit = self.pending_emit(&input.built.plan, &pending, input.outermost)?;
         if shares_sessions && matches!(emit.mode, EmitMode::EveryRows { .. }) {
             return Err(PlanError::unsupported(
                 "EMIT EVERY n ROWS of sessions that are not grouped by their partition",
@@ -132,10 +131,10 @@ impl Translator {
         (start, end): (usize, usize),
         aggregate: &Aggregate,
     ) -> Result<Built, PlanError> {
-        let emit = self.window_emit(input.outermost, None)?;
         let roles = &input.built.plan.facts.windows;
         let bounds = [roles[start], roles[end]];
         let delay = input.built.plan.facts.delay_of(end);
+        let emit = self.window_emit(input.outermost, None, delay.is_some())?;
         if delay.is_none() && emit.mode != EmitMode::Changes {
             return Err(PlanError::WatermarkRequired {
                 relation: describe_source(&input.built.plan),
@@ -262,13 +261,16 @@ impl Translator {
     }
 
     /// When a window's results appear: as EMIT says, else when it closes. A landmark window never does:
-    /// its results are changes.
+    /// its results are changes. So are those of a window below the outermost that nothing `closes`, where
+    /// EMIT CHANGES asks for them.
     pub(super) fn window_emit(
         &self,
         outermost: bool,
         kind: Option<&WindowKind>,
+        closes: bool,
     ) -> Result<EmitSpec, PlanError> {
-        let mode = if outermost { self.emit.mode } else { None };
+        let below = self.emit.mode.filter(|mode| *mode == EmitMode::Changes && !closes);
+        let mode = if outermost { self.emit.mode } else { below };
         if mode.is_some() {
             self.emit_taken.set(true);
         }

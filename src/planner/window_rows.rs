@@ -150,8 +150,7 @@ impl Translator {
         self.check_input(&built.plan, &pending.kind)?;
         let width = built.plan.schema.fields().len();
         let columns = operator_columns(&pending.kind);
-        let emit = self.window_emit(pending.outermost, Some(&pending.kind))?;
-        self.check_closes(&built.plan, &pending, &emit)?;
+        let emit = self.pending_emit(&built.plan, &pending, pending.outermost)?;
         let time_type = bound_type(&built.plan, &pending);
         let input_fields = built.plan.schema.fields().iter();
         let mut fields: Vec<Field> = input_fields.map(|field| WindowRole::unmark(field)).collect();
@@ -192,17 +191,19 @@ impl Translator {
         self.apply_window_filters(built, &pending, place)
     }
 
-    /// Windows without a watermark on their column never close: all that can be asked of them is
-    /// every change, and an aggregate or a window above asks for more.
-    pub(super) fn check_closes(
+    /// When the results of a pending window appear. Windows without a watermark on their column never close:
+    /// all that can be asked of them is every change.
+    pub(super) fn pending_emit(
         &self,
         plan: &PhysicalPlan,
         pending: &Pending,
-        emit: &EmitSpec,
-    ) -> Result<(), PlanError> {
+        outermost: bool,
+    ) -> Result<EmitSpec, PlanError> {
         let bounded = pending.time.is_some_and(|time| plan.facts.delay_of(time).is_some());
-        if bounded || !closes_by_time(&pending.kind) || emit.mode == EmitMode::Changes {
-            return Ok(());
+        let closes = bounded || !closes_by_time(&pending.kind);
+        let emit = self.window_emit(outermost, Some(&pending.kind), closes)?;
+        if closes || emit.mode == EmitMode::Changes {
+            return Ok(emit);
         }
         Err(PlanError::WatermarkRequired {
             relation: describe_source(plan),
