@@ -116,21 +116,24 @@ impl Log {
         let mut leaving = self.retaining.lock();
         let (removed, segments) = {
             let mut shared = self.shared.write();
-            let (start, size) = (shared.start, bytes(&shared));
+            let start = shared.start;
             let request = self.with_pins(request);
-            let segments = if shared.segments.is_empty() {
+            // The newest segment grows meanwhile, without this lock: only what goes is measured.
+            let (segments, bytes) = if shared.segments.is_empty() {
+                let size = shared.tail.bytes();
                 drop_frames(&mut shared, request);
-                Vec::new()
+                (Vec::new(), (size - shared.tail.bytes()) as u64)
             } else {
-                take_segments(&mut shared, request)
+                let segments = take_segments(&mut shared, request);
+                let bytes = segments.iter().map(|segment| segment.length()).sum();
+                // Under the lock, so that no look at the size misses them.
+                self.leaving_bytes.fetch_add(bytes, Ordering::AcqRel);
+                (segments, bytes)
             };
-            // Under the lock of `shared`, so that no look at the size misses them.
-            let leaves = segments.iter().map(|segment| segment.length()).sum();
-            self.leaving_bytes.fetch_add(leaves, Ordering::AcqRel);
             let removed = Removed {
                 frames: shared.start.frame - start.frame,
                 rows: shared.start.offset - start.offset,
-                bytes: size - bytes(&shared),
+                bytes,
                 earliest: shared.start,
             };
             (removed, segments)

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::error::{Report, SqlState};
-use crate::log::retention::RetentionRequest;
+use crate::log::retention::{Removed, RetentionRequest};
 use crate::log::storage::{DiskStorage, Fault};
 
 #[test]
@@ -219,6 +219,30 @@ fn a_segment_that_cannot_be_removed_keeps_those_behind_it() {
         assert!(outcomes.iter().all(|outcome| *outcome.as_ref().unwrap_or(&true)), "{outcomes:?}");
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 1, "{failing}");
     }
+}
+
+#[test]
+fn retention_counts_what_it_removes_while_the_log_grows() {
+    let storage = MemoryStorage::new();
+    let log = open(&storage, small()).unwrap();
+    let everything = RetentionRequest { max_bytes: Some(0), ..Default::default() };
+    let mut removed = Removed::default();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for n in 0..2_000 {
+                log.append(vec![numbers(n, 1)], true).unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            let more = log.retain(everything).unwrap();
+            removed.frames += more.frames;
+            removed.bytes += more.bytes;
+        }
+    });
+    let left = 2_000 - removed.frames;
+    assert_eq!((log.start().frame, all_values(&log).len() as u64), (removed.frames, left));
+    let each = (removed.bytes + log.bytes()) / 2_000;
+    assert!((50..1_000).contains(&each), "{each} bytes per frame");
 }
 
 #[test]
