@@ -28,9 +28,13 @@ pub fn parse_interval(text: &str) -> Result<IntervalParts, IntervalError> {
 /// PostgreSQL's form: `1 year 2 mons -3 days 04:05:06.5`.
 pub fn write_interval(months: i32, days: i32, nanos: i64, out: &mut Vec<u8>) {
     let mut pieces: Vec<String> = Vec::with_capacity(4);
+    // What is above zero says so behind what is below it.
+    let mut below = false;
     let mut piece = |count: i32, one: &str, many: &str| {
         if count != 0 {
-            pieces.push(format!("{count} {}", if count == 1 { one } else { many }));
+            let sign = if below && count > 0 { "+" } else { "" };
+            below = count < 0;
+            pieces.push(format!("{sign}{count} {}", if count == 1 { one } else { many }));
         }
     };
     piece(months / 12, "year", "years");
@@ -39,7 +43,11 @@ pub fn write_interval(months: i32, days: i32, nanos: i64, out: &mut Vec<u8>) {
     if nanos != 0 || pieces.is_empty() {
         let size = nanos.unsigned_abs();
         let (seconds, rest) = (size / 1_000_000_000, size % 1_000_000_000);
-        let sign = if nanos < 0 { "-" } else { "" };
+        let sign = match (nanos < 0, below && nanos > 0) {
+            (true, _) => "-",
+            (false, true) => "+",
+            (false, false) => "",
+        };
         let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         let mut clock = format!("{sign}{hours:02}:{minutes:02}:{seconds:02}");
         if rest > 0 {

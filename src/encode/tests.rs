@@ -57,24 +57,24 @@ fn numbers_are_numbers_and_what_is_none_is_a_string() {
     check(
         Arc::new(Float64Array::from(floats)),
         expect![[r#"
-        DOUBLE
-        1.0 | 1
-        0.1 | 0.1
-        -0.0 | -0
-        1e300 | 1e300
-        5e-324 | 5e-324
-        "NaN" | NaN
-        "Infinity" | Infinity
-        "-Infinity" | -Infinity
-    "#]],
+            DOUBLE
+            1.0 | 1
+            0.1 | 0.1
+            -0.0 | -0
+            1e300 | 1e+300
+            5e-324 | 5e-324
+            "NaN" | NaN
+            "Infinity" | Infinity
+            "-Infinity" | -Infinity
+        "#]],
     );
     check(
         Arc::new(Float32Array::from(vec![0.1, f32::MAX])),
         expect![[r#"
-        REAL
-        0.1 | 0.1
-        3.4028235e38 | 3.4028235e38
-    "#]],
+            REAL
+            0.1 | 0.1
+            3.4028235e38 | 3.4028235e+38
+        "#]],
     );
 }
 
@@ -198,12 +198,12 @@ fn dates_clocks_and_intervals() {
     check(
         Arc::new(IntervalMonthDayNanoArray::from(intervals)),
         expect![[r#"
-        INTERVAL
-        "1 year 2 mons -3 days 01:00:00" | 1 year 2 mons -3 days 01:00:00
-        "00:00:00" | 00:00:00
-        "1 day -00:00:00.5" | 1 day -00:00:00.5
-        "-178956970 years -8 mons -2147483648 days -2562047:47:16.854775808" | -178956970 years -8 mons -2147483648 days -2562047:47:16.854775808
-    "#]],
+            INTERVAL
+            "1 year 2 mons -3 days +01:00:00" | 1 year 2 mons -3 days +01:00:00
+            "00:00:00" | 00:00:00
+            "1 day -00:00:00.5" | 1 day -00:00:00.5
+            "-178956970 years -8 mons -2147483648 days -2562047:47:16.854775808" | -178956970 years -8 mons -2147483648 days -2562047:47:16.854775808
+        "#]],
     );
 }
 

@@ -44,12 +44,12 @@ fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) {
         Cell::Float32(value) => match special_float(f64::from(value)) {
             Some(word) => out.extend_from_slice(word.as_bytes()),
             None if plain(f64::from(value)) => put(out, format_args!("{value}")),
-            None => put(out, format_args!("{value:e}")),
+            None => write_exponent(&format!("{value:e}"), out),
         },
         Cell::Float64(value) => match special_float(value) {
             Some(word) => out.extend_from_slice(word.as_bytes()),
             None if plain(value) => put(out, format_args!("{value}")),
-            None => put(out, format_args!("{value:e}")),
+            None => write_exponent(&format!("{value:e}"), out),
         },
         Cell::Decimal(value, scale) => write_decimal(value, scale, out),
         Cell::Text(text) | Cell::Json(text) => out.extend_from_slice(text.as_bytes()),
@@ -88,7 +88,14 @@ fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) {
 
 /// Whether a float is shown without an exponent.
 fn plain(value: f64) -> bool {
-    value == 0.0 || (1e-5..1e15).contains(&value.abs())
+    value == 0.0 || (1e-4..1e15).contains(&value.abs())
+}
+
+/// An exponent with its sign and two digits: `1e+20`, `2.5e-07`.
+fn write_exponent(shortest: &str, out: &mut Vec<u8>) {
+    let (digits, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
+    let exponent: i32 = exponent.parse().expect("the exponent of a float is a number");
+    put(out, format_args!("{digits}e{exponent:+03}"));
 }
 
 /// An item of an array, in quotes where PostgreSQL's array form needs them.

@@ -153,6 +153,8 @@ fn text_error(text: &str) -> (SqlState, String) {
         SqlState::DIVISION_BY_ZERO
     } else if has(&["scalar subquery returned more than one row"]) {
         SqlState::CARDINALITY
+    } else if has(&["interval out of range", "timestamp out of range"]) {
+        SqlState::DATETIME_RANGE
     } else if has(&["error parsing timestamp", "error parsing date", "as time", "interval"])
         || (has(&["cannot cast string", "cannot convert"])
             && has(&["timestamp", "date32", "date64", "time32", "time64"]))

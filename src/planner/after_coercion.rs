@@ -4,7 +4,8 @@
 //!   one, [`ValueFunction::Canonical`] stands around it. Columns hold the one form. Sums, differences and
 //!   products come to the same whichever form their operands have, so inside those it is left out.
 //! * A cast of a float or a decimal to an integer rounds; DataFusion's cuts.
-//! * Intervals and texts become each other in the one form that INTERVAL has.
+//! * Intervals and texts become each other in the one form that INTERVAL has. A moment, a float or a list becomes
+//!   the text that it is shown as.
 //! * Intervals compare by their lengths ([`super::interval_order`]).
 
 use std::collections::BTreeSet;
@@ -69,6 +70,7 @@ fn mean_cast(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         (DataType::Interval(_) | DataType::Duration(_), to) if to.is_string() => {
             ValueFunction::IntervalText
         }
+        (from, to) if to.is_string() && has_own_text(from) => ValueFunction::Text,
         (from, DataType::Interval(_)) if from.is_string() && !nulls => ValueFunction::IntervalOf,
         _ => return Ok(Transformed::no(expr)),
     };
@@ -81,6 +83,17 @@ fn mean_cast(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let same = made.get_type(schema)? == to;
     let made = if same { made } else { Expr::Cast(Cast::new_from_field(Box::new(made), field)) };
     Ok(Transformed::yes(made))
+}
+
+/// Whether Arrow writes values of a type otherwise than they are shown everywhere else.
+fn has_own_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            !item.data_type().is_nested() || has_own_text(item.data_type())
+        }
+        DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_) => true,
+        data_type => data_type.is_floating(),
+    }
 }
 
 /// Puts the one form of floats around what may make another.

@@ -33,6 +33,7 @@ use crate::planner::checked::CheckedArithmetic;
 use crate::planner::error::PlanError;
 use crate::planner::guards::GuardedArguments;
 use crate::planner::heavy_hitters_call;
+use crate::planner::interval_scaling::IntervalScaling;
 use crate::planner::json_functions;
 use crate::planner::json_operators::JsonOperators;
 use crate::planner::once_barrier::ONCE_BARRIERS;
@@ -76,6 +77,7 @@ pub fn state() -> &'static SessionState {
         if let Some(planners) = builder.expr_planners() {
             planners.insert(0, Arc::new(Extract));
             planners.insert(1, Arc::new(JsonOperators));
+            planners.insert(2, Arc::new(IntervalScaling));
         }
         builder.build()
     });

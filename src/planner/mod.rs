@@ -6,6 +6,7 @@
 //! append-only, keys, bounded state), [`emit_clause`], [`explain`].
 
 mod after_coercion;
+mod aggregate_within;
 mod amended;
 mod before_coercion;
 pub mod bind;
@@ -33,6 +34,7 @@ mod heavy_hitters_call;
 mod hidden;
 mod in_subqueries;
 mod interval_order;
+mod interval_scaling;
 mod itemsets_call;
 mod join;
 mod join_as_of;

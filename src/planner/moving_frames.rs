@@ -7,17 +7,18 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::DataType;
+use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Result, ScalarValue};
-use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, LogicalPlan, ReversedUDAF,
-    SetMonotonicity, Signature, WindowFunctionDefinition,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, LogicalPlan, ReversedUDAF, SetMonotonicity,
+    WindowFunctionDefinition,
 };
 
+use crate::planner::aggregate_within::as_theirs;
 use crate::planner::expressions::rewrite_named;
 use crate::planner::once_aggregates;
 use crate::planner::once_moving::{Afresh, Moving, Recipe};
@@ -79,41 +80,7 @@ impl Movable {
 }
 
 impl AggregateUDFImpl for Movable {
-    fn name(&self) -> &str {
-        self.theirs.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.theirs.aliases()
-    }
-
-    fn window_function_schema_name(&self, params: &WindowFunctionParams) -> Result<String> {
-        self.theirs.window_function_schema_name(params)
-    }
-
-    fn window_function_display_name(&self, params: &WindowFunctionParams) -> Result<String> {
-        self.theirs.window_function_display_name(params)
-    }
-
-    fn signature(&self) -> &Signature {
-        self.theirs.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.theirs.return_type(arguments)
-    }
-
-    fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
-        self.theirs.return_field(arguments)
-    }
-
-    fn is_nullable(&self) -> bool {
-        self.theirs.is_nullable()
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.theirs.coerce_types(arguments)
-    }
+    as_theirs!();
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         self.theirs.accumulator(args)
@@ -126,10 +93,6 @@ impl AggregateUDFImpl for Movable {
             _ if self.merges_exactly() => Ok(Box::new(Moving::new(recipe)?)),
             _ => Ok(Box::new(Afresh::new(recipe)?)),
         }
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.theirs.state_fields(args)
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -160,21 +123,5 @@ impl AggregateUDFImpl for Movable {
 
     fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
         self.theirs.inner().set_monotonicity(data_type)
-    }
-
-    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
-        self.theirs.default_value(data_type)
-    }
-
-    fn supports_null_handling_clause(&self) -> bool {
-        self.theirs.supports_null_handling_clause()
-    }
-
-    fn supports_within_group_clause(&self) -> bool {
-        self.theirs.supports_within_group_clause()
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.theirs.documentation()
     }
 }

@@ -14,15 +14,15 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result, ScalarValue};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use arrow::datatypes::DataType;
+use datafusion::common::Result;
+use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity,
-    Signature,
 };
 
+use crate::planner::aggregate_within::as_theirs;
 use crate::planner::once_extremes::{self, Extreme, MovingExtreme};
 use crate::planner::once_moving::{self, Moving, Recipe};
 
@@ -71,33 +71,7 @@ impl Changed {
 }
 
 impl AggregateUDFImpl for Changed {
-    fn name(&self) -> &str {
-        self.theirs.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.theirs.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.theirs.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.theirs.return_type(arguments)
-    }
-
-    fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
-        self.theirs.return_field(arguments)
-    }
-
-    fn is_nullable(&self) -> bool {
-        self.theirs.is_nullable()
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.theirs.coerce_types(arguments)
-    }
+    as_theirs!();
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         match self.extreme(&args) {
@@ -114,10 +88,6 @@ impl AggregateUDFImpl for Changed {
             return Ok(Box::new(Moving::new(Recipe::new(Arc::clone(self.theirs.inner()), &args))?));
         }
         self.theirs.create_sliding_accumulator(args)
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.theirs.state_fields(args)
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
@@ -158,9 +128,5 @@ impl AggregateUDFImpl for Changed {
 
     fn set_monotonicity(&self, _: &DataType) -> SetMonotonicity {
         SetMonotonicity::NotMonotonic
-    }
-
-    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
-        self.theirs.default_value(data_type)
     }
 }

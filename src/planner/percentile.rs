@@ -7,48 +7,30 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Float64Type};
+use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
-use datafusion::functions_aggregate::percentile_cont::PercentileCont;
-use datafusion::logical_expr::function::{
-    AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs,
-};
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature};
+use datafusion::functions_aggregate::percentile_cont::percentile_cont_udaf;
+use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification};
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl};
 use datafusion::physical_expr::expressions::Literal;
+
+use crate::planner::aggregate_within::as_theirs;
 
 /// The function.
 pub(super) fn percentile_cont() -> Arc<AggregateUDF> {
     static PERCENTILE: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| {
-        Arc::new(AggregateUDF::from(Percentile { theirs: PercentileCont::new() }))
+        Arc::new(AggregateUDF::from(Percentile { theirs: percentile_cont_udaf() }))
     });
     Arc::clone(&PERCENTILE)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Percentile {
-    theirs: PercentileCont,
+    theirs: Arc<AggregateUDF>,
 }
 
 impl AggregateUDFImpl for Percentile {
-    fn name(&self) -> &str {
-        self.theirs.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.theirs.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.theirs.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.theirs.return_type(arguments)
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.theirs.state_fields(args)
-    }
+    as_theirs!();
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let (distinct, result) = (args.is_distinct, args.return_field.data_type().clone());
@@ -70,10 +52,6 @@ impl AggregateUDFImpl for Percentile {
 
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {
         self.theirs.simplify()
-    }
-
-    fn supports_within_group_clause(&self) -> bool {
-        true
     }
 }
 

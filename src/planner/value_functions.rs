@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryBuilder, Decimal128Array, Float64Array,
-    IntervalMonthDayNanoBuilder, StringViewBuilder,
+    IntervalMonthDayNanoBuilder, StringViewArray, StringViewBuilder,
 };
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{
@@ -25,6 +25,7 @@ use crate::data::bytes_text;
 use crate::data::floats::canonical;
 use crate::data::interval_text::{parse_interval, write_interval};
 use crate::data::sql_words::type_in_sql_words;
+use crate::encode::text::TextColumn;
 
 /// What a function makes of its value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -36,6 +37,8 @@ pub(super) enum ValueFunction {
     /// A number rounded to an integer: a float to the nearest even one, a decimal half away from zero.
     /// The flag says whether what is out of range becomes null.
     Integer(DataType, bool),
+    /// What is shown of a moment, a time of day, a float or a list: `2026-01-01 10:00:00`, `1.5`, `{1,2}`.
+    Text,
     /// `1 day 02:03:04` of an interval or a duration.
     IntervalText,
     /// An interval of its text.
@@ -78,8 +81,8 @@ impl ValueFunction {
     pub(super) fn is_total(expr: &Expr) -> bool {
         use ValueFunction as F;
         ValueFunction::called(expr).is_some_and(|function| match function {
-            F::Same | F::Canonical | F::IntervalText | F::BytesText | F::IntervalLength => true,
-            F::IntervalKey | F::IntervalOfKey => true,
+            F::Same | F::Canonical | F::IntervalLength | F::IntervalKey | F::IntervalOfKey => true,
+            F::Text | F::IntervalText | F::BytesText => true,
             F::Integer(_, nulls) => *nulls,
             F::IntervalOf | F::BytesOf => false,
         })
@@ -89,7 +92,9 @@ impl ValueFunction {
         match self {
             ValueFunction::Same | ValueFunction::Canonical => argument.clone(),
             ValueFunction::Integer(to, _) => to.clone(),
-            ValueFunction::IntervalText | ValueFunction::BytesText => DataType::Utf8View,
+            ValueFunction::Text | ValueFunction::IntervalText | ValueFunction::BytesText => {
+                DataType::Utf8View
+            }
             ValueFunction::IntervalOf | ValueFunction::IntervalOfKey => INTERVAL,
             ValueFunction::BytesOf | ValueFunction::IntervalKey => DataType::Binary,
             ValueFunction::IntervalLength => DataType::Decimal128(38, 0),
@@ -101,6 +106,7 @@ impl ValueFunction {
             ValueFunction::Same => Ok(Arc::clone(values)),
             ValueFunction::Canonical => Ok(canonical(values)),
             ValueFunction::Integer(to, nulls) => integers(values, to, *nulls),
+            ValueFunction::Text => Ok(texts(values)),
             ValueFunction::IntervalText => interval_texts(values),
             ValueFunction::IntervalOf => intervals_of_texts(values),
             ValueFunction::BytesText => bytes_texts(values),
@@ -134,6 +140,7 @@ impl ScalarUDFImpl for Call {
             ValueFunction::Integer(DataType::Int32, _) => "int4",
             ValueFunction::Integer(DataType::Int64, _) => "int8",
             ValueFunction::Integer(..) => "integer",
+            ValueFunction::Text => "text",
             ValueFunction::IntervalText => "interval_text",
             ValueFunction::IntervalOf => "interval",
             ValueFunction::BytesText => "bytea_text",
@@ -204,6 +211,12 @@ fn integers(values: &ArrayRef, to: &DataType, nulls: bool) -> Result<ArrayRef> {
         return exec_err!("{} out of range", type_in_sql_words(to));
     }
     Ok(integers)
+}
+
+fn texts(values: &ArrayRef) -> ArrayRef {
+    let field = Field::new("text", values.data_type().clone(), true);
+    let column = TextColumn::new(values, &field);
+    Arc::new(StringViewArray::from_iter((0..values.len()).map(|row| column.value(row))))
 }
 
 fn interval_texts(values: &ArrayRef) -> Result<ArrayRef> {

@@ -1,10 +1,13 @@
 //! Holds the rows of one partition in the order of its windows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::operators::operator::EvalError;
-use crate::operators::ranking::Shown;
 use crate::operators::state::{StateReader, StateWriter, Stored};
+
+/// A row as bytes.
+pub(super) type Shown = Arc<[u8]>;
 
 /// The rows of a partition.
 #[derive(Debug, Default)]
@@ -37,6 +40,16 @@ impl Stored for Held {
             failing: from.get()?,
             bytes: from.get()?,
         })
+    }
+}
+
+impl Stored for Shown {
+    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
+        out.raw(self);
+        Ok(())
+    }
+    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
+        Ok(Shown::from(from.raw()?))
     }
 }
 

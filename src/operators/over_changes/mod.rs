@@ -32,13 +32,13 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use datafusion::physical_expr::window::WindowExpr;
 
-use self::held::Held;
+use self::held::{Held, Shown};
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::expr::row_error;
 use crate::operators::operator::{Emitter, EvalError, Operator, RejectedRow};
 use crate::operators::partitions::Partitions;
-use crate::operators::ranking::{Shown, differences, weights_of};
+use crate::operators::ranking::{Difference, differences, weights_of};
 use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_ends::WindowEnds;
 use crate::time::EventTime;
@@ -234,7 +234,7 @@ impl OverChanges {
             if held.rows.is_empty() {
                 self.bytes -= self.partitions.remove(slot).state.bytes;
             }
-            differences(before, now, 0, false, &mut entries);
+            differences(&before, &now, 0, false, &mut entries);
         }
         self.put_out(&entries, i64::MIN, out)
     }
@@ -260,7 +260,7 @@ impl OverChanges {
     fn put_out_whole(
         &mut self,
         slot: usize,
-        entries: &mut Vec<(i64, u64, Shown)>,
+        entries: &mut Vec<Difference<Shown>>,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
         match self.answer(slot)? {
@@ -278,7 +278,7 @@ impl OverChanges {
     /// Puts out rows, each with its weight, under a watermark.
     fn put_out(
         &self,
-        entries: &[(i64, u64, Shown)],
+        entries: &[Difference<Shown>],
         mark: i64,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {

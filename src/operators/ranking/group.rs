@@ -1,7 +1,7 @@
 //! Holds the rows of one group in their order.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Range;
 
 use arrow::array::Int64Array;
 
@@ -9,15 +9,49 @@ use super::order_key::OrderKey;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, Stored};
 
-/// A row as bytes.
-pub(in crate::operators) type Shown = Arc<[u8]>;
+/// So many pairs of rows are compared sooner than their lists are sorted.
+const FEW_PAIRS: usize = 64;
 
-/// A row that no other one equals: its place in the log is part of its order.
-#[derive(Debug, Clone)]
-pub(super) struct Line {
-    pub(super) key: OrderKey,
-    pub(super) number: u64,
-    pub(super) row: Shown,
+/// Bytes of an entry of [`Group::all`], beside its key and row.
+const ALL_ENTRY: usize = size_of::<(Box<[u8]>, Box<[u8]>, i64)>();
+
+/// Snapshots of earlier programs have numbers in these places that are not needed.
+const UNUSED: u64 = 0;
+
+/// What has to change: weight, number and row.
+pub(in crate::operators) type Difference<Row> = (i64, u64, Row);
+
+/// Rows as bytes, one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct RowList {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl RowList {
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn push(&mut self, row: &[u8]) {
+        self.bytes.extend_from_slice(row);
+        self.ends.push(self.bytes.len());
+    }
+
+    pub(super) fn rows(&self, places: Range<usize>) -> impl Iterator<Item = &[u8]> {
+        places.map(|place| {
+            let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
+            &self.bytes[start..self.ends[place]]
+        })
+    }
+}
+
+/// Where a row of the best stands in their order, and how long it is. No other one equals it: among
+/// equals the earlier one in the log comes first.
+#[derive(Debug)]
+struct Line {
+    key: OrderKey,
+    length: u32,
 }
 
 /// The rows. One of the two is in use, as the input is append-only or not.
@@ -25,10 +59,14 @@ pub(super) struct Line {
 pub(super) struct Group {
     /// The best so far, in order.
     best: Vec<Line>,
+    /// Their bytes, one behind the other: what is looked at together lies together.
+    best_rows: Vec<u8>,
     /// All rows with their weights, which are negative while a retraction came before its insertion.
-    all: BTreeMap<(Box<[u8]>, Shown), i64>,
-    /// Whether it changed in this step; with groups that close, whether it has a timer.
-    pub(super) touched: bool,
+    all: BTreeMap<(Box<[u8]>, Box<[u8]>), i64>,
+    /// The step that touched it last.
+    pub(super) step: u64,
+    /// Whether it has a timer.
+    pub(super) timed: bool,
     /// The number of the row that changed it last, of this step's.
     pub(super) turn: u64,
     held: usize,
@@ -36,7 +74,7 @@ pub(super) struct Group {
 
 impl Line {
     fn held(&self) -> usize {
-        size_of::<Line>() + self.key.held() + self.row.len()
+        size_of::<Line>() + self.key.held() + self.length as usize
     }
 }
 
@@ -48,27 +86,53 @@ impl Group {
             && self.best.last().is_none_or(|last| last.key.cmp_bytes(key).is_le())
     }
 
-    /// Adds a row that came after all others, and gives up the one that is beyond `reach` then.
-    /// Such a row itself changes nothing.
-    pub(super) fn insert(&mut self, line: Line, reach: Option<usize>) {
+    /// Adds the row of a number that came after all others, and gives up the one that is beyond `reach`
+    /// then. Such a row itself changes nothing.
+    ///
+    /// # Errors
+    /// A row of more than 4 GB.
+    pub(super) fn insert(
+        &mut self,
+        (key, row): (&[u8], &[u8]),
+        number: u64,
+        reach: Option<usize>,
+    ) -> Result<(), EvalError> {
         // Among equals the later one stands behind.
-        let place = self.best.partition_point(|other| other.key <= line.key);
+        let place = self.best.partition_point(|other| other.key.cmp_bytes(key).is_le());
         if reach.is_some_and(|reach| place >= reach) {
-            return;
+            return Ok(());
         }
-        self.turn = line.number;
-        self.held += line.held();
-        self.best.insert(place, line);
-        if reach.is_some_and(|reach| self.best.len() > reach) {
-            let gone = self.best.pop().expect("a row was added just above");
+        self.turn = number;
+        if reach.is_some_and(|reach| self.best.len() >= reach)
+            && let Some(gone) = self.best.pop()
+        {
             self.held -= gone.held();
+            self.best_rows.truncate(self.best_rows.len() - gone.length as usize);
         }
+        self.place(place, key.into(), row)
+    }
+
+    fn place(&mut self, place: usize, key: OrderKey, row: &[u8]) -> Result<(), EvalError> {
+        let length = u32::try_from(row.len())
+            .map_err(|_| EvalError::Broken("a row has more than 4 GB".to_owned()))?;
+        let line = Line { key, length };
+        self.held += line.held();
+        let behind: usize = self.best[place..].iter().map(|line| line.length as usize).sum();
+        let (end, at) = (self.best_rows.len(), self.best_rows.len() - behind);
+        self.best_rows.extend_from_slice(row);
+        if behind > 0 {
+            self.best_rows.copy_within(at..end, at + row.len());
+            self.best_rows[at..at + row.len()].copy_from_slice(row);
+        }
+        self.best.insert(place, line);
+        Ok(())
     }
 
     /// Adds a row `weight` times.
-    pub(super) fn change(&mut self, key: &[u8], row: &[u8], weight: i64) {
-        let name = (Box::from(key), Shown::from(row));
-        let bytes = size_of::<(Box<[u8]>, Shown, i64)>() + key.len() + row.len();
+    pub(super) fn change(&mut self, (key, row): (&[u8], &[u8]), number: u64, weight: i64) {
+        self.turn = number;
+        let name = (Box::from(key), Box::from(row));
+        let bytes = ALL_ENTRY + key.len() + row.len();
         match self.all.entry(name) {
             std::collections::btree_map::Entry::Vacant(entry) => {
                 entry.insert(weight);
@@ -85,13 +149,20 @@ impl Group {
     }
 
     /// The rows from `skip` on, `fetch` of them.
-    pub(super) fn shown(&self, skip: usize, fetch: Option<usize>) -> Vec<Shown> {
-        let best = self.best.iter().map(|line| &line.row);
+    pub(super) fn shown(&self, skip: usize, fetch: Option<usize>) -> impl Iterator<Item = &[u8]> {
         let all = self.all.iter().flat_map(|((_, row), weight)| {
-            std::iter::repeat_n(row, usize::try_from(*weight).unwrap_or(0))
+            std::iter::repeat_n(&**row, usize::try_from(*weight).unwrap_or(0))
         });
-        let rows = best.chain(all).skip(skip);
-        rows.take(fetch.unwrap_or(usize::MAX)).map(Arc::clone).collect()
+        self.best_rows().chain(all).skip(skip).take(fetch.unwrap_or(usize::MAX))
+    }
+
+    fn best_rows(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.best_rows[..];
+        self.best.iter().map(move |line| {
+            let (row, behind) = rest.split_at(line.length as usize);
+            rest = behind;
+            row
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -104,78 +175,85 @@ impl Group {
     }
 }
 
-impl Stored for Shown {
-    fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
-        out.raw(self);
-        Ok(())
-    }
-    fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
-        Ok(Shown::from(from.raw()?))
-    }
-}
-
 impl Stored for Group {
     fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
         out.length(self.best.len());
-        for line in &self.best {
+        for (line, row) in self.best.iter().zip(self.best_rows()) {
             line.key.store(out)?;
-            line.number.store(out)?;
-            line.row.store(out)?;
+            UNUSED.store(out)?;
+            out.raw(row);
         }
         self.all.store(out)?;
-        self.touched.store(out)?;
-        self.held.store(out)
+        self.timed.store(out)?;
+        UNUSED.store(out)
     }
     fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
-        let best = (0..from.length()?)
-            .map(|_| Ok(Line { key: from.get()?, number: from.get()?, row: from.get()? }))
-            .collect::<Result<_, EvalError>>()?;
-        let (all, touched, held) = (from.get()?, from.get()?, from.get()?);
-        Ok(Group { best, all, touched, turn: 0, held })
+        let mut group = Group::default();
+        for place in 0..from.length()? {
+            let (key, _): (_, u64) = (from.get()?, from.get()?);
+            group.place(place, key, from.raw()?)?;
+        }
+        group.all = from.get()?;
+        let names = group.all.keys().map(|(key, row)| key.len() + row.len());
+        group.held += names.map(|bytes| ALL_ENTRY + bytes).sum::<usize>();
+        group.timed = from.get()?;
+        from.get::<u64>()?;
+        Ok(group)
     }
 }
 
-/// What has to change where `before` was shown and `now` is: weight, number and row, retractions
-/// first. Rows that are not numbered have the number 0.
-pub(in crate::operators) fn differences(
-    before: Vec<Shown>,
-    now: Vec<Shown>,
+/// What has to change where `before` was shown and `now` is, retractions first. Rows that are not
+/// numbered have the number 0.
+pub(in crate::operators) fn differences<Row: Clone + Ord>(
+    before: &[Row],
+    now: &[Row],
     skip: usize,
     numbered: bool,
-    entries: &mut Vec<(i64, u64, Shown)>,
+    entries: &mut Vec<Difference<Row>>,
 ) {
-    let number = |place: usize| if numbered { (skip + place) as u64 + 1 } else { 0 };
-    let (stays, stayed) = match numbered {
-        true => {
-            let same = |place: usize| match (before.get(place), now.get(place)) {
-                // Most rows are where they were: their bytes need not be looked at.
-                (Some(before), Some(now)) => Arc::ptr_eq(before, now) || before == now,
-                _ => false,
-            };
-            ((0..before.len()).map(same).collect(), (0..now.len()).map(same).collect())
-        }
-        false => in_common(&before, &now),
+    let first = before.iter().zip(now).take_while(|(before, now)| before == now).count();
+    let (before, now) = (&before[first..], &now[first..]);
+    if numbered {
+        let mut note = |weight: i64, rows: &[Row], others: &[Row]| {
+            for (place, row) in rows.iter().enumerate() {
+                if others.get(place) != Some(row) {
+                    entries.push((weight, (skip + first + place) as u64 + 1, row.clone()));
+                }
+            }
+        };
+        note(-1, before, now);
+        note(1, now, before);
+        return;
+    }
+    let (stays, stayed) = in_common(before, now);
+    let mut note = |weight: i64, rows: &[Row], in_both: &[bool]| {
+        let changed = rows.iter().zip(in_both).filter(|(_, in_both)| !**in_both);
+        entries.extend(changed.map(|(row, _)| (weight, 0, row.clone())));
     };
-    let stays: Vec<bool> = stays;
-    let stayed: Vec<bool> = stayed;
-    for (place, row) in before.into_iter().enumerate().filter(|(place, _)| !stays[*place]) {
-        entries.push((-1, number(place), row));
-    }
-    for (place, row) in now.into_iter().enumerate().filter(|(place, _)| !stayed[*place]) {
-        entries.push((1, number(place), row));
-    }
+    note(-1, before, &stays);
+    note(1, now, &stayed);
 }
 
 /// The weights of what [`differences`] found; none where nothing is taken back.
-pub(in crate::operators) fn weights_of(entries: &[(i64, u64, Shown)]) -> Option<Int64Array> {
+pub(in crate::operators) fn weights_of<Row>(entries: &[Difference<Row>]) -> Option<Int64Array> {
     let weights = || entries.iter().map(|(weight, _, _)| *weight);
     weights().any(|weight| weight != 1).then(|| Int64Array::from_iter_values(weights()))
 }
 
-/// Which rows of either list have an equal one of their own in the other.
-fn in_common(before: &[Shown], now: &[Shown]) -> (Vec<bool>, Vec<bool>) {
+/// Which rows of either list have an equal one of their own in the other. Of equal ones the first of the
+/// one list goes with the first of the other.
+fn in_common<Row: Ord>(before: &[Row], now: &[Row]) -> (Vec<bool>, Vec<bool>) {
     let (mut stays, mut stayed) = (vec![false; before.len()], vec![false; now.len()]);
-    let sorted = |rows: &[Shown]| {
+    if before.len() * now.len() <= FEW_PAIRS {
+        for (row, stayed) in now.iter().zip(&mut stayed) {
+            let mut free = before.iter().zip(&mut stays).filter(|(_, stays)| !**stays);
+            if let Some((_, stays)) = free.find(|(other, _)| *other == row) {
+                (*stays, *stayed) = (true, true);
+            }
+        }
+        return (stays, stayed);
+    }
+    let sorted = |rows: &[Row]| {
         let mut places: Vec<usize> = (0..rows.len()).collect();
         places.sort_by(|a, b| rows[*a].cmp(&rows[*b]));
         places

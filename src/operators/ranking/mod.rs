@@ -27,6 +27,7 @@ mod order_key;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array};
@@ -35,8 +36,8 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, Rows, SortField};
 
-use self::group::{Group, Line};
-pub(super) use self::group::{Shown, differences, weights_of};
+pub(super) use self::group::{Difference, differences, weights_of};
+use self::group::{Group, RowList};
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator};
@@ -45,6 +46,9 @@ use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::window_ends::WindowEnds;
 use crate::time::EventTime;
 use crate::windows::columns::event_times;
+
+/// Rows whose groups stay in a core's cache while they are worked on.
+const ROWS_AT_ONCE: usize = 1024;
 
 /// Which rows of which groups.
 #[derive(Debug, Clone)]
@@ -79,6 +83,15 @@ impl RankingSpec {
     }
 }
 
+/// A group that changed in this step.
+#[derive(Debug)]
+struct Touch {
+    slot: usize,
+    birth: u64,
+    /// Its rows among those that were shown before.
+    before: Range<usize>,
+}
+
 /// Runs a [`RankingSpec`].
 pub struct Ranking {
     spec: Arc<RankingSpec>,
@@ -87,8 +100,12 @@ pub struct Ranking {
     order: Option<RowConverter>,
     /// Of the columns that are passed on; `None` without columns.
     rows: Option<RowConverter>,
-    /// Groups that changed in this step, with their births and what they showed before.
-    touched: Vec<(usize, u64, Vec<Shown>)>,
+    /// Groups that changed in this step.
+    touched: Vec<Touch>,
+    /// What they showed before.
+    before: RowList,
+    /// The number of this step, from 1.
+    step: u64,
     /// With `close`: groups by the end of their windows, with their births.
     ends: WindowEnds,
     /// Taken in and not forwarded yet.
@@ -121,6 +138,8 @@ impl Ranking {
             order: converter(order)?,
             rows: converter(rows)?,
             touched: Vec::new(),
+            before: RowList::default(),
+            step: 1,
             ends: WindowEnds::default(),
             watermark: None,
             taken: 0,
@@ -150,7 +169,16 @@ impl Ranking {
         (slots, chosen)
     }
 
+    /// Takes rows a few at a time: what the first look at a group brings near is still there at the next.
     fn take(&mut self, change: &Change) -> Result<(), EvalError> {
+        let rows = change.batch.num_rows();
+        for first in (0..rows).step_by(ROWS_AT_ONCE) {
+            self.take_some(&change.slice(first, ROWS_AT_ONCE.min(rows - first)))?;
+        }
+        Ok(())
+    }
+
+    fn take_some(&mut self, change: &Change) -> Result<(), EvalError> {
         let keys = self.partitions.keys(&change.batch)?;
         let columns = self.spec.order.iter().map(|(c, _)| Arc::clone(change.batch.column(*c)));
         let columns: Vec<ArrayRef> = columns.collect();
@@ -173,7 +201,7 @@ impl Ranking {
             let key = order.as_ref().map_or(&[][..], |order| order.row(row).data());
             let line = lines.as_ref().map_or(&[][..], |lines| lines.row(place).data());
             self.touch(slot, ends.as_ref().map(|ends| ends.value(row)));
-            self.put(slot, (key, line), self.taken + row as u64, change.weight(row));
+            self.put(slot, (key, line), self.taken + row as u64, change.weight(row))?;
         }
         self.taken += rows as u64;
         Ok(())
@@ -183,52 +211,72 @@ impl Ranking {
     fn touch(&mut self, slot: usize, end: Option<i64>) {
         let (skip, fetch) = (self.spec.skip, self.spec.fetch);
         let entry = self.partitions.entry_mut(slot);
-        if std::mem::replace(&mut entry.state.touched, true) {
-            return;
-        }
+        let group = &mut entry.state;
         match end {
-            Some(end) => self.ends.note(end, slot, entry.birth),
+            Some(_) if group.timed => {}
+            Some(end) => {
+                group.timed = true;
+                self.ends.note(end, slot, entry.birth);
+            }
+            None if group.step == self.step => {}
             None => {
-                let shown = entry.state.shown(skip, fetch);
-                self.touched.push((slot, entry.birth, shown));
+                group.step = self.step;
+                let first = self.before.len();
+                group.shown(skip, fetch).for_each(|row| self.before.push(row));
+                let before = first..self.before.len();
+                self.touched.push(Touch { slot, birth: entry.birth, before });
             }
         }
     }
 
     /// Changes a group by one row.
-    fn put(&mut self, slot: usize, (key, line): (&[u8], &[u8]), number: u64, weight: i64) {
+    fn put(
+        &mut self,
+        slot: usize,
+        row: (&[u8], &[u8]),
+        number: u64,
+        weight: i64,
+    ) -> Result<(), EvalError> {
         let reach = self.spec.reach();
         let group = &mut self.partitions.entry_mut(slot).state;
         let before = group.held();
         match self.spec.input_append_only {
-            true => group.insert(Line { key: key.into(), number, row: line.into() }, reach),
-            false => {
-                group.turn = number;
-                group.change(key, line, weight);
-            }
+            true => group.insert(row, number, reach)?,
+            false => group.change(row, number, weight),
         }
         self.held = self.held + group.held() - before;
+        Ok(())
     }
 
     /// Puts out what groups show now against what they showed when the step began.
     fn flush(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.retain(|&(slot, birth, _)| self.partitions.get_born(slot, birth).is_some());
-        touched.sort_unstable_by_key(|&(slot, ..)| self.partitions.entry(slot).state.turn);
+        let touched = std::mem::take(&mut self.touched);
+        let shown_before = std::mem::take(&mut self.before);
+        self.step += 1;
+        let living = touched.into_iter().filter_map(|touch| {
+            let entry = self.partitions.get_born(touch.slot, touch.birth)?;
+            Some((entry.state.turn, touch))
+        });
+        let mut living: Vec<(u64, Touch)> = living.collect();
+        living.sort_unstable_by_key(|(turn, _)| *turn);
         let (mut entries, mut gone) = (Vec::new(), Vec::new());
-        for (slot, _, before) in touched {
-            let group = &mut self.partitions.entry_mut(slot).state;
-            group.touched = false;
-            let now = group.shown(self.spec.skip, self.spec.fetch);
+        let (mut before, mut now) = (Vec::new(), Vec::new());
+        for (_, touch) in living {
+            let group = &self.partitions.entry(touch.slot).state;
+            before.clear();
+            before.extend(shown_before.rows(touch.before));
+            now.clear();
+            now.extend(group.shown(self.spec.skip, self.spec.fetch));
             if group.is_empty() {
-                gone.push(slot);
+                gone.push(touch.slot);
             }
-            differences(before, now, self.spec.skip, self.spec.numbered, &mut entries);
+            differences(&before, &now, self.spec.skip, self.spec.numbered, &mut entries);
         }
+        self.put_out(&entries, i64::MIN, out)?;
         for slot in gone {
             self.partitions.remove(slot);
         }
-        self.put_out(&entries, i64::MIN, out)
+        Ok(())
     }
 
     /// Puts out the groups whose windows a watermark closes.
@@ -239,27 +287,34 @@ impl Ranking {
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
         while let Some((end, due)) = self.ends.take_due(watermark, delay) {
-            let mut entries = Vec::new();
-            for slot in self.partitions.living(due) {
-                self.put_out_whole(slot, &mut entries);
-            }
-            self.put_out(&entries, end.saturating_add(delay).saturating_sub(1), out)?;
+            let slots = self.partitions.living(due);
+            self.put_out_whole(slots, end.saturating_add(delay).saturating_sub(1), out)?;
         }
         Ok(())
     }
 
-    /// What a group shows, which then is final.
-    fn put_out_whole(&mut self, slot: usize, entries: &mut Vec<(i64, u64, Shown)>) {
-        let group = self.partitions.remove(slot).state;
-        self.held -= group.held();
-        let now = group.shown(self.spec.skip, self.spec.fetch);
-        differences(Vec::new(), now, self.spec.skip, self.spec.numbered, entries);
+    /// What groups show, which then is final.
+    fn put_out_whole(
+        &mut self,
+        slots: Vec<usize>,
+        mark: i64,
+        out: &mut Emitter,
+    ) -> Result<(), EvalError> {
+        let groups: Vec<Group> =
+            slots.into_iter().map(|slot| self.partitions.remove(slot).state).collect();
+        let mut entries = Vec::new();
+        for group in &groups {
+            self.held -= group.held();
+            let now: Vec<&[u8]> = group.shown(self.spec.skip, self.spec.fetch).collect();
+            differences(&[], &now, self.spec.skip, self.spec.numbered, &mut entries);
+        }
+        self.put_out(&entries, mark, out)
     }
 
     /// Puts out rows, each with its weight and number, under a watermark.
     fn put_out(
         &self,
-        entries: &[(i64, u64, Shown)],
+        entries: &[Difference<&[u8]>],
         mark: i64,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
@@ -322,14 +377,8 @@ impl Operator for Ranking {
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
         let Some(slots) = self.partitions.covered(punctuation)? else { return Ok(()) };
-        let mut entries = Vec::new();
         match self.spec.close {
-            Some(_) => {
-                for slot in slots {
-                    self.put_out_whole(slot, &mut entries);
-                }
-                self.put_out(&entries, i64::MIN, out)?;
-            }
+            Some(_) => self.put_out_whole(slots, i64::MIN, out)?,
             None => {
                 self.flush(out)?;
                 for slot in self.partitions.covered(punctuation)?.unwrap_or_default() {

@@ -326,12 +326,9 @@ impl WindowAggregate {
                     .or_insert_with(|| Part { key, time: part.time, rows: part.rows.clone() });
             }
         }
-        for (window, mut part) in by_window {
+        for mut part in by_window.into_values() {
             part.rows.sort();
             self.fold_into(part.key, &part, input)?;
-            if self.collects_changes() {
-                self.changed.insert(window);
-            }
         }
         Ok(())
     }
@@ -366,6 +363,7 @@ impl WindowAggregate {
         slice.fold(&self.aggregates, input, &part.rows, key_count)?;
         if marks {
             slice.mark_changed(input, &part.rows, key_count);
+            self.changed.insert(WindowKey { end: key.end, start: key.start });
         }
         slice.settle(key_count)
     }

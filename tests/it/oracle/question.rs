@@ -354,6 +354,16 @@ impl Asker<'_> {
         }
         let relation = self.rng.pick(self.relations);
         let mut scope = named_here(&relation.columns);
+        if self.rng.one_in(8) {
+            scope.push((format!("{alias}.n"), Kind::Int));
+            let ints = relation.columns.iter().filter(|(_, kind)| *kind == Kind::Int);
+            let item = ints.map(|(name, _)| format!("r.{name}")).next().unwrap_or("NULL".into());
+            let rows = format!(
+                "(SELECT r.*, u.n FROM {} AS r CROSS JOIN UNNEST([{item}, 1, {item}]) AS u(n))",
+                relation.name
+            );
+            return (Node::text(format!("{rows} AS {alias}")), scope);
+        }
         if relation.timed && self.rng.one_in(6) {
             let window = self.rng.pick(&[
                 "TUMBLE(@, at, INTERVAL '7 seconds')",
@@ -493,17 +503,26 @@ impl Asker<'_> {
             let (a, b) = (asker.expr(scope, kind, child), asker.expr(scope, kind, child));
             Node::of(pattern, vec![a, b])
         };
-        match (kind, self.rng.index(8)) {
+        match (kind, self.rng.index(10)) {
             (Kind::Int, 0 | 1) => two(self, "(@ + @)", Kind::Int),
             (Kind::Int, 2) => one(self, "abs(@)", Kind::Int),
             (Kind::Int, 3) => one(self, "(@ % 3)", Kind::Int),
             (Kind::Int, 4) => one(self, "CAST(@ AS BIGINT)", Kind::Bool),
             (Kind::Int, 5) => one(self, "CAST(character_length(@) AS BIGINT)", Kind::Text),
+            (Kind::Int, 6) => two(self, "[@, @][2]", Kind::Int),
+            (Kind::Int, 7) => {
+                let document = "CAST('{\"n\": [' || CAST(@ AS TEXT) || ']}' AS JSON)";
+                one(self, &format!("CAST({document} #>> '{{n,0}}' AS BIGINT)"), Kind::Int)
+            }
             (Kind::Int, _) => two(self, "(@ - @)", Kind::Int),
             (Kind::Decimal, 0..4) => two(self, "CAST(@ + @ AS NUMERIC(10, 2))", Kind::Decimal),
             (Kind::Decimal, _) => one(self, "CAST(@ AS NUMERIC(10, 2))", Kind::Int),
             (Kind::Text, 0..3) => two(self, "substr(@ || @, 1, 5)", Kind::Text),
             (Kind::Text, 3) => one(self, "upper(@)", Kind::Text),
+            (Kind::Text, 4) => {
+                one(self, "(CAST('{\"t\": \"' || @ || '\"}' AS JSON) ->> 't')", Kind::Text)
+            }
+            (Kind::Text, 5) => two(self, "named_struct('a', @, 'b', @)['b']", Kind::Text),
             (Kind::Text, _) => one(self, "CAST(@ AS TEXT)", Kind::Int),
             (Kind::Time, 0..5) => one(self, "date_trunc('minute', @)", Kind::Time),
             (Kind::Time, _) => one(self, "(@ + INTERVAL '5 seconds')", Kind::Time),
@@ -517,6 +536,11 @@ impl Asker<'_> {
                     4 => two(self, "(@ IS DISTINCT FROM @)", kind),
                     5 => one(self, "(@ IN (1, 3, NULL))", Kind::Int),
                     6 => one(self, "(@ LIKE 'a%')", Kind::Text),
+                    7 => two(self, "(@ = ANY ([@, 1, NULL]))", Kind::Int),
+                    8 => {
+                        let document = "CAST('{\"n\": ' || CAST(@ AS TEXT) || '}' AS JSON)";
+                        one(self, &format!("({document} @> '{{\"n\": 1}}')"), Kind::Int)
+                    }
                     _ => {
                         let sign = self.rng.pick(&["<", "<=", "=", "<>"]);
                         two(self, &format!("(@ {sign} @)"), kind)
