@@ -13,7 +13,10 @@ use crate::operators::state::{StateReader, StateWriter, Stored};
 const FEW_PAIRS: usize = 64;
 
 /// Bytes of an entry of [`Group::all`], beside its key and row.
-const ALL_ENTRY: usize = size_of::<(Box<[u8]>, Box<[u8]>, i64)>();
+const ALL_ENTRY: usize = size_of::<(KeyAndRow, i64)>();
+
+/// Where a row stands, and its bytes.
+type KeyAndRow = (Box<[u8]>, Box<[u8]>);
 
 /// Snapshots of earlier programs have numbers in these places that are not needed.
 const UNUSED: u64 = 0;
@@ -62,7 +65,7 @@ pub(super) struct Group {
     /// Their bytes, one behind the other: what is looked at together lies together.
     best_rows: Vec<u8>,
     /// All rows with their weights, which are negative while a retraction came before its insertion.
-    all: BTreeMap<(Box<[u8]>, Box<[u8]>), i64>,
+    all: BTreeMap<KeyAndRow, i64>,
     /// The step that touched it last.
     pub(super) step: u64,
     /// Whether it has a timer.
