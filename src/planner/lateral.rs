@@ -2,7 +2,7 @@
 //!
 //! DataFusion plans it as a join with a subquery that refers to its neighbour, and stops there. Such a
 //! subquery made of UNNEST, projections and filters alone needs no join: each of its steps can be done
-//! to the neighbour's rows, whose columns go along.
+//! to the neighbour's rows, whose columns go along. The same holds of UNNEST of constants.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::ast::{
     Query, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
 };
 
+use crate::planner::expressions::rewrite_named;
 use crate::planner::json_functions;
 use crate::planner::sql_call::sql_call;
 
@@ -144,7 +145,28 @@ pub(super) fn inline(plan: LogicalPlan) -> Result<LogicalPlan> {
         },
         other => Ok(Transformed::no(other)),
     })?;
+    if !plan.transformed {
+        return Ok(plan.data);
+    }
+    let plan = plan.data.transform_up_with_subqueries(|node| {
+        rewrite_named(node, |expr| expr.transform_up(|part| Ok(referring_anew(part))))
+    })?;
     Ok(plan.data)
+}
+
+/// A subquery that lists what it refers to outside: no more what its own relations bring.
+fn referring_anew(mut expr: Expr) -> Transformed<Expr> {
+    let subquery = match &mut expr {
+        Expr::Exists(call) => &mut call.subquery,
+        Expr::InSubquery(call) => &mut call.subquery,
+        Expr::SetComparison(call) => &mut call.subquery,
+        Expr::ScalarSubquery(subquery) => subquery,
+        _ => return Transformed::no(expr),
+    };
+    let outside = subquery.subquery.all_out_ref_exprs();
+    let changed = outside != subquery.outer_ref_columns;
+    subquery.outer_ref_columns = outside;
+    Transformed::new_transformed(expr, changed)
 }
 
 fn unnested(join: &Join) -> Result<Option<LogicalPlan>> {
@@ -175,15 +197,29 @@ fn is_true(join: &Join) -> bool {
         && join.filter.as_ref().is_none_or(|filter| *filter == datafusion::logical_expr::lit(true))
 }
 
-/// The subquery of a lateral relation, below its alias.
+/// The subquery of a lateral relation, below its alias, or UNNEST of constants.
 fn subquery_of(plan: &LogicalPlan) -> Option<&LogicalPlan> {
-    match plan {
+    let below = match plan {
+        LogicalPlan::SubqueryAlias(alias) => &alias.input,
+        plan => plan,
+    };
+    match below {
         LogicalPlan::Subquery(subquery) => Some(&subquery.subquery),
-        LogicalPlan::SubqueryAlias(alias) => match &*alias.input {
-            LogicalPlan::Subquery(subquery) => Some(&subquery.subquery),
-            _ => None,
+        below => unnests_constants(below).then_some(below),
+    }
+}
+
+fn unnests_constants(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => unnests_constants(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => unnests_constants(&alias.input),
+        LogicalPlan::Unnest(unnest) => match &*unnest.input {
+            LogicalPlan::Projection(list) => {
+                matches!(&*list.input, LogicalPlan::EmptyRelation(empty) if empty.produce_one_row)
+            }
+            _ => false,
         },
-        _ => None,
+        _ => false,
     }
 }
 
