@@ -216,3 +216,30 @@ fn of_rows_that_are_never_taken_back_only_the_first_are_kept() {
     operator.on_step_end(&mut out).unwrap();
     assert!(operator.state_bytes() < 2_000, "{}", operator.state_bytes());
 }
+
+proptest! {
+    /// Short lists are compared row by row, long ones are sorted.
+    #[test]
+    fn differences_lead_from_what_was_shown_to_what_is(
+        before in prop::collection::vec(0_u8..6, 0..24), now in prop::collection::vec(0_u8..6, 0..24),
+        skip in 0_usize..3, numbered in any::<bool>(),
+    ) {
+        let mut entries = Vec::new();
+        differences(&before, &now, skip, numbered, &mut entries);
+        let number = |place: usize| if numbered { (skip + place) as u64 + 1 } else { 0 };
+        let mut left: BTreeMap<(u64, u8), i64> = BTreeMap::new();
+        for (place, row) in now.iter().enumerate() {
+            *left.entry((number(place), *row)).or_insert(0) += 1;
+        }
+        for (place, row) in before.iter().enumerate() {
+            *left.entry((number(place), *row)).or_insert(0) -= 1;
+        }
+        let needed: i64 = left.values().map(|weight| weight.abs()).sum();
+        prop_assert_eq!(entries.len() as i64, needed);
+        prop_assert!(entries.is_sorted_by_key(|(weight, ..)| *weight));
+        for (weight, number, row) in entries {
+            *left.entry((number, row)).or_insert(0) -= weight;
+        }
+        prop_assert!(left.values().all(|weight| *weight == 0));
+    }
+}
