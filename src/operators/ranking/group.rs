@@ -1,7 +1,6 @@
 //! Holds the rows of one group in their order.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use arrow::array::Int64Array;
 
@@ -23,31 +22,6 @@ const UNUSED: u64 = 0;
 
 /// What has to change: weight, number and row.
 pub(in crate::operators) type Difference<Row> = (i64, u64, Row);
-
-/// Rows as bytes, one behind the other.
-#[derive(Debug, Default)]
-pub(super) struct RowList {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl RowList {
-    pub(super) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub(super) fn push(&mut self, row: &[u8]) {
-        self.bytes.extend_from_slice(row);
-        self.ends.push(self.bytes.len());
-    }
-
-    pub(super) fn rows(&self, places: Range<usize>) -> impl Iterator<Item = &[u8]> {
-        places.map(|place| {
-            let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
-            &self.bytes[start..self.ends[place]]
-        })
-    }
-}
 
 /// Where a row of the best stands in their order, and how long it is. No other one equals it: among
 /// equals the earlier one in the log comes first.

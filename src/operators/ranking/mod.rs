@@ -24,10 +24,10 @@
 
 mod group;
 mod order_key;
+mod step;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array};
@@ -36,8 +36,9 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, Rows, SortField};
 
+use self::group::Group;
 pub(super) use self::group::{Difference, differences, weights_of};
-use self::group::{Group, RowList};
+use self::step::Step;
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator};
@@ -83,15 +84,6 @@ impl RankingSpec {
     }
 }
 
-/// A group that changed in this step.
-#[derive(Debug)]
-struct Touch {
-    slot: usize,
-    birth: u64,
-    /// Its rows among those that were shown before.
-    before: Range<usize>,
-}
-
 /// Runs a [`RankingSpec`].
 pub struct Ranking {
     spec: Arc<RankingSpec>,
@@ -101,11 +93,7 @@ pub struct Ranking {
     /// Of the columns that are passed on; `None` without columns.
     rows: Option<RowConverter>,
     /// Groups that changed in this step.
-    touched: Vec<Touch>,
-    /// What they showed before.
-    before: RowList,
-    /// The number of this step, from 1.
-    step: u64,
+    step: Step,
     /// With `close`: groups by the end of their windows, with their births.
     ends: WindowEnds,
     /// Taken in and not forwarded yet.
@@ -137,9 +125,7 @@ impl Ranking {
             partitions: Partitions::new(schema, &spec.partition)?,
             order: converter(order)?,
             rows: converter(rows)?,
-            touched: Vec::new(),
-            before: RowList::default(),
-            step: 1,
+            step: Step::default(),
             ends: WindowEnds::default(),
             watermark: None,
             taken: 0,
@@ -209,23 +195,14 @@ impl Ranking {
 
     /// Notes what a group showed before it changes.
     fn touch(&mut self, slot: usize, end: Option<i64>) {
-        let (skip, fetch) = (self.spec.skip, self.spec.fetch);
         let entry = self.partitions.entry_mut(slot);
-        let group = &mut entry.state;
         match end {
-            Some(_) if group.timed => {}
+            Some(_) if entry.state.timed => {}
             Some(end) => {
-                group.timed = true;
+                entry.state.timed = true;
                 self.ends.note(end, slot, entry.birth);
             }
-            None if group.step == self.step => {}
-            None => {
-                group.step = self.step;
-                let first = self.before.len();
-                group.shown(skip, fetch).for_each(|row| self.before.push(row));
-                let before = first..self.before.len();
-                self.touched.push(Touch { slot, birth: entry.birth, before });
-            }
+            None => self.step.note(slot, entry, self.spec.skip, self.spec.fetch),
         }
     }
 
@@ -250,18 +227,10 @@ impl Ranking {
 
     /// Puts out what groups show now against what they showed when the step began.
     fn flush(&mut self, out: &mut Emitter) -> Result<(), EvalError> {
-        let touched = std::mem::take(&mut self.touched);
-        let shown_before = std::mem::take(&mut self.before);
-        self.step += 1;
-        let living = touched.into_iter().filter_map(|touch| {
-            let entry = self.partitions.get_born(touch.slot, touch.birth)?;
-            Some((entry.state.turn, touch))
-        });
-        let mut living: Vec<(u64, Touch)> = living.collect();
-        living.sort_unstable_by_key(|(turn, _)| *turn);
+        let (changed, shown_before) = self.step.end(&self.partitions);
         let (mut entries, mut gone) = (Vec::new(), Vec::new());
         let (mut before, mut now) = (Vec::new(), Vec::new());
-        for (_, touch) in living {
+        for touch in changed {
             let group = &self.partitions.entry(touch.slot).state;
             before.clear();
             before.extend(shown_before.rows(touch.before));
@@ -413,7 +382,7 @@ impl Operator for Ranking {
     }
 
     fn save(&mut self, out: &mut StateWriter) -> Result<(), EvalError> {
-        assert!(self.touched.is_empty(), "the step has ended");
+        assert!(self.step.is_over(), "the step has ended");
         self.partitions.save(out)?;
         out.put(&self.ends)?;
         out.put(&self.taken)?;
