@@ -11,7 +11,7 @@ use arrow::array::{
 use arrow::datatypes::DataType;
 
 use crate::catalog::definition::QueryOptions;
-use crate::catalog::persist::Kind;
+use crate::catalog::record::Kind;
 use crate::engine::query::QueryState;
 use crate::engine::registry::Registry;
 use crate::engine::system::{self, broken};

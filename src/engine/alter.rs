@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::catalog::persist::{Kind, Record};
+use crate::catalog::record::{Kind, Record};
 use crate::engine::StatementResult;
 use crate::engine::query::{QueryState, Status};
 use crate::engine::registry::wrong_kind;
@@ -24,7 +24,7 @@ impl Engine {
         cascade: bool,
     ) -> Result<StatementResult> {
         let kind = Kind::from(kind);
-        let done = StatementResult::command(format!("DROP {}", word(kind)));
+        let done = StatementResult::command(format!("DROP {}", kind.words()));
         {
             let registry = self.registry.read();
             match registry.kind_of(name) {
@@ -46,7 +46,7 @@ impl Engine {
             .with_detail(format!("Depending on it: {}.", others.join(", ")))
             .with_hint(format!(
                 "DROP {} {} CASCADE drops them, too.",
-                word(kind),
+                kind.words(),
                 quote_name(name)
             )));
         }
@@ -78,7 +78,7 @@ impl Engine {
         let Some(id) = self.registry.read().id_of(kind, name) else { return Ok(()) };
         self.store.remove(&[id])?;
         let mut registry = self.registry.write();
-        if registry.damaged.remove(name).is_some() {
+        if registry.resting.remove(name).is_some() {
             drop(registry);
             let directory = match kind {
                 Kind::Stream => "streams",
@@ -223,14 +223,5 @@ impl Engine {
         query.recount(counts);
         query.wake();
         Ok(())
-    }
-}
-
-fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Stream => "STREAM",
-        Kind::Table => "TABLE",
-        Kind::Query => "CONTINUOUS QUERY",
-        Kind::Sink => "SINK",
     }
 }

@@ -1,10 +1,11 @@
 //! Creates streams, tables and queries: checks, records, starts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::catalog::definition::{self, QueryStart};
-use crate::catalog::persist::{Kind, Record};
+use crate::catalog::definition::{self, QueryOptions, QueryStart};
+use crate::catalog::record::{Kind, Record};
 use crate::engine::StatementResult;
 use crate::engine::adapted::check_shedding;
 use crate::engine::late_rows::LateRows;
@@ -23,7 +24,7 @@ use crate::pipeline::schedule::Work;
 use crate::pipeline::source::Readable;
 use crate::planner::physical::{Node, PhysicalPlan, SourceSpec};
 use crate::planner::plan_continuous;
-use crate::planner::relations::RelationKind;
+use crate::planner::relations::{Noting, RelationKind};
 use crate::sql::print::{print, quote_name};
 use crate::sql::statement::{CreateQuery, CreateStream, CreateTable, Statement};
 use crate::views::changelog::{Changelog, Kept, Layout};
@@ -40,8 +41,9 @@ impl Engine {
                 format!("name \"{name}\" cannot hold a full stop"),
             ));
         }
-        match self.registry.read().kind_of(name) {
-            None => Ok(true),
+        let registry = self.registry.read();
+        match registry.kind_of(name) {
+            None => registry.check_not_awaited(name).map(|()| true),
             Some(existing) if if_not_exists && existing == kind => Ok(false),
             Some(existing) => Err(Error::new(
                 SqlState::DUPLICATE_RELATION,
@@ -49,7 +51,7 @@ impl Engine {
             )
             .with_hint(format!(
                 "Choose another name, or DROP {} {} first.",
-                drop_word(existing),
+                existing.words(),
                 quote_name(name)
             ))),
         }
@@ -214,9 +216,8 @@ impl Engine {
         record: &Record,
     ) -> Result<Shape> {
         let options = definition::query_options(create)?;
-        let plan = self.planning(|lookup| {
-            plan_continuous(&create.query, &create.emit, options.require_bounded_state, lookup)
-        })?;
+        let (plan, named) = self.plan_of(create, &options);
+        let plan = plan?;
         let registry = self.registry.read();
         check_shedding(&registry, &options, &plan)?;
         let logical_time = has_logical_time(&registry, &plan);
@@ -228,7 +229,22 @@ impl Engine {
                 Some(LateRows::open(self, &registry, &plan, target, id)?)
             }
         };
-        Ok(Shape { options, plan, late_rows, logical_time })
+        Ok(Shape { options, plan, named, late_rows, logical_time })
+    }
+
+    /// The plan of what a statement says, and the relations that its text names: where it cannot be
+    /// planned, those that were found until then.
+    pub(super) fn plan_of(
+        &self,
+        create: &CreateQuery,
+        options: &QueryOptions,
+    ) -> (Result<PhysicalPlan>, BTreeSet<Arc<str>>) {
+        self.planning(|lookup| {
+            let noting = Noting::over(lookup);
+            let bounded = options.require_bounded_state;
+            let plan = plan_continuous(&create.query, &create.emit, bounded, &noting);
+            (plan.map_err(Error::from), noting.named())
+        })
     }
 }
 
@@ -262,15 +278,6 @@ pub(super) fn former_layout_of(plan: &PhysicalPlan) -> Layout {
     Layout {
         weights: !plan.facts.append_only,
         arrivals: passes_rows_through(plan) && !plan.facts.event_times.is_empty(),
-    }
-}
-
-fn drop_word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Stream => "STREAM",
-        Kind::Table => "TABLE",
-        Kind::Query => "CONTINUOUS QUERY",
-        Kind::Sink => "SINK",
     }
 }
 
@@ -352,8 +359,8 @@ pub(super) fn readable(
     spec: &SourceSpec,
 ) -> Result<(Readable, arrow::datatypes::SchemaRef)> {
     let name = &*spec.relation;
-    let missing = || match registry.damaged.get(name) {
-        Some(damaged) => damaged.error(),
+    let missing = || match registry.resting.get(name) {
+        Some(resting) => resting.error(),
         None => Error::new(
             SqlState::UNDEFINED_RELATION,
             format!("{} \"{name}\" does not exist", spec.kind.noun()),

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema};
 
-use crate::catalog::persist::Kind;
+use crate::catalog::record::Kind;
 use crate::crew::Lost;
 use crate::engine::registry::{Registry, wrong_kind};
 use crate::engine::select::without_null_type;
@@ -156,8 +156,8 @@ impl Engine {
             ObjectKind::Query => registry.queries.keys().cloned().collect(),
             ObjectKind::Sink => registry.sinks.keys().cloned().collect(),
         };
-        let damaged = registry.damaged_of(Kind::from(kind));
-        names.extend(damaged.into_iter().map(|damaged| damaged.record.name.clone()));
+        let resting = registry.resting_of(Kind::from(kind));
+        names.extend(resting.into_iter().map(|resting| resting.record.name.clone()));
         names.sort();
         texts("SHOW", &["name"], vec![names])
     }

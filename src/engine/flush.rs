@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::catalog::persist::Kind;
+use crate::catalog::record::Kind;
 use crate::engine::query::reached;
 use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;

@@ -12,7 +12,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query};
 
-use crate::catalog::persist::Kind;
+use crate::catalog::record::Kind;
 use crate::data::floats::canonical_batch;
 use crate::data::punctuation::{Pattern, Punctuation};
 use crate::decode::Decoded;

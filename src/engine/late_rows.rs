@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 
+use crate::catalog::record::Kind;
 use crate::decode::Decoded;
 use crate::engine::ingest::{StreamHandle, stopped};
 use crate::engine::producers::Producer;
@@ -48,7 +49,7 @@ impl LateRows {
         id: String,
     ) -> Result<LateRows> {
         let Some(stream) = registry.streams.get(target) else {
-            return Err(wrong_kind(registry, target, crate::catalog::persist::Kind::Stream));
+            return Err(wrong_kind(registry, target, Kind::Stream));
         };
         if registry.comes_back(target, &names(plan)) {
             let message = format!("stream \"{target}\" cannot take late rows of its own");

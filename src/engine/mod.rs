@@ -1,7 +1,7 @@
 //! The facade: execute SQL, take rows in, hand results out. Knows neither HTTP nor answer formats.
 //!
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `budget`, `shed` and `producers` (rows in),
-//! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss), `damaged` (what rests),
+//! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss), `resting` (what is set aside),
 //! `select` (one-off answers), `system` (the schema `weir`), `reports`, `report_log`, `report_retention` and `reported` (dead letters, late rows), `adapted` (rows shed for want of memory),
 //! `stopped` (answers that are not whole), `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
 
@@ -12,7 +12,6 @@ mod assign;
 mod budget;
 mod copy;
 mod create;
-mod damaged;
 mod data_dir;
 mod exact_numbers;
 mod execute;
@@ -33,6 +32,7 @@ mod report_log;
 mod report_retention;
 mod reported;
 mod reports;
+mod resting;
 mod retention;
 mod select;
 mod select_asof;

@@ -7,7 +7,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::catalog::definition;
-use crate::catalog::persist::{Kind, Record, Store};
+use crate::catalog::persist::Store;
+use crate::catalog::record::{Kind, Record};
 use crate::crew::Crew;
 use crate::crew::helpers::Helpers;
 use crate::data::punctuation::Punctuation;
@@ -20,6 +21,7 @@ use crate::engine::recounts::Recounts;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::report_log;
 use crate::engine::reports::Reports;
+use crate::engine::resting::rests;
 use crate::engine::select::SELECTS_MAX;
 use crate::engine::snapshot_writing::SnapshotWriter;
 use crate::engine::start::while_opening;
@@ -145,22 +147,25 @@ impl Engine {
     /// Brings queries back; one that was replaced may read one that was made after it.
     fn recover_queries(self: &Arc<Engine>, mut queries: Vec<Record>) -> Result<()> {
         while !queries.is_empty() {
-            let (count, mut failure) = (queries.len(), None);
+            let count = queries.len();
             let mut waiting = Vec::new();
             for record in queries {
-                match self.recover_or_set_aside(record.clone()) {
-                    Ok(()) => {}
+                match self.recover_one(record.clone()) {
                     Err(error) if error.code() == SqlState::UNDEFINED_RELATION => {
-                        failure = Some(error);
-                        waiting.push(record);
+                        waiting.push((record, error));
                     }
-                    Err(error) => return Err(error),
+                    Err(error) if rests(record.kind, error.code()) => {
+                        self.set_aside(record, &error)?;
+                    }
+                    done => done?,
                 }
             }
-            if let Some(error) = failure.filter(|_| waiting.len() == count) {
-                return Err(error);
+            if waiting.len() == count {
+                // What it names is gone. Those above it are asked again: they can be told so.
+                let (record, error) = waiting.remove(0);
+                self.set_aside(record, &error)?;
             }
-            queries = waiting;
+            queries = waiting.into_iter().map(|(record, _)| record).collect();
         }
         Ok(())
     }

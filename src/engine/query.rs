@@ -1,5 +1,6 @@
 //! Is a continuous query that runs: its plan, its pipeline, its answers and its figures.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::catalog::definition::QueryOptions;
-use crate::catalog::persist::Record;
+use crate::catalog::record::Record;
 use crate::crew::Crew;
 use crate::engine::adapted::Sampled;
 use crate::engine::late_rows::LateRows;
@@ -99,6 +100,8 @@ pub(super) struct QueryState {
 pub(super) struct Shape {
     pub options: QueryOptions,
     pub plan: PhysicalPlan,
+    /// The relations that its text names, also those that the plan never reads.
+    pub named: BTreeSet<Arc<str>>,
     /// Where rows go that are dropped as too late.
     pub late_rows: Option<LateRows>,
     /// The watermark is a plain number, not a time.
@@ -176,6 +179,11 @@ impl QueryState {
 
     pub(super) fn reads(&self, relation: &str) -> bool {
         self.sources().iter().any(|name| &**name == relation)
+    }
+
+    /// Whether the query's text names a relation: without it, it could not be planned again.
+    pub(super) fn names(&self, relation: &str) -> bool {
+        self.shape().named.contains(relation)
     }
 
     pub(super) fn info(&self) -> RelationInfo {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
-use crate::catalog::persist::Record;
+use crate::catalog::record::Record;
 use crate::engine::report_retention::Gone;
 use crate::engine::reports::Reports;
 use crate::error::Result;

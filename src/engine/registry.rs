@@ -6,9 +6,9 @@ use std::sync::Arc;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::TableSource;
 
-use crate::catalog::persist::Kind;
-use crate::engine::damaged::Damaged;
+use crate::catalog::record::Kind;
 use crate::engine::query::QueryState;
+use crate::engine::resting::Resting;
 use crate::engine::sinks::SinkState;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
@@ -25,7 +25,7 @@ pub(super) struct Registry {
     pub queries: BTreeMap<String, Arc<QueryState>>,
     pub sinks: BTreeMap<String, Arc<SinkState>>,
     /// Streams, tables and queries that are set aside.
-    pub damaged: BTreeMap<String, Damaged>,
+    pub resting: BTreeMap<String, Resting>,
 }
 
 impl Registry {
@@ -40,14 +40,14 @@ impl Registry {
         } else if self.sinks.contains_key(name) {
             Some(Kind::Sink)
         } else {
-            self.damaged.get(name).map(|damaged| damaged.record.kind)
+            self.resting.get(name).map(|resting| resting.record.kind)
         }
     }
 
     /// The number of the object of that kind and name in the catalog.
     pub(super) fn id_of(&self, kind: Kind, name: &str) -> Option<u64> {
-        if let Some(damaged) = self.damaged.get(name) {
-            return (damaged.record.kind == kind).then_some(damaged.record.id);
+        if let Some(resting) = self.resting.get(name) {
+            return (resting.record.kind == kind).then_some(resting.record.id);
         }
         match kind {
             Kind::Stream => self.streams.get(name).map(|stream| stream.record.id),
@@ -66,7 +66,7 @@ impl Registry {
             return Some(table.info());
         }
         let query = self.queries.get(name).map(|query| query.info());
-        query.or_else(|| self.damaged.get(name).map(|damaged| damaged.info.clone()))
+        query.or_else(|| self.resting.get(name)?.info.clone())
     }
 
     /// The sinks that read a query's changelog; those that can never go on read nothing.
@@ -77,14 +77,14 @@ impl Registry {
         self.sinks.values().filter(move |sink| sink.from == query && !sink.is_over())
     }
 
-    /// Names of the queries that read a relation, and of the sinks that a query feeds.
+    /// Names of the queries whose texts name a relation, and of the sinks that a query feeds.
     pub(super) fn dependants(&self, name: &str) -> Vec<(Kind, String)> {
         let queries = self
             .queries
             .values()
             .filter(|query| {
                 let late = query.late_rows_to();
-                query.reads(name) || late.is_some_and(|stream| &*stream.definition.name == name)
+                query.names(name) || late.is_some_and(|stream| &*stream.definition.name == name)
             })
             .map(|query| (Kind::Query, query.name().to_string()));
         let sinks = self
@@ -92,9 +92,9 @@ impl Registry {
             .values()
             .filter(|sink| sink.from == name)
             .map(|sink| (Kind::Sink, sink.name.clone()));
-        let damaged = self.damaged.values().filter(|damaged| damaged.reads(name));
-        let damaged = damaged.map(|damaged| (damaged.record.kind, damaged.record.name.clone()));
-        queries.chain(damaged).chain(sinks).collect()
+        let resting = self.resting.values().filter(|resting| resting.reads(name));
+        let resting = resting.map(|resting| (resting.record.kind, resting.record.name.clone()));
+        queries.chain(resting).chain(sinks).collect()
     }
 
     /// Queries such that every query comes after those it reads.
@@ -184,8 +184,8 @@ impl Engine {
 
 /// Why a name does not stand for an object of the wanted kind.
 pub(super) fn wrong_kind(registry: &Registry, name: &str, wanted: Kind) -> Error {
-    if let Some(damaged) = registry.damaged.get(name) {
-        return damaged.error();
+    if let Some(resting) = registry.resting.get(name) {
+        return resting.error();
     }
     match registry.kind_of(name) {
         Some(kind) => Error::new(
@@ -217,10 +217,14 @@ impl RelationLookup for Planning<'_> {
         self.0.info(name).or_else(|| system_info(name))
     }
 
+    fn at_rest(&self, name: &str) -> Option<Error> {
+        self.0.resting.get(name).map(|resting| resting.error())
+    }
+
     fn names(&self) -> Vec<String> {
         let registry = self.0;
         let running = registry.streams.keys().chain(registry.tables.keys());
-        running.chain(registry.queries.keys()).chain(registry.damaged.keys()).cloned().collect()
+        running.chain(registry.queries.keys()).chain(registry.resting.keys()).cloned().collect()
     }
 }
 
@@ -235,6 +239,10 @@ pub(super) struct Scanning<'a> {
 impl RelationLookup for Scanning<'_> {
     fn relation(&self, name: &str) -> Option<RelationInfo> {
         Planning(self.registry).relation(name)
+    }
+
+    fn at_rest(&self, name: &str) -> Option<Error> {
+        Planning(self.registry).at_rest(name)
     }
 
     fn names(&self) -> Vec<String> {

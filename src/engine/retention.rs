@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::catalog::persist::Base;
+use crate::catalog::record::Base;
 use crate::engine::query::QueryState;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
@@ -85,7 +85,7 @@ impl Engine {
             })
             .filter(|(name, _)| &**name == stream)
             .map(|(_, position)| position)
-            .chain(registry.damaged_need(stream))
+            .chain(registry.resting_need(stream))
             .min()
     }
 

@@ -208,8 +208,8 @@ fn nullable(schema: &arrow::datatypes::SchemaRef) -> arrow::datatypes::SchemaRef
 }
 
 fn gone(registry: &Registry, info: &RelationInfo) -> Error {
-    if let Some(damaged) = registry.damaged.get(&*info.name) {
-        return damaged.error();
+    if let Some(resting) = registry.resting.get(&*info.name) {
+        return resting.error();
     }
     let kind = info.kind.noun();
     Error::new(SqlState::UNDEFINED_RELATION, format!("{kind} \"{}\" does not exist", info.name))

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::catalog::persist::{Kind, Record};
+use crate::catalog::record::{Kind, Record};
 use crate::crew::{Crew, Hired, Worker};
 use crate::engine::StatementResult;
 use crate::engine::query::QueryState;
@@ -60,7 +60,7 @@ pub(super) struct SinkFigures {
 }
 
 impl SinkState {
-    /// A sink that cannot run, because its query is damaged.
+    /// A sink that cannot run, because its query is set aside.
     pub(super) fn failed(record: Record, create: &CreateSink, error: &Error) -> SinkState {
         let running = Running::idle();
         running.handle.failed(Doing::Failed, error);

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use crate::catalog::persist::Record;
+use crate::catalog::record::Record;
 use crate::engine::snapshot_writing::{SnapshotWriter, Writing};
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::catalog::persist::{Kind, Record};
+use crate::catalog::record::{Kind, Record};
 use crate::engine::create::readable;
 use crate::engine::punctuation_meta::read_punctuation;
 use crate::engine::query::{QueryState, Shape};

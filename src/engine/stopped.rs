@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::catalog::persist::Kind;
+use crate::catalog::record::Kind;
 use crate::engine::StatementResult;
 use crate::engine::execute::texts;
 use crate::engine::query::{QueryState, Status};
@@ -81,10 +81,10 @@ impl Engine {
                 reasons.push(message.clone());
             }
         }
-        for damaged in registry.damaged_of(Kind::Query) {
-            names.push(damaged.record.name.clone());
-            codes.push(SqlState::CORRUPT.0.to_string());
-            reasons.push(damaged.error().message());
+        for resting in registry.resting_of(Kind::Query) {
+            names.push(resting.record.name.clone());
+            codes.push(resting.error().code().0.to_string());
+            reasons.push(resting.error().message());
         }
         if names.is_empty() {
             return StatementResult::command("FLUSH");

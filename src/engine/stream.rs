@@ -10,7 +10,7 @@ use datafusion::scalar::ScalarValue;
 use parking_lot::RwLock;
 
 use crate::catalog::definition::StreamDefinition;
-use crate::catalog::persist::Record;
+use crate::catalog::record::Record;
 use crate::data::punctuation::Punctuation;
 use crate::decode::{DecodeSpec, DecodeSpecRef, Decoded, Limits, Lines, Rejected};
 use crate::engine::AckLevel;

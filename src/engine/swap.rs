@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::catalog::persist::{Base, Kind, Record};
+use crate::catalog::record::{Base, Kind, Record};
 use crate::engine::StatementResult;
 use crate::engine::create::{
     ask_for_progress, durability_of, former_layout_of, layout_of, query_text, start_positions,
@@ -214,7 +214,7 @@ impl Engine {
             let readers: Vec<&str> = registry
                 .queries
                 .values()
-                .filter(|other| other.reads(name))
+                .filter(|other| other.names(name))
                 .map(|other| other.name())
                 .collect();
             if !readers.is_empty() {

@@ -1,5 +1,7 @@
 //! Judges whether those who follow a changelog can take another plan below it.
 
+use std::sync::Arc;
+
 use crate::catalog::definition::query_options;
 use crate::data::change::Change;
 use crate::engine::query::{QueryState, Shape};
@@ -7,27 +9,26 @@ use crate::engine::registry::Registry;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::planner::physical::{Node, PhysicalPlan};
-use crate::planner::plan_continuous;
 use crate::sql::statement::CreateQuery;
 
 impl Engine {
     /// A query must not come to read itself.
     pub(super) fn check_no_circle(&self, query: &QueryState, create: &CreateQuery) -> Result<()> {
         let options = query_options(create)?;
-        let plan = self.planning(|lookup| {
-            plan_continuous(&create.query, &create.emit, options.require_bounded_state, lookup)
-        })?;
+        let (plan, named) = self.plan_of(create, &options);
+        let plan = plan?;
         let registry = self.registry.read();
-        let mut open = sources(&plan);
+        // Also through relations that are only named: the texts could not be planned one after the other.
+        let mut open: Vec<Arc<str>> = named.into_iter().collect();
         while let Some(name) = open.pop() {
-            if name == query.name() {
+            if &*name == query.name() {
                 return Err(Error::new(
                     SqlState::WRONG_OBJECT,
                     format!("continuous query \"{name}\" cannot read itself"),
                 ));
             }
-            if let Some(below) = registry.queries.get(&name) {
-                open.extend(below.sources().iter().map(ToString::to_string));
+            if let Some(below) = registry.queries.get(&*name) {
+                open.extend(below.shape().named.iter().cloned());
             }
         }
         // Nor must late rows of a query above come back to it.
@@ -53,7 +54,7 @@ impl Engine {
         let readers: Vec<&str> = registry
             .queries
             .values()
-            .filter(|other| other.reads(query.name()))
+            .filter(|other| other.names(query.name()))
             .map(|other| other.name())
             .collect();
         let (old, new) = (query.info(), &shape.plan.facts);

@@ -8,13 +8,13 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::catalog::persist::Kind;
+use crate::catalog::record::Kind;
 use crate::data::schema::{TIMESTAMP, as_json};
 use crate::engine::adapted;
-use crate::engine::damaged::Damaged;
 use crate::engine::query::{QueryState, Status};
 use crate::engine::registry::Registry;
 use crate::engine::report_log;
+use crate::engine::resting::Resting;
 use crate::engine::state::Engine;
 use crate::engine::stream::StreamState;
 use crate::error::{Error, Result, SqlState};
@@ -149,7 +149,7 @@ fn streams(registry: &Registry) -> Vec<ArrayRef> {
         Durability::Written => "written",
         Durability::Memory => "memory",
     };
-    let rest = registry.damaged_of(Kind::Stream);
+    let rest = registry.resting_of(Kind::Stream);
     let none = || rest.iter().map(|_| None);
     let figure = |get: &dyn Fn(&StreamState) -> u64| {
         counts(streams.iter().map(|stream| Some(get(stream))).chain(none()))
@@ -160,7 +160,7 @@ fn streams(registry: &Registry) -> Vec<ArrayRef> {
     let kept = streams.iter().map(|s| Some(durability(s.definition.durability)));
     let sql = streams.iter().map(|s| s.options.read().sql.clone());
     vec![
-        texts(names.chain(rest.iter().map(|damaged| Some(&*damaged.record.name)))),
+        texts(names.chain(rest.iter().map(|resting| Some(&*resting.record.name)))),
         figure(&|s| s.log.visible().offset),
         figure(&|s| s.log.start().offset),
         figure(&|s| s.rows_rejected.load(Ordering::Relaxed)),
@@ -176,25 +176,25 @@ fn streams(registry: &Registry) -> Vec<ArrayRef> {
 }
 
 /// The statements that made what rests.
-fn statements<'a>(rest: &'a [&Damaged]) -> impl Iterator<Item = String> + 'a {
-    rest.iter().map(|damaged| damaged.record.sql.clone())
+fn statements<'a>(rest: &'a [&Resting]) -> impl Iterator<Item = String> + 'a {
+    rest.iter().map(|resting| resting.record.sql.clone())
 }
 
 /// Nothing for those that run, then why the others rest.
-fn errors(running: usize, rest: &[&Damaged]) -> ArrayRef {
+fn errors(running: usize, rest: &[&Resting]) -> ArrayRef {
     let none = std::iter::repeat_n(None, running);
-    texts(none.chain(rest.iter().map(|damaged| Some(damaged.line()))))
+    texts(none.chain(rest.iter().map(|resting| Some(resting.line()))))
 }
 
 fn tables(registry: &Registry) -> Result<Vec<ArrayRef>> {
-    let rest = registry.damaged_of(Kind::Table);
+    let rest = registry.resting_of(Kind::Table);
     let mut rows = Vec::new();
     for table in registry.tables.values() {
         let (batches, _) = table.view.snapshot()?;
         rows.push(Some(batches.iter().map(|batch| batch.num_rows() as u64).sum()));
     }
     rows.extend(rest.iter().map(|_| None));
-    let names = registry.tables.keys().chain(rest.iter().map(|damaged| &damaged.record.name));
+    let names = registry.tables.keys().chain(rest.iter().map(|resting| &resting.record.name));
     let sql = registry.tables.values().map(|table| table.record.sql.clone());
     Ok(vec![
         texts(names.map(Some)),
@@ -227,7 +227,7 @@ fn head(registry: &Registry, name: &str) -> Position {
 
 fn queries(registry: &Registry) -> Vec<ArrayRef> {
     let queries: Vec<_> = registry.queries.values().collect();
-    let rest = registry.damaged_of(Kind::Query);
+    let rest = registry.resting_of(Kind::Query);
     let figure = |get: &dyn Fn(&QueryState) -> u64| {
         let none = rest.iter().map(|_| None);
         counts(queries.iter().map(|query| Some(get(query))).chain(none))
@@ -256,13 +256,13 @@ fn queries(registry: &Registry) -> Vec<ArrayRef> {
     let [marks, logical_marks] = watermarks(marks.chain(rest.iter().map(|_| NO_MARK)).collect());
     let sql = queries.iter().map(|q| Some(q.record.lock().sql.clone()));
     let names = queries.iter().map(|q| Some(q.name()));
-    let rested = |text: fn(&Damaged) -> String| rest.iter().map(move |d| Some(text(d)));
+    let rested = |text: fn(&Resting) -> String| rest.iter().map(move |d| Some(text(d)));
     // One that runs over one that has stopped has not failed, and is not well either.
     let below = |q: &QueryState| registry.stopped_line(q.name());
     let errors = queries.iter().map(|q| status(q).1.or_else(|| below(q)));
     let failed = rest.iter().map(|_| Some("failed"));
     vec![
-        texts(names.chain(rest.iter().map(|damaged| Some(&*damaged.record.name)))),
+        texts(names.chain(rest.iter().map(|resting| Some(&*resting.record.name)))),
         texts(queries.iter().map(|q| Some(status(q).0)).chain(failed)),
         figure(&|q| lag(registry, q)),
         marks,
@@ -275,8 +275,8 @@ fn queries(registry: &Registry) -> Vec<ArrayRef> {
         figure(&|q| q.changelog.log().visible().offset),
         Arc::new(BooleanArray::from_iter(flags.chain(rest.iter().map(|_| None)))),
         texts(queries.iter().map(|q| waits(q)).chain(rest.iter().map(|_| None))),
-        texts(errors.chain(rested(Damaged::line))),
-        texts(sql.chain(rested(|damaged| damaged.record.sql.clone()))),
+        texts(errors.chain(rested(Resting::line))),
+        texts(sql.chain(rested(|resting| resting.record.sql.clone()))),
         logical_marks,
     ]
 }

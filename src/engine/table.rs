@@ -11,7 +11,7 @@ use hashbrown::HashSet;
 use parking_lot::Mutex;
 
 use crate::catalog::definition::TableDefinition;
-use crate::catalog::persist::Record;
+use crate::catalog::record::{Kind, Record};
 use crate::data::change::{Change, Marks, Origin};
 use crate::data::floats::canonical_batch;
 use crate::engine::StatementResult;
@@ -226,7 +226,7 @@ impl Engine {
                 format!("\"{name}\" is a stream: its rows cannot be changed"),
             )
             .with_hint("Streams only grow; keep what changes in a table.")),
-            None => Err(wrong_kind(&registry, name, crate::catalog::persist::Kind::Table)),
+            None => Err(wrong_kind(&registry, name, Kind::Table)),
         }
     }
 

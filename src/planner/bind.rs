@@ -92,6 +92,7 @@ pub fn bind(
     let planner = SqlToRel::new_with_options(&context, options);
     planner
         .sql_statement_to_plan(SqlStatement::Query(Box::new(query)))
+        .inspect(|plan| lookup.bound(plan))
         .and_then(operators::check)
         .and_then(|plan| group_names::rewrite(plan, purpose))
         .and_then(lateral::inline)
@@ -217,13 +218,24 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn relation(&self, reference: &TableReference) -> Option<RelationInfo> {
+    fn relation(&self, reference: &TableReference) -> Result<RelationInfo, PlanError> {
         let name = match reference {
             TableReference::Bare { table } => table.to_string(),
             TableReference::Partial { schema, table } => format!("{schema}.{table}"),
             TableReference::Full { schema, table, .. } => format!("{schema}.{table}"),
         };
-        self.lookup.relation(name.strip_prefix("public.").unwrap_or(&name))
+        let own = name.strip_prefix("public.").unwrap_or(&name);
+        self.lookup.relation(own).ok_or_else(|| match self.lookup.at_rest(own) {
+            Some(why) => {
+                let (code, message, hint) = (why.code(), why.message(), why.hint());
+                PlanError::Refused { code, message, hint }
+            }
+            None => {
+                let name = reference.to_string();
+                let similar = self.similar(&name);
+                PlanError::UndefinedRelation { name, similar }
+            }
+        })
     }
 
     fn similar(&self, name: &str) -> Option<String> {
@@ -235,14 +247,7 @@ impl Context<'_> {
 
 impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> PlannerResult<Arc<dyn TableSource>> {
-        match self.relation(&name) {
-            Some(info) => Ok(self.lookup.source(&info)),
-            None => {
-                let name = name.to_string();
-                let similar = self.similar(&name);
-                Err(PlanError::UndefinedRelation { name, similar }.into())
-            }
-        }
+        Ok(self.lookup.source(&self.relation(&name)?))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

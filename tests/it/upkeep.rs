@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::task::Poll;
 
-use weir::catalog::persist::{Base, Kind, Store};
+use weir::catalog::persist::Store;
+use weir::catalog::record::{Base, Kind};
 use weir::encode::json::write_ndjson;
 use weir::engine::{
     Engine, EngineSettings, IngestOrigin, Producer, SubscribeRequest, SubscriptionFrame,

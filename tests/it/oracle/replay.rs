@@ -18,7 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::catalog::persist::{Kind, Store};
+use weir::catalog::persist::Store;
+use weir::catalog::record::Kind;
 use weir::decode::{Format, decoder};
 use weir::encode::json::write_ndjson;
 use weir::engine::{Engine, EngineSettings, IngestOrigin, OnSlow, SubscribeRequest};

@@ -1,0 +1,197 @@
+//! Sets aside what cannot be brought back when the server starts: it and its readers rest, the others go on.
+//!
+//! That is what is damaged, and a query whose text cannot be planned, because another version of the program
+//! took it. A relation that is set aside keeps its name, its columns and its files. Whoever asks for it, directly or
+//! through a query, is told why, and which file is damaged; DROP removes it. At the next start it is tried again, so a
+//! file that is restored from a backup brings it back: what its readers need stays retained until then.
+//!
+//! # Not here
+//!
+//! Damage that shows later: a query that meets it stops, a SELECT fails. Damage of the catalog or of the
+//! server's own reports: without them nobody knows what there is, and the server does not start.
+
+use std::sync::Arc;
+
+use crate::catalog::definition;
+use crate::catalog::record::{Kind, Record};
+use crate::data::schema::with_hidden;
+use crate::engine::create::each_source;
+use crate::engine::registry::Registry;
+use crate::engine::sinks::SinkState;
+use crate::engine::start::while_opening;
+use crate::engine::state::Engine;
+use crate::engine::stream::stream_info;
+use crate::engine::table::table_info;
+use crate::error::{Error, Result, SqlState};
+use crate::log::frame::Position;
+use crate::planner::relations::{RelationInfo, RelationKind};
+use crate::sql::parse::parse_statement;
+use crate::sql::print::quote_name;
+use crate::sql::statement::{CreateQuery, Statement};
+
+/// Sequences that are left out, for those that the damaged logs may hold.
+const SEQUENCES_SKIPPED: u64 = 1 << 40;
+
+/// Names of relations, each with the place where it began to be read.
+type Needs = Vec<(String, Position)>;
+
+/// A relation that is set aside.
+#[derive(Debug)]
+pub(super) struct Resting {
+    pub record: Record,
+    /// Nothing where its text cannot be planned.
+    pub info: Option<RelationInfo>,
+    /// The relations that it needs.
+    needs: Needs,
+    code: SqlState,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Resting {
+    /// Why it rests.
+    pub(super) fn error(&self) -> Error {
+        let error = Error::new(self.code, self.message.clone());
+        let error = match &self.detail {
+            Some(detail) => error.with_detail(detail.clone()),
+            None => error,
+        };
+        match &self.hint {
+            Some(hint) => error.with_hint(hint.clone()),
+            None => error,
+        }
+    }
+
+    /// The same in one line, as the system relations show it.
+    pub(super) fn line(&self) -> String {
+        format!("{}: {}", self.code, self.message)
+    }
+
+    pub(super) fn reads(&self, relation: &str) -> bool {
+        self.needs.iter().any(|(name, _)| name == relation)
+    }
+}
+
+impl Registry {
+    /// What is set aside of a kind.
+    pub(super) fn resting_of(&self, kind: Kind) -> Vec<&Resting> {
+        self.resting.values().filter(|resting| resting.record.kind == kind).collect()
+    }
+
+    /// A query that rests must not come to read another relation than the one that it names.
+    pub(super) fn check_not_awaited(&self, name: &str) -> Result<()> {
+        match self.resting.values().find(|resting| resting.reads(name)) {
+            None => Ok(()),
+            Some(resting) => {
+                let reader = &resting.record.name;
+                let message =
+                    format!("continuous query \"{reader}\" names \"{name}\", which is gone");
+                let hint = format!("DROP CONTINUOUS QUERY {} CASCADE first.", quote_name(reader));
+                Err(Error::new(SqlState::DEPENDENT_OBJECTS, message).with_hint(hint))
+            }
+        }
+    }
+
+    /// The earliest place of a relation that a query needs which is set aside.
+    pub(super) fn resting_need(&self, relation: &str) -> Option<Position> {
+        let needs = self.resting.values().flat_map(|resting| &resting.needs);
+        needs.filter(|(name, _)| name == relation).map(|(_, place)| *place).min()
+    }
+}
+
+impl Engine {
+    /// Brings an object back, or sets it aside if that cannot be.
+    pub(super) fn recover_or_set_aside(self: &Arc<Engine>, record: Record) -> Result<()> {
+        match self.recover_one(record.clone()) {
+            Err(error) if rests(record.kind, error.code()) => self.set_aside(record, &error),
+            done => done,
+        }
+    }
+
+    pub(super) fn set_aside(self: &Arc<Engine>, record: Record, error: &Error) -> Result<()> {
+        let unreadable = || Error::new(SqlState::CORRUPT, "catalog holds no definition");
+        let (info, needs) = match parse_statement(&record.sql)? {
+            Statement::CreateStream(create) => {
+                let definition = definition::stream(&create, &definition::NoRelations)?;
+                let schema = Arc::new(with_hidden(&definition.schema));
+                (Some(stream_info(&definition, &schema)), vec![])
+            }
+            Statement::CreateTable(create) => {
+                (Some(table_info(&definition::table(&create)?)), vec![])
+            }
+            Statement::CreateQuery(create) => self.query_info(&create, &record)?,
+            Statement::CreateSink(create) => {
+                let sink = SinkState::failed(record, &create, error);
+                self.registry.write().sinks.insert(create.name.clone(), Arc::new(sink));
+                return Ok(());
+            }
+            _ => return Err(while_opening(unreadable(), record.kind, &record.name)),
+        };
+        let (kind, name) = (record.kind.noun(), record.name.clone());
+        tracing::error!("{kind} \"{name}\" is set aside: {}", error.message());
+        let (code, message, detail) = (error.code(), error.message(), error.detail());
+        let hint = match (code, error.hint()) {
+            (SqlState::CORRUPT, None) => {
+                "Restore the file from a backup and start again, or drop what is damaged.".into()
+            }
+            (SqlState::CORRUPT, Some(hint)) => hint,
+            _ => {
+                let drop = format!("DROP {} {}", record.kind.words(), quote_name(&name));
+                format!("{drop} CASCADE and create it again, or start the version that took it.")
+            }
+        };
+        let resting = Resting { record, info, needs, code, message, detail, hint: Some(hint) };
+        self.registry.write().resting.insert(name, resting);
+        Ok(())
+    }
+
+    /// What the planner needs to know of a query that does not run, and what it needs.
+    fn query_info(
+        &self,
+        create: &CreateQuery,
+        record: &Record,
+    ) -> Result<(Option<RelationInfo>, Needs)> {
+        let options = definition::query_options(create)?;
+        let (plan, named) = self.plan_of(create, &options);
+        let late = create.emit.late_rows_to.iter().cloned();
+        let named = named.iter().map(ToString::to_string).chain(late);
+        let Ok(plan) = plan else {
+            // What it would read is not known: all of it is kept.
+            let start = Position { frame: 0, offset: 0 };
+            return Ok((None, named.map(|name| (name, start)).collect()));
+        };
+        let mut needs = Needs::new();
+        each_source(&plan, &mut |source| {
+            let &(frame, offset) = record.start.get(needs.len()).unwrap_or(&(0, 0));
+            needs.push((source.relation.to_string(), Position { frame, offset }));
+        });
+        needs.extend(named.map(|name| (name, Position { frame: u64::MAX, offset: u64::MAX })));
+        let facts = plan.facts;
+        let info = RelationInfo {
+            name: record.name.as_str().into(),
+            kind: RelationKind::Query,
+            schema: plan.schema,
+            // After a swap rows may have been retracted all the same.
+            append_only: facts.append_only && record.swaps == 0,
+            event_times: facts.event_times,
+            processing_time: false,
+            unique_keys: facts.unique_keys,
+        };
+        Ok((Some(info), needs))
+    }
+
+    /// Keeps new sequences above all that a log may hold which nobody could read.
+    pub(super) fn skip_sequences(&self) {
+        if self.registry.read().resting.values().any(|resting| resting.code == SqlState::CORRUPT) {
+            self.sequencer.skip(SEQUENCES_SKIPPED);
+        }
+    }
+}
+
+/// Whether an object rests for this reason, or the server does not start: damage concerns the object alone, and
+/// so does all that can be wrong with a query or sink but the disk.
+pub(super) fn rests(kind: Kind, code: SqlState) -> bool {
+    let of_disk = matches!(code, SqlState::IO | SqlState::DISK_FULL);
+    code == SqlState::CORRUPT || (matches!(kind, Kind::Query | Kind::Sink) && !of_disk)
+}
