@@ -1,5 +1,7 @@
 //! Writes values as psql shows them: for tables on a terminal and for scripts.
 
+use std::fmt::{Display, LowerExp};
+
 use arrow::array::ArrayRef;
 use arrow::datatypes::Field;
 
@@ -21,12 +23,17 @@ impl TextColumn {
 
     /// The text of row `row`, `None` for null.
     pub fn value(&self, row: usize) -> Option<String> {
-        let mut out = Vec::new();
+        self.write(row, &mut Vec::new()).map(str::to_owned)
+    }
+
+    /// The text of row `row`, written behind what `out` holds; `None` for null.
+    pub fn write<'a>(&self, row: usize, out: &'a mut Vec<u8>) -> Option<&'a str> {
+        let start = out.len();
         match self.0.cell(row) {
             Cell::Null => return None,
-            cell => write_cell(cell, &mut out),
+            cell => write_cell(cell, out),
         }
-        Some(String::from_utf8(out).expect("every cell is written as UTF-8"))
+        Some(std::str::from_utf8(&out[start..]).expect("every cell is written as UTF-8"))
     }
 }
 
@@ -41,16 +48,8 @@ fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) {
         Cell::Bool(value) => out.push(if value { b't' } else { b'f' }),
         Cell::Int(value) => put(out, format_args!("{value}")),
         Cell::UInt(value) => put(out, format_args!("{value}")),
-        Cell::Float32(value) => match special_float(f64::from(value)) {
-            Some(word) => out.extend_from_slice(word.as_bytes()),
-            None if plain(f64::from(value)) => put(out, format_args!("{value}")),
-            None => write_exponent(&format!("{value:e}"), out),
-        },
-        Cell::Float64(value) => match special_float(value) {
-            Some(word) => out.extend_from_slice(word.as_bytes()),
-            None if plain(value) => put(out, format_args!("{value}")),
-            None => write_exponent(&format!("{value:e}"), out),
-        },
+        Cell::Float32(value) => write_float(value, out),
+        Cell::Float64(value) => write_float(value, out),
         Cell::Decimal(value, scale) => write_decimal(value, scale, out),
         Cell::Text(text) | Cell::Json(text) => out.extend_from_slice(text.as_bytes()),
         Cell::Numeric(text) | Cell::Other(text) => out.extend_from_slice(text.as_bytes()),
@@ -86,16 +85,20 @@ fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether a float is shown without an exponent.
-fn plain(value: f64) -> bool {
-    value == 0.0 || (1e-4..1e15).contains(&value.abs())
-}
-
-/// An exponent with its sign and two digits: `1e+20`, `2.5e-07`.
-fn write_exponent(shortest: &str, out: &mut Vec<u8>) {
-    let (digits, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
-    let exponent: i32 = exponent.parse().expect("the exponent of a float is a number");
-    put(out, format_args!("{digits}e{exponent:+03}"));
+/// The fewest digits that give the float again; very large and small ones with an exponent, which has its
+/// sign and two digits: `1e+20`, `2.5e-07`.
+fn write_float<F: Into<f64> + Copy + Display + LowerExp>(value: F, out: &mut Vec<u8>) {
+    let wide: f64 = value.into();
+    if let Some(word) = special_float(wide) {
+        out.extend_from_slice(word.as_bytes());
+    } else if wide == 0.0 || (1e-4..1e15).contains(&wide.abs()) {
+        put(out, format_args!("{value}"));
+    } else {
+        let shortest = format!("{value:e}");
+        let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+        let exponent: i32 = exponent.parse().expect("the exponent of a float is a number");
+        put(out, format_args!("{digits}e{exponent:+03}"));
+    }
 }
 
 /// An item of an array, in quotes where PostgreSQL's array form needs them.

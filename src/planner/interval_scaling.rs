@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, IntervalMonthDayNanoArray};
-use arrow::compute::cast;
+use arrow::array::{AsArray, IntervalMonthDayNanoArray};
 use arrow::datatypes::{DataType, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType};
 use datafusion::common::{DFSchema, Result, exec_datafusion_err};
 use datafusion::error::DataFusionError;
@@ -157,8 +156,7 @@ impl ScalarUDFImpl for Scaled {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let intervals: ArrayRef = cast(&arrays[0], &INTERVAL)?;
-        let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>();
+        let intervals = arrays[0].as_primitive::<IntervalMonthDayNanoType>();
         let factors = arrays[1].as_primitive::<Float64Type>();
         let scaled = intervals.iter().zip(factors).map(|pair| match pair {
             (Some(interval), Some(factor)) => self.scale.interval(interval, factor).map(Some),

@@ -71,7 +71,6 @@ impl VisitorMut for Normalizer {
 
     fn post_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
         as_unnest_expr(expr);
-        as_make_array(expr);
         ControlFlow::Continue(())
     }
 }
@@ -126,14 +125,6 @@ fn as_unnest_expr(expr: &mut SqlExpr) {
     *part = ObjectNamePart::Identifier(Ident::new(list));
     let list = expr.clone();
     *expr = sql_call("unnest", vec![list]);
-}
-
-/// `[s.a, 1]` is a call: DataFusion looks for columns in such a literal without those of outer queries.
-fn as_make_array(expr: &mut SqlExpr) {
-    let SqlExpr::Array(array) = expr else { return };
-    if !array.elem.iter().all(|item| matches!(item, SqlExpr::Value(_))) {
-        *expr = sql_call("make_array", std::mem::take(&mut array.elem));
-    }
 }
 
 /// Rewrites every join with such a subquery; others stay as they are.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryBuilder, Decimal128Array, Float64Array,
-    IntervalMonthDayNanoBuilder, StringViewArray, StringViewBuilder,
+    IntervalMonthDayNanoBuilder, StringViewBuilder,
 };
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{
@@ -23,7 +23,7 @@ use datafusion::logical_expr::{
 
 use crate::data::bytes_text;
 use crate::data::floats::canonical;
-use crate::data::interval_text::{parse_interval, write_interval};
+use crate::data::interval_text::parse_interval;
 use crate::data::sql_words::type_in_sql_words;
 use crate::encode::text::TextColumn;
 
@@ -106,10 +106,9 @@ impl ValueFunction {
             ValueFunction::Same => Ok(Arc::clone(values)),
             ValueFunction::Canonical => Ok(canonical(values)),
             ValueFunction::Integer(to, nulls) => integers(values, to, *nulls),
-            ValueFunction::Text => Ok(texts(values)),
-            ValueFunction::IntervalText => interval_texts(values),
+            ValueFunction::Text | ValueFunction::BytesText => Ok(texts(values)),
+            ValueFunction::IntervalText => Ok(texts(&cast(values, &INTERVAL)?)),
             ValueFunction::IntervalOf => intervals_of_texts(values),
-            ValueFunction::BytesText => bytes_texts(values),
             ValueFunction::BytesOf => bytes_of_texts(values),
             ValueFunction::IntervalLength => interval_lengths(values),
             ValueFunction::IntervalKey => interval_keys(values),
@@ -216,23 +215,13 @@ fn integers(values: &ArrayRef, to: &DataType, nulls: bool) -> Result<ArrayRef> {
 fn texts(values: &ArrayRef) -> ArrayRef {
     let field = Field::new("text", values.data_type().clone(), true);
     let column = TextColumn::new(values, &field);
-    Arc::new(StringViewArray::from_iter((0..values.len()).map(|row| column.value(row))))
-}
-
-fn interval_texts(values: &ArrayRef) -> Result<ArrayRef> {
-    let intervals = cast(values, &INTERVAL)?;
     let mut texts = StringViewBuilder::with_capacity(values.len());
     let mut text = Vec::new();
-    for interval in intervals.as_primitive::<IntervalMonthDayNanoType>() {
-        let written = interval.map(|interval| {
-            text.clear();
-            let IntervalMonthDayNano { months, days, nanoseconds } = interval;
-            write_interval(months, days, nanoseconds, &mut text);
-            std::str::from_utf8(&text).expect("digits and letters are written")
-        });
-        texts.append_option(written);
+    for row in 0..values.len() {
+        text.clear();
+        texts.append_option(column.write(row, &mut text));
     }
-    Ok(Arc::new(texts.finish()))
+    Arc::new(texts.finish())
 }
 
 fn intervals_of_texts(values: &ArrayRef) -> Result<ArrayRef> {
@@ -248,21 +237,6 @@ fn intervals_of_texts(values: &ArrayRef) -> Result<ArrayRef> {
         intervals.append_option(read.transpose()?);
     }
     Ok(Arc::new(intervals.finish()))
-}
-
-fn bytes_texts(values: &ArrayRef) -> Result<ArrayRef> {
-    let bytes = cast(values, &DataType::Binary)?;
-    let mut texts = StringViewBuilder::with_capacity(values.len());
-    let mut text = Vec::new();
-    for value in bytes.as_binary::<i32>() {
-        let written = value.map(|value| {
-            text.clear();
-            bytes_text::write_hex(value, &mut text);
-            std::str::from_utf8(&text).expect("hexadecimal digits are written")
-        });
-        texts.append_option(written);
-    }
-    Ok(Arc::new(texts.finish()))
 }
 
 fn bytes_of_texts(values: &ArrayRef) -> Result<ArrayRef> {

@@ -1,4 +1,5 @@
-//! Reads PostgreSQL's `mod(a, b)` as `a % b`, with its checks of zero and of range.
+//! Writes expressions in the forms that DataFusion plans: PostgreSQL's `mod(a, b)` as `a % b`, with its checks of
+//! zero and of range; lists of columns as calls.
 
 use std::ops::ControlFlow;
 
@@ -7,7 +8,9 @@ use datafusion::sql::sqlparser::ast::{
     VisitorMut,
 };
 
-/// Rewrites every such call of a query.
+use crate::planner::sql_call::sql_call;
+
+/// Rewrites every such expression of a query.
 pub(super) fn normalize(query: &mut Query) {
     let walked = VisitMut::visit(query, &mut Normalizer);
     debug_assert!(walked.is_continue(), "the normalizer never breaks off");
@@ -19,12 +22,25 @@ impl VisitorMut for Normalizer {
     type Break = ();
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Some((left, right)) = operands(expr) {
-            let of = |operand| Box::new(Expr::Nested(Box::new(operand)));
-            let (left, op, right) = (of(left), BinaryOperator::Modulo, of(right));
-            *expr = Expr::Nested(Box::new(Expr::BinaryOp { left, op, right }));
-        }
+        as_modulo(expr);
+        as_make_array(expr);
         ControlFlow::Continue(())
+    }
+}
+
+fn as_modulo(expr: &mut Expr) {
+    if let Some((left, right)) = operands(expr) {
+        let of = |operand| Box::new(Expr::Nested(Box::new(operand)));
+        let (left, op, right) = (of(left), BinaryOperator::Modulo, of(right));
+        *expr = Expr::Nested(Box::new(Expr::BinaryOp { left, op, right }));
+    }
+}
+
+/// `[s.a, 1]` is a call: DataFusion looks for columns in such a literal without those of outer queries.
+fn as_make_array(expr: &mut Expr) {
+    let Expr::Array(array) = expr else { return };
+    if !array.elem.iter().all(|item| matches!(item, Expr::Value(_))) {
+        *expr = sql_call("make_array", std::mem::take(&mut array.elem));
     }
 }
 
