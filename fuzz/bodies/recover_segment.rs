@@ -103,7 +103,10 @@ pub(crate) fn check(input: &[u8]) {
         }
         _ => {
             let payload = Buffer::from_vec(bytes.to_vec());
-            drop(payload::decode(&batch().schema(), u32::from(position % 8), &payload));
+            let rows = u32::from(position % 8);
+            for columns in [None, Some(&[0][..]), Some(&[])] {
+                drop(payload::decode(&batch().schema(), rows, &payload, columns));
+            }
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct Frame {
     pub meta: Vec<u8>,
     /// The rows.
     pub batch: Option<RecordBatch>,
+    /// The log's columns that `batch` holds, ascending; `None`: all of them.
+    pub columns: Option<Arc<[usize]>>,
     /// See [`NewFrame::passed_over`].
     pub passed_over: u32,
 }
@@ -87,6 +89,17 @@ impl Frame {
     /// Number of rows.
     pub fn rows(&self) -> u64 {
         self.batch.as_ref().map_or(0, |batch| batch.num_rows() as u64)
+    }
+    /// The place in `batch` of a column of the log.
+    ///
+    /// # Panics
+    /// If the frame was read without that column.
+    pub fn place_of(&self, column: usize) -> usize {
+        self.columns.as_ref().map_or(column, |columns| {
+            columns
+                .binary_search(&column)
+                .expect("the frame was read with all columns that are needed")
+        })
     }
     /// Offset of the row after the last one.
     pub fn next_offset(&self) -> u64 {

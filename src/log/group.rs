@@ -141,6 +141,7 @@ impl Group {
             watermark,
             meta,
             batch,
+            columns: None,
             passed_over,
         });
         writer.next = Position { frame: index + 1, offset: frame.next_offset() };

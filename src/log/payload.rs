@@ -134,8 +134,14 @@ fn is_supported(data_type: &DataType) -> bool {
     }
 }
 
-/// Reads a payload of `rows` rows; the text says what is wrong with it.
-pub fn decode(schema: &SchemaRef, rows: u32, payload: &Buffer) -> Result<RecordBatch, String> {
+/// Reads a payload of `rows` rows, all columns of it or those at some places of the schema; the text says
+/// what is wrong with it. Of columns that are left out only the places and lengths are checked.
+pub fn decode(
+    schema: &SchemaRef,
+    rows: u32,
+    payload: &Buffer,
+    columns: Option<&[usize]>,
+) -> Result<RecordBatch, String> {
     if payload.len() < 8 {
         return Err("the payload is cut off".to_owned());
     }
@@ -159,7 +165,7 @@ pub fn decode(schema: &SchemaRef, rows: u32, payload: &Buffer) -> Result<RecordB
         batch,
         SchemaRef::clone(schema),
         &HashMap::new(),
-        None,
+        columns,
         &MetadataVersion::V5,
     )
     .map_err(|error| error.to_string())
@@ -312,8 +318,16 @@ mod tests {
     fn check(batch: &RecordBatch, compression: Option<CompressionType>) {
         let bytes = encode_with(batch, compression).unwrap();
         assert_eq!(bytes.len() % 8, 0);
-        let rows = batch.num_rows() as u32;
-        assert_eq!(decode(&batch.schema(), rows, &Buffer::from_vec(bytes)).unwrap(), *batch);
+        let (rows, payload) = (batch.num_rows() as u32, Buffer::from_vec(bytes));
+        let read = |columns| decode(&batch.schema(), rows, &payload, columns).unwrap();
+        assert_eq!(read(None), *batch);
+        let all: Vec<usize> = (0..batch.num_columns()).collect();
+        for few in [&all[..0], &all[..1], &all[all.len() / 2..]] {
+            assert_eq!(read(Some(few)), batch.project(few).unwrap());
+        }
+        for one in all.chunks(1) {
+            assert_eq!(read(Some(one)), batch.project(one).unwrap());
+        }
     }
 
     #[test]
@@ -364,7 +378,7 @@ mod tests {
         let at = bytes.windows(8).position(|window| window == stated).unwrap();
         let mut hostile = bytes.clone();
         hostile[at..at + 8].copy_from_slice(&(i64::MAX).to_le_bytes());
-        let refusal = decode(&batch.schema(), 512, &Buffer::from_vec(hostile)).unwrap_err();
+        let refusal = decode(&batch.schema(), 512, &Buffer::from_vec(hostile), None).unwrap_err();
         assert_eq!(refusal, "a buffer's length is out of range");
     }
 
@@ -375,10 +389,10 @@ mod tests {
         let texts = RecordBatch::try_from_iter([("c", texts)]).unwrap();
         let numbers = RecordBatch::try_from_iter([("c", numbers)]).unwrap();
         let bytes = Buffer::from_vec(encode_with(&texts, None).unwrap());
-        assert!(decode(&numbers.schema(), 1, &bytes).is_err());
+        assert!(decode(&numbers.schema(), 1, &bytes, None).is_err());
         let bytes = Buffer::from_vec(encode_with(&numbers, None).unwrap());
-        assert!(decode(&texts.schema(), 1, &bytes).is_err());
-        assert!(decode(&numbers.schema(), 2, &bytes).is_err());
+        assert!(decode(&texts.schema(), 1, &bytes, None).is_err());
+        assert!(decode(&numbers.schema(), 2, &bytes, None).is_err());
     }
 
     proptest! {
@@ -400,7 +414,7 @@ mod tests {
             if cut % 8 == 0 {
                 bytes.truncate(cut as usize % bytes.len());
             }
-            if let Ok(read) = decode(&batch.schema(), 20, &Buffer::from_vec(bytes)) {
+            if let Ok(read) = decode(&batch.schema(), 20, &Buffer::from_vec(bytes), None) {
                 for column in read.columns() {
                     column.to_data().validate_full().unwrap();
                 }

@@ -37,6 +37,13 @@ impl OpenFiles {
     }
 }
 
+/// What a read asks for.
+struct Wanted<'a> {
+    from: Position,
+    rows_max: usize,
+    columns: Option<&'a Arc<[usize]>>,
+}
+
 impl Log {
     /// The earliest position that is kept.
     pub fn start(&self) -> Position {
@@ -52,6 +59,17 @@ impl Log {
     /// and at least one frame; none at the end of the log. A read may stop earlier, where a segment
     /// ends: whoever wants all reads until there is nothing.
     pub fn read(&self, from: Position, rows_max: usize) -> Result<Frames, LogError> {
+        self.read_columns(from, rows_max, None)
+    }
+
+    /// As [`Log::read`]; where frames have to be decoded, only `columns` of them are, ascending places of
+    /// the log's schema. [`Frame::columns`] tells which those are.
+    pub fn read_columns(
+        &self,
+        from: Position,
+        rows_max: usize,
+        columns: Option<&Arc<[usize]>>,
+    ) -> Result<Frames, LogError> {
         let (segment, visible) = {
             let shared = self.shared.read();
             self.check_inside(&shared, from)?;
@@ -64,7 +82,7 @@ impl Log {
             let behind = shared.segments.partition_point(|s| s.number() <= from.frame);
             (Arc::clone(&shared.segments[behind - 1]), shared.visible)
         };
-        self.read_segment(&segment, from, visible, rows_max)
+        self.read_segment(&segment, visible, &Wanted { from, rows_max, columns })
     }
 
     /// The newest visible frame.
@@ -128,10 +146,10 @@ impl Log {
     fn read_segment(
         &self,
         segment: &Arc<Segment>,
-        from: Position,
         visible: Position,
-        rows_max: usize,
+        wanted: &Wanted<'_>,
     ) -> Result<Frames, LogError> {
+        let Wanted { from, rows_max, columns } = *wanted;
         self.open_files.touch(segment);
         let Some(file) = segment.file(&*self.storage)? else {
             return Err(self.not_retained(from));
@@ -144,7 +162,7 @@ impl Log {
             if !budget.take(u64::from(header.rows)) {
                 break;
             }
-            frames.push(Arc::new(scanner.frame(&header, &self.schema)?));
+            frames.push(Arc::new(scanner.frame(&header, &self.schema, columns)?));
             scanner.skip(&header);
             scanner.note_place();
         }

@@ -39,6 +39,8 @@ pub(crate) struct Scanner<'a> {
     first_time: Option<i64>,
     chunk: Buffer,
     chunk_start: u64,
+    /// Whether the frame that was passed last is larger than a chunk.
+    large: bool,
 }
 
 impl<'a> Scanner<'a> {
@@ -51,7 +53,17 @@ impl<'a> Scanner<'a> {
     ) -> Scanner<'a> {
         let last = (place == segment.first_place()).then_some(segment.header.before);
         let chunk = Buffer::from_vec(Vec::<u8>::new());
-        Scanner { segment, file, end, place, last, first_time: None, chunk, chunk_start: 0 }
+        Scanner {
+            segment,
+            file,
+            end,
+            place,
+            last,
+            first_time: None,
+            chunk,
+            chunk_start: 0,
+            large: false,
+        }
     }
 
     /// Where the next frame lies.
@@ -124,6 +136,7 @@ impl<'a> Scanner<'a> {
     /// Moves behind the frame that [`Scanner::peek`] showed.
     pub(crate) fn skip(&mut self, header: &FrameHeader) {
         self.first_time = self.first_time.or(Some(header.ingest_time));
+        self.large = header.total() > CHUNK_BYTES as u64;
         self.last = Some(Last {
             sequence: header.sequence,
             ingest_time: header.ingest_time,
@@ -141,17 +154,18 @@ impl<'a> Scanner<'a> {
         Ok((crc32c::crc32c(&body) == header.body_crc).then_some(body))
     }
 
-    /// Decodes the frame at this place.
+    /// Decodes the frame at this place, with some columns of the log or all.
     pub(crate) fn frame(
         &mut self,
         header: &FrameHeader,
         schema: &SchemaRef,
+        columns: Option<&Arc<[usize]>>,
     ) -> Result<Frame, LogError> {
         let byte = self.place.byte;
         let damaged = |reason: String| LogError::corrupt(&self.segment.path, byte, reason);
         let body = self.body(header)?;
         let body = body.ok_or_else(|| damaged("the checksum of the frame is wrong".to_owned()))?;
-        decode(header, &body, schema).map_err(damaged)
+        decode(header, &body, schema, columns).map_err(damaged)
     }
 
     fn bytes(&mut self, position: u64, length: usize) -> Result<Buffer, LogError> {
@@ -163,7 +177,9 @@ impl<'a> Scanner<'a> {
             Some(start) => start,
             None => {
                 let rest = usize::try_from(self.end - position).unwrap_or(usize::MAX);
-                let wanted = length.max(CHUNK_BYTES.min(rest));
+                // Of a large frame a chunk with its header would be read once more with the frame.
+                let chunk = if self.large { HEADER_BYTES } else { CHUNK_BYTES };
+                let wanted = length.max(chunk.min(rest));
                 let bytes = self
                     .file
                     .read_at(position, wanted)
@@ -181,11 +197,16 @@ impl<'a> Scanner<'a> {
     }
 }
 
-fn decode(header: &FrameHeader, body: &Buffer, schema: &SchemaRef) -> Result<Frame, String> {
+fn decode(
+    header: &FrameHeader,
+    body: &Buffer,
+    schema: &SchemaRef,
+    columns: Option<&Arc<[usize]>>,
+) -> Result<Frame, String> {
     let meta_length = header.meta_length as usize;
     let batch = if header.has_batch {
         let payload = body.slice(padded(meta_length));
-        Some(payload::decode(schema, header.rows, &payload)?)
+        Some(payload::decode(schema, header.rows, &payload, columns.map(|columns| &**columns))?)
     } else {
         None
     };
@@ -198,6 +219,7 @@ fn decode(header: &FrameHeader, body: &Buffer, schema: &SchemaRef) -> Result<Fra
         watermark: header.watermark,
         meta: body[..meta_length].to_vec(),
         batch,
+        columns: columns.cloned(),
         passed_over: if header.has_batch { 0 } else { header.rows },
     })
 }

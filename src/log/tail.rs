@@ -107,6 +107,7 @@ mod tests {
             watermark: 0,
             meta: Vec::new(),
             batch: None,
+            columns: None,
             passed_over: 0,
         })
     }

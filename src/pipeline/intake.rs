@@ -12,8 +12,8 @@ use crate::operators::row_clock;
 use crate::pipeline::drive::{Input, QueryRun, StepReport};
 use crate::time::EventTime;
 
-/// Rows read from a log at a time.
-const READ_ROWS: usize = 65_536;
+/// Rows read from a log at a time: few enough that they are still near when they are processed.
+const READ_ROWS: usize = 8_192;
 
 /// Bytes of rows after which the state's size is looked at within a step.
 const CHECK_BYTES: u64 = 4 << 20;
@@ -62,7 +62,7 @@ impl QueryRun {
             // A step's rows may be large: what they leave behind is looked at on the way.
             let batch = frames[0].batch.as_ref();
             unchecked += batch.map_or(0, |batch| batch.get_array_memory_size());
-            self.process(&readers, &frames[0])?;
+            self.process(&readers, &frames)?;
             if !single {
                 self.graph.frame_end()?;
             }
@@ -88,21 +88,22 @@ impl QueryRun {
             return Ok(None);
         }
         if input.ready.is_empty() && input.source.log().visible().frame > input.position.frame {
-            let frames = input.source.log().read(input.position, READ_ROWS)?;
+            let frames = input.source.read(input.position, READ_ROWS)?;
             input.ready.extend(frames);
         }
         Ok(input.ready.front().map(|frame| frame.sequence))
     }
 
-    /// Pushes a frame to those inputs that read its log.
-    fn process(&mut self, readers: &[usize], frame: &Frame) -> Result<()> {
+    /// Pushes a frame to those inputs that read its log, to each with the columns that it needs.
+    fn process(&mut self, readers: &[usize], frames: &[Arc<Frame>]) -> Result<()> {
+        let frame = &frames[0];
         row_clock::set(frame.ingest_time);
         self.graph.tick(frame.ingest_time)?;
         let mut changes = Vec::new();
-        for index in readers {
+        for (index, own) in readers.iter().zip(frames) {
             let counted = *index == readers[0];
             let input = &mut self.inputs[*index];
-            let (change, watermark) = input.source.change(frame)?;
+            let (change, watermark) = input.source.change(own)?;
             // A query that starts at an offset inside a frame skips the rows before it.
             let skip = input.position.offset.saturating_sub(frame.first_offset) as usize;
             let change = change.map(|change| {

@@ -4,6 +4,7 @@
 //! log, a running maximum inside the frame. So no answer depends on how rows were cut into frames or
 //! on what other inputs did.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
@@ -14,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use crate::catalog::definition::{StreamDefinition, Watermark};
 use crate::data::change::{Change, Marks, Origin};
 use crate::error::{Error, Result, SqlState};
-use crate::log::frame::Frame;
+use crate::log::frame::{Frame, Frames, Position};
 use crate::log::log::Log;
 use crate::planner::physical::SourceSpec;
 use crate::views::changelog::Changelog;
@@ -46,6 +47,8 @@ pub struct Source {
     spec: SourceSpec,
     readable: Readable,
     schema: SchemaRef,
+    /// Columns of the log that changes are made of; `None`: all.
+    needed: Option<Arc<[usize]>>,
 }
 
 /// Event times as plain numbers: microseconds, or logical units.
@@ -90,7 +93,13 @@ impl Source {
     /// A source of a plan over the log of its relation.
     pub fn new(spec: SourceSpec, readable: Readable, full_schema: &SchemaRef) -> Result<Source> {
         let schema = Arc::new(full_schema.project(&spec.columns).map_err(broken)?);
-        Ok(Source { spec, readable, schema })
+        let needed = needed(&spec, &readable);
+        Ok(Source { spec, readable, schema, needed })
+    }
+
+    /// Frames of the log from a position on, as [`Log::read`] gives them, for [`Source::change`].
+    pub fn read(&self, from: Position, rows_max: usize) -> Result<Frames> {
+        Ok(self.log().read_columns(from, rows_max, self.needed.as_ref())?)
     }
 
     /// The log.
@@ -137,7 +146,7 @@ impl Source {
         let (arrival, after) = match &definition.watermark {
             None => (Marks::All(i64::MIN), frame.ingest_time),
             Some(watermark) => {
-                let times = event_times(batch.column(watermark.column))?;
+                let times = event_times(batch.column(frame.place_of(watermark.column)))?;
                 arrival_marks(&times, watermark.bound, frame.watermark, self.spec.row_marks)
             }
         };
@@ -192,6 +201,17 @@ impl Source {
     }
 }
 
+/// The columns of a stream's log that a source needs, with the one that moves its watermark. Changelogs are
+/// read whole: their columns are what somebody asked for.
+fn needed(spec: &SourceSpec, readable: &Readable) -> Option<Arc<[usize]>> {
+    let Readable::Stream(definition, _) = readable else { return None };
+    let visible = definition.schema.fields().len();
+    let watermark = definition.watermark.iter().map(|watermark| watermark.column);
+    let columns: BTreeSet<usize> =
+        spec.columns.iter().copied().filter(|&column| column < visible).chain(watermark).collect();
+    (columns.len() < visible).then(|| columns.into_iter().collect())
+}
+
 /// Visible column, or one of the hidden ones behind them.
 fn stream_column(
     definition: &StreamDefinition,
@@ -202,7 +222,7 @@ fn stream_column(
 ) -> Result<ArrayRef> {
     let (visible, rows) = (definition.schema.fields().len(), batch.num_rows());
     if column < visible {
-        return Ok(Arc::clone(batch.column(column)));
+        return Ok(Arc::clone(batch.column(frame.place_of(column))));
     }
     Ok(match column - visible {
         0 => {
@@ -210,7 +230,7 @@ fn stream_column(
             Arc::new(Int64Array::from_iter_values(first..first + rows as i64))
         }
         1 => Arc::new(TimestampMicrosecondArray::from_value(frame.ingest_time, rows)),
-        _ => Arc::new(late_column(definition, batch, arrival)?),
+        _ => Arc::new(late_column(definition, batch, frame, arrival)?),
     })
 }
 
@@ -218,12 +238,13 @@ fn stream_column(
 fn late_column(
     definition: &StreamDefinition,
     batch: &RecordBatch,
+    frame: &Frame,
     arrival: &Marks,
 ) -> Result<BooleanArray> {
     let rows = batch.num_rows();
     match (&definition.watermark, arrival) {
         (Some(watermark), Marks::Rows(marks)) => {
-            let times = event_times(batch.column(watermark.column))?;
+            let times = event_times(batch.column(frame.place_of(watermark.column)))?;
             Ok(times
                 .values()
                 .iter()

@@ -88,6 +88,28 @@ fn a_log_goes_over_many_segments_and_is_read_from_every_position() {
 }
 
 #[test]
+fn a_read_of_some_columns_says_which_and_holds_what_a_whole_read_holds() {
+    let storage = Arc::new(MemoryStorage::new());
+    let schema = all_types(0, 1).schema();
+    let log = Log::open(storage, "s", schema, LogOptions { tail_bytes: 0, ..small() }, sequencer());
+    let log = log.unwrap();
+    for n in 0..5 {
+        log.append(vec![NewFrame::rows(all_types(10 * n, 10), 0), tick()], true).unwrap();
+    }
+    let (whole, columns) = (log.read(log.start(), 1_000).unwrap(), Arc::from([1, 4, 15]));
+    let some = log.read_columns(log.start(), 1_000, Some(&columns)).unwrap();
+    assert_eq!(whole.len(), some.len());
+    for (whole, some) in whole.iter().zip(&some) {
+        assert_eq!((whole.index, whole.rows(), &whole.meta), (some.index, some.rows(), &some.meta));
+        let (Some(all), Some(few)) = (&whole.batch, &some.batch) else { continue };
+        assert_eq!(few.num_columns(), 3);
+        for &column in &*columns {
+            assert_eq!(few.column(some.place_of(column)), all.column(whole.place_of(column)));
+        }
+    }
+}
+
+#[test]
 fn a_segment_is_sealed_by_size_only_between_groups_and_by_age() {
     let clock = Arc::new(VirtualClock::new(0));
     let sequencer = Arc::new(Sequencer::new(Arc::clone(&clock) as _, 0, i64::MIN));
