@@ -190,7 +190,7 @@ pub struct RejectedRow {
 }
 
 /// Collects what an operator puts out during one call.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Emitter {
     /// Output in order.
     pub outputs: Vec<Output>,
@@ -198,14 +198,44 @@ pub struct Emitter {
     pub late: Vec<LateRow>,
     /// Rows that were refused.
     pub rejected: Vec<RejectedRow>,
+    /// Bytes of the rows in `outputs`, as [`bytes_of`] counts them, and how many there may be.
+    pub bytes: u64,
+    /// See `bytes`.
+    pub bytes_max: u64,
+}
+
+impl Default for Emitter {
+    fn default() -> Emitter {
+        Emitter {
+            outputs: Vec::new(),
+            late: Vec::new(),
+            rejected: Vec::new(),
+            bytes: 0,
+            bytes_max: u64::MAX,
+        }
+    }
+}
+
+/// Bytes of a change's rows, at eight a value: what they refer to, texts above all, is shared with the
+/// rows from which they were made.
+pub fn bytes_of(change: &Change) -> u64 {
+    (change.batch.num_rows() as u64).saturating_mul(8 * (change.batch.num_columns() as u64 + 1))
 }
 
 impl Emitter {
     /// Emits rows; an empty change is swallowed.
     pub fn change(&mut self, change: Change) {
         if change.batch.num_rows() > 0 {
+            self.bytes = self.bytes.saturating_add(bytes_of(&change));
             self.outputs.push(Output::Change(change));
         }
+    }
+    /// Whether there is room for more rows: asked by operators that make many of few.
+    ///
+    /// # Errors
+    /// [`EvalError::NoRoom`] when there is none.
+    pub fn check_room(&self) -> Result<(), EvalError> {
+        check_room(self.bytes, self.bytes_max)
     }
     /// Forwards a watermark.
     pub fn watermark(&mut self, watermark: EventTime) {
@@ -223,6 +253,14 @@ impl Emitter {
     pub fn reject(&mut self, row: RejectedRow) {
         self.rejected.push(row);
     }
+}
+
+/// Whether so many bytes of rows may come out.
+///
+/// # Errors
+/// [`EvalError::NoRoom`] when they may not.
+pub fn check_room(bytes: u64, bytes_max: u64) -> Result<(), EvalError> {
+    if bytes > bytes_max { Err(EvalError::NoRoom { bytes_max }) } else { Ok(()) }
 }
 
 /// An error that ends the query (never one that a single row can cause).
@@ -245,6 +283,12 @@ pub enum EvalError {
     /// A group's result is larger than a result may be.
     #[error("{0}")]
     TooLarge(String),
+    /// The rows of one request make more rows than there is memory for.
+    #[error("query puts out more than {bytes_max} bytes of rows at once")]
+    NoRoom {
+        /// Four times the query's memory limit, or more.
+        bytes_max: u64,
+    },
     /// An invariant does not hold.
     #[error("{0}")]
     Broken(String),
@@ -266,9 +310,15 @@ impl Report for EvalError {
             EvalError::Overflow { .. } => SqlState::NUMERIC_RANGE,
             EvalError::TooLarge(_) => SqlState::PROGRAM_LIMIT,
             EvalError::Misfit(_) => SqlState::SNAPSHOT_MISMATCH,
+            EvalError::NoRoom { .. } => SqlState::OUT_OF_MEMORY,
             EvalError::DataFusion(_) | EvalError::Arrow(_) | EvalError::Broken(_) => {
                 SqlState::INTERNAL
             }
         }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let EvalError::NoRoom { .. } = self else { return None };
+        Some("Join on a condition that fewer rows meet, or raise memory_limit in WITH (…).".into())
     }
 }

@@ -36,6 +36,8 @@ pub struct OperatorFigures {
 pub struct StepOutput {
     /// Rows, in order.
     pub changes: Vec<Change>,
+    /// Bytes of those rows, as [`bytes_of`](crate::operators::operator::bytes_of) counts them.
+    pub bytes: u64,
     /// The output's watermark.
     pub watermark: EventTime,
     /// Punctuations that hold for the output.
@@ -52,6 +54,7 @@ impl Default for StepOutput {
     fn default() -> StepOutput {
         StepOutput {
             changes: Vec::new(),
+            bytes: 0,
             watermark: EventTime::MIN,
             punctuations: Vec::new(),
             late: Vec::new(),

@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
-use crate::operators::operator::{Current, Emitter, EvalError, Operator, Output};
+use crate::operators::operator::{
+    Current, Emitter, EvalError, Operator, Output, bytes_of, check_room,
+};
 use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::pipeline::figures::{OperatorFigures, RowCount, StepOutput};
 use crate::time::EventTime;
@@ -34,6 +36,8 @@ pub struct Graph {
     order: Vec<usize>,
     /// What came out since it was taken last.
     output: StepOutput,
+    /// Bytes of rows that operators have made beyond those that they were given.
+    made: u64,
     /// The watermark that reached the output.
     watermark: EventTime,
     /// Reused between calls.
@@ -68,6 +72,7 @@ impl Default for Graph {
             order: Vec::new(),
             output: StepOutput::default(),
             watermark: EventTime::MIN,
+            made: 0,
             emitter: Emitter::default(),
             stack: Vec::new(),
         }
@@ -114,6 +119,18 @@ impl Graph {
         punctuation: Arc<Punctuation>,
     ) -> Result<(), EvalError> {
         self.run(self.sources[source], Output::Punctuation(punctuation))
+    }
+
+    /// How many bytes of rows operators may make from here on, until this is called again, beyond those
+    /// that they are given.
+    pub fn limit_output(&mut self, bytes: u64) {
+        self.emitter.bytes_max = bytes;
+        self.made = 0;
+    }
+
+    /// Bytes of the rows that wait to be taken.
+    pub fn output_bytes(&self) -> u64 {
+        self.output.bytes
     }
 
     /// Tells every operator that processing time has come to `now`.
@@ -210,6 +227,7 @@ impl Graph {
 
     /// Ends the step and gives what came out since the last end.
     pub fn step_end(&mut self) -> Result<StepOutput, EvalError> {
+        self.limit_output(self.emitter.bytes_max);
         self.each_operator(|operator, out| operator.on_step_end(out))?;
         for (node, rows) in self.nodes.iter_mut().zip(&self.output.rows) {
             node.rows.rows_in += rows.rows_in;
@@ -270,7 +288,7 @@ impl Graph {
         for i in 0..self.order.len() {
             let node = self.order[i];
             call(self.nodes[node].operator.as_mut(), &mut self.emitter)?;
-            self.collect(node);
+            self.collect(node, 0)?;
             self.drain()?;
         }
         Ok(())
@@ -308,8 +326,12 @@ impl Graph {
             match target {
                 None => self.arrive(output),
                 Some((node, port)) => {
+                    let came = match &output {
+                        Output::Change(change) => bytes_of(change),
+                        Output::Watermark(_) | Output::Punctuation(_) => 0,
+                    };
                     self.deliver(node, port, output)?;
-                    self.collect(node);
+                    self.collect(node, came)?;
                 }
             }
         }
@@ -341,9 +363,12 @@ impl Graph {
         }
     }
 
-    /// Puts what `node` emitted on its way; the first output ends on top of the stack.
-    fn collect(&mut self, node: usize) {
+    /// Puts what `node` emitted of `came` bytes of rows on its way; the first output ends on top of the stack.
+    fn collect(&mut self, node: usize, came: u64) -> Result<(), EvalError> {
         let parent = self.nodes[node].parent;
+        let emitted = std::mem::take(&mut self.emitter.bytes);
+        self.made = self.made.saturating_add(emitted.saturating_sub(came));
+        check_room(self.made, self.emitter.bytes_max)?;
         for output in self.emitter.outputs.drain(..).rev() {
             if let Output::Change(change) = &output {
                 self.output.rows[node].rows_out += change.batch.num_rows() as u64;
@@ -352,12 +377,16 @@ impl Graph {
         }
         self.output.late.append(&mut self.emitter.late);
         self.output.rejected.append(&mut self.emitter.rejected);
+        Ok(())
     }
 
     /// Takes what leaves the graph.
     fn arrive(&mut self, output: Output) {
         match output {
-            Output::Change(change) => self.output.changes.push(change),
+            Output::Change(change) => {
+                self.output.bytes = self.output.bytes.saturating_add(bytes_of(&change));
+                self.output.changes.push(change);
+            }
             Output::Watermark(watermark) => {
                 debug_assert!(watermark >= self.watermark, "the output's watermark went back");
                 self.watermark = self.watermark.max(watermark);

@@ -18,6 +18,14 @@ const READ_ROWS: usize = 8_192;
 /// Bytes of rows after which the state's size is looked at within a step.
 const CHECK_BYTES: u64 = 4 << 20;
 
+/// Bytes of rows that operators may make of one frame beyond those that they are given, as a multiple of what
+/// the state may hold: a join makes many rows of few, which have to be in memory until they are written.
+const OUTPUT_PER_STATE: u64 = 4;
+/// So many always may: what a filter makes of a large frame has nothing to do with state.
+const OUTPUT_ALWAYS: u64 = 256 << 20;
+/// A step ends after a frame that leaves a part of that.
+const OUTPUT_PARTS: u64 = 16;
+
 impl QueryRun {
     /// Processes up to a step's worth of frames in the order of their sequence.
     pub(super) fn take_frames(
@@ -32,6 +40,7 @@ impl QueryRun {
         let complete = self.sequencer.complete_through();
         let single = self.inputs.len() == 1;
         let (mut taken, mut unchecked) = (0, 0);
+        let output_max = self.memory_limit.saturating_mul(OUTPUT_PER_STATE).max(OUTPUT_ALWAYS);
         while taken < self.step_rows {
             let mut next: Option<(u64, usize)> = None;
             for index in 0..self.inputs.len() {
@@ -62,6 +71,7 @@ impl QueryRun {
             // A step's rows may be large: what they leave behind is looked at on the way.
             let batch = frames[0].batch.as_ref();
             unchecked += batch.map_or(0, |batch| batch.get_array_memory_size());
+            self.graph.limit_output(output_max);
             self.process(&readers, &frames)?;
             if !single {
                 self.graph.frame_end()?;
@@ -69,6 +79,9 @@ impl QueryRun {
             for (index, frame) in readers.into_iter().zip(frames) {
                 self.inputs[index].position =
                     Position { frame: frame.index + 1, offset: frame.next_offset() };
+            }
+            if until.is_none() && self.graph.output_bytes() > output_max / OUTPUT_PARTS {
+                break;
             }
             if unchecked as u64 >= CHECK_BYTES.min(self.memory_limit / 8) {
                 unchecked = 0;

@@ -388,6 +388,37 @@ fn statements_that_are_too_long_too_deep_or_too_many_are_refused() {
 }
 
 #[test]
+fn a_join_that_makes_more_rows_than_there_is_memory_for_stops_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut victim = start(directory.path());
+    victim.server.sql("CREATE STREAM few (n BIGINT); CREATE STREAM none (n BIGINT)");
+    let rows: String = (0..20_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let sent = post(&victim.server, "/v1/streams/few", NDJSON, rows.as_bytes());
+    assert!(sent.contains("\"accepted\":20000"), "{sent}");
+    for (what, join) in [
+        ("pairs of all rows", "CROSS JOIN few AS b"),
+        ("pairs that fit a condition", "LEFT JOIN few AS b ON a.n <> b.n"),
+        ("triples", "JOIN few AS b ON a.n % 4 = b.n % 4 JOIN few AS c ON a.n % 4 = c.n % 4"),
+        (
+            "pairs that wait for a third row",
+            "JOIN few AS b ON a.n % 4 = b.n % 4 JOIN none AS c ON a.n % 4 = c.n",
+        ),
+    ] {
+        let create = format!(
+            "CREATE CONTINUOUS QUERY made WITH (memory_limit = '16 MB') AS
+                 SELECT a.n AS n, b.n AS m FROM few AS a {join};
+             FLUSH"
+        );
+        victim.refuses(what, 2 * BODY, "53200", |server| server.sql(&create).to_string());
+        let states = "SELECT name, status FROM weir.queries ORDER BY name";
+        let states = victim.server.sql(states)["results"][0]["rows"].to_string();
+        assert_eq!(states, "[[\"made\",\"failed\"],[\"q\",\"running\"]]", "{what}");
+        victim.server.sql("DROP CONTINUOUS QUERY made");
+    }
+    finish(victim);
+}
+
+#[test]
 fn lines_without_end_over_tcp_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let mut victim = start(directory.path());

@@ -167,7 +167,7 @@ impl Join {
         let weights = (!self.append_only).then(|| Int64Array::from(outputs.weight));
         let (origin, rows) = self.origin_of(&outputs.cause, lots);
         out.change(Change { batch, weights, origin, rows });
-        Ok(())
+        out.check_room()
     }
 
     /// What completed rows that come out: of each its lot and slot.
