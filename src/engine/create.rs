@@ -216,8 +216,7 @@ impl Engine {
         record: &Record,
     ) -> Result<Shape> {
         let options = definition::query_options(create)?;
-        let (plan, named) = self.plan_of(create, &options);
-        let plan = plan?;
+        let (plan, named) = self.plan_of(create, &options)?;
         let registry = self.registry.read();
         check_shedding(&registry, &options, &plan)?;
         let logical_time = has_logical_time(&registry, &plan);
@@ -232,18 +231,17 @@ impl Engine {
         Ok(Shape { options, plan, named, late_rows, logical_time })
     }
 
-    /// The plan of what a statement says, and the relations that its text names: where it cannot be
-    /// planned, those that were found until then.
+    /// The plan of what a statement says, and the relations that its text names.
     pub(super) fn plan_of(
         &self,
         create: &CreateQuery,
         options: &QueryOptions,
-    ) -> (Result<PhysicalPlan>, BTreeSet<Arc<str>>) {
+    ) -> Result<(PhysicalPlan, BTreeSet<Arc<str>>)> {
         self.planning(|lookup| {
-            let noting = Noting::over(lookup);
+            let noting = Noting::over(lookup, &create.query);
             let bounded = options.require_bounded_state;
-            let plan = plan_continuous(&create.query, &create.emit, bounded, &noting);
-            (plan.map_err(Error::from), noting.named())
+            let plan = plan_continuous(&create.query, &create.emit, bounded, &noting)?;
+            Ok((plan, noting.named()))
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::engine::recounts::Recounts;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::report_log;
 use crate::engine::reports::Reports;
-use crate::engine::resting::rests;
+use crate::engine::resting::{has_word, rests};
 use crate::engine::select::SELECTS_MAX;
 use crate::engine::snapshot_writing::SnapshotWriter;
 use crate::engine::start::while_opening;
@@ -161,8 +161,13 @@ impl Engine {
                 }
             }
             if waiting.len() == count {
-                // What it names is gone. Those above it are asked again: they can be told so.
-                let (record, error) = waiting.remove(0);
+                // What one of them names is gone, and is none of the others. Those above it are told so.
+                let names_another = |(record, _): &(Record, Error)| {
+                    let mut others = waiting.iter().filter(|(other, _)| other.name != record.name);
+                    others.any(|(other, _)| has_word(&record.sql, &other.name))
+                };
+                let lowest = waiting.iter().position(|one| !names_another(one)).unwrap_or(0);
+                let (record, error) = waiting.remove(lowest);
                 self.set_aside(record, &error)?;
             }
             queries = waiting.into_iter().map(|(record, _)| record).collect();

@@ -92,7 +92,7 @@ impl Registry {
             .values()
             .filter(|sink| sink.from == name)
             .map(|sink| (Kind::Sink, sink.name.clone()));
-        let resting = self.resting.values().filter(|resting| resting.reads(name));
+        let resting = self.resting.values().filter(|resting| resting.needs(name));
         let resting = resting.map(|resting| (resting.record.kind, resting.record.name.clone()));
         queries.chain(resting).chain(sinks).collect()
     }

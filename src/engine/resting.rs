@@ -1,7 +1,7 @@
 //! Sets aside what cannot be brought back when the server starts: it and its readers rest, the others go on.
 //!
-//! That is what is damaged, and a query whose text cannot be planned, because another version of the program
-//! took it. A relation that is set aside keeps its name, its columns and its files. Whoever asks for it, directly or
+//! That is what is damaged, and a query whose text cannot be read or planned, because another version of the
+//! program took it. A relation that is set aside keeps its name, its columns and its files. Whoever asks for it, directly or
 //! through a query, is told why, and which file is damaged; DROP removes it. At the next start it is tried again, so a
 //! file that is restored from a backup brings it back: what its readers need stays retained until then.
 //!
@@ -29,7 +29,7 @@ use crate::sql::parse::parse_statement;
 use crate::sql::print::quote_name;
 use crate::sql::statement::{CreateQuery, Statement};
 
-/// Sequences that are left out, for those that the damaged logs may hold.
+/// Sequences that are left out, for those that logs may hold which were not opened.
 const SEQUENCES_SKIPPED: u64 = 1 << 40;
 
 /// Names of relations, each with the place where it began to be read.
@@ -41,7 +41,7 @@ pub(super) struct Resting {
     pub record: Record,
     /// Nothing where its text cannot be planned.
     pub info: Option<RelationInfo>,
-    /// The relations that it needs.
+    /// The relations that it needs, where its text can be planned.
     needs: Needs,
     code: SqlState,
     message: String,
@@ -68,8 +68,22 @@ impl Resting {
         format!("{}: {}", self.code, self.message)
     }
 
-    pub(super) fn reads(&self, relation: &str) -> bool {
-        self.needs.iter().any(|(name, _)| name == relation)
+    pub(super) fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// Whether it needs a relation. One whose text cannot be planned needs whatever has the name of a word in it.
+    pub(super) fn needs(&self, relation: &str) -> bool {
+        self.place_in(relation).is_some()
+    }
+
+    /// The place from which on it needs the rows of a relation, if it needs the relation.
+    fn place_in(&self, relation: &str) -> Option<Position> {
+        if self.record.kind == Kind::Query && self.info.is_none() {
+            return has_word(&self.record.sql, relation).then(Position::default);
+        }
+        let places = self.needs.iter().filter(|(name, _)| name == relation);
+        places.map(|(_, place)| *place).min()
     }
 }
 
@@ -81,7 +95,7 @@ impl Registry {
 
     /// A query that rests must not come to read another relation than the one that it names.
     pub(super) fn check_not_awaited(&self, name: &str) -> Result<()> {
-        match self.resting.values().find(|resting| resting.reads(name)) {
+        match self.resting.values().find(|resting| resting.needs(name)) {
             None => Ok(()),
             Some(resting) => {
                 let reader = &resting.record.name;
@@ -95,8 +109,7 @@ impl Registry {
 
     /// The earliest place of a relation that a query needs which is set aside.
     pub(super) fn resting_need(&self, relation: &str) -> Option<Position> {
-        let needs = self.resting.values().flat_map(|resting| &resting.needs);
-        needs.filter(|(name, _)| name == relation).map(|(_, place)| *place).min()
+        self.resting.values().filter_map(|resting| resting.place_in(relation)).min()
     }
 }
 
@@ -111,22 +124,30 @@ impl Engine {
 
     pub(super) fn set_aside(self: &Arc<Engine>, record: Record, error: &Error) -> Result<()> {
         let unreadable = || Error::new(SqlState::CORRUPT, "catalog holds no definition");
-        let (info, needs) = match parse_statement(&record.sql)? {
-            Statement::CreateStream(create) => {
+        let statement = match parse_statement(&record.sql) {
+            Err(_) if record.kind == Kind::Query => None,
+            parsed => Some(parsed?),
+        };
+        let (info, needs) = match statement {
+            None => (None, vec![]),
+            Some(Statement::CreateStream(create)) => {
                 let definition = definition::stream(&create, &definition::NoRelations)?;
                 let schema = Arc::new(with_hidden(&definition.schema));
                 (Some(stream_info(&definition, &schema)), vec![])
             }
-            Statement::CreateTable(create) => {
+            Some(Statement::CreateTable(create)) => {
                 (Some(table_info(&definition::table(&create)?)), vec![])
             }
-            Statement::CreateQuery(create) => self.query_info(&create, &record)?,
-            Statement::CreateSink(create) => {
+            Some(Statement::CreateQuery(create)) => match self.query_info(&create, &record) {
+                Ok((info, needs)) => (Some(info), needs),
+                Err(_) => (None, vec![]),
+            },
+            Some(Statement::CreateSink(create)) => {
                 let sink = SinkState::failed(record, &create, error);
                 self.registry.write().sinks.insert(create.name.clone(), Arc::new(sink));
                 return Ok(());
             }
-            _ => return Err(while_opening(unreadable(), record.kind, &record.name)),
+            Some(_) => return Err(while_opening(unreadable(), record.kind, &record.name)),
         };
         let (kind, name) = (record.kind.noun(), record.name.clone());
         tracing::error!("{kind} \"{name}\" is set aside: {}", error.message());
@@ -147,26 +168,17 @@ impl Engine {
     }
 
     /// What the planner needs to know of a query that does not run, and what it needs.
-    fn query_info(
-        &self,
-        create: &CreateQuery,
-        record: &Record,
-    ) -> Result<(Option<RelationInfo>, Needs)> {
-        let options = definition::query_options(create)?;
-        let (plan, named) = self.plan_of(create, &options);
+    fn query_info(&self, create: &CreateQuery, record: &Record) -> Result<(RelationInfo, Needs)> {
+        let (plan, named) = self.plan_of(create, &definition::query_options(create)?)?;
+        let nothing_of = Position { frame: u64::MAX, offset: u64::MAX };
+        let named = named.iter().map(ToString::to_string);
         let late = create.emit.late_rows_to.iter().cloned();
-        let named = named.iter().map(ToString::to_string).chain(late);
-        let Ok(plan) = plan else {
-            // What it would read is not known: all of it is kept.
-            let start = Position { frame: 0, offset: 0 };
-            return Ok((None, named.map(|name| (name, start)).collect()));
-        };
-        let mut needs = Needs::new();
+        let mut needs: Needs = named.chain(late).map(|name| (name, nothing_of)).collect();
+        let mut starts = record.start.iter();
         each_source(&plan, &mut |source| {
-            let &(frame, offset) = record.start.get(needs.len()).unwrap_or(&(0, 0));
+            let &(frame, offset) = starts.next().unwrap_or(&(0, 0));
             needs.push((source.relation.to_string(), Position { frame, offset }));
         });
-        needs.extend(named.map(|name| (name, Position { frame: u64::MAX, offset: u64::MAX })));
         let facts = plan.facts;
         let info = RelationInfo {
             name: record.name.as_str().into(),
@@ -178,15 +190,22 @@ impl Engine {
             processing_time: false,
             unique_keys: facts.unique_keys,
         };
-        Ok((Some(info), needs))
+        Ok((info, needs))
     }
 
-    /// Keeps new sequences above all that a log may hold which nobody could read.
+    /// Keeps new sequences above all that a log may hold which nobody has read.
     pub(super) fn skip_sequences(&self) {
-        if self.registry.read().resting.values().any(|resting| resting.code == SqlState::CORRUPT) {
+        if !self.registry.read().resting.is_empty() {
             self.sequencer.skip(SEQUENCES_SKIPPED);
         }
     }
+}
+
+/// Whether a statement names something, perhaps: the name stands in it as a word.
+pub(super) fn has_word(sql: &str, name: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    sql.match_indices(name)
+        .any(|(at, _)| !sql[..at].ends_with(part) && !sql[at + name.len()..].starts_with(part))
 }
 
 /// Whether an object rests for this reason, or the server does not start: damage concerns the object alone, and
@@ -194,4 +213,20 @@ impl Engine {
 pub(super) fn rests(kind: Kind, code: SqlState) -> bool {
     let of_disk = matches!(code, SqlState::IO | SqlState::DISK_FULL);
     code == SqlState::CORRUPT || (matches!(kind, Kind::Query | Kind::Sink) && !of_disk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_statement_are_found_whole() {
+        let sql = "CREATE CONTINUOUS QUERY q AS SELECT a.\"b c\", año FROM gone JOIN s_1 USING (n)";
+        for word in ["q", "a", "b c", "año", "gone", "s_1", "n"] {
+            assert!(has_word(sql, word), "{word}");
+        }
+        for word in ["s", "on", "go", "1", "o", "c\", a", "Gone"] {
+            assert!(!has_word(sql, word), "{word}");
+        }
+    }
 }

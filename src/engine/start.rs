@@ -10,6 +10,7 @@ use crate::engine::create::readable;
 use crate::engine::punctuation_meta::read_punctuation;
 use crate::engine::query::{QueryState, Shape};
 use crate::engine::registry::Registry;
+use crate::engine::resting::rests;
 use crate::engine::snapshots::Snapshots;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
@@ -43,10 +44,11 @@ impl Engine {
                 let Some(query) = queries.lock().next() else { return };
                 let Err(error) = self.start_query(&query) else { continue };
                 let error = while_opening(error, Kind::Query, query.name());
-                match error.code() {
+                if rests(Kind::Query, error.code()) {
                     // It stops alone, and says why.
-                    SqlState::CORRUPT => query.fail(&error),
-                    _ => drop(failure.lock().get_or_insert(error)),
+                    query.fail(&error);
+                } else {
+                    failure.lock().get_or_insert(error);
                 }
             }
         };

@@ -132,6 +132,7 @@ impl Engine {
         let changelog = &query.changelog;
         let mut run = {
             let registry = self.registry.read();
+            registry.check_no_reader_rests(query.name())?;
             self.fresh_run(&registry, &shape, &record.start, changelog)?
         };
         let mut difference = Difference::new(changelog.schema())?;
@@ -211,12 +212,7 @@ impl Engine {
         let name = query.name();
         {
             let registry = self.registry.read();
-            let readers: Vec<&str> = registry
-                .queries
-                .values()
-                .filter(|other| other.names(name))
-                .map(|other| other.name())
-                .collect();
+            let readers = registry.readers(name);
             if !readers.is_empty() {
                 return Err(depended_on(name, &readers.join(", ")));
             }

@@ -6,6 +6,7 @@ use crate::catalog::definition::query_options;
 use crate::data::change::Change;
 use crate::engine::query::{QueryState, Shape};
 use crate::engine::registry::Registry;
+use crate::engine::resting::Resting;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
 use crate::planner::physical::{Node, PhysicalPlan};
@@ -15,8 +16,7 @@ impl Engine {
     /// A query must not come to read itself.
     pub(super) fn check_no_circle(&self, query: &QueryState, create: &CreateQuery) -> Result<()> {
         let options = query_options(create)?;
-        let (plan, named) = self.plan_of(create, &options);
-        let plan = plan?;
+        let (plan, named) = self.plan_of(create, &options)?;
         let registry = self.registry.read();
         // Also through relations that are only named: the texts could not be planned one after the other.
         let mut open: Vec<Arc<str>> = named.into_iter().collect();
@@ -51,12 +51,7 @@ impl Engine {
     /// What others were told of the query must still hold of the new plan.
     pub(super) fn check_readers(&self, query: &QueryState, shape: &Shape) -> Result<()> {
         let registry = self.registry.read();
-        let readers: Vec<&str> = registry
-            .queries
-            .values()
-            .filter(|other| other.names(query.name()))
-            .map(|other| other.name())
-            .collect();
+        let readers = registry.readers(query.name());
         let (old, new) = (query.info(), &shape.plan.facts);
         let kept = old.event_times == new.event_times
             && (old.unique_keys.is_empty() || old.unique_keys == new.unique_keys)
@@ -72,6 +67,23 @@ impl Engine {
 }
 
 impl Registry {
+    /// The queries whose texts name a relation, also those that are set aside.
+    pub(super) fn readers(&self, name: &str) -> Vec<&str> {
+        let running = self.queries.values().filter(|query| query.names(name));
+        let resting = self.resting.values().filter(|resting| resting.needs(name));
+        running.map(|query| query.name()).chain(resting.map(Resting::name)).collect()
+    }
+
+    /// A query that is set aside and reads this one would come back to a changelog that it does not know.
+    ///
+    /// # Errors
+    /// 2BP01 when there is one.
+    pub(super) fn check_no_reader_rests(&self, name: &str) -> Result<()> {
+        let resting = self.resting.values().filter(|resting| resting.needs(name));
+        let readers: Vec<&str> = resting.map(Resting::name).collect();
+        if readers.is_empty() { Ok(()) } else { Err(depended_on(name, &readers.join(", "))) }
+    }
+
     /// Whether all who follow the changelog can take the entry of a swap.
     pub(super) fn check_swap(
         &self,

@@ -16,6 +16,9 @@ use crate::log::tail::Budget;
 /// Files of segments that are kept open for readers that are behind.
 const OPEN_FILES: usize = 16;
 
+/// Bytes of frames after which a read stops: what it gives is still near when it is worked on.
+const READ_BYTES: u64 = 2 << 20;
+
 /// The segments that were read last; older ones close their files.
 #[derive(Debug, Default)]
 pub(crate) struct OpenFiles(Mutex<VecDeque<Arc<Segment>>>);
@@ -57,7 +60,7 @@ impl Log {
 
     /// Visible frames from `from` on, about `rows_max` rows of them (control records count as one)
     /// and at least one frame; none at the end of the log. A read may stop earlier, where a segment
-    /// ends: whoever wants all reads until there is nothing.
+    /// ends or after some megabytes: whoever wants all reads until there is nothing.
     pub fn read(&self, from: Position, rows_max: usize) -> Result<Frames, LogError> {
         self.read_columns(from, rows_max, None)
     }
@@ -157,9 +160,10 @@ impl Log {
         let mut scanner = segment.seek(file, |next| next.frame <= from.frame)?;
         let mut frames = Frames::new();
         let mut budget = Budget::new(rows_max);
+        let begin = scanner.place().byte;
         while scanner.place().at.frame < visible.frame {
-            let Some((header, _)) = scanner.peek_sound()? else { break };
-            if !budget.take(u64::from(header.rows)) {
+            let Some((header, byte)) = scanner.peek_sound()? else { break };
+            if byte - begin > READ_BYTES || !budget.take(u64::from(header.rows)) {
                 break;
             }
             frames.push(Arc::new(scanner.frame(&header, &self.schema, columns)?));

@@ -13,9 +13,11 @@
 //! Rows that an operator has to refuse go to [`Emitter::reject`] or [`Emitter::late`]; they never
 //! end the query.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::DataType;
 
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
@@ -216,10 +218,34 @@ impl Default for Emitter {
     }
 }
 
-/// Bytes of a change's rows, at eight a value: what they refer to, texts above all, is shared with the
-/// rows from which they were made.
+/// Bytes of a change's rows, roughly: eight for a row and for each plain value. Texts are views of bytes that
+/// are shared with the rows from which they were made; BYTEA and lists are copied, and count as long as they are.
 pub fn bytes_of(change: &Change) -> u64 {
-    (change.batch.num_rows() as u64).saturating_mul(8 * (change.batch.num_columns() as u64 + 1))
+    let columns: usize = change.batch.columns().iter().map(bytes_of_column).sum();
+    (8 * change.batch.num_rows() + columns) as u64
+}
+
+fn bytes_of_column(column: &ArrayRef) -> usize {
+    let plain = 8 * column.len();
+    match column.data_type() {
+        DataType::Binary => {
+            let offsets = column.as_binary::<i32>().value_offsets();
+            plain + span(offsets).len()
+        }
+        DataType::List(_) => {
+            let list = column.as_list::<i32>();
+            let items = span(list.value_offsets());
+            plain + bytes_of_column(&list.values().slice(items.start, items.len()))
+        }
+        DataType::Struct(_) => column.as_struct().columns().iter().map(bytes_of_column).sum(),
+        _ => plain,
+    }
+}
+
+/// The items that offsets speak of.
+fn span(offsets: &[i32]) -> Range<usize> {
+    let place = |offset: Option<&i32>| offset.map_or(0, |offset| *offset as usize);
+    place(offsets.first())..place(offsets.last())
 }
 
 impl Emitter {
@@ -319,6 +345,9 @@ impl Report for EvalError {
 
     fn hint(&self) -> Option<String> {
         let EvalError::NoRoom { .. } = self else { return None };
-        Some("Join on a condition that fewer rows meet, or raise memory_limit in WITH (…).".into())
+        Some(
+            "Let a row make fewer rows, as by a narrower condition of a join, or raise memory_limit in WITH (…)."
+                .into(),
+        )
     }
 }

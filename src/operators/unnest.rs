@@ -270,6 +270,7 @@ impl Stateless for Unnest {
     fn pass(&self, change: Change, out: &mut Emitter) -> Result<(), EvalError> {
         for (start, length) in self.cuts(&change.batch)? {
             out.change(self.expand(&change.slice(start, length))?);
+            out.check_room()?;
         }
         Ok(())
     }

@@ -110,7 +110,7 @@ impl WindowAssign {
         }
         let batch = RecordBatch::try_new(Arc::clone(&self.spec.schema), columns)?;
         out.change(repeated.with_batch(batch));
-        Ok(())
+        out.check_room()
     }
 }
 

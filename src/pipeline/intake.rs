@@ -12,8 +12,8 @@ use crate::operators::row_clock;
 use crate::pipeline::drive::{Input, QueryRun, StepReport};
 use crate::time::EventTime;
 
-/// Rows read from a log at a time: few enough that they are still near when they are processed.
-const READ_ROWS: usize = 8_192;
+/// Rows read from a log at a time.
+const READ_ROWS: usize = 65_536;
 
 /// Bytes of rows after which the state's size is looked at within a step.
 const CHECK_BYTES: u64 = 4 << 20;

@@ -117,7 +117,7 @@ impl Source {
         self.spec.processing_time
     }
 
-    /// All visible columns of a frame's rows.
+    /// All visible columns of the rows of a frame that was read whole.
     pub fn visible_rows(&self, frame: &Frame) -> Option<RecordBatch> {
         match &self.readable {
             Readable::Stream(..) => frame.batch.clone(),
@@ -266,7 +266,7 @@ pub fn full_rows(
     let arrival = match &definition.watermark {
         None => Marks::All(i64::MIN),
         Some(watermark) => {
-            let times = event_times(batch.column(watermark.column))?;
+            let times = event_times(batch.column(frame.place_of(watermark.column)))?;
             arrival_marks(&times, watermark.bound, frame.watermark, false).0
         }
     };

@@ -1,14 +1,17 @@
 //! Says what the planner needs to know of a relation, and where it looks it up.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion::sql::sqlparser::ast::{Query, Visit, Visitor};
 use parking_lot::Mutex;
 
 use crate::error::Error;
+use crate::planner::hidden::fold;
 use crate::planner::physical::EventTimeColumn;
 
 /// Kinds of relations.
@@ -73,20 +76,25 @@ pub trait RelationLookup: Send + Sync {
     }
 }
 
-/// A lookup that notes what is asked of it: the relations that a text names. The plan may do without some
-/// of them, where the optimiser finds that a condition never holds; the text cannot be planned without them.
+/// A lookup that notes which relations a text names. The plan may do without some of them, where a condition
+/// never holds or nobody reads a WITH; the text cannot be planned without them.
 pub struct Noting<'a> {
     lookup: &'a dyn RelationLookup,
+    /// Names that WITH gives: the planner asks for a relation of such a name, too, and then does not take it.
+    given: BTreeSet<String>,
     named: Mutex<BTreeSet<Arc<str>>>,
 }
 
 impl Noting<'_> {
-    /// Nothing is noted yet.
-    pub fn over(lookup: &dyn RelationLookup) -> Noting<'_> {
-        Noting { lookup, named: Mutex::default() }
+    /// What is named will be that of `query`.
+    pub fn over<'a>(lookup: &'a dyn RelationLookup, query: &Query) -> Noting<'a> {
+        let mut given = Given(BTreeSet::new());
+        let walked = Visit::visit(query, &mut given);
+        debug_assert!(walked.is_continue(), "the visitor never breaks off");
+        Noting { lookup, given: given.0, named: Mutex::default() }
     }
 
-    /// What the text was bound to; where that failed, what was asked for until then, there or not.
+    /// The relations that the text was bound to.
     pub fn named(self) -> BTreeSet<Arc<str>> {
         self.named.into_inner()
     }
@@ -98,7 +106,6 @@ impl RelationLookup for Noting<'_> {
     }
 
     fn at_rest(&self, name: &str) -> Option<Error> {
-        self.named.lock().insert(name.into());
         self.lookup.at_rest(name)
     }
 
@@ -106,14 +113,28 @@ impl RelationLookup for Noting<'_> {
         self.lookup.names()
     }
 
-    // The planner also asks for names that turn out to be those of a WITH.
     fn bound(&self, plan: &LogicalPlan) {
-        *self.named.lock() = scanned(plan);
+        self.named.lock().extend(scanned(plan));
     }
 
     fn source(&self, info: &RelationInfo) -> Arc<dyn TableSource> {
-        self.named.lock().insert(Arc::clone(&info.name));
+        if !self.given.contains(&*info.name) {
+            self.named.lock().insert(Arc::clone(&info.name));
+        }
         self.lookup.source(info)
+    }
+}
+
+/// The names that WITH gives, anywhere in a query.
+struct Given(BTreeSet<String>);
+
+impl Visitor for Given {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let tables = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.0.extend(tables.map(|table| fold(&table.alias.name)));
+        ControlFlow::Continue(())
     }
 }
 

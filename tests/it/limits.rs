@@ -395,7 +395,17 @@ fn a_join_that_makes_more_rows_than_there_is_memory_for_stops_alone() {
     let rows: String = (0..20_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
     let sent = post(&victim.server, "/v1/streams/few", NDJSON, rows.as_bytes());
     assert!(sent.contains("\"accepted\":20000"), "{sent}");
+    victim.server.sql("CREATE STREAM wide (n BIGINT, b BYTEA)");
+    let bytes = "ab".repeat(10_000);
+    let row = |n: u32| format!("{{\"n\":{n},\"b\":\"\\\\x{bytes}\"}}\n");
+    let rows: String = (0..2_000).map(row).collect();
+    let sent = post(&victim.server, "/v1/streams/wide", NDJSON, rows.as_bytes());
+    assert!(sent.contains("\"accepted\":2000"), "{sent}");
     for (what, join) in [
+        (
+            "pairs of rows with many bytes",
+            "CROSS JOIN (SELECT w.b FROM wide AS w CROSS JOIN wide) AS b",
+        ),
         ("pairs of all rows", "CROSS JOIN few AS b"),
         ("pairs that fit a condition", "LEFT JOIN few AS b ON a.n <> b.n"),
         ("triples", "JOIN few AS b ON a.n % 4 = b.n % 4 JOIN few AS c ON a.n % 4 = c.n % 4"),
@@ -406,7 +416,7 @@ fn a_join_that_makes_more_rows_than_there_is_memory_for_stops_alone() {
     ] {
         let create = format!(
             "CREATE CONTINUOUS QUERY made WITH (memory_limit = '16 MB') AS
-                 SELECT a.n AS n, b.n AS m FROM few AS a {join};
+                 SELECT a.n AS x, b.* FROM few AS a {join};
              FLUSH"
         );
         victim.refuses(what, 2 * BODY, "53200", |server| server.sql(&create).to_string());
