@@ -113,7 +113,8 @@ impl Engine {
             return Ok(done);
         }
         let record = self.record(Kind::Query, &create.name, query_text(create))?;
-        let query = self.open_query(record, create.clone(), Some(()))?;
+        let shape = self.shape_of(create, &record)?;
+        let query = self.open_query(record, shape, Some(()))?;
         self.reports.reported.lock().forget(&create.name);
         self.start_query(&query)?;
         let record = query.record.lock().clone();
@@ -133,15 +134,14 @@ impl Engine {
         registry.queries.insert(query.name().to_string(), query);
     }
 
-    /// Plans a query and opens its changelog; [`start_query`](Self::start_query) lets it run. `fresh`: it
+    /// Opens the changelog of a query; [`start_query`](Self::start_query) lets it run. `fresh`: it
     /// is new and its start is resolved now; else its record says where it began.
     pub(super) fn open_query(
         self: &Arc<Engine>,
         mut record: Record,
-        create: CreateQuery,
+        shape: Shape,
         fresh: Option<()>,
     ) -> Result<Arc<QueryState>> {
-        let shape = self.shape_of(&create, &record)?;
         let plan = &shape.plan;
         let registry = self.registry.read();
         if fresh.is_some() {

@@ -3,7 +3,7 @@
 //! In reading order: `state` (everything that runs), `registry` (what exists), `stream`, `ingest`, `budget`, `shed` and `producers` (rows in),
 //! `query` (a query that runs), `recounts` (figures of streams after a restart), `snapshots` and `snapshot_writing` (its state on the disk), `standing` (its result without its changelog), `start` (how it begins or goes on), `table`, `execute` (statements), `insert`, `copy`, `create`, `alter` (drop, pause), `swap` (replace, rebuild), `late_rows`, `lost_rows` (power loss), `resting` (what is set aside),
 //! `select` (one-off answers), `system` (the schema `weir`), `reports`, `report_log`, `report_retention` and `reported` (dead letters, late rows), `adapted` (rows shed for want of memory),
-//! `stopped` (answers that are not whole), `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup and recovery).
+//! `stopped` (answers that are not whole), `timers`, `retention`, `flush`, `sinks`, `explain`, `data_dir`, `open` (startup), `recover`.
 
 mod adapted;
 mod alter;
@@ -27,6 +27,7 @@ mod punctuation_meta;
 mod query;
 mod query_progress;
 mod recounts;
+mod recover;
 mod registry;
 mod report_log;
 mod report_retention;

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::catalog::definition;
 use crate::catalog::persist::Store;
-use crate::catalog::record::{Kind, Record};
+use crate::catalog::record::Record;
 use crate::crew::Crew;
 use crate::crew::helpers::Helpers;
 use crate::data::punctuation::Punctuation;
@@ -21,30 +21,24 @@ use crate::engine::recounts::Recounts;
 use crate::engine::registry::{Planning, Registry};
 use crate::engine::report_log;
 use crate::engine::reports::Reports;
-use crate::engine::resting::{has_word, rests};
 use crate::engine::select::SELECTS_MAX;
 use crate::engine::snapshot_writing::SnapshotWriter;
-use crate::engine::start::while_opening;
 use crate::engine::state::Engine;
 use crate::engine::stream::{StreamOptions, StreamState};
 use crate::engine::system;
 use crate::engine::table::TableState;
 use crate::engine::{EngineSettings, SHARDS_MAX, Surroundings};
-use crate::error::{Error, Result, SqlState};
-use crate::fault;
+use crate::error::Result;
 use crate::log::append::{Admission, Appender, QueueLimits};
 use crate::log::frame::{FrameKind, NewFrame};
 use crate::log::headers::FrameSummary;
 use crate::log::log::{Durability, Log, LogOptions};
-use crate::log::recover::must_exist;
 use crate::log::sequence::Sequencer;
 use crate::log::storage::DiskStorage;
 use crate::operators::fork::Sharding;
 use crate::pipeline::schedule::Scheduler;
 use crate::pipeline::shards::Forked;
 use crate::pipeline::source::watermark_after;
-use crate::sql::parse::parse_statement;
-use crate::sql::statement::Statement;
 use crate::time::Clock;
 use crate::views::changelog::{Changelog, Layout};
 use crate::views::result_view::ResultView;
@@ -121,92 +115,6 @@ impl Engine {
             engine.start_timer();
         }
         Ok(engine)
-    }
-
-    /// Brings back every object of the catalog, logs first: the sequence must be known to all of
-    /// them before a query writes.
-    fn recover(self: &Arc<Engine>) -> Result<()> {
-        let records = self.store.load();
-        let (queries, logs): (Vec<Record>, Vec<Record>) =
-            records.into_iter().partition(|record| matches!(record.kind, Kind::Query | Kind::Sink));
-        for record in logs {
-            self.recover_or_set_aside(record)?;
-        }
-        let (sinks, queries): (Vec<Record>, Vec<Record>) =
-            queries.into_iter().partition(|record| record.kind == Kind::Sink);
-        self.recover_queries(queries)?;
-        self.skip_sequences();
-        self.begin_epochs()?;
-        self.start_queries()?;
-        for query in self.registry.read().queries_in_order() {
-            query.wake();
-        }
-        sinks.into_iter().try_for_each(|record| self.recover_or_set_aside(record))
-    }
-
-    /// Brings queries back; one that was replaced may read one that was made after it.
-    fn recover_queries(self: &Arc<Engine>, mut queries: Vec<Record>) -> Result<()> {
-        while !queries.is_empty() {
-            let count = queries.len();
-            let mut waiting = Vec::new();
-            for record in queries {
-                match self.recover_one(record.clone()) {
-                    Err(error) if error.code() == SqlState::UNDEFINED_RELATION => {
-                        waiting.push((record, error));
-                    }
-                    Err(error) if rests(record.kind, error.code()) => {
-                        self.set_aside(record, &error)?;
-                    }
-                    done => done?,
-                }
-            }
-            if waiting.len() == count {
-                // What one of them names is gone, and is none of the others. Those above it are told so.
-                let names_another = |(record, _): &(Record, Error)| {
-                    let mut others = waiting.iter().filter(|(other, _)| other.name != record.name);
-                    others.any(|(other, _)| has_word(&record.sql, &other.name))
-                };
-                let lowest = waiting.iter().position(|one| !names_another(one)).unwrap_or(0);
-                let (record, error) = waiting.remove(lowest);
-                self.set_aside(record, &error)?;
-            }
-            queries = waiting.into_iter().map(|(record, _)| record).collect();
-        }
-        Ok(())
-    }
-
-    pub(super) fn recover_one(self: &Arc<Engine>, record: Record) -> Result<()> {
-        fault::at("open.object", &record.name);
-        let named = |error: Error| while_opening(error, record.kind, &record.name);
-        match parse_statement(&record.sql).map_err(Error::from).map_err(named)? {
-            Statement::CreateStream(create) => {
-                let definition = definition::stream(&create, &definition::NoRelations)?;
-                if definition.durability != Durability::Memory {
-                    let there = must_exist(&*self.storage, &stream_directory(record.id));
-                    there.map_err(Error::from).map_err(named)?;
-                }
-                let stream = self.open_stream(record.clone(), definition).map_err(named)?;
-                self.add_stream(stream);
-            }
-            Statement::CreateTable(create) => {
-                let there = must_exist(&*self.storage, &table_directory(record.id));
-                there.map_err(Error::from).map_err(named)?;
-                let table =
-                    self.open_table(record.clone(), definition::table(&create)?).map_err(named)?;
-                self.registry.write().tables.insert(record.name.clone(), table);
-            }
-            Statement::CreateQuery(create) => {
-                let query = self.open_query(record.clone(), *create, None).map_err(named)?;
-                self.add_query(query);
-            }
-            Statement::CreateSink(create) => {
-                self.open_sink(record.clone(), &create).map_err(named)?
-            }
-            _ => {
-                return Err(named(Error::new(SqlState::CORRUPT, "catalog holds no definition")));
-            }
-        }
-        Ok(())
     }
 
     /// Opens a stream's log and starts its writer.
@@ -348,11 +256,11 @@ fn sharding(settings: &EngineSettings, crew: &Crew) -> Result<Sharding> {
     Ok(Sharding { shards, keys, rows, fork: Arc::new(Forked(Arc::new(helpers))) })
 }
 
-fn stream_directory(id: u64) -> String {
+pub(super) fn stream_directory(id: u64) -> String {
     format!("streams/{id}")
 }
 
-fn table_directory(id: u64) -> String {
+pub(super) fn table_directory(id: u64) -> String {
     format!("tables/{id}")
 }
 

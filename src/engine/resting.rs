@@ -114,14 +114,6 @@ impl Registry {
 }
 
 impl Engine {
-    /// Brings an object back, or sets it aside if that cannot be.
-    pub(super) fn recover_or_set_aside(self: &Arc<Engine>, record: Record) -> Result<()> {
-        match self.recover_one(record.clone()) {
-            Err(error) if rests(record.kind, error.code()) => self.set_aside(record, &error),
-            done => done,
-        }
-    }
-
     pub(super) fn set_aside(self: &Arc<Engine>, record: Record, error: &Error) -> Result<()> {
         let unreadable = || Error::new(SqlState::CORRUPT, "catalog holds no definition");
         let statement = match parse_statement(&record.sql) {
@@ -208,11 +200,9 @@ pub(super) fn has_word(sql: &str, name: &str) -> bool {
         .any(|(at, _)| !sql[..at].ends_with(part) && !sql[at + name.len()..].starts_with(part))
 }
 
-/// Whether an object rests for this reason, or the server does not start: damage concerns the object alone, and
-/// so does all that can be wrong with a query or sink but the disk.
-pub(super) fn rests(kind: Kind, code: SqlState) -> bool {
-    let of_disk = matches!(code, SqlState::IO | SqlState::DISK_FULL);
-    code == SqlState::CORRUPT || (matches!(kind, Kind::Query | Kind::Sink) && !of_disk)
+/// Whether a query or sink that cannot go on for this reason stops alone: not where the disk fails under all of them.
+pub(super) fn stops_alone(code: SqlState) -> bool {
+    !matches!(code, SqlState::IO | SqlState::DISK_FULL)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::engine::create::readable;
 use crate::engine::punctuation_meta::read_punctuation;
 use crate::engine::query::{QueryState, Shape};
 use crate::engine::registry::Registry;
-use crate::engine::resting::rests;
+use crate::engine::resting::stops_alone;
 use crate::engine::snapshots::Snapshots;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result, SqlState};
@@ -44,7 +44,7 @@ impl Engine {
                 let Some(query) = queries.lock().next() else { return };
                 let Err(error) = self.start_query(&query) else { continue };
                 let error = while_opening(error, Kind::Query, query.name());
-                if rests(Kind::Query, error.code()) {
+                if stops_alone(error.code()) {
                     // It stops alone, and says why.
                     query.fail(&error);
                 } else {

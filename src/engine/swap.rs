@@ -220,7 +220,8 @@ impl Engine {
         let mut record = self.record(Kind::Query, name, query_text(create))?;
         let old = query.record.lock().clone();
         record.paused = old.paused;
-        let fresh = self.open_query(record, create.clone(), Some(()))?;
+        let shape = self.shape_of(create, &record)?;
+        let fresh = self.open_query(record, shape, Some(()))?;
         self.start_query(&fresh)?;
         let record = fresh.record.lock().clone();
         let ended = Error::new(
