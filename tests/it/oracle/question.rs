@@ -327,7 +327,32 @@ impl Asker<'_> {
             scope.extend(right_scope);
             from = Node::of(&format!("@ {kind} @ ON @"), vec![from, right, on]);
         }
+        if depth > 0 && self.rng.one_in(8) {
+            let (constant, constant_scope) = self.constant_rows();
+            let kind = self.rng.pick(&["JOIN", "LEFT JOIN"]);
+            let on = self.condition_between(&scope, &constant_scope, 1);
+            scope.extend(constant_scope);
+            from = Node::of(&format!("@ {kind} @ ON @"), vec![from, constant, on]);
+        }
         (from, scope)
+    }
+
+    /// Rows that no log holds.
+    fn constant_rows(&mut self) -> (Node, Scope) {
+        let (alias, kinds) = (self.alias(), self.kinds());
+        let first: Vec<&str> = kinds.iter().map(|kind| literal(*kind)).collect();
+        let mut rows = vec![format!("({})", first.join(", "))];
+        for _ in 0..self.rng.index(4) {
+            let mut row = Vec::new();
+            for kind in &kinds {
+                row.push(if self.rng.one_in(5) { "NULL".into() } else { self.value(*kind) });
+            }
+            rows.push(format!("({})", row.join(", ")));
+        }
+        let columns: Vec<String> = named(&kinds).into_iter().map(|(name, _)| name).collect();
+        let text = format!("(VALUES {}) AS {alias}({})", rows.join(", "), columns.join(", "));
+        let scope = named(&kinds).into_iter().map(|(name, kind)| (format!("{alias}.{name}"), kind));
+        (Node::text(text), scope.collect())
     }
 
     fn factor(&mut self, depth: usize) -> (Node, Scope) {
