@@ -4,6 +4,7 @@
 //! run(a, b, c)   the caller takes a ┐
 //!                a helper takes b   ├─▶ all are done: the caller goes on
 //!                whoever is free: c ┘
+//! begin(a)       a helper takes a, or whoever waits for it
 //! ```
 //! The caller takes pieces itself until none is left, so it never waits for a helper that is busy
 //! elsewhere: with none it does everything alone. By hand there are no helpers, and a seed says which piece
@@ -15,6 +16,7 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -82,20 +84,44 @@ impl Helpers {
             }
             return;
         }
-        let open = pieces.len();
-        let pieces = Pieces { left: pieces.into(), open, panic: None };
-        let pile = Arc::new(Pile { pieces: Mutex::new(pieces), done: Condvar::new() });
-        if open > 1 {
-            let mut calls = self.shared.calls.lock();
-            calls.waiting.extend((1..open).map(|_| Arc::clone(&pile)));
-            drop(calls);
-            for _ in 1..open {
-                self.shared.ready.notify_one();
-            }
+        let helpers = pieces.len().saturating_sub(1);
+        let pile = Pile::new(pieces);
+        self.shared.call(&pile, helpers);
+        self.shared.finish(&pile);
+    }
+
+    /// Gives work away whose result is wanted later.
+    pub fn begin<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Begun<T> {
+        let (send, result) = channel();
+        // Nobody may want the result any more.
+        let pile = Pile::new(vec![Box::new(move || drop(send.send(work())))]);
+        match &self.crew {
+            Crew::Threads => self.shared.call(&pile, 1),
+            Crew::ByHand(hands) if hands.choose(2) == 0 => pile.work(),
+            Crew::ByHand(_) => {}
         }
+        Begun { shared: Arc::clone(&self.shared), pile, result }
+    }
+}
+
+impl Shared {
+    /// Asks helpers to work on a pile.
+    fn call(&self, pile: &Arc<Pile>, helpers: usize) {
+        self.calls.lock().waiting.extend((0..helpers).map(|_| Arc::clone(pile)));
+        for _ in 0..helpers {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Helpers that were busy all the time need not come any more.
+    fn call_off(&self, pile: &Arc<Pile>) {
+        self.calls.lock().waiting.retain(|other| !Arc::ptr_eq(other, pile));
+    }
+
+    /// Works on a pile and returns when it is done.
+    fn finish(&self, pile: &Arc<Pile>) {
         pile.work();
-        // Helpers that were busy all the time need not come any more.
-        self.shared.calls.lock().waiting.retain(|other| !Arc::ptr_eq(other, &pile));
+        self.call_off(pile);
         let mut pieces = pile.pieces.lock();
         pile.done.wait_while(&mut pieces, |pieces| pieces.open > 0);
         if let Some(panic) = pieces.panic.take() {
@@ -105,7 +131,41 @@ impl Helpers {
     }
 }
 
+/// Work that was given away. Dropped, it is not begun any more.
+pub struct Begun<T> {
+    shared: Arc<Shared>,
+    pile: Arc<Pile>,
+    result: Receiver<T>,
+}
+
+impl<T> Begun<T> {
+    /// The result; where no helper has begun, the caller does the work. A panic of it is one of the caller.
+    pub fn wait(self) -> T {
+        self.shared.finish(&self.pile);
+        self.result.recv().expect("the work is done")
+    }
+}
+
+impl<T> Drop for Begun<T> {
+    fn drop(&mut self) {
+        self.pile.pieces.lock().left.clear();
+        self.shared.call_off(&self.pile);
+    }
+}
+
+impl<T> fmt::Debug for Begun<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Begun").finish_non_exhaustive()
+    }
+}
+
 impl Pile {
+    fn new(pieces: Vec<Piece>) -> Arc<Pile> {
+        let open = pieces.len();
+        let pieces = Pieces { left: pieces.into(), open, panic: None };
+        Arc::new(Pile { pieces: Mutex::new(pieces), done: Condvar::new() })
+    }
+
     /// Does pieces until none is left.
     fn work(&self) {
         loop {
@@ -234,6 +294,41 @@ mod tests {
             assert_eq!(panic.downcast_ref::<&str>(), Some(&"a piece broke"));
         }
         assert_eq!(done.load(Ordering::SeqCst), 15, "the others are done first");
+    }
+
+    #[test]
+    fn work_that_was_given_away_is_done_by_whoever_comes_first() {
+        for crew in [Crew::Threads, Crew::by_hand(1).0] {
+            let helpers = Helpers::start(&crew, 1).unwrap();
+            let begun: Vec<_> = (0..20).map(|number| helpers.begin(move || number * 2)).collect();
+            let results: Vec<i32> = begun.into_iter().map(Begun::wait).collect();
+            assert_eq!(results, (0..20).map(|number| number * 2).collect::<Vec<_>>());
+            let broken = helpers.begin(|| panic!("it broke"));
+            let panic = catch_unwind(AssertUnwindSafe(|| broken.wait())).unwrap_err();
+            assert_eq!(panic.downcast_ref::<&str>(), Some(&"it broke"));
+        }
+        // Whoever waits needs no helper.
+        let helpers = Helpers::start(&Crew::Threads, 0).unwrap();
+        let begun = helpers.begin(|| 7);
+        drop(helpers);
+        assert_eq!(begun.wait(), 7);
+    }
+
+    #[test]
+    fn work_that_nobody_wants_is_not_begun() {
+        let helpers = Helpers::start(&Crew::Threads, 1).unwrap();
+        let gate = Arc::new(std::sync::Barrier::new(2));
+        let held = Arc::clone(&gate);
+        let first = helpers.begin(move || held.wait());
+        let done = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&done);
+        let unwanted = helpers.begin(move || counted.fetch_add(1, Ordering::SeqCst));
+        // The only helper is at the gate, or comes to it first.
+        drop(unwanted);
+        gate.wait();
+        first.wait();
+        assert_eq!(helpers.begin(|| 3).wait(), 3);
+        assert_eq!(done.load(Ordering::SeqCst), 0);
     }
 
     #[test]

@@ -21,7 +21,8 @@ use crate::error::{Error, Result, SqlState};
 use crate::fault;
 use crate::log::frame::{Frame, Position};
 use crate::operators::operator::LateRow;
-use crate::pipeline::drive::{Input, StepReport};
+use crate::pipeline::drive::StepReport;
+use crate::pipeline::input::Input;
 use crate::planner::physical::{Node, PhysicalPlan};
 
 /// A protocol that no client speaks.

@@ -43,6 +43,9 @@ use crate::time::Clock;
 use crate::views::changelog::{Changelog, Layout};
 use crate::views::result_view::ResultView;
 
+/// Helpers that are there without shards, too: they read ahead.
+const HELPERS_MIN: usize = 1;
+
 impl Engine {
     /// Opens an engine over its directory: locks it, recovers every log, starts every query.
     ///
@@ -82,10 +85,13 @@ impl Engine {
         });
         reports.remember()?;
         let recounts = Recounts::read(&reports.dead_letters, &reports.shed)?;
+        let helpers = settings.shards.clamp(HELPERS_MIN + 1, SHARDS_MAX) - 1;
+        let helpers = Arc::new(Helpers::start(&crew, helpers).map_err(|e| io(&settings, &e))?);
         let engine = Arc::new(Engine {
             scheduler: Scheduler::start(&crew, settings.query_threads, Arc::clone(&clock)),
             snapshot_writer: Arc::new(SnapshotWriter::start(&crew)),
-            sharding: sharding(&settings, &crew)?,
+            sharding: sharding(&settings, &helpers),
+            helpers,
             settings,
             clock,
             crew,
@@ -249,11 +255,10 @@ impl Engine {
 }
 
 /// How queries split their keys, with threads that help where there are shards.
-fn sharding(settings: &EngineSettings, crew: &Crew) -> Result<Sharding> {
+fn sharding(settings: &EngineSettings, helpers: &Arc<Helpers>) -> Sharding {
     let shards = settings.shards.clamp(1, SHARDS_MAX);
     let (keys, rows) = settings.shards_from;
-    let helpers = Helpers::start(crew, shards - 1).map_err(|e| io(settings, &e))?;
-    Ok(Sharding { shards, keys, rows, fork: Arc::new(Forked(Arc::new(helpers))) })
+    Sharding { shards, keys, rows, fork: Arc::new(Forked(Arc::clone(helpers))) }
 }
 
 pub(super) fn stream_directory(id: u64) -> String {

@@ -23,6 +23,7 @@ use crate::log::frame::Position;
 use crate::log::log::Log;
 use crate::pipeline::drive::{QueryRun, StepReport};
 use crate::pipeline::figures::OperatorFigures;
+use crate::pipeline::input::Input;
 use crate::pipeline::schedule::{Next, Task, Work};
 use crate::planner::physical::{Node, PhysicalPlan};
 use crate::planner::relations::{RelationInfo, RelationKind};
@@ -344,10 +345,7 @@ impl QueryState {
 }
 
 fn has_more(run: &QueryRun) -> bool {
-    run.replaying()
-        || run.inputs.iter().any(|input| {
-            !input.ready.is_empty() || input.source.log().visible().frame > input.position.frame
-        })
+    run.replaying() || run.inputs.iter().any(Input::has_more)
 }
 
 /// When the query wants a tick: timers of its operators, and once a second while windows over the

@@ -17,7 +17,8 @@ use crate::error::{Error, Result, SqlState};
 use crate::log::frame::Position;
 use crate::log::log::Durability;
 use crate::pipeline::build::{build, steps_show};
-use crate::pipeline::drive::{Input, QueryRun};
+use crate::pipeline::drive::QueryRun;
+use crate::pipeline::input::Input;
 use crate::pipeline::recorded::Recorded;
 use crate::pipeline::shedding::Shedding;
 use crate::pipeline::source::Source;
@@ -135,7 +136,7 @@ impl Engine {
                 let (readable, schema) = readable(registry, &spec)?;
                 let source = Source::new(spec, readable, &schema)?;
                 let position = Position { frame, offset };
-                Ok(Input { source, position, ready: VecDeque::new() })
+                Ok(Input::new(source, position, &self.helpers))
             })
             .collect::<Result<Vec<_>>>()?;
         let schemas: Vec<_> = registry

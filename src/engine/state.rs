@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::catalog::persist::Store;
 use crate::crew::Crew;
+use crate::crew::helpers::Helpers;
 use crate::engine::EngineSettings;
 use crate::engine::producers::Producers;
 use crate::engine::recounts::Recounts;
@@ -41,6 +42,8 @@ pub struct Engine {
     pub(super) snapshot_writer: Arc<SnapshotWriter>,
     /// How queries split their keys.
     pub(super) sharding: Sharding,
+    /// Who works beside the queries' threads.
+    pub(super) helpers: Arc<Helpers>,
     /// Who sends rows with sequences.
     pub(super) producers: Producers,
     /// Rings when a query has taken a step.

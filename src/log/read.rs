@@ -58,6 +58,13 @@ impl Log {
         self.shared.read().visible
     }
 
+    /// Whether the visible frame at a position has to be read from a file.
+    pub fn is_in_file(&self, from: Position) -> bool {
+        let shared = self.shared.read();
+        from.frame < shared.visible.frame
+            && shared.tail.oldest().is_none_or(|oldest| from.frame < oldest.index)
+    }
+
     /// Visible frames from `from` on, about `rows_max` rows of them (control records count as one)
     /// and at least one frame; none at the end of the log. A read may stop earlier, where a segment
     /// ends or after some megabytes: whoever wants all reads until there is nothing.

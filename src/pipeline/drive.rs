@@ -12,32 +12,21 @@ use std::sync::Arc;
 
 use crate::data::punctuation::Punctuation;
 use crate::error::{Error, Result, SqlState};
-use crate::log::frame::{Frame, NewFrame, Position};
+use crate::log::frame::{NewFrame, Position};
 use crate::log::log::Durability;
 use crate::log::sequence::Sequencer;
 use crate::operators::operator::{LateRow, RejectedRow};
 use crate::pipeline::figures::StepOutput;
 use crate::pipeline::graph::Graph;
+use crate::pipeline::input::Input;
 use crate::pipeline::recorded::{Recorded, entry_rows};
 use crate::pipeline::shedding::Shedding;
-use crate::pipeline::source::Source;
 use crate::views::changelog::{Changelog, Frontier};
 use crate::views::difference::Difference;
 use crate::views::entry_meta::EntryMeta;
 
 /// Reads punctuations back from a frame's meta.
 pub type ReadPunctuation = Arc<dyn Fn(&str, &[u8]) -> Option<Punctuation> + Send + Sync>;
-
-/// One input of a query with its place in the log.
-#[derive(Debug)]
-pub struct Input {
-    /// What reads the log.
-    pub source: Source,
-    /// The next frame.
-    pub position: Position,
-    /// Frames that are read and not yet processed.
-    pub ready: VecDeque<Arc<Frame>>,
-}
 
 /// What a step did.
 #[derive(Debug, Default)]

@@ -9,11 +9,8 @@ use crate::data::change::Change;
 use crate::error::Result;
 use crate::log::frame::{Frame, FrameKind, Position};
 use crate::operators::row_clock;
-use crate::pipeline::drive::{Input, QueryRun, StepReport};
+use crate::pipeline::drive::{QueryRun, StepReport};
 use crate::time::EventTime;
-
-/// Rows read from a log at a time.
-const READ_ROWS: usize = 65_536;
 
 /// Bytes of rows after which the state's size is looked at within a step.
 const CHECK_BYTES: u64 = 4 << 20;
@@ -45,7 +42,7 @@ impl QueryRun {
             let mut next: Option<(u64, usize)> = None;
             for index in 0..self.inputs.len() {
                 let target = until.map(|frontier| frontier[index].frame);
-                let Some(sequence) = self.peek(index, target)? else { continue };
+                let Some(sequence) = self.inputs[index].peek(target)? else { continue };
                 if next.is_none_or(|(best, _)| sequence < best) {
                     next = Some((sequence, index));
                 }
@@ -58,12 +55,11 @@ impl QueryRun {
             let mut readers = vec![index];
             for other in index + 1..self.inputs.len() {
                 let target = until.map(|frontier| frontier[other].frame);
-                if self.peek(other, target)? == Some(sequence) {
+                if self.inputs[other].peek(target)? == Some(sequence) {
                     readers.push(other);
                 }
             }
-            let pop = |input: &mut Input| input.ready.pop_front().expect("peek saw a frame");
-            let frames: Vec<_> = readers.iter().map(|i| pop(&mut self.inputs[*i])).collect();
+            let frames: Vec<_> = readers.iter().map(|index| self.inputs[*index].take()).collect();
             let rows: u64 = frames.iter().map(|frame| frame.rows()).sum();
             taken += rows as usize + 1;
             report.rows_in += rows;
@@ -92,19 +88,6 @@ impl QueryRun {
             }
         }
         Ok(())
-    }
-
-    /// The sequence of an input's next frame, if it is there and below the target.
-    fn peek(&mut self, index: usize, target: Option<u64>) -> Result<Option<u64>> {
-        let input = &mut self.inputs[index];
-        if target.is_some_and(|frame| input.position.frame >= frame) {
-            return Ok(None);
-        }
-        if input.ready.is_empty() && input.source.log().visible().frame > input.position.frame {
-            let frames = input.source.read(input.position, READ_ROWS)?;
-            input.ready.extend(frames);
-        }
-        Ok(input.ready.front().map(|frame| frame.sequence))
     }
 
     /// Pushes a frame to those inputs that read its log, to each with the columns that it needs.

@@ -41,14 +41,31 @@ impl Readable {
     }
 }
 
+/// Rows read from a log at a time.
+const READ_ROWS: usize = 65_536;
+
+/// Reads the frames of a source's log, with the columns that it needs.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    log: Arc<Log>,
+    /// Columns of the log that changes are made of; `None`: all.
+    needed: Option<Arc<[usize]>>,
+}
+
+impl Reader {
+    /// Frames of the log from a position on, as [`Log::read`] gives them.
+    pub fn read(&self, from: Position) -> Result<Frames> {
+        Ok(self.log.read_columns(from, READ_ROWS, self.needed.as_ref())?)
+    }
+}
+
 /// Makes changes of frames for one source of a plan.
 #[derive(Debug)]
 pub struct Source {
     spec: SourceSpec,
     readable: Readable,
     schema: SchemaRef,
-    /// Columns of the log that changes are made of; `None`: all.
-    needed: Option<Arc<[usize]>>,
+    reader: Reader,
 }
 
 /// Event times as plain numbers: microseconds, or logical units.
@@ -93,13 +110,14 @@ impl Source {
     /// A source of a plan over the log of its relation.
     pub fn new(spec: SourceSpec, readable: Readable, full_schema: &SchemaRef) -> Result<Source> {
         let schema = Arc::new(full_schema.project(&spec.columns).map_err(broken)?);
-        let needed = needed(&spec, &readable);
-        Ok(Source { spec, readable, schema, needed })
+        let log = Arc::clone(readable.log());
+        let reader = Reader { log, needed: needed(&spec, &readable) };
+        Ok(Source { spec, readable, schema, reader })
     }
 
-    /// Frames of the log from a position on, as [`Log::read`] gives them, for [`Source::change`].
-    pub fn read(&self, from: Position, rows_max: usize) -> Result<Frames> {
-        Ok(self.log().read_columns(from, rows_max, self.needed.as_ref())?)
+    /// What reads the frames that [`Source::change`] takes.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
     }
 
     /// The log.
