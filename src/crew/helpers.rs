@@ -1,4 +1,4 @@
-//! Lends threads to whoever has work in several pieces and waits for all of them.
+//! Lends threads to whoever has work in several pieces and waits for all of them, or work that is wanted later.
 //!
 //! ```text
 //! run(a, b, c)   the caller takes a ┐
@@ -8,7 +8,7 @@
 //! ```
 //! The caller takes pieces itself until none is left, so it never waits for a helper that is busy
 //! elsewhere: with none it does everything alone. By hand there are no helpers, and a seed says which piece
-//! comes next, so that a simulation shows whether their order matters.
+//! comes next, and whether what was begun is done at once or when it is waited for: a simulation shows whether that matters.
 
 use std::any::Any;
 use std::collections::VecDeque;

@@ -5,10 +5,15 @@
 //! Source: Tucker, Maier, Sheard, Fegaras, "Exploiting punctuation semantics in continuous data
 //! streams", TKDE 2003.
 
+use std::cmp::Ordering;
+
 use arrow::datatypes::FieldRef;
 use datafusion::scalar::ScalarValue;
 
 use crate::data::floats::canonical_scalar;
+
+/// A bound of a range, and whether it belongs to the range.
+type Bound = Option<(ScalarValue, bool)>;
 
 /// What a column must satisfy for a row to match.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,9 +23,9 @@ pub enum Pattern {
     /// A range; each bound with whether it is included.
     Range {
         /// Lower bound and whether it belongs to the range.
-        low: Option<(ScalarValue, bool)>,
+        low: Bound,
         /// Upper bound and whether it belongs to the range.
-        high: Option<(ScalarValue, bool)>,
+        high: Bound,
     },
 }
 
@@ -50,6 +55,43 @@ impl Pattern {
             }
         }
     }
+
+    /// What satisfies this pattern and another; `None` where nothing does.
+    fn and(&self, other: &Pattern) -> Option<Pattern> {
+        match (self, other) {
+            (Pattern::OneOf(values), pattern) | (pattern, Pattern::OneOf(values)) => {
+                let values = values.iter().filter(|value| pattern.matches(value));
+                let values: Vec<ScalarValue> = values.cloned().collect();
+                (!values.is_empty()).then_some(Pattern::OneOf(values))
+            }
+            (Pattern::Range { low, high }, Pattern::Range { low: a, high: b }) => {
+                let low = narrower(low, a, Ordering::Greater)?;
+                let high = narrower(high, b, Ordering::Less)?;
+                let there = match (&low, &high) {
+                    (Some((low, from)), Some((high, to))) => match low.partial_cmp(high)? {
+                        Ordering::Less => true,
+                        Ordering::Equal => *from && *to,
+                        Ordering::Greater => false,
+                    },
+                    _ => true,
+                };
+                there.then_some(Pattern::Range { low, high })
+            }
+        }
+    }
+}
+
+/// The narrower of two bounds, which is on this side of the other; `None` where they do not compare.
+fn narrower(a: &Bound, b: &Bound, side: Ordering) -> Option<Bound> {
+    let bound = match (a, b) {
+        (None, bound) | (bound, None) => bound.clone(),
+        (Some((x, with_x)), Some((y, with_y))) => match x.partial_cmp(y)? {
+            Ordering::Equal => Some((x.clone(), *with_x && *with_y)),
+            order if order == side => a.clone(),
+            _ => b.clone(),
+        },
+    };
+    Some(bound)
 }
 
 impl Punctuation {
@@ -69,6 +111,55 @@ impl Punctuation {
                 }
             }
         }
+    }
+
+    /// The rows of which this promise speaks and another, where one of them names all columns that the other
+    /// names; `None` where there is no such row.
+    pub fn and(&self, other: &Punctuation) -> Option<Punctuation> {
+        let (fewer, more) = match self.columns.len() <= other.columns.len() {
+            true => (self, other),
+            false => (other, self),
+        };
+        let mut columns = more.columns.clone();
+        for (name, pattern) in &fewer.columns {
+            let (_, own) = columns.iter_mut().find(|(other, _)| other == name)?;
+            *own = own.and(pattern)?;
+        }
+        Some(Punctuation { columns })
+    }
+
+    /// What this promise and any of several others speak of; values of one column together.
+    pub fn and_any<'a>(
+        &self,
+        others: impl IntoIterator<Item = &'a Punctuation>,
+    ) -> Vec<Punctuation> {
+        let mut shared: Vec<Punctuation> = Vec::new();
+        let mut values: Vec<ScalarValue> = Vec::new();
+        for both in others.into_iter().filter_map(|other| self.and(other)) {
+            match both.columns.as_slice() {
+                // There is but one column: that of this promise.
+                [(_, Pattern::OneOf(some))] => {
+                    values.extend(
+                        some.iter()
+                            .filter(|value| !values.contains(value))
+                            .cloned()
+                            .collect::<Vec<_>>(),
+                    );
+                }
+                _ if !shared.contains(&both) => shared.push(both),
+                _ => {}
+            }
+        }
+        if let (false, [(name, _)]) = (values.is_empty(), self.columns.as_slice()) {
+            let columns = vec![(name.clone(), Pattern::OneOf(values))];
+            shared.push(Punctuation { columns });
+        }
+        shared
+    }
+
+    /// Whether it speaks of no other rows than this one.
+    pub fn covers(&self, other: &Punctuation) -> bool {
+        self.columns.len() <= other.columns.len() && self.and(other).as_ref() == Some(other)
     }
 
     /// Whether it speaks of these columns only.
@@ -94,5 +185,71 @@ impl Punctuation {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(low: Option<(i64, bool)>, high: Option<(i64, bool)>) -> Pattern {
+        let bound = |(value, included)| (ScalarValue::Int64(Some(value)), included);
+        Pattern::Range { low: low.map(bound), high: high.map(bound) }
+    }
+
+    fn one_of(values: &[i64]) -> Pattern {
+        Pattern::OneOf(values.iter().map(|value| ScalarValue::Int64(Some(*value))).collect())
+    }
+
+    fn promise(columns: &[(&str, Pattern)]) -> Punctuation {
+        let columns = columns.iter().map(|(name, pattern)| ((*name).to_owned(), pattern.clone()));
+        Punctuation { columns: columns.collect() }
+    }
+
+    #[test]
+    fn what_two_promises_share_are_the_rows_that_match_both() {
+        let patterns = [
+            one_of(&[1]),
+            one_of(&[5, 2, 9]),
+            one_of(&[7, 9]),
+            range(Some((5, true)), None),
+            range(Some((5, false)), Some((9, true))),
+            range(None, Some((5, true))),
+            range(None, Some((9, false))),
+            range(Some((2, true)), Some((5, false))),
+        ];
+        for a in &patterns {
+            for b in &patterns {
+                let both = a.and(b);
+                for value in 0..12 {
+                    let value = ScalarValue::Int64(Some(value));
+                    let wanted = a.matches(&value) && b.matches(&value);
+                    let found = both.as_ref().is_some_and(|both| both.matches(&value));
+                    assert_eq!(found, wanted, "{a:?} and {b:?}: {value}");
+                }
+                let (a, b) = (promise(&[("k", a.clone())]), promise(&[("k", b.clone())]));
+                let values = |p: &Punctuation| {
+                    let matches = |v: &i64| p.columns[0].1.matches(&ScalarValue::Int64(Some(*v)));
+                    (-1..13).filter(matches).collect::<Vec<i64>>()
+                };
+                if a.covers(&b) {
+                    assert!(values(&b).iter().all(|value| values(&a).contains(value)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn promises_of_other_columns_share_nothing_that_could_be_said_of_either() {
+        let key = promise(&[("k", one_of(&[1, 2]))]);
+        let time = promise(&[("at", range(None, Some((9, false))))]);
+        let both = promise(&[("at", range(None, Some((5, false)))), ("k", one_of(&[2, 3]))]);
+        assert_eq!(key.and(&time), None);
+        let narrow = promise(&[("at", range(None, Some((5, false)))), ("k", one_of(&[2]))]);
+        assert_eq!(key.and(&both), Some(narrow.clone()));
+        assert!(key.covers(&narrow) && !key.covers(&both) && !narrow.covers(&key));
+        assert_eq!(key.and_any([&time, &both]), [narrow]);
+        let others = [1, 2, 3].map(|value| promise(&[("k", one_of(&[value]))]));
+        assert_eq!(key.and_any(&others), [key]);
     }
 }

@@ -85,7 +85,7 @@ impl Engine {
         });
         reports.remember()?;
         let recounts = Recounts::read(&reports.dead_letters, &reports.shed)?;
-        let helpers = settings.shards.clamp(HELPERS_MIN + 1, SHARDS_MAX) - 1;
+        let helpers = (settings.shards.clamp(1, SHARDS_MAX) - 1).max(HELPERS_MIN);
         let helpers = Arc::new(Helpers::start(&crew, helpers).map_err(|e| io(&settings, &e))?);
         let engine = Arc::new(Engine {
             scheduler: Scheduler::start(&crew, settings.query_threads, Arc::clone(&clock)),

@@ -11,7 +11,7 @@ use crate::engine::snapshots::Snapshots;
 use crate::error::{Error, Result, SqlState};
 use crate::log::log::Log;
 use crate::pipeline::drive::QueryRun;
-use crate::pipeline::graph::Section;
+use crate::pipeline::graph_state::Section;
 use crate::pipeline::snapshot::{Draft, KEPT, SnapshotFiles};
 use crate::views::changelog::Frontier;
 

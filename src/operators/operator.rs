@@ -93,6 +93,11 @@ pub trait Operator: Send {
         0
     }
 
+    /// Rows of a change that it takes in one call: few, where it makes many rows of each, so that those are gone before more are made.
+    fn rows_at_once(&self) -> usize {
+        usize::MAX
+    }
+
     /// Into how many shards its keys are split at the moment.
     fn shards(&self) -> usize {
         1
@@ -200,9 +205,11 @@ pub struct Emitter {
     pub late: Vec<LateRow>,
     /// Rows that were refused.
     pub rejected: Vec<RejectedRow>,
-    /// Bytes of the rows in `outputs`, as [`bytes_of`] counts them, and how many there may be.
+    /// Bytes of the rows that are there, as [`bytes_of`] counts them: in `outputs`, and before the call.
     pub bytes: u64,
-    /// See `bytes`.
+    /// So many of them do not count.
+    pub given: u64,
+    /// How many there may be.
     pub bytes_max: u64,
 }
 
@@ -213,6 +220,7 @@ impl Default for Emitter {
             late: Vec::new(),
             rejected: Vec::new(),
             bytes: 0,
+            given: 0,
             bytes_max: u64::MAX,
         }
     }
@@ -261,7 +269,7 @@ impl Emitter {
     /// # Errors
     /// [`EvalError::NoRoom`] when there is none.
     pub fn check_room(&self) -> Result<(), EvalError> {
-        check_room(self.bytes, self.bytes_max)
+        check_room(self.bytes.saturating_sub(self.given), self.bytes_max)
     }
     /// Forwards a watermark.
     pub fn watermark(&mut self, watermark: EventTime) {

@@ -16,6 +16,9 @@ pub trait Stateless: Send {
     /// The operator's name.
     const NAME: &'static str;
 
+    /// See [`Operator::rows_at_once`].
+    const ROWS_AT_ONCE: usize = usize::MAX;
+
     /// Puts out what becomes of rows.
     fn pass(&self, change: Change, out: &mut Emitter) -> Result<(), EvalError>;
 
@@ -31,6 +34,10 @@ pub trait Stateless: Send {
 impl<S: Stateless> Operator for S {
     fn name(&self) -> &'static str {
         S::NAME
+    }
+
+    fn rows_at_once(&self) -> usize {
+        S::ROWS_AT_ONCE
     }
 
     fn on_change(

@@ -4,7 +4,7 @@
 //! arrival, which judges lateness; how far the query had come (`progress`, which closes windows) is
 //! lowered to what the other inputs had promised.
 //!
-//! A promise holds for the output once every input has made it.
+//! A promise holds for the output as far as every input has made it.
 //!
 //! # Order
 //!
@@ -214,21 +214,24 @@ impl Union {
 
     fn take_punctuation(&mut self, port: usize, punctuation: &Punctuation, out: &mut Emitter) {
         let Some(promise) = self.renamed(port, punctuation) else { return };
-        let made = |(i, input): (usize, &Input)| i == port || input.promises.contains(&promise);
-        if self.inputs.iter().enumerate().all(made) {
-            for input in &mut self.inputs {
-                input.promises.retain(|earlier| *earlier != promise);
-            }
-            out.punctuation(Arc::new(promise));
-            return;
+        let mut shared = vec![promise.clone()];
+        for (_, other) in self.inputs.iter().enumerate().filter(|(i, _)| *i != port) {
+            let with_other = |promise: &Punctuation| promise.and_any(&other.promises);
+            shared = shared.iter().flat_map(with_other).take(PROMISES_MAX).collect();
+        }
+        for input in &mut self.inputs {
+            // All that they say has gone on.
+            input.promises.retain(|earlier| !shared.iter().any(|promise| promise.covers(earlier)));
         }
         let promises = &mut self.inputs[port].promises;
-        if !promises.contains(&promise) {
+        if !shared.contains(&promise) && !promises.iter().any(|earlier| earlier.covers(&promise)) {
+            promises.retain(|earlier| !promise.covers(earlier));
             if promises.len() == PROMISES_MAX {
                 promises.pop_front();
             }
             promises.push_back(promise);
         }
+        shared.into_iter().for_each(|promise| out.punctuation(Arc::new(promise)));
     }
 
     /// The punctuation with the output's column names.

@@ -266,6 +266,7 @@ fn fields_of(column: &ArrayRef) -> Result<Vec<ArrayRef>, EvalError> {
 
 impl Stateless for Unnest {
     const NAME: &'static str = "Unnest";
+    const ROWS_AT_ONCE: usize = 4096;
 
     fn pass(&self, change: Change, out: &mut Emitter) -> Result<(), EvalError> {
         for (start, length) in self.cuts(&change.batch)? {

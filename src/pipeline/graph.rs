@@ -12,16 +12,14 @@
 //!
 //! # Not here
 //!
-//! Reading logs and writing changelogs ([`crate::pipeline`]'s driver); building operators of a plan.
+//! Reading logs and writing changelogs ([`crate::pipeline`]'s driver); building operators of a plan; their state in
+//! snapshots (`graph_state`).
 
 use std::sync::Arc;
 
 use crate::data::change::Change;
 use crate::data::punctuation::Punctuation;
-use crate::operators::operator::{
-    Current, Emitter, EvalError, Operator, Output, bytes_of, check_room,
-};
-use crate::operators::state::{StateReader, StateWriter, misfit};
+use crate::operators::operator::{Current, Emitter, EvalError, Operator, Output, bytes_of};
 use crate::pipeline::figures::{OperatorFigures, RowCount, StepOutput};
 use crate::time::EventTime;
 
@@ -30,38 +28,31 @@ pub type Target = Option<(usize, usize)>;
 
 /// The operators of one query.
 pub struct Graph {
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     sources: Vec<Target>,
     /// Leaves first; empty while it has to be worked out anew.
     order: Vec<usize>,
     /// What came out since it was taken last.
-    output: StepOutput,
-    /// Bytes of rows that operators have made beyond those that they were given.
-    made: u64,
+    pub(super) output: StepOutput,
+    /// Bytes of rows that are on their way, or wait to be taken.
+    alive: u64,
+    /// So many of them do not count: what the operators were given, and what waited before.
+    given: u64,
     /// The watermark that reached the output.
-    watermark: EventTime,
+    pub(super) watermark: EventTime,
     /// Reused between calls.
     emitter: Emitter,
     stack: Vec<(Target, Output)>,
 }
 
-struct Node {
-    operator: Box<dyn Operator>,
+pub(super) struct Node {
+    pub(super) operator: Box<dyn Operator>,
     parent: Target,
     /// Per port, as far as it is known.
-    watermarks: Vec<EventTime>,
-    rows: RowCount,
+    pub(super) watermarks: Vec<EventTime>,
+    pub(super) rows: RowCount,
     /// Whether a snapshot waits for more of its state.
-    saving: bool,
-}
-
-/// A part of an operator's state.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Section {
-    /// The operator's index in the graph.
-    pub node: u32,
-    /// What it wrote.
-    pub state: Vec<u8>,
+    pub(super) saving: bool,
 }
 
 impl Default for Graph {
@@ -72,7 +63,8 @@ impl Default for Graph {
             order: Vec::new(),
             output: StepOutput::default(),
             watermark: EventTime::MIN,
-            made: 0,
+            alive: 0,
+            given: 0,
             emitter: Emitter::default(),
             stack: Vec::new(),
         }
@@ -121,11 +113,11 @@ impl Graph {
         self.run(self.sources[source], Output::Punctuation(punctuation))
     }
 
-    /// How many bytes of rows operators may make from here on, until this is called again, beyond those
-    /// that they are given.
+    /// How many bytes of rows there may be at a time that operators make from here on, until this is called
+    /// again, beyond those that they are given.
     pub fn limit_output(&mut self, bytes: u64) {
         self.emitter.bytes_max = bytes;
-        self.made = 0;
+        self.given = self.alive;
     }
 
     /// Bytes of the rows that wait to be taken.
@@ -148,78 +140,6 @@ impl Graph {
         self.nodes.iter().any(|node| node.operator.interleaves())
     }
 
-    /// Whether a graph that [`restore`](Self::restore)s goes on to the bit as this one would.
-    pub fn restores_exactly(&self) -> bool {
-        self.nodes.iter().all(|node| node.operator.restores_exactly())
-    }
-
-    /// Begins to write the state of all operators as it is now: what they share goes to `out`, what
-    /// each begins with comes back. The rest follows by [`save_more`](Self::save_more), while the
-    /// operators go on. Called between steps only.
-    pub fn save_begin(&mut self, out: &mut StateWriter) -> Result<Vec<Section>, EvalError> {
-        assert!(self.output.changes.is_empty(), "a snapshot is taken between steps");
-        self.save_abandon();
-        out.put(&self.watermark)?;
-        out.length(self.nodes.len());
-        let mut sections = Vec::with_capacity(self.nodes.len());
-        for (node, at) in self.nodes.iter_mut().zip(0..) {
-            out.put(&node.operator.name().to_owned())?;
-            out.put(&node.watermarks)?;
-            out.put(&(node.rows.rows_in, node.rows.rows_out))?;
-            let mut state = StateWriter::default();
-            node.saving = node.operator.save_begin(&mut state)?;
-            sections.push(Section { node: at, state: state.finish() });
-        }
-        Ok(sections)
-    }
-
-    /// About so many bytes more of what was begun; nothing when all is written.
-    pub fn save_more(&mut self, bytes: usize) -> Result<Option<Section>, EvalError> {
-        let mut nodes = self.nodes.iter_mut().zip(0..);
-        let Some((node, at)) = nodes.find(|(node, _)| node.saving) else { return Ok(None) };
-        let mut state = StateWriter::default();
-        node.saving = node.operator.save_more(bytes, &mut state)?;
-        Ok(Some(Section { node: at, state: state.finish() }))
-    }
-
-    /// Writes nothing more of what was begun.
-    pub fn save_abandon(&mut self) {
-        for node in self.nodes.iter_mut().filter(|node| node.saving) {
-            node.operator.save_abandon();
-            node.saving = false;
-        }
-    }
-
-    /// Reads what [`save_begin`](Self::save_begin) wrote, into a new graph of the same plan.
-    pub fn restore(&mut self, from: &mut StateReader<'_>) -> Result<(), EvalError> {
-        self.watermark = from.get()?;
-        if from.length()? != self.nodes.len() {
-            return Err(misfit("there are more or fewer operators"));
-        }
-        for node in &mut self.nodes {
-            if from.get::<String>()? != node.operator.name() {
-                return Err(misfit("an operator is another one"));
-            }
-            node.watermarks = from.get()?;
-            (node.rows.rows_in, node.rows.rows_out) = from.get()?;
-        }
-        Ok(())
-    }
-
-    /// Reads the next section of an operator's state.
-    pub fn restore_section(&mut self, node: u32, state: &[u8]) -> Result<(), EvalError> {
-        let node = self.nodes.get_mut(node as usize);
-        let node = node.ok_or_else(|| misfit("a section belongs to no operator"))?;
-        let mut from = StateReader::new(state);
-        node.operator.restore(&mut from)?;
-        from.end()
-    }
-
-    /// Learns that all sections were read.
-    pub fn restored(&mut self) -> Result<(), EvalError> {
-        self.nodes.iter_mut().try_for_each(|node| node.operator.restored())
-    }
-
     /// Lets every operator put out what it answers before any row has come.
     pub fn begin(&mut self) -> Result<(), EvalError> {
         self.each_operator(|operator, out| operator.on_step_end(out))
@@ -238,6 +158,7 @@ impl Graph {
             rows: vec![RowCount::default(); self.nodes.len()],
             ..StepOutput::default()
         };
+        self.alive = self.alive.saturating_sub(self.output.bytes);
         Ok(std::mem::replace(&mut self.output, fresh))
     }
 
@@ -287,8 +208,9 @@ impl Graph {
         }
         for i in 0..self.order.len() {
             let node = self.order[i];
+            self.begin_call();
             call(self.nodes[node].operator.as_mut(), &mut self.emitter)?;
-            self.collect(node, 0)?;
+            self.collect(node)?;
             self.drain()?;
         }
         Ok(())
@@ -316,6 +238,8 @@ impl Graph {
     }
 
     fn run(&mut self, target: Target, output: Output) -> Result<(), EvalError> {
+        let bytes = bytes_of_output(&output);
+        (self.alive, self.given) = (self.alive + bytes, self.given + bytes);
         self.stack.push((target, output));
         self.drain()
     }
@@ -326,12 +250,11 @@ impl Graph {
             match target {
                 None => self.arrive(output),
                 Some((node, port)) => {
-                    let came = match &output {
-                        Output::Change(change) => bytes_of(change),
-                        Output::Watermark(_) | Output::Punctuation(_) => 0,
-                    };
+                    let output = self.first_part(node, port, output);
+                    self.alive = self.alive.saturating_sub(bytes_of_output(&output));
+                    self.begin_call();
                     self.deliver(node, port, output)?;
-                    self.collect(node, came)?;
+                    self.collect(node)?;
                 }
             }
         }
@@ -363,15 +286,34 @@ impl Graph {
         }
     }
 
-    /// Puts what `node` emitted of `came` bytes of rows on its way; the first output ends on top of the stack.
-    fn collect(&mut self, node: usize, came: u64) -> Result<(), EvalError> {
+    /// As much of an output as the operator takes at once; the rest goes back on the stack.
+    fn first_part(&mut self, node: usize, port: usize, output: Output) -> Output {
+        let most = self.nodes[node].operator.rows_at_once();
+        let Output::Change(change) = &output else { return output };
+        let rows = change.batch.num_rows();
+        if rows <= most {
+            return output;
+        }
+        let (first, rest) = (change.slice(0, most), change.slice(most, rows - most));
+        self.alive =
+            self.alive.saturating_sub(bytes_of(change)) + bytes_of(&first) + bytes_of(&rest);
+        self.stack.push((Some((node, port)), Output::Change(rest)));
+        Output::Change(first)
+    }
+
+    /// Lets an operator know how much there is beside what it puts out.
+    fn begin_call(&mut self) {
+        (self.emitter.bytes, self.emitter.given) = (self.alive, self.given);
+    }
+
+    /// Puts what `node` emitted on its way; the first output ends on top of the stack.
+    fn collect(&mut self, node: usize) -> Result<(), EvalError> {
         let parent = self.nodes[node].parent;
-        let emitted = std::mem::take(&mut self.emitter.bytes);
-        self.made = self.made.saturating_add(emitted.saturating_sub(came));
-        check_room(self.made, self.emitter.bytes_max)?;
+        self.emitter.check_room()?;
         for output in self.emitter.outputs.drain(..).rev() {
             if let Output::Change(change) = &output {
                 self.output.rows[node].rows_out += change.batch.num_rows() as u64;
+                self.alive += bytes_of(change);
             }
             self.stack.push((parent, output));
         }
@@ -397,6 +339,13 @@ impl Graph {
     }
 }
 
+fn bytes_of_output(output: &Output) -> u64 {
+    match output {
+        Output::Change(change) => bytes_of(change),
+        Output::Watermark(_) | Output::Punctuation(_) => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use arrow::array::{Int64Array, RecordBatch};
@@ -404,6 +353,7 @@ mod tests {
 
     use super::*;
     use crate::data::change::{Marks, Origin};
+    use crate::operators::state::{StateReader, StateWriter};
     use crate::operators::union::{Sharing, Union};
 
     fn schema() -> SchemaRef {

@@ -5,7 +5,7 @@
 //!   a helper      reads and decodes 9 to 16  reads and decodes 17 to 24
 //! ```
 //! What lies in files is read ahead, so that reading and decoding cost a step nothing where a helper is free.
-//! Frames that readers may see do not change, and none leaves a log before its reader has passed it: it does not matter when they are read.
+//! Each input that is behind holds two reads in memory so, of about two megabytes or one frame. Frames that readers may see do not change, and none leaves a log before its reader has passed it: it does not matter when they are read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -59,6 +59,7 @@ impl Input {
     }
 
     fn read(&mut self) -> Result<Frames> {
+        // A snapshot may have put the input elsewhere.
         let ahead = self.ahead.take().filter(|(place, _)| *place == self.position);
         // What went wrong some time ago is tried again.
         let frames = match ahead.map(|(_, begun)| begun.wait()) {

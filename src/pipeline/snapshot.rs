@@ -37,7 +37,7 @@ use crate::log::storage::{Storage, StorageFile};
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, misfit};
 use crate::pipeline::drive::{QueryRun, misfit as no_fit};
-use crate::pipeline::graph::Section;
+use crate::pipeline::graph_state::Section;
 use crate::pipeline::snapshot_head::Head;
 
 const MAGIC: &[u8; 8] = b"WEIRSNAP";

@@ -26,6 +26,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::error::{Report, SqlState};
 use crate::planner::clauses;
 use crate::planner::constant_rows;
+use crate::planner::correlated_joins;
 use crate::planner::error::{PlanError, from_datafusion};
 use crate::planner::expansion;
 use crate::planner::expression_forms;
@@ -50,6 +51,7 @@ use crate::planner::mining_call::MiningPlanner;
 use crate::planner::moving_frames;
 use crate::planner::once_aggregates;
 use crate::planner::operators;
+use crate::planner::own_names;
 use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
@@ -106,6 +108,8 @@ pub fn bind(
             Purpose::Once => join_once::rewrite(plan).and_then(moving_frames::rewrite),
             Purpose::Continuous => constant_rows::rewrite(plan),
         })
+        .and_then(correlated_joins::part)
+        .and_then(own_names::give)
         .and_then(unnested_keys::hold)
         .map_err(from_datafusion)
 }

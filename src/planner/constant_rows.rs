@@ -15,15 +15,17 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, JoinType, NullEquality, Result, ScalarValue, UnnestOptions};
+use datafusion::common::{
+    Column, DFSchema, JoinType, NullEquality, Result, ScalarValue, UnnestOptions,
+};
 use datafusion::functions_nested::make_array::make_array;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, cast, ident, lit,
+    Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Projection, cast, ident, lit,
 };
 
 use crate::planner::error::PlanError;
-use crate::planner::expressions::takes_rows;
+use crate::planner::expressions::{is_correlated, takes_rows};
 use crate::planner::join_as_of::marker;
 
 /// Rows that stand beside each row: more belong into a table.
@@ -252,15 +254,14 @@ fn renamed(projection: &Projection, below: &Constants) -> Option<Vec<Vec<Expr>>>
 /// A constant of a type; DataFusion gives the columns of VALUES one that suits all rows.
 fn typed(value: Expr, data_type: &DataType) -> Expr {
     match value {
-        Expr::Literal(ref scalar, _) if scalar.data_type() == *data_type => value,
+        value if value.get_type(&DFSchema::empty()).is_ok_and(|own| own == *data_type) => value,
         value => cast(value, data_type.clone()),
     }
 }
 
 /// Whether an expression is the same for every row that it could stand beside.
 fn is_plain(expr: &Expr) -> Result<bool> {
-    let asks =
-        expr.exists(|part| Ok(takes_rows(part) || matches!(part, Expr::OuterReferenceColumn(..))))?;
+    let asks = expr.exists(|part| Ok(takes_rows(part)))? || is_correlated(expr)?;
     Ok(!asks && !expr.is_volatile())
 }
 

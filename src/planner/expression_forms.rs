@@ -1,11 +1,11 @@
 //! Writes expressions in the forms that DataFusion plans: PostgreSQL's `mod(a, b)` as `a % b`, with its checks of
-//! zero and of range; lists of columns as calls.
+//! zero and of range; lists of columns as calls; ANY of a list by ALL.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, VisitMut,
-    VisitorMut,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, UnaryOperator,
+    VisitMut, VisitorMut,
 };
 
 use crate::planner::sql_call::sql_call;
@@ -24,6 +24,7 @@ impl VisitorMut for Normalizer {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         as_modulo(expr);
         as_make_array(expr);
+        as_all(expr);
         ControlFlow::Continue(())
     }
 }
@@ -42,6 +43,26 @@ fn as_make_array(expr: &mut Expr) {
     if !array.elem.iter().all(|item| matches!(item, Expr::Value(_))) {
         *expr = sql_call("make_array", std::mem::take(&mut array.elem));
     }
+}
+
+/// `x = ANY (list)` is `NOT (x <> ALL (list))`, of which DataFusion knows all three values.
+fn as_all(expr: &mut Expr) {
+    let Expr::AnyOp { left, compare_op, right, .. } = expr else { return };
+    let opposite = match compare_op {
+        BinaryOperator::Eq => BinaryOperator::NotEq,
+        BinaryOperator::NotEq => BinaryOperator::Eq,
+        BinaryOperator::Lt => BinaryOperator::GtEq,
+        BinaryOperator::LtEq => BinaryOperator::Gt,
+        BinaryOperator::Gt => BinaryOperator::LtEq,
+        BinaryOperator::GtEq => BinaryOperator::Lt,
+        _ => return,
+    };
+    if matches!(right.as_ref(), Expr::Subquery(_)) {
+        return;
+    }
+    let all = Expr::AllOp { left: left.clone(), compare_op: opposite, right: right.clone() };
+    let not = Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(all))) };
+    *expr = Expr::Nested(Box::new(not));
 }
 
 fn operands(expr: &Expr) -> Option<(Expr, Expr)> {

@@ -8,7 +8,7 @@ use datafusion::common::{DFSchemaRef, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
 
 use crate::planner::functions;
 
@@ -51,6 +51,22 @@ pub(super) fn spelled_out(mut expr: Expr, schema: &DFSchemaRef) -> Result<Expr> 
         }
     }
     Ok(expr)
+}
+
+/// The subquery of an expression that has one itself.
+pub(super) fn subquery_in(part: &mut Expr) -> Option<&mut Subquery> {
+    match part {
+        Expr::Exists(call) => Some(&mut call.subquery),
+        Expr::InSubquery(call) => Some(&mut call.subquery),
+        Expr::SetComparison(call) => Some(&mut call.subquery),
+        Expr::ScalarSubquery(subquery) => Some(subquery),
+        _ => None,
+    }
+}
+
+/// Whether an expression refers to a row outside of its subquery.
+pub(super) fn is_correlated(expr: &Expr) -> Result<bool> {
+    expr.exists(|part| Ok(matches!(part, Expr::OuterReferenceColumn(..))))
 }
 
 /// Whether an expression asks for rows of its own, or makes several of one.

@@ -4,19 +4,19 @@
 //! subquery made of UNNEST, projections and filters alone needs no join: each of its steps can be done
 //! to the neighbour's rows, whose columns go along. The same holds of UNNEST of constants.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, JoinType, NullHandling, Result, TableReference};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::common::{Column, JoinType, NullHandling, Result};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Unnest};
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart,
     Query, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
 };
 
-use crate::planner::expressions::rewrite_named;
+use crate::planner::expressions::{rewrite_named, subquery_in};
 use crate::planner::json_functions;
 use crate::planner::sql_call::sql_call;
 
@@ -147,13 +147,7 @@ pub(super) fn inline(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// A subquery that lists what it refers to outside: no more what its own relations bring.
 fn referring_anew(mut expr: Expr) -> Transformed<Expr> {
-    let subquery = match &mut expr {
-        Expr::Exists(call) => &mut call.subquery,
-        Expr::InSubquery(call) => &mut call.subquery,
-        Expr::SetComparison(call) => &mut call.subquery,
-        Expr::ScalarSubquery(subquery) => subquery,
-        _ => return Transformed::no(expr),
-    };
+    let Some(subquery) = subquery_in(&mut expr) else { return Transformed::no(expr) };
     let outside = subquery.subquery.all_out_ref_exprs();
     let changed = outside != subquery.outer_ref_columns;
     subquery.outer_ref_columns = outside;
@@ -169,10 +163,8 @@ fn unnested(join: &Join) -> Result<Option<LogicalPlan>> {
         _ => return Ok(None),
     };
     let lift = Lift { neighbour: Arc::clone(&join.left), keeps };
-    let Some(mut lifted) = lift.lift(subquery)? else { return Ok(None) };
-    if let LogicalPlan::SubqueryAlias(alias) = &*join.right {
-        lifted = lift.qualify(lifted, subquery, &alias.alias)?;
-    }
+    let Some(lifted) = lift.lift(subquery)? else { return Ok(None) };
+    let mut lifted = lift.named(lifted, &join.right)?;
     let equal = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
     let conditions = equal.chain(join.filter.clone());
     if let Some(condition) = conditions.reduce(|a, b| a.and(b))
@@ -230,16 +222,16 @@ impl Lift {
             LogicalPlan::Projection(projection) => {
                 let Some(input) = self.lift(&projection.input)? else { return Ok(None) };
                 let mut exprs = self.columns();
-                let names = NamePreserver::new_for_projection();
-                for expr in &projection.expr {
-                    let name = names.save(expr);
-                    exprs.push(name.restore(resolved(expr.clone())?));
+                // Names of their own: the neighbour may have columns that are called alike.
+                for (place, expr) in projection.expr.iter().enumerate() {
+                    let expr = self.resolved(expr.clone().unalias(), &projection.input, &input)?;
+                    exprs.push(expr.alias(format!("__lateral_{place}")));
                 }
                 Ok(Some(LogicalPlanBuilder::from(input).project(exprs)?.build()?))
             }
             LogicalPlan::Filter(filter) if !self.keeps => {
                 let Some(input) = self.lift(&filter.input)? else { return Ok(None) };
-                let predicate = resolved(filter.predicate.clone())?;
+                let predicate = self.resolved(filter.predicate.clone(), &filter.input, &input)?;
                 Ok(Some(LogicalPlanBuilder::from(input).filter(predicate)?.build()?))
             }
             LogicalPlan::Unnest(unnest) => {
@@ -249,14 +241,13 @@ impl Lift {
                     true => NullHandling::PreserveAndExpandEmpty,
                     false => NullHandling::Drop,
                 };
-                let columns = unnest.exec_columns.clone();
+                let names = self.names(&unnest.input, &input);
+                let name = |column: &Column| names.get(column).unwrap_or(column).clone();
+                let columns = unnest.exec_columns.iter().map(name).collect();
                 Ok(Some(LogicalPlan::Unnest(Unnest::try_new(Arc::new(input), columns, options)?)))
             }
             LogicalPlan::Subquery(subquery) => self.lift(&subquery.subquery),
-            LogicalPlan::SubqueryAlias(alias) => {
-                let Some(input) = self.lift(&alias.input)? else { return Ok(None) };
-                Ok(Some(self.qualify(input, &alias.input, &alias.alias)?))
-            }
+            LogicalPlan::SubqueryAlias(alias) => self.lift(&alias.input),
             _ => Ok(None),
         }
     }
@@ -266,29 +257,38 @@ impl Lift {
         self.neighbour.schema().columns().into_iter().map(Expr::Column).collect()
     }
 
-    /// Names the node's columns by the relation's alias.
-    fn qualify(
-        &self,
-        lifted: LogicalPlan,
-        node: &LogicalPlan,
-        alias: &TableReference,
-    ) -> Result<LogicalPlan> {
+    /// What the columns of a node are called where it is lifted.
+    fn names(&self, node: &LogicalPlan, lifted: &LogicalPlan) -> HashMap<Column, Column> {
+        let own = lifted.schema().columns().split_off(self.neighbour.schema().fields().len());
+        node.schema().columns().into_iter().zip(own).collect()
+    }
+
+    /// Gives the columns of a lifted node its names.
+    fn named(&self, lifted: LogicalPlan, node: &LogicalPlan) -> Result<LogicalPlan> {
+        let own = lifted.schema().columns().split_off(self.neighbour.schema().fields().len());
         let mut exprs = self.columns();
-        exprs.extend(node.schema().columns().into_iter().map(|column| {
-            let name = column.name.clone();
-            Expr::Column(column).alias_qualified(Some(alias.clone()), name)
-        }));
+        exprs.extend(
+            own.into_iter().zip(node.schema().columns()).map(|(own, column)| {
+                Expr::Column(own).alias_qualified(column.relation, column.name)
+            }),
+        );
         LogicalPlanBuilder::from(lifted).project(exprs)?.build()
     }
-}
 
-/// What referred to the neighbour from inside is a column of the same rows now.
-fn resolved(expr: Expr) -> Result<Expr> {
-    let expr = expr.transform_up(|part| match part {
-        Expr::OuterReferenceColumn(_, column) => {
-            Ok(Transformed::yes(Expr::Column(Column::new(column.relation, column.name))))
-        }
-        other => Ok(Transformed::no(other)),
-    })?;
-    Ok(expr.data)
+    /// An expression over a node, where that is lifted. What referred to the neighbour from inside is a column of the
+    /// same rows now.
+    fn resolved(&self, expr: Expr, node: &LogicalPlan, lifted: &LogicalPlan) -> Result<Expr> {
+        let names = self.names(node, lifted);
+        let expr = expr.transform_up(|part| match part {
+            Expr::Column(column) => {
+                let name = names.get(&column).cloned();
+                Ok(Transformed::yes(Expr::Column(name.unwrap_or(column))))
+            }
+            Expr::OuterReferenceColumn(_, column) => {
+                Ok(Transformed::yes(Expr::Column(Column::new(column.relation, column.name))))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(expr.data)
+    }
 }

@@ -19,10 +19,12 @@ use crate::planner::value_functions::ValueFunction;
 pub(super) fn hold(plan: LogicalPlan) -> Result<LogicalPlan> {
     let held = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::Unnest(unnest) = &node else { return Ok(Transformed::no(node)) };
-        if unnest.input.schema().functional_dependencies().is_empty() {
+        let distinct = has_distinct(&unnest.input)?;
+        if unnest.input.schema().functional_dependencies().is_empty() && !distinct {
             return Ok(Transformed::no(node));
         }
-        let input = without_keys(LogicalPlan::clone(&unnest.input))?;
+        let input = LogicalPlan::clone(&unnest.input);
+        let input = if distinct { hidden(input, |_| true)? } else { without_keys(input)? };
         Ok(Transformed::yes(node.with_new_exprs(node.expressions(), vec![input])?))
     })?;
     Ok(held.data)
@@ -30,18 +32,27 @@ pub(super) fn hold(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// The plan's rows, of which no column is known to tell them apart.
 pub(super) fn without_keys(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let keys = plan.schema().functional_dependencies().iter();
+    let last: BTreeSet<usize> = keys.filter_map(|key| key.source_indices.last().copied()).collect();
+    hidden(plan, |column| last.contains(&column))
+}
+
+/// The plan's rows, where nothing is known of some columns.
+fn hidden(plan: LogicalPlan, hides: impl Fn(usize) -> bool) -> Result<LogicalPlan> {
     let schema = Arc::clone(plan.schema());
-    let keys = schema.functional_dependencies().iter();
-    let hidden: BTreeSet<usize> =
-        keys.filter_map(|key| key.source_indices.last().copied()).collect();
     let columns = schema.columns().into_iter().enumerate().map(|(index, column)| {
         let (relation, name) = (column.relation.clone(), column.name.clone());
-        match hidden.contains(&index) {
+        match hides(index) {
             true => ValueFunction::Same.call(Expr::Column(column)).alias_qualified(relation, name),
             false => Expr::Column(column),
         }
     });
     Ok(LogicalPlan::Projection(Projection::try_new(columns.collect(), Arc::new(plan))?))
+}
+
+/// Whether rows are made distinct, of which DataFusion makes a GROUP BY later: then all of its columns are a key.
+fn has_distinct(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Distinct(_))))
 }
 
 /// Takes the functions out again, and projections that do nothing without them.

@@ -5,17 +5,18 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Field;
+use arrow::datatypes::{DataType, Field};
 use chrono_tz::Tz;
 use datafusion::common::{Column, DFSchema, Result as PlannerResult};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, cast};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, TableFactor, Value};
 
 use crate::data::schema::INGEST_TIME;
+use crate::data::sql_words::type_in_sql_words;
 use crate::error::SqlState;
 use crate::planner::constants;
 use crate::planner::error::PlanError;
@@ -298,9 +299,21 @@ impl Reader<'_> {
         if self.call.function != "PUNCTUATION_WINDOW" {
             return Ok(None);
         }
-        match self.call.argument(name).cloned() {
-            None => Ok(None),
-            Some(argument) => Ok(Some(self.context.sql_to_expr(argument, self.schema)?)),
+        let Some(argument) = self.call.argument(name).cloned() else { return Ok(None) };
+        let condition = self.context.sql_to_expr(argument, self.schema)?;
+        match condition.get_type(self.schema)? {
+            DataType::Boolean => Ok(Some(condition)),
+            DataType::Null => Ok(Some(cast(condition, DataType::Boolean))),
+            other => Err(PlanError::Window {
+                code: SqlState::TYPE_MISMATCH,
+                message: format!(
+                    "argument \"{name}\" of {} must be of type BOOLEAN, not {}",
+                    self.call.function,
+                    type_in_sql_words(&other)
+                ),
+                hint: None,
+            }
+            .into()),
         }
     }
 

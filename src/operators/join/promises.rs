@@ -70,7 +70,7 @@ impl Promises {
         port: usize,
         promise: Punctuation,
         matching: &[bool],
-    ) -> Option<Punctuation> {
+    ) -> Vec<Punctuation> {
         self.closed.resize(matching.len().max(self.closed.len()), [false; 2]);
         for (closed, _) in self.closed.iter_mut().zip(matching).filter(|(_, matches)| **matches) {
             closed[port] = true;
@@ -158,17 +158,18 @@ fn values(promise: &Punctuation) -> impl Iterator<Item = &ScalarValue> {
 
 impl Made {
     /// The part of a promise of the other side that this side has made, too.
-    fn shared(&self, promise: &Punctuation) -> Option<Punctuation> {
+    fn shared(&self, promise: &Punctuation) -> Vec<Punctuation> {
         match promise.columns.as_slice() {
-            [(column, Pattern::OneOf(values))] => {
+            // A key of several columns is covered by one of them only where that one is named.
+            [(column, Pattern::OneOf(values))]
+                if self.promises.iter().all(|promise| promise.columns.len() == 1) =>
+            {
                 let mut shared = values.clone();
                 shared.retain(|value| self.covers(std::slice::from_ref(value)));
                 let columns = vec![(column.clone(), Pattern::OneOf(shared.clone()))];
-                // A key of several columns is covered by one of them only where that one is named.
-                let alone = self.promises.iter().all(|promise| promise.columns.len() == 1);
-                (alone && !shared.is_empty()).then_some(Punctuation { columns })
+                (!shared.is_empty()).then_some(Punctuation { columns }).into_iter().collect()
             }
-            _ => self.promises.contains(promise).then(|| promise.clone()),
+            _ => promise.and_any(&self.promises),
         }
     }
 

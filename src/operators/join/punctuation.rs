@@ -36,7 +36,7 @@ impl Join {
         let matching = self.keys.matching(&patterns(&promise))?;
         let both = self.promises.take(port, promise.clone(), &matching);
         self.let_go(1 - port, &matching, out)?;
-        if let Some(shared) = both {
+        for shared in both {
             for side in 0..if self.spec.kind.shows_pairs() { 2 } else { 1 } {
                 self.propagate_keys(side, &shared, out);
             }

@@ -442,8 +442,23 @@ impl Asker<'_> {
             }
             1 | 2 => {
                 let not = self.rng.pick(&["", "NOT "]);
-                let (from, inner) = self.factor(depth - 1);
+                let (mut from, mut inner) = self.factor(depth - 1);
+                if self.rng.one_in(3) {
+                    // Both may have columns of one name.
+                    let (right, right_scope) = self.factor(depth - 1);
+                    let on = self.condition_between(&inner, &right_scope, 1);
+                    inner.extend(right_scope);
+                    from = Node::of("@ JOIN @ ON @", vec![from, right, on]);
+                }
                 let on = self.condition_between(scope, &inner, 1);
+                let (name, kind) = self.rng.pick(&inner);
+                let on = match self.rng.one_in(3) {
+                    true => {
+                        let outer = self.expr(scope, kind, 0);
+                        Node::of(&format!("@ AND {name} = @"), vec![on, outer]).or_child(0)
+                    }
+                    false => on,
+                };
                 Node::of(&format!("{not}EXISTS (SELECT 1 FROM @ WHERE @)"), vec![from, on])
             }
             _ => {
