@@ -62,6 +62,36 @@ pub fn invalid_regex(text: &str) -> Option<String> {
     Some(text[start..].lines().next().unwrap_or_default().to_owned())
 }
 
+/// Brings a foreign message under the message law: no prefix, lower case, one line, no full stop.
+pub fn tidy_message(text: &str) -> String {
+    let text = in_sql_words(text);
+    let mut line = text.lines().next().unwrap_or_default().trim();
+    for prefix in [
+        "Error during planning: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Optimizer rule ",
+        "External error: ",
+        "Schema error: ",
+        "This feature is not implemented: ",
+        "Internal error: ",
+    ] {
+        line = line.strip_prefix(prefix).unwrap_or(line);
+    }
+    lower_first(line.trim_end_matches('.'))
+}
+
+/// A message that starts in lower case, unless with a word in capitals.
+pub fn lower_first(text: &str) -> String {
+    let mut letters = text.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), second) if !second.is_some_and(char::is_uppercase) => {
+            first.to_lowercase().chain(text[first.len_utf8()..].chars()).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
 /// A type as SQL names it: `bigint`, `text[]`.
 pub fn type_in_sql_words(data_type: &DataType) -> String {
     in_sql_words(&data_type.to_string()).to_lowercase()

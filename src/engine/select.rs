@@ -20,6 +20,7 @@ use datafusion::physical_expr::create_physical_expr;
 use datafusion::sql::sqlparser::ast::Query;
 
 use crate::data::schema::INGEST_TIME;
+use crate::data::sql_words::tidy_message;
 use crate::engine::StatementResult;
 use crate::engine::registry::{Registry, Scanning};
 use crate::engine::state::Engine;
@@ -29,7 +30,7 @@ use crate::error::{Error, Report, Result, SqlState};
 use crate::log::error::LogError;
 use crate::pipeline::source::full_rows;
 use crate::planner::bind;
-use crate::planner::error::{PlanError, not_implemented, tidy_message};
+use crate::planner::error::{PlanError, from_datafusion, not_implemented};
 use crate::planner::functions;
 use crate::planner::guards::guard_conditions;
 use crate::planner::relations::{RelationInfo, RelationKind};
@@ -250,6 +251,10 @@ pub(super) fn execution_error(error: DataFusionError) -> Error {
     }
     if let DataFusionError::NotImplemented(text) = error.find_root() {
         return not_implemented(text).into();
+    }
+    // What DataFusion's rules refuse, which a continuous query is told when it is planned.
+    if matches!(error.find_root(), DataFusionError::Plan(_) | DataFusionError::SchemaError(..)) {
+        return from_datafusion(error).into();
     }
     let text = error.strip_backtrace();
     if text.contains("answer exceeds the limit") {

@@ -26,7 +26,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, Negati
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::scalar::ScalarValue;
 
-use crate::data::sql_words::{in_sql_words, invalid_regex, undefined_function};
+use crate::data::sql_words::{in_sql_words, invalid_regex, lower_first, undefined_function};
 use crate::error::SqlState;
 
 /// The rows `start..start + length` of a batch, evaluated together.
@@ -147,6 +147,14 @@ fn text_error(text: &str) -> (SqlState, String) {
     if let Some(reason) = invalid_regex(text) {
         return (SqlState::INVALID_REGEX, reason);
     }
+    if let Some((value, data_type)) = text_that_is_no_value(text)
+        && data_type.starts_with("Int")
+        && value.trim().parse::<i128>().is_ok()
+    {
+        let data_type = in_sql_words(data_type).to_lowercase();
+        let reason = format!("value \"{value}\" is out of range for type {data_type}");
+        return (SqlState::NUMERIC_RANGE, reason);
+    }
     let lower = text.to_lowercase();
     let has = |needles: &[&str]| needles.iter().any(|needle| lower.contains(needle));
     let code = if has(&["divide by zero", "division by zero"]) {
@@ -179,25 +187,20 @@ fn text_error(text: &str) -> (SqlState, String) {
     (code, in_plain_words(text.lines().next().unwrap_or_default()))
 }
 
+/// The text and the type, where a library says that one is no value of the other.
+fn text_that_is_no_value(text: &str) -> Option<(&str, &str)> {
+    let rest = text.trim_start().strip_prefix("Cannot cast string '")?;
+    let (value, data_type) = rest.lines().next()?.rsplit_once("' to value of ")?;
+    Some((value, data_type.trim_end_matches('.').trim_end_matches(" type")))
+}
+
 /// What a library says, as PostgreSQL would say it: a text that is no value, else types by SQL's names.
 fn in_plain_words(text: &str) -> String {
-    if let Some(rest) = text.trim_start().strip_prefix("Cannot cast string '")
-        && let Some((value, data_type)) = rest.rsplit_once("' to value of ")
-    {
-        let data_type = data_type.trim_end_matches('.').trim_end_matches(" type");
+    if let Some((value, data_type)) = text_that_is_no_value(text) {
         let data_type = in_sql_words(data_type).to_lowercase();
         return format!("invalid input syntax for type {data_type}: \"{value}\"");
     }
     lower_first(in_sql_words(text).trim_end_matches('.'))
-}
-
-/// Messages start in lower case.
-fn lower_first(text: &str) -> String {
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => String::new(),
-    }
 }
 
 /// The same expression in which integer overflow is an error; DataFusion's own arithmetic wraps.

@@ -4,7 +4,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{SchemaError, plan_err};
 use datafusion::error::DataFusionError;
 
-use crate::data::sql_words::{in_sql_words, invalid_regex, undefined_function};
+use crate::data::sql_words::{in_sql_words, invalid_regex, tidy_message, undefined_function};
 use crate::error::{Report, SqlState};
 use crate::operators::expr::row_error;
 use crate::sql::print::quote_name;
@@ -92,6 +92,15 @@ impl PlanError {
         match self {
             PlanError::NotSupported { what, hint } => PlanError::refused(&what, &hint),
             other => other,
+        }
+    }
+
+    /// Two columns of a result have one name.
+    pub fn repeated(name: &str) -> PlanError {
+        PlanError::Refused {
+            code: SqlState::DUPLICATE_COLUMN,
+            message: format!("column \"{name}\" specified more than once"),
+            hint: Some("Give the columns different names with AS.".into()),
         }
     }
 
@@ -263,10 +272,13 @@ fn known(text: &str) -> Option<PlanError> {
         let name = expression.rsplit_once(" AS ").map_or(expression, |(_, name)| name);
         let is_column = name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
         let name = if is_column { name.rsplit('.').next().unwrap_or(name) } else { name };
+        return Some(PlanError::repeated(name));
+    }
+    if let Some((_, name)) = text.split_once("Invalid qualifier ") {
         return Some(PlanError::Refused {
-            code: SqlState::DUPLICATE_COLUMN,
-            message: format!("column \"{name}\" specified more than once"),
-            hint: Some("Give the columns different names with AS.".into()),
+            code: SqlState::UNDEFINED_RELATION,
+            message: format!("relation \"{}\" is not in FROM", name.trim()),
+            hint: None,
         });
     }
     if let Some(name) = between("Invalid function '", "'") {
@@ -321,73 +333,50 @@ fn schema(error: SchemaError) -> PlanError {
             hint: Some("Qualify the column with the name of its relation.".into()),
         },
         SchemaError::DuplicateQualifiedField { name, .. }
-        | SchemaError::DuplicateUnqualifiedField { name } => PlanError::Refused {
-            code: SqlState::DUPLICATE_COLUMN,
-            message: format!("column \"{name}\" specified more than once"),
-            hint: Some("Give the columns different names with AS.".into()),
-        },
+        | SchemaError::DuplicateUnqualifiedField { name } => PlanError::repeated(&name),
     }
 }
 
-/// DataFusion has no codes: the opening words of its messages tell the situation.
+/// DataFusion has no codes: parts of its messages tell the situation.
+const CODES: &[(&[&str], SqlState)] = &[
+    (
+        &[
+            "must appear in the GROUP BY",
+            "must be in GROUP BY",
+            "in the SELECT list must",
+            "ggregate functions are not allowed",
+            "is not in grouping columns",
+        ],
+        SqlState::GROUPING,
+    ),
+    (
+        &[
+            "Invalid function",
+            "No function matches",
+            "does not support zero arguments",
+            "Failed to coerce arguments",
+        ],
+        SqlState::UNDEFINED_FUNCTION,
+    ),
+    (&["Divide by zero", "DivideByZero"], SqlState::DIVISION_BY_ZERO),
+    (
+        &["coerce", "Cannot cast", "ncompatible", "Cannot infer common", "must be boolean type"],
+        SqlState::TYPE_MISMATCH,
+    ),
+    (
+        &["Percentile value must", "LIMIT must be", "Expected LIMIT", "OFFSET must be"],
+        SqlState::INVALID_PARAMETER,
+    ),
+    (&["Parser error", "parse"], SqlState::INVALID_TEXT),
+    (&["Overflow", "overflow"], SqlState::NUMERIC_RANGE),
+    (&["not supported", "Unsupported", "not implemented"], SqlState::NOT_SUPPORTED),
+];
+
 fn code_of(text: &str) -> SqlState {
-    let has = |needle: &str| text.contains(needle);
-    if has("must appear in the GROUP BY")
-        || has("must be in GROUP BY")
-        || has("in the SELECT list must")
-    {
-        SqlState::GROUPING
-    } else if has("Invalid function")
-        || has("No function matches")
-        || has("does not support zero arguments")
-        || has("Failed to coerce arguments")
-    {
-        SqlState::UNDEFINED_FUNCTION
-    } else if has("Divide by zero") || has("DivideByZero") {
-        SqlState::DIVISION_BY_ZERO
-    } else if has("coerce")
-        || has("Cannot cast")
-        || has("incompatible")
-        || has("Cannot infer common")
-    {
-        SqlState::TYPE_MISMATCH
-    } else if has("Parser error") || has("parse") {
-        SqlState::INVALID_TEXT
-    } else if has("Overflow") || has("overflow") {
-        SqlState::NUMERIC_RANGE
-    } else if has("not supported") || has("Unsupported") || has("not implemented") {
-        SqlState::NOT_SUPPORTED
-    } else {
-        SqlState::SYNTAX
-    }
+    let fits = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    CODES.iter().find(|(parts, _)| fits(parts)).map_or(SqlState::SYNTAX, |(_, code)| *code)
 }
 
 fn refused(code: SqlState, text: &str) -> PlanError {
     PlanError::Refused { code, message: tidy_message(text), hint: None }
-}
-
-/// Brings a foreign message under the message law: no prefix, lower case, one line, no full stop.
-pub fn tidy_message(text: &str) -> String {
-    let text = in_sql_words(text);
-    let mut line = text.lines().next().unwrap_or_default().trim();
-    for prefix in [
-        "Error during planning: ",
-        "Execution error: ",
-        "Arrow error: ",
-        "Optimizer rule ",
-        "External error: ",
-        "Schema error: ",
-        "This feature is not implemented: ",
-        "Internal error: ",
-    ] {
-        line = line.strip_prefix(prefix).unwrap_or(line);
-    }
-    let line = line.trim_end_matches('.');
-    let mut chars = line.chars();
-    match (chars.next(), chars.next()) {
-        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
-            first.to_lowercase().chain(line[first.len_utf8()..].chars()).collect()
-        }
-        _ => line.to_string(),
-    }
 }

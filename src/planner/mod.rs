@@ -142,7 +142,8 @@ pub fn plan_continuous(
 ) -> Result<PhysicalPlan, PlanError> {
     bind::on_large_stack(|| {
         let request = emit_clause::resolve(emit, lookup)?;
-        let logical = bind::bind(query, lookup, Purpose::Continuous)?;
+        let logical = bind::bind(query, lookup, Purpose::Continuous);
+        let logical = logical.map_err(|error| repeated_names::told(error, query))?;
         let logical = distinct_on::rewrite(logical).map_err(from_datafusion)?;
         let markers = join_as_of::count_markers(&logical).map_err(from_datafusion)?;
         let logical = bind::optimize(logical)?;

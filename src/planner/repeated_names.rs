@@ -2,7 +2,7 @@
 //!
 //! `SELECT n, n` and `SELECT max(n), max(n)` are planned with names of our own, and answered with
 //! theirs. Names stay apart where something may refer to them: in CREATE, and below the outermost
-//! SELECT.
+//! SELECT. There a repeated name is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, Query, Select, SelectItem, SetExpr};
 
+use crate::error::{Report, SqlState};
 use crate::planner::error::{PlanError, from_datafusion};
 
 /// The names that the answer has in place of the plan's.
@@ -32,6 +33,18 @@ pub(super) fn tell_apart(query: &Query, rename: Rename) -> (Query, AnswerNames) 
     let mut names = AnswerNames::default();
     names.set_expr(&mut query.body, rename);
     (query, names)
+}
+
+/// An error of planning a query of which two columns are written out under one name, which DataFusion may find ambiguous.
+pub(super) fn told(error: PlanError, query: &Query) -> PlanError {
+    if error.code() != SqlState::AMBIGUOUS_COLUMN {
+        return error;
+    }
+    let (_, names) = tell_apart(query, Rename::Repeated);
+    match names.0.into_values().flatten().next() {
+        Some(name) => PlanError::repeated(&name),
+        None => error,
+    }
 }
 
 impl AnswerNames {
