@@ -51,6 +51,10 @@ states! {
     INVALID_PARAMETER = "22023";
     /// A subquery has several rows where one value is asked for.
     CARDINALITY = "21000";
+    /// LIMIT of fewer than no rows.
+    INVALID_LIMIT = "2201W";
+    /// OFFSET of fewer than no rows.
+    INVALID_OFFSET = "2201X";
     /// A regular expression that is none.
     INVALID_REGEX = "2201B";
     /// A text cannot be read as a value of the type.

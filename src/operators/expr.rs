@@ -155,6 +155,12 @@ fn text_error(text: &str) -> (SqlState, String) {
         let reason = format!("value \"{value}\" is out of range for type {data_type}");
         return (SqlState::NUMERIC_RANGE, reason);
     }
+    if let Some(value) = text_that_is_no_time(text)
+        && has_form_of_date(value)
+    {
+        let reason = format!("date/time field value out of range: \"{value}\"");
+        return (SqlState::DATETIME_RANGE, reason);
+    }
     let lower = text.to_lowercase();
     let has = |needles: &[&str]| needles.iter().any(|needle| lower.contains(needle));
     let code = if has(&["divide by zero", "division by zero"]) {
@@ -192,6 +198,30 @@ fn text_that_is_no_value(text: &str) -> Option<(&str, &str)> {
     let rest = text.trim_start().strip_prefix("Cannot cast string '")?;
     let (value, data_type) = rest.lines().next()?.rsplit_once("' to value of ")?;
     Some((value, data_type.trim_end_matches('.').trim_end_matches(" type")))
+}
+
+/// The text, where a library says that it is no date or timestamp.
+fn text_that_is_no_time(text: &str) -> Option<&str> {
+    if let Some((value, data_type)) = text_that_is_no_value(text) {
+        return ["Date", "Timestamp"]
+            .iter()
+            .any(|name| data_type.starts_with(name))
+            .then_some(value);
+    }
+    let (_, rest) = text.split_once("Error parsing timestamp from '")?;
+    rest.split_once("': ").map(|(value, _)| value)
+}
+
+/// Whether it begins with a year, a month and a day, and goes on, if at all, with the hour.
+fn has_form_of_date(text: &str) -> bool {
+    let date = text.trim().split(['T', 't', ' ']).next().unwrap_or_default();
+    let rest = text.trim()[date.len()..].get(1..);
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts: Vec<&str> = date.split('-').collect();
+    parts.len() == 3
+        && parts[0].len() >= 4
+        && parts.iter().all(|part| is_number(part))
+        && rest.is_none_or(|rest| rest.split(':').take(2).all(is_number))
 }
 
 /// What a library says, as PostgreSQL would say it: a text that is no value, else types by SQL's names.
@@ -309,7 +339,10 @@ mod tests {
         assert_eq!(code_of(DataType::Boolean, "abc"), SqlState::INVALID_TEXT);
         assert_eq!(code_of(DataType::Date32, "31 foo"), SqlState::INVALID_DATETIME);
         let timestamp = crate::data::schema::TIMESTAMP;
-        assert_eq!(code_of(timestamp, "yesterday"), SqlState::INVALID_DATETIME);
+        assert_eq!(code_of(timestamp.clone(), "yesterday"), SqlState::INVALID_DATETIME);
+        assert_eq!(code_of(timestamp.clone(), "2026-02-30 noon"), SqlState::INVALID_DATETIME);
+        assert_eq!(code_of(timestamp, "2026-02-30 10:00"), SqlState::DATETIME_RANGE);
+        assert_eq!(code_of(DataType::Date32, "2026-13-45"), SqlState::DATETIME_RANGE);
         let x = col("x", &numbers(vec![]).schema()).unwrap();
         let narrow = cast(x, &numbers(vec![]).schema(), DataType::Int16).unwrap();
         assert_eq!(error_of(&narrow, &numbers(vec![Some(70_000)])).0, SqlState::NUMERIC_RANGE);

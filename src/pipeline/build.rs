@@ -149,12 +149,23 @@ fn add(
     graph: &mut Graph,
     sources: &mut Vec<SourceSpec>,
 ) -> Result<(), EvalError> {
-    let operator: Box<dyn Operator> = match &plan.node {
-        Node::Source(source) => {
-            graph.add_source(parent);
-            sources.push(source.clone());
-            return Ok(());
-        }
+    if let Node::Source(source) = &plan.node {
+        graph.add_source(parent);
+        sources.push(source.clone());
+        return Ok(());
+    }
+    let node = graph.add(operator(plan, sharding)?, parent);
+    for (port, input) in plan.inputs.iter().enumerate() {
+        add(input, Some((node, port)), sharding, graph, sources)?;
+    }
+    Ok(())
+}
+
+/// The operator of a node. Apart from [`add`], so that a deep plan does not hold one large frame per level.
+#[inline(never)]
+fn operator(plan: &PhysicalPlan, sharding: &Sharding) -> Result<Box<dyn Operator>, EvalError> {
+    Ok(match &plan.node {
+        Node::Source(_) => unreachable!("a source has no operator: its rows come from a log"),
         Node::FilterProject(spec) => Box::new(FilterProject::new(Arc::clone(spec))?),
         Node::Unnest(spec) => Box::new(Unnest::new(Arc::clone(spec))),
         Node::Union => {
@@ -193,10 +204,5 @@ fn add(
         Node::OverChanges(spec) => Box::new(OverChanges::new(Arc::clone(spec))?),
         Node::Over(spec) => Box::new(Over::new(Arc::clone(spec))?),
         Node::MatchRecognize(spec) => Box::new(MatchRecognize::new(Arc::clone(spec))?),
-    };
-    let node = graph.add(operator, parent);
-    for (port, input) in plan.inputs.iter().enumerate() {
-        add(input, Some((node, port)), sharding, graph, sources)?;
-    }
-    Ok(())
+    })
 }

@@ -24,6 +24,7 @@ use datafusion::optimizer::AnalyzerRule;
 use crate::data::bytes_text::parse_bytea;
 use crate::data::interval_text::parse_interval;
 use crate::error::SqlState;
+use crate::planner::conditions;
 use crate::planner::error::PlanError;
 use crate::planner::expressions::rewrite_named;
 use crate::planner::interval_order::{compares, order_over};
@@ -60,6 +61,7 @@ impl AnalyzerRule for BeforeCoercion {
 
 /// Says what an expression's operands are beside each other.
 fn say(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    conditions::check(&expr, schema)?;
     match expr {
         Expr::BinaryExpr(BinaryExpr { mut left, op, mut right })
             if compares(op) || (op == Operator::Minus && !has_hours(&right, schema)) =>

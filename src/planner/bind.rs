@@ -60,6 +60,7 @@ use crate::planner::set_operations;
 use crate::planner::single_row;
 use crate::planner::subquery_depth;
 use crate::planner::unnested_keys;
+use crate::planner::unnesting::Unnesting;
 use crate::planner::window_call::WindowPlanner;
 
 /// What the plan is for.
@@ -92,6 +93,7 @@ pub fn bind(
     let context = Context { lookup, purpose, relation_planners };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
+    let mut unnesting = Unnesting::default();
     planner
         .sql_statement_to_plan(SqlStatement::Query(Box::new(query)))
         .inspect(|plan| lookup.bound(plan))
@@ -99,9 +101,11 @@ pub fn bind(
         .and_then(|plan| group_names::rewrite(plan, purpose))
         .and_then(lateral::inline)
         .and_then(set_operations::rewrite)
+        .and_then(|plan| unnesting.plan(plan))
         .and_then(subquery_depth::check)
         .and_then(in_subqueries::rewrite)
         .and_then(|plan| single_row::check(plan, lookup, purpose))
+        .and_then(|plan| unnesting.plan(plan))
         .and_then(heavy_hitters_call::read_aggregates)
         .and_then(set_count_call::read)
         .and_then(|plan| match purpose {

@@ -4,7 +4,10 @@
 //!   EXISTS (SELECT 1 FROM a JOIN b ON a.k = b.k AND b.v = outer.v)
 //!     =  EXISTS (SELECT 1 FROM a JOIN b ON a.k = b.k WHERE b.v = outer.v)
 //! ```
-//! DataFusion takes correlated conditions out of WHERE only.
+//! DataFusion takes correlated conditions out of WHERE only, and out of one WHERE: two that follow each other
+//! become one.
+
+use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{JoinType, Result};
@@ -17,9 +20,21 @@ use crate::planner::expressions::is_correlated;
 pub(super) fn part(plan: LogicalPlan) -> Result<LogicalPlan> {
     let parted = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Join(join) if join.join_type == JoinType::Inner => of_join(join),
+        LogicalPlan::Filter(filter) => of_filter(filter),
         node => Ok(Transformed::no(node)),
     })?;
     Ok(parted.data)
+}
+
+fn of_filter(filter: Filter) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Filter(below) = filter.input.as_ref() else {
+        return Ok(Transformed::no(LogicalPlan::Filter(filter)));
+    };
+    if !is_correlated(&below.predicate)? {
+        return Ok(Transformed::no(LogicalPlan::Filter(filter)));
+    }
+    let both = below.predicate.clone().and(filter.predicate);
+    Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(both, Arc::clone(&below.input))?)))
 }
 
 fn of_join(mut join: Join) -> Result<Transformed<LogicalPlan>> {

@@ -301,7 +301,9 @@ fn in_our_words(text: &str) -> Option<PlanError> {
         let data_type = in_sql_words(data_type.trim()).to_lowercase();
         return Some(PlanError::Refused {
             code: SqlState::TYPE_MISMATCH,
-            message: format!("argument of WHERE must be type boolean, not type {data_type}"),
+            message: format!(
+                "argument of WHERE or HAVING must be type boolean, not type {data_type}"
+            ),
             hint: Some("Compare it with something.".into()),
         });
     }
@@ -363,10 +365,9 @@ const CODES: &[(&[&str], SqlState)] = &[
         &["coerce", "Cannot cast", "ncompatible", "Cannot infer common", "must be boolean type"],
         SqlState::TYPE_MISMATCH,
     ),
-    (
-        &["Percentile value must", "LIMIT must be", "Expected LIMIT", "OFFSET must be"],
-        SqlState::INVALID_PARAMETER,
-    ),
+    (&["LIMIT must be", "Expected LIMIT"], SqlState::INVALID_LIMIT),
+    (&["OFFSET must be"], SqlState::INVALID_OFFSET),
+    (&["Percentile value must"], SqlState::INVALID_PARAMETER),
     (&["Parser error", "parse"], SqlState::INVALID_TEXT),
     (&["Overflow", "overflow"], SqlState::NUMERIC_RANGE),
     (&["not supported", "Unsupported", "not implemented"], SqlState::NOT_SUPPORTED),

@@ -64,6 +64,17 @@ pub(super) fn subquery_in(part: &mut Expr) -> Option<&mut Subquery> {
     }
 }
 
+/// The same, to look at.
+pub(super) fn subquery_of(part: &Expr) -> Option<&Subquery> {
+    match part {
+        Expr::Exists(call) => Some(&call.subquery),
+        Expr::InSubquery(call) => Some(&call.subquery),
+        Expr::SetComparison(call) => Some(&call.subquery),
+        Expr::ScalarSubquery(subquery) => Some(subquery),
+        _ => None,
+    }
+}
+
 /// Whether an expression refers to a row outside of its subquery.
 pub(super) fn is_correlated(expr: &Expr) -> Result<bool> {
     expr.exists(|part| Ok(matches!(part, Expr::OuterReferenceColumn(..))))

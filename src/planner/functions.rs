@@ -30,6 +30,7 @@ use crate::planner::after_coercion::AfterCoercion;
 use crate::planner::amended::amended;
 use crate::planner::before_coercion::BeforeCoercion;
 use crate::planner::checked::CheckedArithmetic;
+use crate::planner::epoch_seconds;
 use crate::planner::error::PlanError;
 use crate::planner::guards::GuardedArguments;
 use crate::planner::heavy_hitters_call;
@@ -62,6 +63,7 @@ pub fn state() -> &'static SessionState {
             }
             functions.push(Arc::new(ScalarUDF::from(RegexpExtractAll::new())));
             functions.extend(postgres_functions::all());
+            functions.push(Arc::new(epoch_seconds::function()));
             functions.extend(json_functions::all());
             functions.push(time_zone::function());
             functions.push(set_count_call::ever());

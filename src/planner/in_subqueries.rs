@@ -162,7 +162,7 @@ impl Rewriter {
 
     /// Names the value of a subquery where DataFusion's join would mistake it for another column: one that is
     /// going to be cast has its column's name by its text, and the join compares other columns of the subquery,
-    /// too; one that nothing names but what is below (UNION, DISTINCT, LIMIT) is taken for two columns.
+    /// too; one that no relation has (an aggregate, a UNION) is taken for two columns.
     fn apart(&mut self, mut call: InSubquery, outside: &DFSchema) -> Result<Expr> {
         let plan = &call.subquery.subquery;
         if plan.schema().fields().len() != 1 {
@@ -171,8 +171,8 @@ impl Rewriter {
         let (qualifier, own) = plan.schema().qualified_field(0);
         let correlated = !plan.all_out_ref_exprs().is_empty();
         let is_cast = call.expr.get_type(outside)? != *own.data_type();
-        let is_below = qualifier.is_none() && !matches!(**plan, LogicalPlan::Projection(_));
-        if (is_cast && correlated || is_below) && !(correlated && limits(plan)?) {
+        let is_computed = qualifier.is_none();
+        if (is_cast && correlated || is_computed) && !(correlated && limits(plan)?) {
             self.names += 1;
             let value = Expr::Column(Column::from((qualifier, own)));
             let named = value.alias(format!("__in_{}", self.names));

@@ -1,4 +1,4 @@
-//! Functions that PostgreSQL has and DataFusion means otherwise: lengths of bytes, `now()`.
+//! Functions that PostgreSQL has and DataFusion means otherwise: lengths of bytes, `now()`, `version()`.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use crate::planner::error::no_function;
 pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     let lengths = [Unit::Characters, Unit::Bytes].map(|unit| ScalarUDF::from(Length::new(unit)));
     let now = ScalarUDF::from(Now::new());
-    lengths.into_iter().chain([now]).map(Arc::new).collect()
+    let version = ScalarUDF::from(Version { signature: Signature::nullary(Volatility::Immutable) });
+    lengths.into_iter().chain([now, version]).map(Arc::new).collect()
 }
 
 /// What a length counts in a text; in bytes it is bytes.
@@ -151,5 +152,30 @@ impl ScalarUDFImpl for Now {
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
         exec_err!("now() has no value before its statement begins")
+    }
+}
+
+/// `version()`: the program and its version, as `weir --version` says it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Version {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Version {
+    fn name(&self) -> &str {
+        "version"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8View)
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let text = concat!("weir ", env!("CARGO_PKG_VERSION"));
+        Ok(ColumnarValue::Scalar(ScalarValue::Utf8View(Some(text.into()))))
     }
 }

@@ -161,7 +161,7 @@ fn is_aggregate(plan: &LogicalPlan) -> bool {
 }
 
 /// The largest of a subquery's values, which is the only one.
-fn largest(plan: &LogicalPlan) -> Result<LogicalPlan> {
+pub(super) fn largest(plan: &LogicalPlan) -> Result<LogicalPlan> {
     let (qualifier, field) = plan.schema().qualified_field(0);
     if !has_largest(field.data_type()) {
         return Err(PlanError::unsupported(

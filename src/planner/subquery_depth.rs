@@ -1,7 +1,7 @@
-//! Refuses subqueries that refer to rows two levels out.
+//! Refuses subqueries that still refer to rows two levels out where nothing could take them apart: in ON.
 //!
 //! ```text
-//!   SELECT … FROM a WHERE EXISTS (SELECT … FROM b WHERE EXISTS (SELECT … FROM c WHERE c.x = a.x))
+//!   SELECT … FROM a JOIN d ON EXISTS (SELECT … FROM b WHERE EXISTS (SELECT … FROM c WHERE c.x = a.x))
 //! ```
 //! DataFusion resolves `a.x` in the innermost subquery, and makes joins one level at a time: there it is a
 //! column that nobody has.

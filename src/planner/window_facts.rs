@@ -243,15 +243,23 @@ pub(super) fn window_state(
                 )),
             }
         }
-        WindowKind::Punctuation(window) => match window.max_rows {
-            Some(_) if !pending.partition.is_empty() => {
-                StateBound::Unbounded("partitions are kept".into())
+        WindowKind::Punctuation(window) => {
+            let lasting = window.max_duration.filter(|_| watermarked);
+            match (window.max_rows, lasting) {
+                (None, None) => StateBound::Unbounded(
+                    "a window is open until a row or punctuation closes it".into(),
+                ),
+                _ if !pending.partition.is_empty() => {
+                    StateBound::Unbounded("partitions are kept".into())
+                }
+                (Some(rows), _) => {
+                    StateBound::Bounded(format!("at most {rows} rows per open window"))
+                }
+                (None, Some(_)) => StateBound::Bounded(format!(
+                    "the rows of the open window; they leave when the watermark passes its first row and max_duration{late}"
+                )),
             }
-            Some(rows) => StateBound::Bounded(format!("at most {rows} rows per open window")),
-            None => StateBound::Unbounded(
-                "a window is open until a row or punctuation closes it".into(),
-            ),
-        },
+        }
     }
 }
 

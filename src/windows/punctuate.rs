@@ -8,7 +8,8 @@
 //! * A start row closes the window before it (`start`). A row that is both start and end is one
 //!   window alone; the window before it closes as before any start row.
 //! * A row at least MAX_DURATION (event time) behind the first row of the window closes it first, then counts
-//!   like any row that comes while no window is open. The MAX_ROWS-th row closes its window.
+//!   like any row that comes while no window is open. No other row comes once the watermark is there: the
+//!   window's owner asks for its expiry, and closes it then. The MAX_ROWS-th row closes its window.
 //! * A window with fewer rows than MIN_ROWS, or none, keeps its number and is not emitted.
 //! * After IDLE of processing time without a row the window closes, before any row with a later
 //!   processing time.
@@ -124,7 +125,8 @@ impl Delimiter {
 
     /// Takes one row.
     pub fn take(&mut self, window: &PunctuationWindow, row: MarkedRow, closed: &mut Delimited) {
-        if self.is_too_long(window, row.time) {
+        let expiry = self.expiry(window);
+        if row.time.is_some_and(|time| expiry.is_some_and(|expiry| expiry <= time)) {
             self.close(window, Reason::MaxDuration, closed);
         }
         self.last_row = row.now;
@@ -178,6 +180,12 @@ impl Delimiter {
         self.open.as_ref().map(|_| self.last_row.saturating_add(idle))
     }
 
+    /// The event time from which on no row belongs to the open window any more.
+    pub fn expiry(&self, window: &PunctuationWindow) -> Option<i64> {
+        let first = self.open.as_ref()?.start?;
+        Some(first.saturating_add(window.max_duration?))
+    }
+
     /// Closes the open window, if there is one.
     pub fn close(&mut self, window: &PunctuationWindow, reason: Reason, closed: &mut Delimited) {
         let Some(mut open) = self.open.take() else { return };
@@ -200,14 +208,6 @@ impl Delimiter {
         self.next_id += 1;
         self.open =
             Some(DelimitedWindow { id, rows: Vec::new(), start: None, end: None, reason: None });
-    }
-
-    fn is_too_long(&self, window: &PunctuationWindow, time: Option<i64>) -> bool {
-        let first = self.open.as_ref().and_then(|open| open.start);
-        match (window.max_duration, first, time) {
-            (Some(max), Some(first), Some(time)) => time.saturating_sub(first) >= max,
-            _ => false,
-        }
     }
 }
 

@@ -6,6 +6,11 @@
 //! ([`WindowOutput`]). Windows come out in the order in which they close; those that one punctuation
 //! closes, or that fall idle at one moment, in the order of their partitions' first rows.
 //!
+//! # Duration
+//! Event time runs from the first row of a window. The window closes at a row of its partition that far
+//! behind it, or once the watermark less the allowed lateness is there and no such row is needed to know
+//! that nothing else will come. A row that comes later than that still counts: its window is over at once.
+//!
 //! A row on which START or END fails is refused alone and belongs to no window.
 //!
 //! # State
@@ -16,6 +21,8 @@
 //! 1. A window is emitted once; nothing emitted is retracted, but early results.
 //! 2. With IDLE, a partition with an open window has one entry in `deadlines`, not after the true
 //!    deadline; entries that come up too early are put off.
+//! 3. With MAX_DURATION, a partition with an open window that has rows has one entry in `expiries`, at its
+//!    expiry.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -80,6 +87,8 @@ pub struct PunctuationWindow {
     clock: EarlyClock,
     /// When the open window of a partition may fall idle, with the partition's birth and slot.
     deadlines: BTreeSet<(i64, u64, usize)>,
+    /// The event time that ends the open window of a partition, with the partition's birth and slot.
+    expiries: BTreeSet<(i64, u64, usize)>,
     now: i64,
 }
 
@@ -88,6 +97,8 @@ struct PartitionState {
     delimiter: Delimiter,
     /// Whether `deadlines` has an entry, not after the true deadline.
     armed: bool,
+    /// The entry of this partition in `expiries`.
+    expiry: Option<i64>,
 }
 
 /// Whether START and END hold, row by row.
@@ -116,6 +127,7 @@ impl PunctuationWindow {
             early: EarlyResults::new(spec.emit.mode),
             clock: EarlyClock::new(spec.emit.mode),
             deadlines: BTreeSet::new(),
+            expiries: BTreeSet::new(),
             now: i64::MIN,
             spec,
         })
@@ -153,6 +165,7 @@ impl PunctuationWindow {
         {
             self.deadlines.insert((deadline, birth, slot));
         }
+        self.arm_expiry(slot);
         self.settle(slot, birth, closed, self.now);
         match self.spec.emit.mode {
             EmitMode::Changes | EmitMode::EveryInterval { .. } => {
@@ -161,17 +174,6 @@ impl PunctuationWindow {
             EmitMode::EveryRows { .. } => self.put_out_every(slot, birth, row.row),
             EmitMode::OnClose => {}
         }
-    }
-
-    fn settle(&mut self, slot: usize, birth: u64, closed: Delimited, now: i64) {
-        for window in closed.windows {
-            let name = (birth, slot, window.id);
-            self.early.finish(name, now, version(window), &mut self.output);
-        }
-        for id in closed.discarded {
-            self.early.give_up((birth, slot, id), now, &mut self.output);
-        }
-        self.output.release(closed.released);
     }
 
     /// The early result of a partition's open window; with `key`, of that key.
@@ -200,33 +202,6 @@ impl PunctuationWindow {
         for (birth, slot) in std::mem::take(&mut self.early.dirty) {
             self.put_out(slot, birth, None);
         }
-    }
-
-    /// Closes the windows that fell idle before `now`, and moves processing time there.
-    fn advance_time(&mut self, now: i64) {
-        while let Some(&(deadline, birth, slot)) = self.deadlines.first()
-            && deadline < now
-        {
-            self.deadlines.pop_first();
-            if self.partitions.get_born(slot, birth).is_none() {
-                continue;
-            }
-            let state = &mut self.partitions.entry_mut(slot).state;
-            state.armed = false;
-            let Some(due) = state.delimiter.deadline(&self.spec.window) else { continue };
-            if due > deadline {
-                state.armed = true;
-                self.deadlines.insert((due, birth, slot));
-                continue;
-            }
-            let mut closed = Delimited::default();
-            state.delimiter.close(&self.spec.window, Reason::Idle, &mut closed);
-            self.settle(slot, birth, closed, due);
-        }
-        if self.clock.passes(now) {
-            self.put_out_dirty();
-        }
-        self.now = self.now.max(now);
     }
 }
 
@@ -272,6 +247,8 @@ impl Operator for PunctuationWindow {
         let keys = self.partitions.keys(&change.batch)?;
         let first = self.output.push(&change)?;
         for (row, number) in rows_between(first, change.batch.num_rows()) {
+            let progress = change.progress(row);
+            self.advance_watermark(progress);
             if let Some(failure) = failures.next_if(|failure| failure.row == row) {
                 self.output.release([number]);
                 out.reject(RejectedRow {
@@ -295,6 +272,7 @@ impl Operator for PunctuationWindow {
             };
             let slot = self.partitions.slot(&keys, row);
             self.take(slot, marked);
+            self.advance_watermark(progress);
             if self.output.is_full() {
                 self.output.flush(out)?;
             }
@@ -308,6 +286,8 @@ impl Operator for PunctuationWindow {
         watermark: EventTime,
         out: &mut Emitter,
     ) -> Result<(), EvalError> {
+        self.advance_watermark(watermark);
+        self.output.flush(out)?;
         out.watermark(watermark);
         Ok(())
     }
@@ -322,6 +302,9 @@ impl Operator for PunctuationWindow {
         for slot in slots {
             let mut closed = Delimited::default();
             let mut entry = self.partitions.remove(slot);
+            if let Some(expiry) = entry.state.expiry {
+                self.expiries.remove(&(expiry, entry.birth, slot));
+            }
             entry.state.delimiter.close(&self.spec.window, Reason::Punctuation, &mut closed);
             self.settle(slot, entry.birth, closed, self.now);
         }
@@ -358,11 +341,19 @@ impl Operator for PunctuationWindow {
             + self.partitions.state_bytes()
             + self.early.state_bytes()
             + delimiters.sum::<usize>()
-            + self.deadlines.len() * size_of::<(i64, u64, usize)>()
+            + (self.deadlines.len() + self.expiries.len()) * size_of::<(i64, u64, usize)>()
     }
 
+    /// Partitions, which are kept for their numbers; without PARTITION the rows of the open window.
     fn held(&self) -> usize {
-        self.partitions.len()
+        match self.partitions.is_keyed() {
+            true => self.partitions.len(),
+            false => {
+                let open =
+                    |state: &PartitionState| state.delimiter.open().map_or(0, |w| w.rows.len());
+                self.partitions.iter().map(|(_, entry)| open(&entry.state)).sum()
+            }
+        }
     }
 
     fn restores_exactly(&self) -> bool {
@@ -378,6 +369,7 @@ impl Operator for PunctuationWindow {
     }
 }
 
+mod closing;
 mod persist;
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,11 @@ impl PunctuationWindow {
         self.clock.restore(from)?;
         self.deadlines = from.get()?;
         self.now = from.get()?;
+        self.expiries.clear();
+        let slots: Vec<usize> = self.partitions.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.arm_expiry(slot);
+        }
         Ok(())
     }
 }
@@ -45,6 +50,6 @@ impl Stored for PartitionState {
             reason: None,
         });
         let delimiter = Delimiter::from_parts(open, next_id, last_row);
-        Ok(PartitionState { delimiter, armed: from.get()? })
+        Ok(PartitionState { delimiter, armed: from.get()?, expiry: None })
     }
 }

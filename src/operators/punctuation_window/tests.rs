@@ -87,6 +87,18 @@ fn silence_closes_at_the_computed_time() {
 }
 
 #[test]
+fn a_window_of_a_silent_partition_closes_when_the_watermark_says_that_it_is_over() {
+    let short = Window { max_duration: Some(10), ..window(Include::Both) };
+    // The watermark is 5 behind the highest time, and up to 2 more are allowed.
+    let rows = [row(1, 10), row(2, 12), row(1, 13), row(3, 26), row(2, 21), row(3, 27), row(1, 10)];
+    let trial = operator(short, false, on_close(2)).feed(&rows, |_| false);
+    expect![[r#"
+        + 0 10 13 max_duration 1 u0 2 [0, 2] -1e16
+        + 1 10 10 max_duration 1 u0 1 [6] -1e16"#]]
+    .assert_eq(&trial.finish().lines.join("\n"));
+}
+
+#[test]
 fn a_row_on_which_end_fails_is_refused_alone() {
     let divided = Arc::new(BinaryExpr::new(lit(1i64), BinaryOperator::Divide, column("at")));
     let end = Arc::new(BinaryExpr::new(divided, BinaryOperator::Eq, lit(1i64)));
@@ -110,11 +122,20 @@ fn emit_changes_shows_the_open_window_without_a_reason() {
     .assert_eq(&trial.finish().lines.join("\n"));
 }
 
+/// The highest event time up to each row, less the bound of [`operator`]'s trial.
+fn watermarks(rows: &[Row]) -> Vec<i64> {
+    let highest = |highest: &mut i64, row: &Row| {
+        *highest = (*highest).max(row.at);
+        Some(*highest - 5)
+    };
+    rows.iter().scan(i64::MIN, highest).collect()
+}
+
 /// The windows of one partition by scanning ahead from each row that opens one.
 fn scan(rows: &[Row], numbers: &[usize], window: &Window, starts: bool) -> Vec<String> {
     let has_start = matches!(window.include, Include::Both | Include::Start);
     let has_end = matches!(window.include, Include::Both | Include::End);
-    let last_now = rows.last().map_or(0, |row| row.now);
+    let watermarks = watermarks(rows);
     let (mut lines, mut id, mut place) = (Vec::new(), 0, 0);
     while place < numbers.len() {
         let first = &rows[numbers[place]];
@@ -125,39 +146,42 @@ fn scan(rows: &[Row], numbers: &[usize], window: &Window, starts: bool) -> Vec<S
         }
         let mut held: Vec<usize> = Vec::new();
         let mut reason = None;
-        let mut next = place;
-        while next < numbers.len() && reason.is_none() {
-            let row = &rows[numbers[next]];
+        let (mut next, mut last_now) = (place, first.now);
+        for (number, row) in rows.iter().enumerate().skip(numbers[place]) {
+            let is_over = |held: &[usize], time: i64| {
+                let ends = held.first().zip(window.max_duration).map(|(&n, max)| rows[n].at + max);
+                ends.is_some_and(|end| end <= time)
+            };
             let opening = next == place;
-            let too_long = window
-                .max_duration
-                .is_some_and(|max| held.first().is_some_and(|&n| row.at - rows[n].at >= max));
-            let silent = !opening
-                && window.idle.is_some_and(|idle| row.now - rows[numbers[next - 1]].now > idle);
-            if silent {
+            let own = numbers.get(next) == Some(&number);
+            if window.idle.is_some_and(|idle| row.now - last_now > idle) {
                 reason = Some("idle");
-            } else if too_long {
+            } else if own && is_over(&held, row.at) {
                 reason = Some("max_duration");
-            } else if !opening && starts && row.s {
+            } else if own && !opening && starts && row.s {
                 reason = Some("start");
-            } else {
+            } else if own {
                 let belongs = match (opening && begins, row.e) {
                     (true, true) => has_start || has_end,
                     (true, false) => has_start,
                     (false, true) => has_end,
                     (false, false) => true,
                 };
-                held.extend(belongs.then_some(numbers[next]));
+                held.extend(belongs.then_some(number));
                 next += 1;
+                last_now = row.now;
                 if row.e {
                     reason = Some("end");
                 } else if window.max_rows == Some(held.len() as u64) {
                     reason = Some("max_rows");
                 }
             }
+            let passed = is_over(&held, watermarks[number]).then_some("max_duration");
+            reason = reason.or(passed);
+            if reason.is_some() {
+                break;
+            }
         }
-        let quiet = |idle: i64| last_now - rows[numbers[numbers.len() - 1]].now > idle;
-        let reason = reason.or(window.idle.is_some_and(quiet).then_some("idle"));
         if let Some(reason) = reason
             && held.len() as u64 >= window.min_rows.unwrap_or(0).max(1)
         {

@@ -6,6 +6,7 @@
 
 mod case;
 mod changelog;
+mod correlated;
 mod drive;
 mod engine_run;
 mod generate;

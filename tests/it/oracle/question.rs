@@ -46,12 +46,12 @@ enum Instead {
 }
 
 impl Node {
-    fn text(text: impl Into<String>) -> Node {
+    pub(super) fn text(text: impl Into<String>) -> Node {
         Node { parts: vec![Part::Text(text.into())], instead: vec![] }
     }
 
     /// `pattern` with a node at every `@`.
-    fn of(pattern: &str, nodes: Vec<Node>) -> Node {
+    pub(super) fn of(pattern: &str, nodes: Vec<Node>) -> Node {
         let mut texts = pattern.split('@');
         let mut parts = vec![Part::Text(texts.next().unwrap_or_default().into())];
         for node in nodes {
@@ -62,12 +62,12 @@ impl Node {
         Node { parts, instead: vec![] }
     }
 
-    fn or_text(mut self, text: &str) -> Node {
+    pub(super) fn or_text(mut self, text: &str) -> Node {
         self.instead.push(Instead::Text(text.into()));
         self
     }
 
-    fn or_child(mut self, child: usize) -> Node {
+    pub(super) fn or_child(mut self, child: usize) -> Node {
         self.instead.push(Instead::Child(child));
         self
     }

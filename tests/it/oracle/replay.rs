@@ -95,6 +95,7 @@ fn more(rng: &mut Rng, case: &Case) -> Vec<Asked> {
         ("", "SELECT window_id, c1, count(*) AS n FROM COUNT_WINDOW(s, 3, SLIDE => 2, PARTITION => c1, PARTIAL => true) GROUP BY window_id, c1".into()),
         ("", format!("SELECT window_id, count(*) AS n FROM COUNT_WINDOW(s, {small}, ORDER => at, TIES => 'together') GROUP BY window_id")),
         ("c", "SELECT window_id, window_reason, count(*) AS n FROM PUNCTUATION_WINDOW(s, END => c0 > 5, MAX_ROWS => 6, IDLE => INTERVAL '2' SECOND) GROUP BY window_id, window_reason".into()),
+        ("x", format!("SELECT window_id, window_reason, c1, array_agg(c0) AS x FROM PUNCTUATION_WINDOW(s, PARTITION => c1, END => c0 > 5, MAX_DURATION => {}) GROUP BY window_id, window_reason, c1{late}", width(large))),
         ("", format!("SELECT window_end, count(*) AS n FROM CUMULATE(s, at, {}, {}) GROUP BY window_end HAVING count(*) > 1", width(small), width(small * 4))),
         ("", "SELECT c1, approx_distinct(c0) AS d, stddev(c0) AS x, median(c0) AS m FROM s GROUP BY c1".into()),
         ("c", "SELECT window_start, count(*) AS n FROM TUMBLE(u, _ingest_time, INTERVAL '3' SECOND) GROUP BY window_start, window_end".into()),

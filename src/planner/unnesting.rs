@@ -1,0 +1,217 @@
+//! Takes apart correlated subqueries that DataFusion's rules cannot: those whose reference to the row outside
+//! lies under an aggregate, an outer join or a set operation, or in a subquery further in, at any depth.
+//!
+//! DataFusion makes a join of a subquery where its correlated conditions can be taken out of it as they are. Every
+//! other one becomes one of that kind first: it is asked at once for all rows that there are outside (its
+//! [`Domain`]), and a plain condition picks the answer that belongs to the row.
+//!
+//! ```text
+//!   EXISTS (SELECT 1 FROM b WHERE outer.x IN (SELECT c.x FROM c))
+//!     =  EXISTS (SELECT 1 FROM (SELECT 1, d.x FROM (SELECT DISTINCT outer.x) AS d, b
+//!                               WHERE d.x IN (SELECT c.x FROM c))
+//!                WHERE d.x = outer.x)
+//! ```
+//!
+//! From the outside in, so that a subquery two levels down finds what it refers to in the domain of the first.
+//!
+//! Source: Th. Neumann, A. Kemper, "Unnesting Arbitrary Queries", BTW 2015.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, Result};
+use datafusion::logical_expr::utils::{merge_schema, split_conjunction};
+use datafusion::logical_expr::{
+    Aggregate, BinaryExpr, Cast, Distinct, Expr, LogicalPlan, Operator, Projection, Subquery,
+    SubqueryAlias,
+};
+
+use crate::planner::domain::Domain;
+use crate::planner::expressions::{is_correlated, rewrite_named, subquery_in, subquery_of};
+use crate::planner::outer_references::{references, references_in, refers_outside};
+use crate::planner::single_row;
+
+/// Does so in a plan that was just bound, and again in what other rules make of it.
+#[derive(Default)]
+pub(super) struct Unnesting {
+    /// How often a domain was written down.
+    copies: usize,
+}
+
+impl Unnesting {
+    /// Every subquery of a plan.
+    pub(super) fn plan(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        Ok(plan.transform_down(|node| self.node(node))?.data)
+    }
+
+    fn node(&mut self, node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+        // What is asked in the condition of a join is moved to one of its sides later.
+        let outside = match node.inputs().as_slice() {
+            [input] => Some(LogicalPlan::clone(input)),
+            _ => None,
+        };
+        let rewritten = rewrite_named(node, |expr| {
+            expr.transform_down(|mut part| {
+                let is_value = matches!(part, Expr::ScalarSubquery(_));
+                let Some(subquery) = subquery_in(&mut part) else {
+                    return Ok(Transformed::no(part));
+                };
+                if let Some(outside) = &outside
+                    && is_hard(&subquery.subquery)?
+                {
+                    self.take_apart(subquery, is_value, outside)?;
+                }
+                let inside = LogicalPlan::clone(&subquery.subquery);
+                subquery.subquery = Arc::new(self.plan(inside)?);
+                Ok(Transformed::yes(part))
+            })
+        })?;
+        match rewritten.transformed {
+            true => rewritten.map_data(LogicalPlan::recompute_schema),
+            false => Ok(rewritten),
+        }
+    }
+
+    fn take_apart(
+        &mut self,
+        subquery: &mut Subquery,
+        is_value: bool,
+        outside: &LogicalPlan,
+    ) -> Result<()> {
+        let references = references(&subquery.subquery)?;
+        if !references.iter().all(|(_, column)| outside.schema().has_column(column)) {
+            return Ok(());
+        }
+        let plan = LogicalPlan::clone(&subquery.subquery);
+        let mut domain = Domain::new(references, outside, &mut self.copies);
+        let plan = match is_value {
+            false => domain.picked(plan)?,
+            true if is_plain_value(&plan)? => below_aggregate(plan, &mut domain)?,
+            true if is_one_value(&plan) => single_row::largest(&domain.picked(plan)?)?,
+            // Whether it has one row is said where values are checked.
+            true => return Ok(()),
+        };
+        subquery.outer_ref_columns = plan.all_out_ref_exprs();
+        subquery.subquery = Arc::new(plan);
+        Ok(())
+    }
+}
+
+/// Whether DataFusion's rules cannot take a subquery apart.
+fn is_hard(plan: &LogicalPlan) -> Result<bool> {
+    let is_lateral = plan.exists(|node| Ok(matches!(node, LogicalPlan::Subquery(_))))?;
+    Ok(!is_lateral && refers_outside(plan)? && !is_plain(plan, false)?)
+}
+
+/// Whether every correlated condition is one of WHERE, and can be asked of the subquery's rows instead, above
+/// what lies between.
+fn is_plain(plan: &LogicalPlan, aggregated: bool) -> Result<bool> {
+    if !refers_outside(plan)? {
+        return Ok(true);
+    }
+    let own = merge_schema(&plan.inputs());
+    let mut refers = false;
+    plan.apply_expressions(|expr| {
+        refers |= !references_in(expr, &own)?.is_empty();
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    match plan {
+        LogicalPlan::Filter(filter) => {
+            for condition in split_conjunction(&filter.predicate) {
+                if !is_plain_condition(condition, &filter.input, aggregated)? {
+                    return Ok(false);
+                }
+            }
+            is_plain(&filter.input, aggregated)
+        }
+        // Its condition is asked behind it.
+        LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
+            for condition in join.filter.iter().flat_map(split_conjunction) {
+                let has_subquery = condition.exists(|part| Ok(subquery_of(part).is_some()))?;
+                if has_subquery || (aggregated && is_correlated(condition)?) {
+                    return Ok(false);
+                }
+            }
+            Ok(!refers_outside(&join.left)? && !refers_outside(&join.right)?)
+        }
+        _ if refers => Ok(false),
+        LogicalPlan::Projection(Projection { input, .. })
+        | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. })
+        | LogicalPlan::Distinct(Distinct::All(input)) => is_plain(input, aggregated),
+        LogicalPlan::Sort(sort) => is_plain(&sort.input, aggregated),
+        LogicalPlan::Limit(limit) => is_plain(&limit.input, aggregated),
+        LogicalPlan::Aggregate(aggregate) => is_plain(&aggregate.input, true),
+        _ => Ok(false),
+    }
+}
+
+fn is_plain_condition(condition: &Expr, input: &LogicalPlan, aggregated: bool) -> Result<bool> {
+    let refers = !references_in(condition, input.schema())?.is_empty();
+    let mut subqueries = Vec::new();
+    condition.apply(|part| {
+        subqueries.extend(subquery_of(part).cloned());
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if refers {
+        return Ok(subqueries.is_empty() && (!aggregated || is_equality(condition)?));
+    }
+    // The domain of a subquery further in would be made of rows that depend on the one outside.
+    let depends = refers_outside(input)?;
+    for subquery in &subqueries {
+        if depends && is_hard(&subquery.subquery)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a condition gives one value of a column for each row outside, so that grouping by the column will do.
+fn is_equality(condition: &Expr) -> Result<bool> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else {
+        return Ok(false);
+    };
+    let is_column = |side: &Expr| match side {
+        Expr::Cast(Cast { expr, .. }) => matches!(**expr, Expr::Column(_)),
+        side => matches!(side, Expr::Column(_)),
+    };
+    Ok((is_column(left) && !right.any_column_refs())
+        || (is_column(right) && !left.any_column_refs()))
+}
+
+/// Whether an aggregate without GROUP BY gives the value, and what is made of it does not refer outside.
+fn is_plain_value(plan: &LogicalPlan) -> Result<bool> {
+    let own = merge_schema(&plan.inputs());
+    let mut refers = false;
+    plan.apply_expressions(|expr| {
+        refers |= !references_in(expr, &own)?.is_empty();
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(match plan {
+        _ if refers => false,
+        LogicalPlan::Projection(Projection { input, .. })
+        | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => is_plain_value(input)?,
+        LogicalPlan::Aggregate(Aggregate { group_expr, .. }) => group_expr.is_empty(),
+        _ => false,
+    })
+}
+
+/// Whether there is at most one row for each row outside.
+fn is_one_value(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(Projection { input, .. })
+        | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => is_one_value(input),
+        LogicalPlan::Filter(filter) => is_one_value(&filter.input),
+        LogicalPlan::Aggregate(Aggregate { group_expr, .. }) => group_expr.is_empty(),
+        _ => false,
+    }
+}
+
+/// Picks the rows below the aggregate, which has a value where there are none, too.
+fn below_aggregate(plan: LogicalPlan, domain: &mut Domain<'_>) -> Result<LogicalPlan> {
+    let inputs = plan.inputs().into_iter().cloned();
+    let inputs = match plan {
+        LogicalPlan::Aggregate(_) => inputs.map(|input| domain.picked(input)).collect(),
+        _ => inputs.map(|input| below_aggregate(input, domain)).collect::<Result<Vec<_>>>(),
+    }?;
+    plan.with_new_exprs(plan.expressions(), inputs)
+}
