@@ -376,10 +376,9 @@ pub(super) fn is_one_row(subquery: &Subquery) -> bool {
     }
 }
 
-/// A correlated subquery of one row is a value: `x IN (SELECT max(y) …)` is `x = (SELECT max(y) …)`.
+/// A subquery of one row is a value: `x IN (SELECT max(y) …)` is `x = (SELECT max(y) …)`.
 fn as_scalar(call: &InSubquery) -> Option<Expr> {
-    let correlated = !call.subquery.subquery.all_out_ref_exprs().is_empty();
-    if !correlated || !is_one_row(&call.subquery) {
+    if !is_one_row(&call.subquery) {
         return None;
     }
     let value = Expr::ScalarSubquery(Subquery {

@@ -109,12 +109,7 @@ fn is_plain(plan: &LogicalPlan, aggregated: bool) -> Result<bool> {
     if !refers_outside(plan)? {
         return Ok(true);
     }
-    let own = merge_schema(&plan.inputs());
-    let mut refers = false;
-    plan.apply_expressions(|expr| {
-        refers |= !references_in(expr, &own)?.is_empty();
-        Ok(TreeNodeRecursion::Continue)
-    })?;
+    let refers = node_refers_outside(plan)?;
     match plan {
         LogicalPlan::Filter(filter) => {
             for condition in split_conjunction(&filter.predicate) {
@@ -143,6 +138,17 @@ fn is_plain(plan: &LogicalPlan, aggregated: bool) -> Result<bool> {
         LogicalPlan::Aggregate(aggregate) => is_plain(&aggregate.input, true),
         _ => Ok(false),
     }
+}
+
+/// Whether an expression of the node itself refers outside.
+fn node_refers_outside(node: &LogicalPlan) -> Result<bool> {
+    let own = merge_schema(&node.inputs());
+    let mut refers = false;
+    node.apply_expressions(|expr| {
+        refers |= !references_in(expr, &own)?.is_empty();
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(refers)
 }
 
 fn is_plain_condition(condition: &Expr, input: &LogicalPlan, aggregated: bool) -> Result<bool> {
@@ -180,12 +186,7 @@ fn is_equality(condition: &Expr) -> Result<bool> {
 
 /// Whether an aggregate without GROUP BY gives the value, and what is made of it does not refer outside.
 fn is_plain_value(plan: &LogicalPlan) -> Result<bool> {
-    let own = merge_schema(&plan.inputs());
-    let mut refers = false;
-    plan.apply_expressions(|expr| {
-        refers |= !references_in(expr, &own)?.is_empty();
-        Ok(TreeNodeRecursion::Continue)
-    })?;
+    let refers = node_refers_outside(plan)?;
     Ok(match plan {
         _ if refers => false,
         LogicalPlan::Projection(Projection { input, .. })

@@ -36,7 +36,15 @@ struct World {
 struct Tally {
     answered: usize,
     compared: usize,
-    refused: BTreeMap<String, usize>,
+    /// Why, how often, and such a question.
+    refused: BTreeMap<String, (usize, String)>,
+}
+
+impl Tally {
+    fn refuse(&mut self, why: &str, count: usize, sql: &str) {
+        let (so_far, _) = self.refused.entry(why.to_owned()).or_insert((0, sql.to_owned()));
+        *so_far += count;
+    }
 }
 
 /// The columns that an expression may name.
@@ -295,7 +303,7 @@ async fn live_through(run: &mut EngineRun<'_>, world: &World) -> Result<Tally, S
             Ok(_) => live.push((Some(name), sql)),
             Err(error) if error.code() == SqlState::NOT_SUPPORTED => {
                 let kind: String = error.message().chars().take(60).collect();
-                *tally.refused.entry(kind).or_default() += 1;
+                tally.refuse(&kind, 1, &sql);
                 live.push((None, sql));
             }
             Err(error) => return Err(format!("{sql}\n{error}")),
@@ -311,7 +319,7 @@ async fn live_through(run: &mut EngineRun<'_>, world: &World) -> Result<Tally, S
             match run.ask(sql).await {
                 Ok(found) => agree(sql, "a SELECT", &found, &expected)?,
                 Err(error) if error.code() == SqlState::NOT_SUPPORTED => {
-                    *tally.refused.entry("a SELECT".into()).or_default() += 1;
+                    tally.refuse("a SELECT", 1, sql);
                 }
                 Err(error) => return Err(format!("{sql}\n{error}")),
             }
@@ -378,8 +386,8 @@ fn subqueries_are_answered_as_sqlite_answers_them() {
             Ok(tally) => {
                 total.answered += tally.answered;
                 total.compared += tally.compared;
-                for (kind, count) in tally.refused {
-                    *total.refused.entry(kind).or_default() += count;
+                for (kind, (count, sql)) in tally.refused {
+                    total.refuse(&kind, count, &sql);
                 }
             }
             Err(failure) => {
