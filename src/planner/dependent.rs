@@ -83,6 +83,11 @@ impl Domain<'_> {
             let what = "GROUPING SETS in a correlated subquery of this form";
             return Err(PlanError::unsupported(what, HINT).into());
         }
+        if aggr_expr.iter().any(aggregates_outside) {
+            let what = "an aggregate of nothing but columns outside of its subquery";
+            let hint = "Take the aggregate in the query that has the columns.";
+            return Err(PlanError::unsupported(what, hint).into());
+        }
         let own = Arc::clone(input.schema());
         let below = self.spread(Arc::unwrap_or_clone(input))?;
         let names = NamePreserver::new_for_projection();
@@ -262,11 +267,22 @@ impl Domain<'_> {
     }
 }
 
+/// Whether the SQL standard takes an aggregate for one of the query around.
+fn aggregates_outside(call: &Expr) -> bool {
+    match call.clone().unalias() {
+        Expr::AggregateFunction(call) => {
+            let args = &call.params.args;
+            args.iter().any(Expr::contains_outer) && !args.iter().any(Expr::any_column_refs)
+        }
+        _ => false,
+    }
+}
+
 fn in_words(plan: &LogicalPlan) -> &'static str {
     match plan {
         LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => "LIMIT",
         LogicalPlan::Distinct(_) => "DISTINCT ON",
-        LogicalPlan::Unnest(_) => "UNNEST",
+        LogicalPlan::Unnest(_) => "EXCEPT ALL, INTERSECT ALL or UNNEST",
         LogicalPlan::Values(_) => "VALUES",
         LogicalPlan::Extension(_) => "a window function",
         _ => "what stands",

@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::{Column, DataFusionError, Result, ScalarValue};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 
 use crate::planner::error::PlanError;
 use crate::planner::outer_references::Reference;
@@ -84,12 +85,17 @@ impl<'a> Domain<'a> {
         if !self.is_nullable(place)? {
             return Ok(vec![value]);
         }
-        let data_type = self.references[place].0.data_type();
+        let is_null = value.clone().is_null();
+        // A BOOLEAN or a constant would be simplified to a test for truth, which can be null when it is executed.
+        let (value, data_type) = match self.references[place].0.data_type() {
+            DataType::Boolean => (cast(value, DataType::Int32), &DataType::Int32),
+            data_type => (value, data_type),
+        };
         let constant = ScalarValue::new_default(data_type).map_err(|_| {
             let what = format!("a correlated subquery of this form over {data_type}");
             PlanError::unsupported(&what, HINT)
         })?;
-        Ok(vec![coalesce(vec![value.clone(), lit(constant)]), value.is_null()])
+        Ok(vec![coalesce(vec![value, lit(constant)]), is_null])
     }
 
     pub(super) fn keys(&self, copy: usize) -> Result<Vec<String>> {

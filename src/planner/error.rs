@@ -307,6 +307,13 @@ fn in_our_words(text: &str) -> Option<PlanError> {
             hint: Some("Compare it with something.".into()),
         });
     }
+    if text.contains("orrelated scalar subquery can only be used in") {
+        let what = "a correlated subquery for a value in this place";
+        return Some(PlanError::refused(
+            what,
+            "Compute it in the select list of a subquery in FROM.",
+        ));
+    }
     Some(PlanError::Refused {
         code: SqlState::UNDEFINED_FUNCTION,
         message: undefined_function(text)?,

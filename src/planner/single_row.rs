@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result};
-use datafusion::logical_expr::expr::{AggregateFunction, Alias};
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, SkipType, Subquery,
@@ -177,8 +177,8 @@ pub(super) fn largest(plan: &LogicalPlan) -> Result<LogicalPlan> {
     let rows = LogicalPlanBuilder::from(plan.clone());
     let aggregated = rows.aggregate(Vec::<Expr>::new(), [Expr::AggregateFunction(call)])?;
     let found = Expr::Column(Column::from(aggregated.schema().qualified_field(0)));
-    let named = Expr::Alias(Alias::new(found, qualifier.cloned(), field.name()));
-    aggregated.project([named])?.build()
+    // The column itself may stand beside it, for a condition that is taken out.
+    aggregated.project([found.alias("__one_value")])?.build()
 }
 
 fn has_largest(data_type: &DataType) -> bool {

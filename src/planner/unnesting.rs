@@ -22,8 +22,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
 use datafusion::logical_expr::utils::{merge_schema, split_conjunction};
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Cast, Distinct, Expr, LogicalPlan, Operator, Projection, Subquery,
-    SubqueryAlias,
+    Aggregate, BinaryExpr, Cast, Distinct, Expr, LogicalPlan, Operator, Projection, SkipType,
+    Subquery, SubqueryAlias,
 };
 
 use crate::planner::domain::Domain;
@@ -110,6 +110,9 @@ fn is_plain(plan: &LogicalPlan, aggregated: bool) -> Result<bool> {
         return Ok(true);
     }
     let refers = node_refers_outside(plan)?;
+    if has_hard_subquery_over_outside(plan)? {
+        return Ok(false);
+    }
     match plan {
         LogicalPlan::Filter(filter) => {
             for condition in split_conjunction(&filter.predicate) {
@@ -131,13 +134,33 @@ fn is_plain(plan: &LogicalPlan, aggregated: bool) -> Result<bool> {
         }
         _ if refers => Ok(false),
         LogicalPlan::Projection(Projection { input, .. })
-        | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. })
         | LogicalPlan::Distinct(Distinct::All(input)) => is_plain(input, aggregated),
         LogicalPlan::Sort(sort) => is_plain(&sort.input, aggregated),
-        LogicalPlan::Limit(limit) => is_plain(&limit.input, aggregated),
+        // Some row is there of few, too, but for those that are left out.
+        LogicalPlan::Limit(limit) if matches!(limit.get_skip_type()?, SkipType::Literal(0)) => {
+            is_plain(&limit.input, aggregated)
+        }
         LogicalPlan::Aggregate(aggregate) => is_plain(&aggregate.input, true),
         _ => Ok(false),
     }
+}
+
+/// Whether a node asks a hard subquery over rows that depend on the one outside: its domain would be made of them.
+fn has_hard_subquery_over_outside(node: &LogicalPlan) -> Result<bool> {
+    let mut depends = false;
+    for input in node.inputs() {
+        depends |= refers_outside(input)?;
+    }
+    let mut found = false;
+    if depends {
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|part| {
+                subquery_of(part).map_or(Ok(false), |subquery| is_hard(&subquery.subquery))
+            })?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(found)
 }
 
 /// Whether an expression of the node itself refers outside.
@@ -153,20 +176,9 @@ fn node_refers_outside(node: &LogicalPlan) -> Result<bool> {
 
 fn is_plain_condition(condition: &Expr, input: &LogicalPlan, aggregated: bool) -> Result<bool> {
     let refers = !references_in(condition, input.schema())?.is_empty();
-    let mut subqueries = Vec::new();
-    condition.apply(|part| {
-        subqueries.extend(subquery_of(part).cloned());
-        Ok(TreeNodeRecursion::Continue)
-    })?;
     if refers {
-        return Ok(subqueries.is_empty() && (!aggregated || is_equality(condition)?));
-    }
-    // The domain of a subquery further in would be made of rows that depend on the one outside.
-    let depends = refers_outside(input)?;
-    for subquery in &subqueries {
-        if depends && is_hard(&subquery.subquery)? {
-            return Ok(false);
-        }
+        let has_subquery = condition.exists(|part| Ok(subquery_of(part).is_some()))?;
+        return Ok(!has_subquery && (!aggregated || is_equality(condition)?));
     }
     Ok(true)
 }

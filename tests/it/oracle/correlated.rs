@@ -97,14 +97,14 @@ impl Asker<'_> {
 
     /// One relation or two inside queries with such columns.
     fn from(&mut self, outer: Vec<String>) -> (Node, Scope) {
-        let (left, mut full) = self.factor();
+        let (left, mut full) = self.factor(&outer);
         if !self.rng.one_in(4) {
             // Alone, its columns need no relation before them, and hide those of the queries around.
             let bare = self.rng.one_in(3) && !outer.is_empty();
             let own = if bare { COLUMNS.map(str::to_owned).to_vec() } else { full.clone() };
             return (left, Scope { own, full, outer });
         }
-        let (right, columns) = self.factor();
+        let (right, columns) = self.factor(&outer);
         let [a, b] = [self.rng.pick(&full), self.rng.pick(&columns)];
         full.extend(columns);
         let scope = Scope { own: full.clone(), full, outer };
@@ -119,7 +119,8 @@ impl Asker<'_> {
         (from, scope)
     }
 
-    fn factor(&mut self) -> (Node, Vec<String>) {
+    /// A relation, or a query in its place, which may refer to what is around the one that it stands in.
+    fn factor(&mut self, outer: &[String]) -> (Node, Vec<String>) {
         self.aliases += 1;
         let alias = format!("r{}", self.aliases);
         let relation = self.rng.pick(&RELATIONS);
@@ -136,6 +137,11 @@ impl Asker<'_> {
                 format!(
                     "(SELECT {all} FROM {relation} {word} SELECT {parts} FROM {other}) AS {alias}"
                 )
+            }
+            2 if !outer.is_empty() => {
+                let (of, column) = (self.rng.pick(outer), self.rng.pick(&COLUMNS));
+                let sign = self.rng.pick(&["=", "=", "<", "<>"]);
+                format!("(SELECT * FROM {relation} AS x WHERE x.{column} {sign} {of}) AS {alias}")
             }
             _ => return (Node::text(plain), columns),
         };
