@@ -86,7 +86,7 @@ impl<'a> Domain<'a> {
             return Ok(vec![value]);
         }
         let is_null = value.clone().is_null();
-        // A BOOLEAN or a constant would be simplified to a test for truth, which can be null when it is executed.
+        // `coalesce(b, false)` is simplified to a test for truth, of which execution believes that it may be null.
         let (value, data_type) = match self.references[place].0.data_type() {
             DataType::Boolean => (cast(value, DataType::Int32), &DataType::Int32),
             data_type => (value, data_type),
@@ -105,11 +105,11 @@ impl<'a> Domain<'a> {
 
     /// The names of all columns: those referred to, and further keys.
     pub(super) fn names(&self, copy: usize) -> Result<Vec<String>> {
-        let mut names: Vec<String> =
-            (0..self.references.len()).map(|place| Domain::name(place, copy)).collect();
-        names.extend(
-            self.keys(copy)?.into_iter().filter(|key| !names.contains(key)).collect::<Vec<_>>(),
-        );
+        let places = 0..self.references.len();
+        let mut names: Vec<String> = places.map(|place| Domain::name(place, copy)).collect();
+        let mut keys = self.keys(copy)?;
+        keys.retain(|key| !names.contains(key));
+        names.append(&mut keys);
         Ok(names)
     }
 
@@ -122,11 +122,10 @@ impl<'a> Domain<'a> {
     pub(super) fn copy(&mut self) -> Result<Spread> {
         let copy = *self.copies;
         *self.copies += 1;
-        let values = self.references.iter().enumerate();
-        let values = values.map(|(place, (_, column))| {
+        let named = |(place, (_, column)): (usize, &Reference)| {
             Expr::Column(column.clone()).alias(Domain::name(place, copy))
-        });
-        let values = values.collect::<Vec<_>>();
+        };
+        let values: Vec<Expr> = self.references.iter().enumerate().map(named).collect();
         let rows = LogicalPlanBuilder::from(self.outside.clone()).project(values)?.distinct()?;
         let mut columns = Vec::new();
         for place in 0..self.references.len() {

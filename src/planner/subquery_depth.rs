@@ -12,6 +12,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::planner::error::PlanError;
+use crate::planner::expressions::subquery_of;
 
 const HINT: &str =
     "Join the relations of both subqueries in one: EXISTS (SELECT 1 FROM b JOIN c ON … WHERE …).";
@@ -35,13 +36,7 @@ pub(super) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// The columns outside that a subquery refers to; none if the expression is none.
 pub(super) fn columns_outside(expr: &Expr) -> impl Iterator<Item = &Column> {
-    let outer: &[Expr] = match expr {
-        Expr::InSubquery(call) => &call.subquery.outer_ref_columns,
-        Expr::Exists(call) => &call.subquery.outer_ref_columns,
-        Expr::SetComparison(call) => &call.subquery.outer_ref_columns,
-        Expr::ScalarSubquery(subquery) => &subquery.outer_ref_columns,
-        _ => &[],
-    };
+    let outer = subquery_of(expr).map_or(&[][..], |subquery| &subquery.outer_ref_columns);
     outer.iter().filter_map(|expr| match expr {
         Expr::OuterReferenceColumn(_, column) => Some(column),
         _ => None,

@@ -125,8 +125,7 @@ fn is_plain(plan: &LogicalPlan, aggregated: bool) -> Result<bool> {
         // Its condition is asked behind it.
         LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
             for condition in join.filter.iter().flat_map(split_conjunction) {
-                let has_subquery = condition.exists(|part| Ok(subquery_of(part).is_some()))?;
-                if has_subquery || (aggregated && is_correlated(condition)?) {
+                if has_subquery(condition)? || (aggregated && is_correlated(condition)?) {
                     return Ok(false);
                 }
             }
@@ -175,12 +174,14 @@ fn node_refers_outside(node: &LogicalPlan) -> Result<bool> {
 }
 
 fn is_plain_condition(condition: &Expr, input: &LogicalPlan, aggregated: bool) -> Result<bool> {
-    let refers = !references_in(condition, input.schema())?.is_empty();
-    if refers {
-        let has_subquery = condition.exists(|part| Ok(subquery_of(part).is_some()))?;
-        return Ok(!has_subquery && (!aggregated || is_equality(condition)?));
+    if references_in(condition, input.schema())?.is_empty() {
+        return Ok(true);
     }
-    Ok(true)
+    Ok(!has_subquery(condition)? && (!aggregated || is_equality(condition)?))
+}
+
+fn has_subquery(condition: &Expr) -> Result<bool> {
+    condition.exists(|part| Ok(subquery_of(part).is_some()))
 }
 
 /// Whether a condition gives one value of a column for each row outside, so that grouping by the column will do.

@@ -7,8 +7,6 @@
 //!
 //! `WEIR_SUBQUERY_CASES` says how many worlds to compare, `WEIR_SUBQUERY_SEED` with which seed to begin.
 
-use std::collections::BTreeMap;
-
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use weir::error::SqlState;
@@ -16,7 +14,7 @@ use weir::error::SqlState;
 use super::engine_run::{EngineRun, with_engine};
 use super::question::Node;
 use super::rng::Rng;
-use super::setting;
+use super::worlds::{Tally, live_through};
 
 /// Worlds of a plain `cargo test`.
 const CASES: u64 = 5;
@@ -29,22 +27,6 @@ const COLUMNS: [&str; 3] = ["a", "b", "c"];
 struct World {
     questions: Vec<Node>,
     events: Vec<String>,
-}
-
-/// What became of the questions of a world.
-#[derive(Debug, Default)]
-struct Tally {
-    answered: usize,
-    compared: usize,
-    /// Why, how often, and such a question.
-    refused: BTreeMap<String, (usize, String)>,
-}
-
-impl Tally {
-    fn refuse(&mut self, why: &str, count: usize, sql: &str) {
-        let (so_far, _) = self.refused.entry(why.to_owned()).or_insert((0, sql.to_owned()));
-        *so_far += count;
-    }
 }
 
 /// The columns that an expression may name.
@@ -292,7 +274,7 @@ fn agree(sql: &str, who: &str, found: &[String], expected: &[String]) -> Result<
     }
 }
 
-async fn live_through(run: &mut EngineRun<'_>, world: &World) -> Result<Tally, String> {
+async fn live_in(run: &mut EngineRun<'_>, world: &World) -> Result<Tally, String> {
     let mut tally = Tally::default();
     let lite = Connection::open_in_memory().map_err(|error| error.to_string())?;
     run.open()?;
@@ -341,7 +323,7 @@ async fn live_through(run: &mut EngineRun<'_>, world: &World) -> Result<Tally, S
 }
 
 fn check(world: &World, seed: u64) -> Result<Tally, String> {
-    with_engine(seed, async |run| live_through(run, world).await)
+    with_engine(seed, async |run| live_in(run, world).await)
 }
 
 /// Leaves out questions, events and pieces of SQL without which it still answers wrongly.
@@ -382,34 +364,11 @@ fn shrink(mut world: World, seed: u64, mut failure: String) -> (World, String) {
 
 #[test]
 fn subqueries_are_answered_as_sqlite_answers_them() {
-    let first = setting("WEIR_SUBQUERY_SEED", 1);
-    let cases = setting("WEIR_SUBQUERY_CASES", CASES);
-    let keep_going = setting("WEIR_SUBQUERY_ALL", 0) > 0;
-    let (mut total, mut failed) = (Tally::default(), 0);
-    for seed in first..first + cases {
+    live_through("WEIR_SUBQUERY", CASES, |seed| {
         let world = world(seed);
-        match check(&world, seed) {
-            Ok(tally) => {
-                total.answered += tally.answered;
-                total.compared += tally.compared;
-                for (kind, (count, sql)) in tally.refused {
-                    total.refuse(&kind, count, &sql);
-                }
-            }
-            Err(failure) => {
-                let (world, failure) = shrink(world, seed, failure);
-                let said = format!(
-                    "seed {seed} (WEIR_SUBQUERY_SEED={seed} WEIR_SUBQUERY_CASES=1)\n{}\n{failure}",
-                    world.events.join(";\n")
-                );
-                assert!(keep_going, "{said}");
-                println!("{said}\n");
-                failed += 1;
-            }
-        }
-    }
-    println!("{} queries over {cases} worlds, compared {} times", total.answered, total.compared);
-    println!("refused: {:#?}", total.refused);
-    assert!(failed == 0, "{failed} of {cases} worlds failed");
-    assert!(total.answered as u64 > 2 * cases, "hardly a question was answered");
+        check(&world, seed).map_err(|failure| {
+            let (world, failure) = shrink(world, seed, failure);
+            format!("{}\n{failure}", world.events.join(";\n"))
+        })
+    });
 }

@@ -18,6 +18,7 @@ mod question;
 mod replay;
 pub(crate) mod rng;
 mod sql;
+mod worlds;
 
 pub(crate) use rng::Rng;
 

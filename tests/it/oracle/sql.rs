@@ -4,8 +4,6 @@
 //! `WEIR_SQL_CASES` says how many worlds to live through, each with its questions; `WEIR_SQL_SEED` with
 //! which seed to begin. What a continuous query refuses as not supported is counted and left out.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value as Json;
 use weir::error::SqlState;
 
@@ -13,7 +11,7 @@ use super::changelog::Changelog;
 use super::engine_run::{EngineRun, with_engine};
 use super::question::{Asker, Kind, Node, Relation};
 use super::rng::Rng;
-use super::setting;
+use super::worlds::{Tally, live_through};
 
 /// Worlds of a plain `cargo test`.
 const CASES: u64 = 12;
@@ -38,14 +36,6 @@ struct Question {
     node: Node,
     /// Appended to the continuous query only.
     emit: &'static str,
-}
-
-/// What became of the questions of a world.
-#[derive(Debug, Default)]
-struct Tally {
-    answered: usize,
-    compared: usize,
-    refused: BTreeMap<String, usize>,
 }
 
 fn relations() -> Vec<Relation> {
@@ -154,7 +144,7 @@ async fn begin<'w>(
         let sql = question.node.sql();
         // What a SELECT cannot say, or what stands on a refused question, says nothing of ours.
         if run.ask(&sql).await.is_err() {
-            *tally.refused.entry("the SELECT itself".into()).or_default() += 1;
+            tally.refuse("the SELECT itself", 1, &sql);
             continue;
         }
         let create = format!(
@@ -171,7 +161,7 @@ async fn begin<'w>(
                 if error.code() == SqlState::NOT_SUPPORTED || error.code().0.starts_with("WR") =>
             {
                 let kind: String = error.message().chars().take(60).collect();
-                *tally.refused.entry(kind).or_default() += 1;
+                tally.refuse(&kind, 1, &sql);
             }
             Err(error) => return Err(format!("{create}\n{error}")),
         }
@@ -195,12 +185,12 @@ async fn weed(
         run.execute(&format!("DROP CONTINUOUS QUERY IF EXISTS {name} CASCADE")).await?;
     }
     let left = run.execute("SELECT name FROM weir.queries").await?.join(" ");
-    let before = live.len();
-    live.retain(|(question, _)| left.contains(&format!("\"{}\"", question.name)));
-    if live.len() < before {
-        *tally.refused.entry("too large".into()).or_default() += before - live.len();
-        tally.answered -= before - live.len();
+    let stays = |question: &Question| left.contains(&format!("\"{}\"", question.name));
+    for (question, _) in live.iter().filter(|(question, _)| !stays(question)) {
+        tally.refuse("too large", 1, &question.node.sql());
+        tally.answered -= 1;
     }
+    live.retain(|(question, _)| stays(question));
     Ok(())
 }
 
@@ -217,7 +207,7 @@ async fn compare(
         let found = run.execute(&format!("SELECT * FROM {}", question.name)).await?;
         // DataFusion has plans that it then refuses itself.
         let Ok(expected) = run.execute(&sql).await else {
-            *tally.refused.entry("the SELECT itself, later".into()).or_default() += 1;
+            tally.refuse("the SELECT itself, later", 1, &sql);
             continue;
         };
         tally.compared += 1;
@@ -231,7 +221,7 @@ async fn compare(
     Ok(())
 }
 
-async fn live_through(run: &mut EngineRun<'_>, world: &World) -> Result<Tally, String> {
+async fn live_in(run: &mut EngineRun<'_>, world: &World) -> Result<Tally, String> {
     let mut tally = Tally::default();
     let mut live = begin(run, world, &mut tally).await?;
     for event in &world.events {
@@ -269,7 +259,7 @@ async fn live_through(run: &mut EngineRun<'_>, world: &World) -> Result<Tally, S
 }
 
 fn check(world: &World, seed: u64) -> Result<Tally, String> {
-    with_engine(seed, async |run| live_through(run, world).await)
+    with_engine(seed, async |run| live_in(run, world).await)
 }
 
 /// Leaves out questions, events and pieces of SQL that do not matter for the failure.
@@ -315,39 +305,14 @@ fn shrink(mut world: World, seed: u64, mut failure: String) -> (World, String) {
 
 #[test]
 fn every_question_is_answered_as_a_select_answers_it() {
-    let first = setting("WEIR_SQL_SEED", 1);
-    let cases = setting("WEIR_SQL_CASES", CASES);
-    let keep_going = setting("WEIR_SQL_ALL", 0) > 0;
-    let mut total = Tally::default();
-    let mut failed = 0;
-    for seed in first..first + cases {
+    live_through("WEIR_SQL", CASES, |seed| {
         let world = world(seed);
-        match check(&world, seed) {
-            Ok(tally) => {
-                total.answered += tally.answered;
-                total.compared += tally.compared;
-                for (kind, count) in tally.refused {
-                    *total.refused.entry(kind).or_default() += count;
-                }
-            }
-            Err(failure) => {
-                let (world, failure) = shrink(world, seed, failure);
-                let questions = world.questions.iter();
-                let questions: Vec<String> =
-                    questions.map(|q| format!("{}: {}{}", q.name, q.node.sql(), q.emit)).collect();
-                let said = format!(
-                    "seed {seed} (WEIR_SQL_SEED={seed} WEIR_SQL_CASES=1)\n{}\n{}\n{failure}",
-                    questions.join("\n"),
-                    world.events.join(";\n")
-                );
-                assert!(keep_going, "{said}");
-                println!("{said}\n");
-                failed += 1;
-            }
-        }
-    }
-    println!("{} queries over {cases} worlds, compared {} times", total.answered, total.compared);
-    println!("refused: {:#?}", total.refused);
-    assert!(failed == 0, "{failed} of {cases} worlds failed");
-    assert!(total.answered as u64 > 2 * cases, "hardly a question was answered");
+        check(&world, seed).map_err(|failure| {
+            let (world, failure) = shrink(world, seed, failure);
+            let questions = world.questions.iter();
+            let questions: Vec<String> =
+                questions.map(|q| format!("{}: {}{}", q.name, q.node.sql(), q.emit)).collect();
+            format!("{}\n{}\n{failure}", questions.join("\n"), world.events.join(";\n"))
+        })
+    });
 }
