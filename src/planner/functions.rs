@@ -126,9 +126,14 @@ fn once_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 
 fn once_physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
-    // A constant has one distinct value by its statistics, also where there are no rows.
-    rules.retain(|rule| {
-        !rule.name().starts_with("FilterPushdown") && rule.name() != "aggregate_statistics"
+    let mut projections_moved = false;
+    rules.retain(|rule| match rule.name() {
+        // A constant has one distinct value by its statistics, also where there are no rows.
+        "aggregate_statistics" => false,
+        // The first time gives a filter a projection of its own. The second time takes the columns behind that
+        // for those before it, where both have the same names and places.
+        "ProjectionPushdown" => !std::mem::replace(&mut projections_moved, true),
+        name => !name.starts_with("FilterPushdown"),
     });
     rules.insert(0, Arc::new(ONCE_BARRIERS));
     rules.insert(1, Arc::new(ONCE_AGGREGATE_TIES));
