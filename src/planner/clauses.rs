@@ -1,6 +1,7 @@
 //! Writes clauses that DataFusion does not plan in forms that it does, and refuses those that it would pass over.
 //!
 //! * FETCH FIRST n ROWS ONLY is LIMIT n, and GROUP BY () one group of all rows.
+//! * `SELECT 5 AS x … GROUP BY x` groups by a number; DataFusion reads it as the fifth column.
 //! * `x LIKE '50!%' ESCAPE '!'` is `x LIKE '50\%'`.
 //! * `x SIMILAR TO 'a%'` is a regular expression over the whole text; DataFusion reads the pattern as one over a part.
 //! * `(a, b) IN (SELECT …)`, where only its truth matters, is EXISTS over the rows that are equal.
@@ -11,9 +12,9 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Fetch, GroupByExpr, Ident, LimitClause, Query, SelectItem, SetExpr,
-    SetQuantifier, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value,
-    ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, DataType, Expr, Fetch, GroupByExpr, Ident, LimitClause, Query,
+    Select, SelectItem, SetExpr, SetQuantifier, TableAlias, TableAliasColumnDef, TableFactor,
+    TableWithJoins, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -47,6 +48,7 @@ impl VisitorMut for Normalizer {
         names_of_legs(&mut query.body, true);
         for select in selects(&mut query.body) {
             one_group(&mut select.group_by);
+            numbers_beside_groups(select);
             [&mut select.selection, &mut select.having].into_iter().flatten().for_each(rows_in);
         }
         ControlFlow::Continue(())
@@ -117,6 +119,37 @@ fn one_group(group_by: &mut GroupByExpr) {
     keys.retain(|key| !matches!(key, Expr::Tuple(parts) if parts.is_empty()));
     if keys.is_empty() && before > 0 {
         keys.push(Expr::GroupingSets(vec![vec![]]));
+    }
+}
+
+/// Lets no number of the select list that GROUP BY calls by its name pass for the place of a column.
+fn numbers_beside_groups(select: &mut Select) {
+    if matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty()) {
+        return;
+    }
+    for item in &mut select.projection {
+        if let SelectItem::ExprWithAlias { expr, .. } = item
+            && is_integer(expr)
+        {
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(expr.clone()),
+                data_type: DataType::BigInt(None),
+                array: false,
+                format: None,
+            };
+        }
+    }
+}
+
+fn is_integer(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => {
+            digits.parse::<i64>().is_ok()
+        }
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr }
+        | Expr::Nested(expr) => is_integer(expr),
+        _ => false,
     }
 }
 
