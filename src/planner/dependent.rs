@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, JoinConstraint, JoinType, NullEquality, Result, ScalarValue};
 use datafusion::functions::core::expr_fn::coalesce;
@@ -15,16 +16,20 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Projection, Sort,
-    SubqueryAlias, Union, Window, lit,
+    SubqueryAlias, Union, Unnest, Values, Window, cast, lit,
 };
 
 use crate::planner::domain::{Domain, HINT, Spread, own, place_of};
 use crate::planner::error::PlanError;
 use crate::planner::outer_references::{Resolution, refers_outside};
+use crate::planner::row_numbers::{first_of_groups, limited};
 
 impl Domain<'_> {
     /// The rows that a part of the subquery has, for each row of the domain.
     pub(super) fn spread(&mut self, plan: LogicalPlan) -> Result<Spread> {
+        if matches!(&plan, LogicalPlan::EmptyRelation(one) if one.produce_one_row) {
+            return self.copy();
+        }
         if !refers_outside(&plan)? {
             let Spread { plan: rows, copy } = self.copy()?;
             let plan = LogicalPlanBuilder::from(rows).cross_join(plan)?.build()?;
@@ -52,10 +57,18 @@ impl Domain<'_> {
             LogicalPlan::Sort(Sort { input, fetch: None, .. }) => {
                 self.spread(Arc::unwrap_or_clone(input))
             }
+            LogicalPlan::Distinct(Distinct::On(on)) => self.spread(first_of_groups(on)?),
+            LogicalPlan::Limit(limit) => self.spread(limited(&limit)?),
+            LogicalPlan::Unnest(Unnest { input, exec_columns, options, .. }) => {
+                let below = self.spread(Arc::unwrap_or_clone(input))?;
+                let plan = Unnest::try_new(Arc::new(below.plan), exec_columns, options)?;
+                Ok(Spread { plan: LogicalPlan::Unnest(plan), copy: below.copy })
+            }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Window(window) => self.window(window),
+            LogicalPlan::Values(values) => self.spread(rows_of(values)?),
             other => {
                 let what = format!("{} in a correlated subquery of this form", in_words(&other));
                 Err(PlanError::unsupported(&what, HINT).into())
@@ -278,12 +291,24 @@ fn aggregates_outside(call: &Expr) -> bool {
     }
 }
 
+/// Rows of VALUES as SELECTs without FROM.
+fn rows_of(values: Values) -> Result<LogicalPlan> {
+    let fields = values.schema.fields().iter();
+    let names: Vec<(&str, &DataType)> =
+        fields.map(|f| (f.name().as_str(), f.data_type())).collect();
+    let row = |row: Vec<Expr>| {
+        let columns = row.into_iter().zip(&names);
+        let columns =
+            columns.map(|(value, (name, kind))| cast(value, DataType::clone(kind)).alias(*name));
+        LogicalPlanBuilder::empty(true).project(columns)?.build().map(Arc::new)
+    };
+    let rows = values.values.into_iter().map(row).collect::<Result<Vec<_>>>()?;
+    Ok(LogicalPlan::Union(Union { inputs: rows, schema: values.schema }))
+}
+
 fn in_words(plan: &LogicalPlan) -> &'static str {
     match plan {
-        LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => "LIMIT",
-        LogicalPlan::Distinct(_) => "DISTINCT ON",
-        LogicalPlan::Unnest(_) => "EXCEPT ALL, INTERSECT ALL or UNNEST",
-        LogicalPlan::Values(_) => "VALUES",
+        LogicalPlan::Sort(_) => "ORDER BY",
         LogicalPlan::Extension(_) => "a window function",
         _ => "what stands",
     }

@@ -46,18 +46,33 @@ impl<'a> Domain<'a> {
     pub(super) fn picked(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let columns: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
         let Spread { plan, copy } = self.spread(plan)?;
-        let mut conditions = Vec::new();
-        for (place, (field, column)) in self.references.iter().enumerate() {
-            let outside = Expr::OuterReferenceColumn(Arc::clone(field), column.clone());
-            let keys = self.keys_of(place, copy)?;
-            let values = self.key_values(place, outside)?;
-            for (key, value) in keys.into_iter().zip(values) {
-                conditions.push(own(&plan, &key)?.eq(value));
-            }
-        }
+        let outside = |(field, column): &Reference| {
+            Expr::OuterReferenceColumn(Arc::clone(field), column.clone())
+        };
+        let same = self.same_values(&plan, copy, outside)?.into_iter();
+        let conditions = same.map(|(value, key)| key.eq(value)).collect::<Vec<_>>();
         let picked = LogicalPlanBuilder::from(plan);
         let condition = conjunction(conditions).unwrap_or_else(|| lit(true));
         picked.filter(condition)?.project(columns)?.build()
+    }
+
+    /// What must be equal for a row of the subquery to belong to one outside: values of what `outside` makes of a
+    /// reference, and the keys in a plan that has them.
+    pub(super) fn same_values(
+        &self,
+        plan: &LogicalPlan,
+        copy: usize,
+        outside: impl Fn(&Reference) -> Expr,
+    ) -> Result<Vec<(Expr, Expr)>> {
+        let mut pairs = Vec::new();
+        for (place, reference) in self.references.iter().enumerate() {
+            let keys = self.keys_of(place, copy)?;
+            let values = self.key_values(place, outside(reference))?;
+            for (key, value) in keys.into_iter().zip(values) {
+                pairs.push((value, own(plan, &key)?));
+            }
+        }
+        Ok(pairs)
     }
 
     /// The name of a column of the domain.

@@ -284,8 +284,10 @@ impl Lift {
                 let name = names.get(&column).cloned();
                 Ok(Transformed::yes(Expr::Column(name.unwrap_or(column))))
             }
-            Expr::OuterReferenceColumn(_, column) => {
-                Ok(Transformed::yes(Expr::Column(Column::new(column.relation, column.name))))
+            Expr::OuterReferenceColumn(_, column)
+                if self.neighbour.schema().has_column(&column) =>
+            {
+                Ok(Transformed::yes(Expr::Column(column)))
             }
             other => Ok(Transformed::no(other)),
         })?;

@@ -28,7 +28,9 @@ impl Translator {
                 let fetch = fetch.into_iter().chain(sorted).min();
                 self.first_rows(built, &sort.expr, skip, fetch)
             }
-            input if carries_order(input) => self.build(&swap(limit)?, outermost),
+            input if carries_order(input) => {
+                self.build(&swap(limit).map_err(from_datafusion)?, outermost)
+            }
             input => {
                 let built = self.build(input, outermost)?;
                 self.first_rows(built, &[], skip, fetch)
@@ -72,7 +74,7 @@ impl Translator {
 }
 
 /// Whether the rows come in the order of a Sort, which the optimiser has left below a projection.
-fn carries_order(plan: &LogicalPlan) -> bool {
+pub(super) fn carries_order(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Sort(_) => true,
         LogicalPlan::Projection(projection) => carries_order(&projection.input),
@@ -82,11 +84,11 @@ fn carries_order(plan: &LogicalPlan) -> bool {
 }
 
 /// The projection of the limited rows, in place of the limit of the projected ones.
-fn swap(limit: &Limit) -> Result<LogicalPlan, PlanError> {
+pub(super) fn swap(limit: &Limit) -> datafusion::common::Result<LogicalPlan> {
     let inputs = limit.input.inputs().into_iter().map(|input| {
         let (skip, fetch) = (limit.skip.clone(), limit.fetch.clone());
         LogicalPlan::Limit(Limit { skip, fetch, input: Arc::new(input.clone()) })
     });
     let inputs = inputs.collect();
-    limit.input.with_new_exprs(limit.input.expressions(), inputs).map_err(from_datafusion)
+    limit.input.with_new_exprs(limit.input.expressions(), inputs)
 }

@@ -131,7 +131,7 @@ pub(super) fn constant(plan: &LogicalPlan, outside: &DFSchema) -> Result<Option<
 }
 
 /// The plan without orders and limits that let a single row pass.
-fn without_limit(plan: &LogicalPlan) -> LogicalPlan {
+pub(super) fn without_limit(plan: &LogicalPlan) -> LogicalPlan {
     match plan {
         LogicalPlan::Sort(sort) if sort.fetch != Some(0) => without_limit(&sort.input),
         LogicalPlan::Limit(limit) if keeps_first(limit) => without_limit(&limit.input),

@@ -22,14 +22,15 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
 use datafusion::logical_expr::utils::{merge_schema, split_conjunction};
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Cast, Distinct, Expr, LogicalPlan, Operator, Projection, SkipType,
+    Aggregate, BinaryExpr, Cast, Distinct, Expr, FetchType, LogicalPlan, Operator, Projection,
     Subquery, SubqueryAlias,
 };
 
 use crate::planner::domain::Domain;
 use crate::planner::expressions::{is_correlated, rewrite_named, subquery_in, subquery_of};
+use crate::planner::lateral_join;
 use crate::planner::outer_references::{references, references_in, refers_outside};
-use crate::planner::single_row;
+use crate::planner::single_row::{self, without_limit};
 
 /// Does so in a plan that was just bound, and again in what other rules make of it.
 #[derive(Default)]
@@ -45,6 +46,11 @@ impl Unnesting {
     }
 
     fn node(&mut self, node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+        if let LogicalPlan::Join(join) = &node
+            && let Some(joined) = lateral_join::joined(join, &mut self.copies)?
+        {
+            return Ok(Transformed::yes(joined));
+        }
         // What is asked in the condition of a join is moved to one of its sides later.
         let outside = match node.inputs().as_slice() {
             [input] => Some(LogicalPlan::clone(input)),
@@ -53,9 +59,11 @@ impl Unnesting {
         let rewritten = rewrite_named(node, |expr| {
             expr.transform_down(|mut part| {
                 let is_value = matches!(part, Expr::ScalarSubquery(_));
+                let exists = matches!(part, Expr::Exists(_));
                 let Some(subquery) = subquery_in(&mut part) else {
                     return Ok(Transformed::no(part));
                 };
+                simplify(subquery, exists)?;
                 if let Some(outside) = &outside
                     && is_hard(&subquery.subquery)?
                 {
@@ -97,15 +105,35 @@ impl Unnesting {
     }
 }
 
+/// Leaves out what says nothing of the answer.
+fn simplify(subquery: &mut Subquery, exists: bool) -> Result<()> {
+    let inside = LogicalPlan::clone(&subquery.subquery);
+    let inside = match exists {
+        // Some row is there of the first ones, too.
+        true => without_limit(&inside),
+        false => inside,
+    };
+    let inside = lateral_join::unwrapped(inside, None)?;
+    subquery.outer_ref_columns = inside.all_out_ref_exprs();
+    subquery.subquery = Arc::new(inside);
+    Ok(())
+}
+
 /// Whether DataFusion's rules cannot take a subquery apart.
 fn is_hard(plan: &LogicalPlan) -> Result<bool> {
     let is_lateral = plan.exists(|node| Ok(matches!(node, LogicalPlan::Subquery(_))))?;
-    Ok(!is_lateral && refers_outside(plan)? && !is_plain(plan, false)?)
+    if is_lateral || !refers_outside(plan)? {
+        return Ok(false);
+    }
+    // Of one value there is the first.
+    let is_one = matches!(plan, LogicalPlan::Limit(limit) if is_one_value(&limit.input));
+    let without = is_one.then(|| without_limit(plan));
+    Ok(!is_plain(without.as_ref().unwrap_or(plan), false)?)
 }
 
 /// Whether every correlated condition is one of WHERE, and can be asked of the subquery's rows instead, above
 /// what lies between.
-fn is_plain(plan: &LogicalPlan, aggregated: bool) -> Result<bool> {
+pub(super) fn is_plain(plan: &LogicalPlan, aggregated: bool) -> Result<bool> {
     if !refers_outside(plan)? {
         return Ok(true);
     }
@@ -135,10 +163,6 @@ fn is_plain(plan: &LogicalPlan, aggregated: bool) -> Result<bool> {
         LogicalPlan::Projection(Projection { input, .. })
         | LogicalPlan::Distinct(Distinct::All(input)) => is_plain(input, aggregated),
         LogicalPlan::Sort(sort) => is_plain(&sort.input, aggregated),
-        // Some row is there of few, too, but for those that are left out.
-        LogicalPlan::Limit(limit) if matches!(limit.get_skip_type()?, SkipType::Literal(0)) => {
-            is_plain(&limit.input, aggregated)
-        }
         LogicalPlan::Aggregate(aggregate) => is_plain(&aggregate.input, true),
         _ => Ok(false),
     }
@@ -216,6 +240,10 @@ fn is_one_value(plan: &LogicalPlan) -> bool {
         | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => is_one_value(input),
         LogicalPlan::Filter(filter) => is_one_value(&filter.input),
         LogicalPlan::Aggregate(Aggregate { group_expr, .. }) => group_expr.is_empty(),
+        LogicalPlan::Limit(limit) => {
+            let fetch = limit.get_fetch_type();
+            matches!(fetch, Ok(FetchType::Literal(Some(0 | 1)))) || is_one_value(&limit.input)
+        }
         _ => false,
     }
 }

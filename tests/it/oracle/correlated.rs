@@ -123,7 +123,11 @@ impl Asker<'_> {
             2 if !outer.is_empty() => {
                 let (of, column) = (self.rng.pick(outer), self.rng.pick(&COLUMNS));
                 let sign = self.rng.pick(&["=", "=", "<", "<>"]);
-                format!("(SELECT * FROM {relation} AS x WHERE x.{column} {sign} {of}) AS {alias}")
+                let rows = format!("SELECT * FROM {relation} AS x WHERE x.{column} {sign} {of}");
+                match self.rng.one_in(4) {
+                    true => format!("({rows}{}) AS {alias}", self.first(&COLUMNS)),
+                    false => format!("({rows}) AS {alias}"),
+                }
             }
             _ => return (Node::text(plain), columns),
         };
@@ -199,6 +203,7 @@ impl Asker<'_> {
             0 => format!("SELECT {aggregate} FROM @@ GROUP BY {column}"),
             1 => format!("SELECT {aggregate} FROM @@"),
             2 => format!("SELECT DISTINCT {column} FROM @@"),
+            3 => format!("SELECT {column} FROM @@{}", self.first(&[&column])),
             _ => format!("SELECT {column} FROM @@"),
         };
         Node::of(&text, vec![from, filter])
@@ -208,8 +213,26 @@ impl Asker<'_> {
     fn one_value(&mut self, scope: &Scope, depth: usize) -> Node {
         let (from, inside) = self.from([&scope.full[..], &scope.outer].concat());
         let filter = self.filter(&inside, depth - 1);
-        let aggregate = self.aggregate(&inside);
-        Node::of(&format!("(SELECT {aggregate} FROM @@)"), vec![from, filter])
+        let text = match self.rng.one_in(4) {
+            true => {
+                let column = self.rng.pick(&inside.own);
+                let sign = self.rng.pick(&["", " DESC"]);
+                let skip = self.rng.pick(&["", "", " OFFSET 1"]);
+                format!(
+                    "(SELECT {column} FROM @@ ORDER BY {column}{sign} NULLS LAST LIMIT 1{skip})"
+                )
+            }
+            false => format!("(SELECT {} FROM @@)", self.aggregate(&inside)),
+        };
+        Node::of(&text, vec![from, filter])
+    }
+
+    /// A limit of rows that have these columns and no others: which of equal ones it takes does not matter.
+    fn first(&mut self, columns: &[&str]) -> String {
+        let sign = self.rng.pick(&["NULLS FIRST", "NULLS LAST", "DESC NULLS LAST"]);
+        let order: Vec<String> = columns.iter().map(|column| format!("{column} {sign}")).collect();
+        let skip = self.rng.pick(&["", "", " OFFSET 1"]);
+        format!(" ORDER BY {} LIMIT {}{skip}", order.join(", "), self.rng.between(0, 3))
     }
 
     fn aggregate(&mut self, scope: &Scope) -> String {

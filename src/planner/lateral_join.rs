@@ -1,0 +1,102 @@
+//! Joins the rows of a relation with those that a LATERAL subquery has for each of them.
+//!
+//! DataFusion does so where the subquery's conditions can become those of the join. Any other subquery is asked for
+//! all rows beside it at once (its [`Domain`]), and joined with them by the keys of what it refers to.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, JoinConstraint, JoinType, NullEquality, Result};
+use datafusion::logical_expr::{
+    Distinct, Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, SubqueryAlias,
+};
+
+use crate::planner::domain::{Domain, Spread};
+use crate::planner::outer_references::{Reference, references};
+use crate::planner::unnesting::is_plain;
+
+/// The same join without a subquery; `None` if it has none, or DataFusion makes a join of it.
+/// `copies` is how often a domain was written down.
+pub(super) fn joined(join: &Join, copies: &mut usize) -> Result<Option<LogicalPlan>> {
+    if !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
+        return Ok(None);
+    }
+    let Some(rows) = lateral(&join.right)? else { return Ok(None) };
+    let references = references(&rows)?;
+    if !references.iter().all(|(_, column)| join.left.schema().has_column(column)) {
+        return Ok(None);
+    }
+    let mut columns: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
+    let mut domain = Domain::new(references, &join.left, copies);
+    let Spread { plan, copy } = domain.spread(rows)?;
+    columns.extend(domain.carried(&plan, copy)?);
+    let right = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?);
+    let mut on = join.on.clone();
+    on.extend(domain.same_values(&right, copy, |(_, column)| Expr::Column(column.clone()))?);
+    let joined = Join::try_new(
+        Arc::clone(&join.left),
+        Arc::new(right),
+        on,
+        join.filter.clone(),
+        join.join_type,
+        JoinConstraint::On,
+        NullEquality::NullEqualsNothing,
+        false,
+    )?;
+    let columns = join.schema.columns().into_iter().map(Expr::Column);
+    Ok(Some(LogicalPlanBuilder::from(LogicalPlan::Join(joined)).project(columns)?.build()?))
+}
+
+/// A plan in which every relation of FROM that refers to nothing beside it is one like any other.
+pub(super) fn unwrapped(plan: LogicalPlan, beside: Option<&DFSchema>) -> Result<LogicalPlan> {
+    Ok(match plan {
+        LogicalPlan::Subquery(Subquery { ref subquery, .. }) => {
+            let has = |(_, column): &Reference| beside.is_some_and(|own| own.has_column(column));
+            match references(subquery)?.iter().any(has) {
+                true => plan,
+                false => unwrapped(LogicalPlan::clone(subquery), None)?,
+            }
+        }
+        LogicalPlan::Join(mut join) => {
+            join.left = Arc::new(unwrapped(Arc::unwrap_or_clone(join.left), None)?);
+            let beside = Some(join.left.schema().as_ref());
+            join.right = Arc::new(unwrapped(Arc::unwrap_or_clone(join.right), beside)?);
+            LogicalPlan::Join(join)
+        }
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            plan.map_children(|input| Ok(Transformed::yes(unwrapped(input, beside)?)))?.data
+        }
+        plan => plan.map_children(|input| Ok(Transformed::yes(unwrapped(input, None)?)))?.data,
+    })
+}
+
+/// The rows of a LATERAL subquery that DataFusion makes no join of.
+fn lateral(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    Ok(match plan {
+        LogicalPlan::Subquery(lateral) if is_joined(&lateral.subquery)? => None,
+        LogicalPlan::Subquery(lateral) => Some(LogicalPlan::clone(&lateral.subquery)),
+        LogicalPlan::Projection(Projection { input, .. })
+        | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => match lateral(input)? {
+            Some(rows) => Some(plan.with_new_exprs(plan.expressions(), vec![rows])?),
+            None => None,
+        },
+        _ => None,
+    })
+}
+
+/// Whether the subquery's conditions can be those of a join with its rows.
+fn is_joined(plan: &LogicalPlan) -> Result<bool> {
+    Ok(is_plain(plan, false)? && !counts_rows(plan))
+}
+
+/// Whether rows are counted, or told apart, above the conditions.
+fn counts_rows(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Limit(_) => true,
+        LogicalPlan::Distinct(Distinct::All(_) | Distinct::On(_)) => true,
+        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) => {
+            plan.inputs().into_iter().any(counts_rows)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,90 @@
+//! Writes DISTINCT ON, and LIMIT where it is one for each row outside, as what they mean: the rows with the first
+//! numbers in the order of ORDER BY.
+//!
+//! For DISTINCT ON it is done before the optimiser sees the plan: DataFusion's own rule makes an aggregate of it,
+//! which wants a registry of functions that there is none of here.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, Result};
+use datafusion::functions_window::row_number::row_number_udwf;
+use datafusion::logical_expr::expr::{Sort, WindowFunction};
+use datafusion::logical_expr::{
+    Distinct, DistinctOn, Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, Projection,
+    SkipType, WindowFrame, WindowFunctionDefinition, lit,
+};
+
+use crate::planner::error::PlanError;
+use crate::planner::limit::{carries_order, swap};
+
+/// The number of a row in its group.
+const NUMBER: &str = "__row_number";
+
+/// Rewrites every DISTINCT ON of a plan.
+pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Distinct(Distinct::On(on)) => Ok(Transformed::yes(first_of_groups(on)?)),
+        other => Ok(Transformed::no(other)),
+    });
+    Ok(rewritten?.data)
+}
+
+/// The first row of each group of a DISTINCT ON.
+pub(super) fn first_of_groups(on: DistinctOn) -> Result<LogicalPlan> {
+    let sorts = on.sort_expr.unwrap_or_default();
+    // Within a group the first expressions of ORDER BY are all equal.
+    let order_by = sorts.into_iter().filter(|sort| !on.on_expr.contains(&sort.expr)).collect();
+    let numbered = numbered(Arc::unwrap_or_clone(on.input), on.on_expr, order_by)?;
+    let first = numbered.filter(number().lt_eq(lit(1_u64)))?.build()?;
+    let projection = Projection::try_new_with_schema(on.select_expr, Arc::new(first), on.schema)?;
+    Ok(LogicalPlan::Projection(projection))
+}
+
+/// The rows that LIMIT and OFFSET let through.
+pub(super) fn limited(limit: &Limit) -> Result<LogicalPlan> {
+    let (SkipType::Literal(skip), FetchType::Literal(fetch)) =
+        (limit.get_skip_type()?, limit.get_fetch_type()?)
+    else {
+        let what = "LIMIT or OFFSET of an expression in a correlated subquery";
+        return Err(PlanError::unsupported(what, "Write constant numbers.").into());
+    };
+    let (input, order_by) = match limit.input.as_ref() {
+        LogicalPlan::Sort(sort) => (&sort.input, sort.expr.clone()),
+        input if carries_order(input) => return swap(limit),
+        _ => (&limit.input, vec![]),
+    };
+    let columns = input.schema().columns().into_iter().map(Expr::Column);
+    let columns: Vec<Expr> = columns.collect();
+    let mut numbered = numbered(LogicalPlan::clone(input), vec![], order_by)?;
+    if let Some(fetch) = fetch {
+        numbered = match fetch {
+            0 => numbered.filter(lit(false))?,
+            fetch => numbered.filter(number().lt_eq(lit(skip.saturating_add(fetch) as u64)))?,
+        };
+    }
+    if skip > 0 {
+        numbered = numbered.filter(number().gt(lit(skip as u64)))?;
+    }
+    numbered.project(columns)?.build()
+}
+
+fn number() -> Expr {
+    Expr::Column(Column::new_unqualified(NUMBER))
+}
+
+fn numbered(
+    input: LogicalPlan,
+    partition_by: Vec<Expr>,
+    order_by: Vec<Sort>,
+) -> Result<LogicalPlanBuilder> {
+    let mut call =
+        WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), vec![]);
+    call.params.window_frame = WindowFrame::new(match order_by.is_empty() {
+        true => None,
+        false => Some(false),
+    });
+    call.params.partition_by = partition_by;
+    call.params.order_by = order_by;
+    LogicalPlanBuilder::from(input).window(vec![Expr::from(call).alias(NUMBER)])
+}
