@@ -35,6 +35,7 @@ use crate::planner::functions;
 use crate::planner::group_names;
 use crate::planner::grouping_sets;
 use crate::planner::heavy_hitters_call;
+use crate::planner::held_keys;
 use crate::planner::hidden::exclude_hidden;
 use crate::planner::in_subqueries;
 use crate::planner::join_as_of;
@@ -55,11 +56,11 @@ use crate::planner::own_names;
 use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
 use crate::planner::repeated_names::{AnswerNames, Rename, tell_apart};
+use crate::planner::row_numbers;
 use crate::planner::set_count_call;
 use crate::planner::set_operations;
 use crate::planner::single_row;
 use crate::planner::subquery_depth;
-use crate::planner::unnested_keys;
 use crate::planner::unnesting::Unnesting;
 use crate::planner::window_call::WindowPlanner;
 
@@ -113,8 +114,9 @@ pub fn bind(
             Purpose::Continuous => constant_rows::rewrite(plan),
         })
         .and_then(correlated_joins::part)
+        .and_then(row_numbers::rewrite)
         .and_then(own_names::give)
-        .and_then(unnested_keys::hold)
+        .and_then(held_keys::hold)
         .map_err(from_datafusion)
 }
 
@@ -201,7 +203,7 @@ fn with_rules(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     join_held::hold(plan)
         .and_then(|plan| optimizer.optimize(plan, &context, |_, _| {}))
         .and_then(join_held::release)
-        .and_then(unnested_keys::release)
+        .and_then(held_keys::release)
         .map_err(from_datafusion)
 }
 

@@ -292,7 +292,7 @@ fn aggregates_outside(call: &Expr) -> bool {
 }
 
 /// Rows of VALUES as SELECTs without FROM.
-fn rows_of(values: Values) -> Result<LogicalPlan> {
+pub(super) fn rows_of(values: Values) -> Result<LogicalPlan> {
     let fields = values.schema.fields().iter();
     let names: Vec<(&str, &DataType)> =
         fields.map(|f| (f.name().as_str(), f.data_type())).collect();
@@ -302,12 +302,16 @@ fn rows_of(values: Values) -> Result<LogicalPlan> {
             columns.map(|(value, (name, kind))| cast(value, DataType::clone(kind)).alias(*name));
         LogicalPlanBuilder::empty(true).project(columns)?.build().map(Arc::new)
     };
-    let rows = values.values.into_iter().map(row).collect::<Result<Vec<_>>>()?;
-    Ok(LogicalPlan::Union(Union { inputs: rows, schema: values.schema }))
+    let mut rows = values.values.into_iter().map(row).collect::<Result<Vec<_>>>()?;
+    Ok(match rows.len() {
+        1 => Arc::unwrap_or_clone(rows.remove(0)),
+        _ => LogicalPlan::Union(Union { inputs: rows, schema: values.schema }),
+    })
 }
 
 fn in_words(plan: &LogicalPlan) -> &'static str {
     match plan {
+        LogicalPlan::Subquery(_) => "LATERAL",
         LogicalPlan::Sort(_) => "ORDER BY",
         LogicalPlan::Extension(_) => "a window function",
         _ => "what stands",

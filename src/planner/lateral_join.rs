@@ -18,12 +18,23 @@ use crate::planner::unnesting::is_plain;
 /// The same join without a subquery; `None` if it has none, or DataFusion makes a join of it.
 /// `copies` is how often a domain was written down.
 pub(super) fn joined(join: &Join, copies: &mut usize) -> Result<Option<LogicalPlan>> {
-    if !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
+    match lateral(&join.right) {
+        Some(lateral) if !is_joined(lateral)? => spread(join, copies),
+        _ => Ok(None),
+    }
+}
+
+fn spread(join: &Join, copies: &mut usize) -> Result<Option<LogicalPlan>> {
+    let keeps_left = matches!(join.join_type, JoinType::Inner | JoinType::Left);
+    if !keeps_left || lateral(&join.right).is_none() {
         return Ok(None);
     }
-    let Some(rows) = lateral(&join.right)? else { return Ok(None) };
-    let references = references(&rows)?;
-    if !references.iter().all(|(_, column)| join.left.schema().has_column(column)) {
+    let rows = unwrapped(LogicalPlan::clone(&join.right), None)?;
+    let rows = inner_first(rows, copies)?;
+    // What it refers to further out is left to the queries around.
+    let mut references = references(&rows)?;
+    references.retain(|(_, column)| join.left.schema().has_column(column));
+    if references.is_empty() {
         return Ok(None);
     }
     let mut columns: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
@@ -45,6 +56,18 @@ pub(super) fn joined(join: &Join, copies: &mut usize) -> Result<Option<LogicalPl
     )?;
     let columns = join.schema.columns().into_iter().map(Expr::Column);
     Ok(Some(LogicalPlanBuilder::from(LogicalPlan::Join(joined)).project(columns)?.build()?))
+}
+
+/// The rows of a subquery whose own laterals are joined.
+fn inner_first(rows: LogicalPlan, copies: &mut usize) -> Result<LogicalPlan> {
+    let joined = rows.transform_up(|node| {
+        let LogicalPlan::Join(join) = &node else { return Ok(Transformed::no(node)) };
+        Ok(match spread(join, copies)? {
+            Some(joined) => Transformed::yes(joined),
+            None => Transformed::no(node),
+        })
+    });
+    Ok(joined?.data)
 }
 
 /// A plan in which every relation of FROM that refers to nothing beside it is one like any other.
@@ -70,18 +93,14 @@ pub(super) fn unwrapped(plan: LogicalPlan, beside: Option<&DFSchema>) -> Result<
     })
 }
 
-/// The rows of a LATERAL subquery that DataFusion makes no join of.
-fn lateral(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
-    Ok(match plan {
-        LogicalPlan::Subquery(lateral) if is_joined(&lateral.subquery)? => None,
-        LogicalPlan::Subquery(lateral) => Some(LogicalPlan::clone(&lateral.subquery)),
+/// The LATERAL subquery that a relation is.
+fn lateral(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+    match plan {
+        LogicalPlan::Subquery(lateral) => Some(&lateral.subquery),
         LogicalPlan::Projection(Projection { input, .. })
-        | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => match lateral(input)? {
-            Some(rows) => Some(plan.with_new_exprs(plan.expressions(), vec![rows])?),
-            None => None,
-        },
+        | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => lateral(input),
         _ => None,
-    })
+    }
 }
 
 /// Whether the subquery's conditions can be those of a join with its rows.

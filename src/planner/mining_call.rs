@@ -26,10 +26,10 @@ use crate::error::SqlState;
 use crate::operators::aggregates::mining::{Miner, MiningFunction};
 use crate::planner::error::PlanError;
 use crate::planner::heavy_hitters_call;
+use crate::planner::held_keys;
 use crate::planner::itemsets_call;
 use crate::planner::relation_call::{Call, Parameters, function_call};
 use crate::planner::trend_call;
-use crate::planner::unnested_keys;
 use crate::planner::window_node::{WindowKind, WindowNode, window_time_type};
 use crate::windows::spec::{TimeWindow, TimeWindowKind};
 
@@ -181,7 +181,7 @@ pub(super) fn mine(input: LogicalPlan, mining: Mining) -> PlannerResult<LogicalP
     let names: Vec<String> = keys.iter().map(|key| key.name.clone()).collect();
     let keys = keys.into_iter().map(|key| key.expr);
     let grouped = LogicalPlanBuilder::from(input).aggregate(keys, [answers])?.build()?;
-    let unnested = LogicalPlanBuilder::from(unnested_keys::without_keys(grouped)?)
+    let unnested = LogicalPlanBuilder::from(held_keys::without_keys(grouped)?)
         .unnest_column_with_options(answers_column(), drop())?
         .unnest_column_with_options(answers_column(), drop())?
         .build()?;

@@ -26,10 +26,10 @@ use crate::planner::functions;
 use crate::planner::relations::RelationLookup;
 use crate::planner::row_facts::Reader;
 use crate::planner::set_comparisons;
+use crate::planner::value_functions::ValueFunction;
 
 const HINT: &str = "Take an aggregate such as max(…) in it, add LIMIT 1, or compare a whole primary key with constants.";
-const HINT_CORRELATED: &str =
-    "Take an aggregate such as max(…) in it, or compare a whole primary key with = .";
+const HINT_CORRELATED: &str = "Take an aggregate such as max(…) in it, add ORDER BY … LIMIT 1, or compare a whole primary key with = .";
 
 /// Checks every scalar subquery of a plan that was just bound.
 pub(super) fn check(
@@ -57,7 +57,9 @@ pub(super) fn check(
                     None => {
                         names += 1;
                         let subquery = value(subquery, lookup, purpose)?;
-                        Ok(Transformed::yes(Expr::ScalarSubquery(named(subquery, names)?)))
+                        let may_lack = purpose == Purpose::Once;
+                        let subquery = named(subquery, names, may_lack)?;
+                        Ok(Transformed::yes(Expr::ScalarSubquery(subquery)))
                     }
                 },
                 // Those of conditions and select lists are other expressions by now.
@@ -102,10 +104,16 @@ fn value(subquery: Subquery, lookup: &dyn RelationLookup, purpose: Purpose) -> R
 }
 
 /// The subquery with its value under a name of its own: it is joined to rows that may have an aggregate of the
-/// same name (`HAVING avg(id) > (SELECT avg(id) FROM a)`), and DataFusion goes by names.
-fn named(subquery: Subquery, number: usize) -> Result<Subquery> {
+/// same name (`HAVING avg(id) > (SELECT avg(id) FROM a)`), and DataFusion goes by names. Where it is not joined,
+/// DataFusion has to be told that there may be no row.
+fn named(subquery: Subquery, number: usize, may_lack: bool) -> Result<Subquery> {
     let rows = LogicalPlanBuilder::from(Arc::clone(&subquery.subquery));
-    let own = Expr::Column(Column::from(rows.schema().qualified_field(0)));
+    let (qualifier, field) = rows.schema().qualified_field(0);
+    let own = Expr::Column(Column::from((qualifier, field)));
+    let own = match may_lack && !field.is_nullable() && subquery.outer_ref_columns.is_empty() {
+        true => ValueFunction::OrNone.call(own),
+        false => own,
+    };
     let plan = rows.project([own.alias(format!("__value_{number}"))])?.build()?;
     Ok(Subquery { subquery: Arc::new(plan), ..subquery })
 }

@@ -358,7 +358,7 @@ fn refuse_volatile(expr: &Expr) -> Result<(), PlanError> {
 fn unsupported(plan: &LogicalPlan) -> PlanError {
     let (what, hint) = match plan {
         LogicalPlan::Subquery(_) => {
-            ("a subquery in an expression", "Compute it in a query of its own.")
+            ("LATERAL in this place", "Put the subquery behind the relations that it refers to.")
         }
         LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", "Ask it with SELECT."),
         LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {

@@ -26,6 +26,7 @@ use datafusion::logical_expr::{
     Subquery, SubqueryAlias,
 };
 
+use crate::planner::dependent::rows_of;
 use crate::planner::domain::Domain;
 use crate::planner::expressions::{is_correlated, rewrite_named, subquery_in, subquery_of};
 use crate::planner::lateral_join;
@@ -46,6 +47,11 @@ impl Unnesting {
     }
 
     fn node(&mut self, node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+        if let LogicalPlan::Values(values) = &node
+            && values.values.iter().flatten().any(|value| has_subquery(value).unwrap_or(true))
+        {
+            return Ok(Transformed::yes(rows_of(values.clone())?));
+        }
         if let LogicalPlan::Join(join) = &node
             && let Some(joined) = lateral_join::joined(join, &mut self.copies)?
         {
@@ -69,8 +75,9 @@ impl Unnesting {
                 {
                     self.take_apart(subquery, is_value, outside)?;
                 }
-                let inside = LogicalPlan::clone(&subquery.subquery);
-                subquery.subquery = Arc::new(self.plan(inside)?);
+                let inside = self.plan(LogicalPlan::clone(&subquery.subquery))?;
+                subquery.outer_ref_columns = inside.all_out_ref_exprs();
+                subquery.subquery = Arc::new(inside);
                 Ok(Transformed::yes(part))
             })
         })?;

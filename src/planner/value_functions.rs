@@ -30,8 +30,10 @@ use crate::encode::text::TextColumn;
 /// What a function makes of its value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum ValueFunction {
-    /// The value itself, of which DataFusion knows nothing ([`super::unnested_keys`]).
+    /// The value itself, of which DataFusion knows nothing ([`super::held_keys`]).
     Same,
+    /// The value itself, which is null where there is no row to take it from.
+    OrNone,
     /// A float in its one form ([`crate::data::floats`]).
     Canonical,
     /// A number rounded to an integer: a float to the nearest even one, a decimal half away from zero.
@@ -81,7 +83,12 @@ impl ValueFunction {
     pub(super) fn is_total(expr: &Expr) -> bool {
         use ValueFunction as F;
         ValueFunction::called(expr).is_some_and(|function| match function {
-            F::Same | F::Canonical | F::IntervalLength | F::IntervalKey | F::IntervalOfKey => true,
+            F::Same
+            | F::OrNone
+            | F::Canonical
+            | F::IntervalLength
+            | F::IntervalKey
+            | F::IntervalOfKey => true,
             F::Text | F::IntervalText | F::BytesText => true,
             F::Integer(_, nulls) => *nulls,
             F::IntervalOf | F::BytesOf => false,
@@ -90,7 +97,9 @@ impl ValueFunction {
 
     fn result(&self, argument: &DataType) -> DataType {
         match self {
-            ValueFunction::Same | ValueFunction::Canonical => argument.clone(),
+            ValueFunction::Same | ValueFunction::OrNone | ValueFunction::Canonical => {
+                argument.clone()
+            }
             ValueFunction::Integer(to, _) => to.clone(),
             ValueFunction::Text | ValueFunction::IntervalText | ValueFunction::BytesText => {
                 DataType::Utf8View
@@ -103,7 +112,7 @@ impl ValueFunction {
 
     fn compute(&self, values: &ArrayRef) -> Result<ArrayRef> {
         match self {
-            ValueFunction::Same => Ok(Arc::clone(values)),
+            ValueFunction::Same | ValueFunction::OrNone => Ok(Arc::clone(values)),
             ValueFunction::Canonical => Ok(canonical(values)),
             ValueFunction::Integer(to, nulls) => integers(values, to, *nulls),
             ValueFunction::Text | ValueFunction::BytesText => Ok(texts(values)),
@@ -134,6 +143,7 @@ impl ScalarUDFImpl for Call {
     fn name(&self) -> &str {
         match &self.function {
             ValueFunction::Same => "same",
+            ValueFunction::OrNone => "or_none",
             ValueFunction::Canonical => "canonical",
             ValueFunction::Integer(DataType::Int16, _) => "int2",
             ValueFunction::Integer(DataType::Int32, _) => "int4",
@@ -168,8 +178,8 @@ impl ScalarUDFImpl for Call {
         if self.function == ValueFunction::Same {
             return Ok(Arc::clone(value));
         }
-        let nullable =
-            value.is_nullable() || matches!(self.function, ValueFunction::Integer(_, true));
+        let nullable = value.is_nullable()
+            || matches!(self.function, ValueFunction::OrNone | ValueFunction::Integer(_, true));
         let data_type = self.function.result(value.data_type());
         Ok(Arc::new(Field::new(self.name(), data_type, nullable)))
     }

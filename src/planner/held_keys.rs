@@ -1,33 +1,49 @@
-//! Keeps DataFusion from taking what was unique before UNNEST for unique behind it.
+//! Keeps DataFusion from taking for unique what is unique no more: what was so before UNNEST or a join.
 //!
-//! The keys of a GROUP BY tell its rows apart; once a list is unnested, several rows have one key. DataFusion hands on
-//! what it knows of the rows below all the same, and leaves out DISTINCT, keys of GROUP BY and of ORDER BY, that
-//! are needed. What it knows goes with columns that stand as they are, so below UNNEST one column of each key stands
-//! in a function that gives it back.
+//! The keys of a GROUP BY tell its rows apart; once a list is unnested, or its rows are joined with others, several
+//! rows have one key. DataFusion hands on what it knows of the rows below all the same: behind UNNEST as if it still
+//! held, and through a join and a second GROUP BY by more keys as if the first ones were enough again. It then leaves
+//! out DISTINCT, keys of GROUP BY and of ORDER BY, that are needed. What it knows goes with columns that stand as
+//! they are, so below UNNEST, and between a join and a GROUP BY, one column of each key stands in a function that
+//! gives it back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
+use datafusion::logical_expr::{Aggregate, Distinct, DistinctOn, Expr, LogicalPlan, Projection};
 
 use crate::planner::expressions::rewrite_named;
 use crate::planner::value_functions::ValueFunction;
 
-/// Does so below every UNNEST of a plan.
+/// Does so in all places of a plan.
 pub(super) fn hold(plan: LogicalPlan) -> Result<LogicalPlan> {
     let held = plan.transform_up_with_subqueries(|node| {
-        let LogicalPlan::Unnest(unnest) = &node else { return Ok(Transformed::no(node)) };
-        let distinct = has_distinct(&unnest.input)?;
-        if unnest.input.schema().functional_dependencies().is_empty() && !distinct {
+        let Some(input) = hands_on(&node)? else { return Ok(Transformed::no(node)) };
+        let distinct = has_distinct(input)?;
+        if input.schema().functional_dependencies().is_empty() && !distinct {
             return Ok(Transformed::no(node));
         }
-        let input = LogicalPlan::clone(&unnest.input);
+        let input = LogicalPlan::clone(input);
         let input = if distinct { hidden(input, |_| true)? } else { without_keys(input)? };
         Ok(Transformed::yes(node.with_new_exprs(node.expressions(), vec![input])?))
     })?;
     Ok(held.data)
+}
+
+/// The input of which a node believes too much.
+fn hands_on(node: &LogicalPlan) -> Result<Option<&LogicalPlan>> {
+    Ok(match node {
+        LogicalPlan::Unnest(unnest) => Some(&unnest.input),
+        LogicalPlan::Aggregate(Aggregate { input, .. })
+        | LogicalPlan::Distinct(Distinct::All(input) | Distinct::On(DistinctOn { input, .. }))
+            if input.exists(|below| Ok(matches!(below, LogicalPlan::Join(_))))? =>
+        {
+            Some(input)
+        }
+        _ => None,
+    })
 }
 
 /// The plan's rows, of which no column is known to tell them apart.
