@@ -94,7 +94,7 @@ pub fn bind(
     let context = Context { lookup, purpose, relation_planners };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
-    let mut unnesting = Unnesting::default();
+    let mut unnesting = Unnesting::new(lookup);
     planner
         .sql_statement_to_plan(SqlStatement::Query(Box::new(query)))
         .inspect(|plan| lookup.bound(plan))

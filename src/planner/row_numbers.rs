@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
     SkipType, WindowFrame, WindowFunctionDefinition, lit,
 };
 
+use crate::operators::expr::is_sortable;
 use crate::planner::error::PlanError;
 use crate::planner::limit::{carries_order, swap};
 
@@ -41,7 +42,8 @@ pub(super) fn first_of_groups(on: DistinctOn) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Projection(projection))
 }
 
-/// The rows that LIMIT and OFFSET let through.
+/// The rows that LIMIT and OFFSET let through. Those that ORDER BY leaves equal come by their values: the rows are
+/// those of a join, which have no order of their own.
 pub(super) fn limited(limit: &Limit) -> Result<LogicalPlan> {
     let (SkipType::Literal(skip), FetchType::Literal(fetch)) =
         (limit.get_skip_type()?, limit.get_fetch_type()?)
@@ -49,13 +51,16 @@ pub(super) fn limited(limit: &Limit) -> Result<LogicalPlan> {
         let what = "LIMIT or OFFSET of an expression in a correlated subquery";
         return Err(PlanError::unsupported(what, "Write constant numbers.").into());
     };
-    let (input, order_by) = match limit.input.as_ref() {
+    let (input, mut order_by) = match limit.input.as_ref() {
         LogicalPlan::Sort(sort) => (&sort.input, sort.expr.clone()),
         input if carries_order(input) => return swap(limit),
         _ => (&limit.input, vec![]),
     };
     let columns = input.schema().columns().into_iter().map(Expr::Column);
     let columns: Vec<Expr> = columns.collect();
+    let fields = input.schema().fields().iter().zip(&columns);
+    let sortable = fields.filter(|(field, _)| is_sortable(field.data_type()));
+    order_by.extend(sortable.map(|(_, column)| column.clone().sort(true, false)));
     let mut numbered = numbered(LogicalPlan::clone(input), vec![], order_by)?;
     if let Some(fetch) = fetch {
         numbered = match fetch {

@@ -88,10 +88,8 @@ fn value(subquery: Subquery, lookup: &dyn RelationLookup, purpose: Purpose) -> R
         let what = "a subquery that may have several rows where one value is asked for";
         return Err(PlanError::unsupported(what, HINT).into());
     }
-    // A limit would be one for all rows outside.
-    let reader = Reader { lookup, limits_count: false };
     let plan = without_limit(&subquery.subquery);
-    if !reader.rows(&plan).one {
+    if !has_one(&plan, lookup) {
         let what = "a correlated subquery that may have several rows where one value is asked for";
         return Err(match purpose {
             Purpose::Once => PlanError::unsupported_once(what, HINT_CORRELATED),
@@ -101,6 +99,11 @@ fn value(subquery: Subquery, lookup: &dyn RelationLookup, purpose: Purpose) -> R
     }
     let plan = if is_aggregate(&plan) { plan } else { largest(&plan)? };
     Ok(Subquery { subquery: Arc::new(plan), ..subquery })
+}
+
+/// Whether a correlated subquery has one row at most, whatever its LIMIT, which would be one for all rows outside.
+pub(super) fn has_one(plan: &LogicalPlan, lookup: &dyn RelationLookup) -> bool {
+    Reader { lookup, limits_count: false }.rows(plan).one
 }
 
 /// The subquery with its value under a name of its own: it is joined to rows that may have an aggregate of the

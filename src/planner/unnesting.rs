@@ -31,16 +31,22 @@ use crate::planner::domain::Domain;
 use crate::planner::expressions::{is_correlated, rewrite_named, subquery_in, subquery_of};
 use crate::planner::lateral_join;
 use crate::planner::outer_references::{references, references_in, refers_outside};
+use crate::planner::relations::RelationLookup;
 use crate::planner::single_row::{self, without_limit};
 
 /// Does so in a plan that was just bound, and again in what other rules make of it.
-#[derive(Default)]
-pub(super) struct Unnesting {
+pub(super) struct Unnesting<'a> {
+    lookup: &'a dyn RelationLookup,
     /// How often a domain was written down.
     copies: usize,
 }
 
-impl Unnesting {
+impl<'a> Unnesting<'a> {
+    /// For plans over these relations.
+    pub(super) fn new(lookup: &'a dyn RelationLookup) -> Unnesting<'a> {
+        Unnesting { lookup, copies: 0 }
+    }
+
     /// Every subquery of a plan.
     pub(super) fn plan(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
         Ok(plan.transform_down(|node| self.node(node))?.data)
@@ -65,11 +71,14 @@ impl Unnesting {
         let rewritten = rewrite_named(node, |expr| {
             expr.transform_down(|mut part| {
                 let is_value = matches!(part, Expr::ScalarSubquery(_));
-                let exists = matches!(part, Expr::Exists(_));
+                let simple = self.without_idle_limit(&part)?;
                 let Some(subquery) = subquery_in(&mut part) else {
                     return Ok(Transformed::no(part));
                 };
-                simplify(subquery, exists)?;
+                if let Some(simple) = simple {
+                    subquery.outer_ref_columns = simple.all_out_ref_exprs();
+                    subquery.subquery = Arc::new(simple);
+                }
                 if let Some(outside) = &outside
                     && is_hard(&subquery.subquery)?
                 {
@@ -85,6 +94,20 @@ impl Unnesting {
             true => rewritten.map_data(LogicalPlan::recompute_schema),
             false => Ok(rewritten),
         }
+    }
+
+    /// What a subquery asks, without a LIMIT that lets through what matters of it.
+    fn without_idle_limit(&self, expr: &Expr) -> Result<Option<LogicalPlan>> {
+        let Some(Subquery { subquery: plan, .. }) = subquery_of(expr) else { return Ok(None) };
+        let without = without_limit(plan);
+        let is_idle = match expr {
+            // Some row is there of the first ones, too.
+            Expr::Exists(_) => true,
+            Expr::ScalarSubquery(_) => single_row::has_one(&without, self.lookup),
+            _ => false,
+        };
+        let plan = if is_idle { without } else { LogicalPlan::clone(plan) };
+        lateral_join::unwrapped(plan, None).map(Some)
     }
 
     fn take_apart(
@@ -112,30 +135,13 @@ impl Unnesting {
     }
 }
 
-/// Leaves out what says nothing of the answer.
-fn simplify(subquery: &mut Subquery, exists: bool) -> Result<()> {
-    let inside = LogicalPlan::clone(&subquery.subquery);
-    let inside = match exists {
-        // Some row is there of the first ones, too.
-        true => without_limit(&inside),
-        false => inside,
-    };
-    let inside = lateral_join::unwrapped(inside, None)?;
-    subquery.outer_ref_columns = inside.all_out_ref_exprs();
-    subquery.subquery = Arc::new(inside);
-    Ok(())
-}
-
 /// Whether DataFusion's rules cannot take a subquery apart.
 fn is_hard(plan: &LogicalPlan) -> Result<bool> {
     let is_lateral = plan.exists(|node| Ok(matches!(node, LogicalPlan::Subquery(_))))?;
     if is_lateral || !refers_outside(plan)? {
         return Ok(false);
     }
-    // Of one value there is the first.
-    let is_one = matches!(plan, LogicalPlan::Limit(limit) if is_one_value(&limit.input));
-    let without = is_one.then(|| without_limit(plan));
-    Ok(!is_plain(without.as_ref().unwrap_or(plan), false)?)
+    Ok(!is_plain(plan, false)?)
 }
 
 /// Whether every correlated condition is one of WHERE, and can be asked of the subquery's rows instead, above
