@@ -114,7 +114,7 @@ pub fn bind(
             Purpose::Continuous => constant_rows::rewrite(plan),
         })
         .and_then(correlated_joins::part)
-        .and_then(row_numbers::rewrite)
+        .and_then(|plan| row_numbers::rewrite(plan, purpose))
         .and_then(own_names::give)
         .and_then(held_keys::hold)
         .map_err(from_datafusion)

@@ -57,7 +57,7 @@ impl Domain<'_> {
             LogicalPlan::Sort(Sort { input, fetch: None, .. }) => {
                 self.spread(Arc::unwrap_or_clone(input))
             }
-            LogicalPlan::Distinct(Distinct::On(on)) => self.spread(first_of_groups(on)?),
+            LogicalPlan::Distinct(Distinct::On(on)) => self.spread(first_of_groups(on, false)?),
             LogicalPlan::Limit(limit) => self.spread(limited(&limit)?),
             LogicalPlan::Unnest(Unnest { input, exec_columns, options, .. }) => {
                 let below = self.spread(Arc::unwrap_or_clone(input))?;

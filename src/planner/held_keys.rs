@@ -4,14 +4,14 @@
 //! rows have one key. DataFusion hands on what it knows of the rows below all the same: behind UNNEST as if it still
 //! held, and through a join and a second GROUP BY by more keys as if the first ones were enough again. It then leaves
 //! out DISTINCT, keys of GROUP BY and of ORDER BY, that are needed. What it knows goes with columns that stand as
-//! they are, so below UNNEST, and between a join and a GROUP BY, one column of each key stands in a function that
+//! they are, so below UNNEST, and below a join that is grouped, one column of each key stands in a function that
 //! gives it back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{JoinType, Result};
 use datafusion::logical_expr::{Aggregate, Distinct, DistinctOn, Expr, LogicalPlan, Projection};
 
 use crate::planner::expressions::rewrite_named;
@@ -20,30 +20,54 @@ use crate::planner::value_functions::ValueFunction;
 /// Does so in all places of a plan.
 pub(super) fn hold(plan: LogicalPlan) -> Result<LogicalPlan> {
     let held = plan.transform_up_with_subqueries(|node| {
-        let Some(input) = hands_on(&node)? else { return Ok(Transformed::no(node)) };
-        let distinct = has_distinct(input)?;
-        if input.schema().functional_dependencies().is_empty() && !distinct {
+        let input = match &node {
+            LogicalPlan::Unnest(unnest) => unknown(LogicalPlan::clone(&unnest.input))?,
+            LogicalPlan::Aggregate(Aggregate { input, .. })
+            | LogicalPlan::Distinct(
+                Distinct::All(input) | Distinct::On(DistinctOn { input, .. }),
+            ) => joined(LogicalPlan::clone(input))?,
+            _ => return Ok(Transformed::no(node)),
+        };
+        if !input.transformed {
             return Ok(Transformed::no(node));
         }
-        let input = LogicalPlan::clone(input);
-        let input = if distinct { hidden(input, |_| true)? } else { without_keys(input)? };
-        Ok(Transformed::yes(node.with_new_exprs(node.expressions(), vec![input])?))
+        Ok(Transformed::yes(node.with_new_exprs(node.expressions(), vec![input.data])?))
     })?;
     Ok(held.data)
 }
 
-/// The input of which a node believes too much.
-fn hands_on(node: &LogicalPlan) -> Result<Option<&LogicalPlan>> {
-    Ok(match node {
-        LogicalPlan::Unnest(unnest) => Some(&unnest.input),
-        LogicalPlan::Aggregate(Aggregate { input, .. })
-        | LogicalPlan::Distinct(Distinct::All(input) | Distinct::On(DistinctOn { input, .. }))
-            if input.exists(|below| Ok(matches!(below, LogicalPlan::Join(_))))? =>
-        {
-            Some(input)
-        }
-        _ => None,
-    })
+/// What is grouped, where nothing is known of the rows that are joined for it.
+fn joined(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let held = match &plan {
+        LogicalPlan::Join(join) => match join.join_type {
+            JoinType::Inner | JoinType::Left | JoinType::Right => {
+                plan.map_children(|side| joined(side)?.transform_data(unknown))
+            }
+            _ => plan.map_children(joined),
+        },
+        LogicalPlan::Filter(_)
+        | LogicalPlan::Projection(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Limit(_) => plan.map_children(joined),
+        _ => return Ok(Transformed::no(plan)),
+    }?;
+    match held.transformed {
+        true => held.map_data(LogicalPlan::recompute_schema),
+        false => Ok(held),
+    }
+}
+
+/// The plan's rows, of which nothing is known that tells them apart.
+fn unknown(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    if has_distinct(&plan)? {
+        return Ok(Transformed::yes(hidden(plan, |_| true)?));
+    }
+    match plan.schema().functional_dependencies().is_empty() {
+        true => Ok(Transformed::no(plan)),
+        false => Ok(Transformed::yes(without_keys(plan)?)),
+    }
 }
 
 /// The plan's rows, of which no column is known to tell them apart.

@@ -12,33 +12,62 @@ use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::{
     Distinct, DistinctOn, Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, Projection,
-    SkipType, WindowFrame, WindowFunctionDefinition, lit,
+    SkipType, SubqueryAlias, WindowFrame, WindowFunctionDefinition, lit,
 };
 
 use crate::operators::expr::is_sortable;
+use crate::planner::bind::Purpose;
 use crate::planner::error::PlanError;
 use crate::planner::limit::{carries_order, swap};
 
 /// The number of a row in its group.
 const NUMBER: &str = "__row_number";
 
-/// Rewrites every DISTINCT ON of a plan.
-pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let rewritten = plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Distinct(Distinct::On(on)) => Ok(Transformed::yes(first_of_groups(on)?)),
+/// Rewrites every DISTINCT ON of a plan. The rows come in the order of its ORDER BY, where somebody asks for it: a
+/// LIMIT above, or the one who is answered once.
+pub(super) fn rewrite(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_down_with_subqueries(|node| match node {
+        LogicalPlan::Limit(limit) => match ordered(&limit.input)? {
+            Some(input) => {
+                let (skip, fetch, input) = (limit.skip, limit.fetch, Arc::new(input));
+                Ok(Transformed::yes(LogicalPlan::Limit(Limit { skip, fetch, input })))
+            }
+            None => Ok(Transformed::no(LogicalPlan::Limit(limit))),
+        },
+        LogicalPlan::Distinct(Distinct::On(on)) => {
+            Ok(Transformed::yes(first_of_groups(on, purpose == Purpose::Once)?))
+        }
         other => Ok(Transformed::no(other)),
     });
     Ok(rewritten?.data)
 }
 
-/// The first row of each group of a DISTINCT ON.
-pub(super) fn first_of_groups(on: DistinctOn) -> Result<LogicalPlan> {
+/// What comes in the order of a DISTINCT ON, with that order; `None` of other plans.
+fn ordered(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    Ok(match plan {
+        LogicalPlan::Distinct(Distinct::On(on)) => Some(first_of_groups(on.clone(), true)?),
+        LogicalPlan::Projection(Projection { input, .. })
+        | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => match ordered(input)? {
+            Some(input) => Some(plan.with_new_exprs(plan.expressions(), vec![input])?),
+            None => None,
+        },
+        _ => None,
+    })
+}
+
+/// The first row of each group of a DISTINCT ON, and in its order if that is asked for.
+pub(super) fn first_of_groups(on: DistinctOn, is_ordered: bool) -> Result<LogicalPlan> {
     let sorts = on.sort_expr.unwrap_or_default();
     // Within a group the first expressions of ORDER BY are all equal.
-    let order_by = sorts.into_iter().filter(|sort| !on.on_expr.contains(&sort.expr)).collect();
-    let numbered = numbered(Arc::unwrap_or_clone(on.input), on.on_expr, order_by)?;
-    let first = numbered.filter(number().lt_eq(lit(1_u64)))?.build()?;
-    let projection = Projection::try_new_with_schema(on.select_expr, Arc::new(first), on.schema)?;
+    let within = sorts.iter().filter(|sort| !on.on_expr.contains(&sort.expr)).cloned().collect();
+    let columns: Vec<Expr> = on.input.schema().columns().into_iter().map(Expr::Column).collect();
+    let numbered = numbered(Arc::unwrap_or_clone(on.input), on.on_expr, within)?;
+    let mut first = numbered.filter(number().lt_eq(lit(1_u64)))?.project(columns)?;
+    if is_ordered && !sorts.is_empty() {
+        first = first.sort(sorts)?;
+    }
+    let first = Arc::new(first.build()?);
+    let projection = Projection::try_new_with_schema(on.select_expr, first, on.schema)?;
     Ok(LogicalPlan::Projection(projection))
 }
 
@@ -51,13 +80,16 @@ pub(super) fn limited(limit: &Limit) -> Result<LogicalPlan> {
         let what = "LIMIT or OFFSET of an expression in a correlated subquery";
         return Err(PlanError::unsupported(what, "Write constant numbers.").into());
     };
+    if let Some(input) = ordered(&limit.input)? {
+        let (skip, fetch, input) = (limit.skip.clone(), limit.fetch.clone(), Arc::new(input));
+        return Ok(LogicalPlan::Limit(Limit { skip, fetch, input }));
+    }
     let (input, mut order_by) = match limit.input.as_ref() {
         LogicalPlan::Sort(sort) => (&sort.input, sort.expr.clone()),
         input if carries_order(input) => return swap(limit),
         _ => (&limit.input, vec![]),
     };
-    let columns = input.schema().columns().into_iter().map(Expr::Column);
-    let columns: Vec<Expr> = columns.collect();
+    let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
     let fields = input.schema().fields().iter().zip(&columns);
     let sortable = fields.filter(|(field, _)| is_sortable(field.data_type()));
     order_by.extend(sortable.map(|(_, column)| column.clone().sort(true, false)));
