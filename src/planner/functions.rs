@@ -120,6 +120,8 @@ fn once_analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 /// Ours first, while columns still have the names that the SELECT gives them.
 fn once_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = push_down::rules();
+    // It takes the columns of UNION's second part by their names in the first.
+    rules.retain(|rule| rule.name() != "propagate_empty_relation");
     rules.insert(0, Arc::new(OnceOrder));
     rules
 }

@@ -9,6 +9,7 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::Window;
 use datafusion::logical_expr::expr::{Sort, WindowFunction, WindowFunctionParams};
+use datafusion::physical_expr::expressions::lit;
 use datafusion::physical_expr::window::WindowExpr;
 use datafusion::physical_planner::create_window_expr_with_name;
 
@@ -71,7 +72,11 @@ impl Translator {
         }
         let named: Vec<Expr> =
             calls.iter().map(|call| over_columns(call, &mut computed)).collect::<Result<_, _>>()?;
-        let added = std::mem::take(&mut computed.added);
+        let mut added = std::mem::take(&mut computed.added);
+        // Rows without a column cannot be told from no rows.
+        if kept == 0 && added.is_empty() {
+            added.push((lit(true), "__row".to_owned()));
+        }
         if !added.is_empty() {
             built.plan = self.append_columns(built.plan, added, None)?;
         }
