@@ -1,5 +1,6 @@
 //! Opens engines whose clock only tests move, and asks them: for tests within one process.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -53,15 +54,27 @@ pub(crate) fn ndjson<'a>(results: impl IntoIterator<Item = &'a StatementResult>)
     String::from_utf8(out).unwrap()
 }
 
-/// Copies a directory with all that is in it, as a killed process leaves it.
+/// Copies a directory with all that is in it, as a killed process leaves it. One that lives may rename or remove a
+/// file meanwhile; then the copy begins again.
 pub(crate) fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+    for _ in 0..100 {
+        match try_copy(from, to) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            copied => return copied.unwrap(),
         }
     }
+    panic!("files of {} do not stay", from.display());
+}
+
+fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => try_copy(&entry.path(), &target)?,
+            false => drop(std::fs::copy(entry.path(), target)?),
+        }
+    }
+    Ok(())
 }
