@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Fetch, GroupByExpr, Ident, LimitClause, Query,
-    Select, SelectItem, SetExpr, SetQuantifier, TableAlias, TableAliasColumnDef, TableFactor,
-    TableWithJoins, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, Expr, Fetch, GroupByExpr, Ident, LimitClause, Query, Select, SelectItem,
+    SetExpr, SetQuantifier, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins,
+    UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -23,6 +23,7 @@ use crate::error::SqlState;
 use crate::planner::error::PlanError;
 use crate::planner::hidden::fold;
 use crate::planner::selects::selects;
+use crate::planner::sql_call::as_bigint;
 
 /// Rewrites every clause of a query.
 pub(super) fn normalize(query: &mut Query) -> Result<(), PlanError> {
@@ -131,13 +132,7 @@ fn numbers_beside_groups(select: &mut Select) {
         if let SelectItem::ExprWithAlias { expr, .. } = item
             && is_integer(expr)
         {
-            *expr = Expr::Cast {
-                kind: CastKind::Cast,
-                expr: Box::new(expr.clone()),
-                data_type: DataType::BigInt(None),
-                array: false,
-                format: None,
-            };
+            *expr = as_bigint(expr.clone());
         }
     }
 }

@@ -12,13 +12,13 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, JoinType, NullHandling, Result};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Unnest};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart,
-    Query, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, Query, TableAlias,
+    TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 use crate::planner::expressions::{rewrite_named, subquery_in};
 use crate::planner::json_functions;
-use crate::planner::sql_call::sql_call;
+use crate::planner::sql_call::{as_bigint, sql_call};
 
 /// Writes UNNEST in FROM in the forms that DataFusion plans: WITH ORDINALITY is a second list beside
 /// the first, and the name of the alias is the name of its only column. A function that gives a row for each
@@ -53,15 +53,8 @@ impl VisitorMut for Normalizer {
         }
         if std::mem::take(with_ordinality) {
             let length = sql_call("array_length", vec![array_exprs[0].clone()]);
-            let length = SqlExpr::Cast {
-                kind: CastKind::Cast,
-                expr: Box::new(length),
-                data_type: DataType::BigInt(None),
-                array: false,
-                format: None,
-            };
             let one = SqlExpr::value(Value::Number("1".into(), false));
-            array_exprs.push(sql_call("generate_series", vec![one, length]));
+            array_exprs.push(sql_call("generate_series", vec![one, as_bigint(length)]));
             if alias.columns.len() == 1 {
                 alias.columns.push(column(Ident::new("ordinality")));
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, JoinConstraint, JoinType, NullEquality, Result};
 use datafusion::logical_expr::{
-    Distinct, Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, SubqueryAlias,
+    Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, SubqueryAlias,
 };
 
 use crate::planner::domain::{Domain, Spread};
@@ -111,8 +111,7 @@ fn is_joined(plan: &LogicalPlan) -> Result<bool> {
 /// Whether rows are counted, or told apart, above the conditions.
 fn counts_rows(plan: &LogicalPlan) -> bool {
     match plan {
-        LogicalPlan::Aggregate(_) | LogicalPlan::Limit(_) => true,
-        LogicalPlan::Distinct(Distinct::All(_) | Distinct::On(_)) => true,
+        LogicalPlan::Aggregate(_) | LogicalPlan::Limit(_) | LogicalPlan::Distinct(_) => true,
         LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) => {
             plan.inputs().into_iter().any(counts_rows)
         }

@@ -27,19 +27,23 @@ const NUMBER: &str = "__row_number";
 /// LIMIT above, or the one who is answered once.
 pub(super) fn rewrite(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan> {
     let rewritten = plan.transform_down_with_subqueries(|node| match node {
-        LogicalPlan::Limit(limit) => match ordered(&limit.input)? {
-            Some(input) => {
-                let (skip, fetch, input) = (limit.skip, limit.fetch, Arc::new(input));
-                Ok(Transformed::yes(LogicalPlan::Limit(Limit { skip, fetch, input })))
-            }
-            None => Ok(Transformed::no(LogicalPlan::Limit(limit))),
-        },
+        LogicalPlan::Limit(limit) => Ok(match in_order(&limit)? {
+            Some(limit) => Transformed::yes(limit),
+            None => Transformed::no(LogicalPlan::Limit(limit)),
+        }),
         LogicalPlan::Distinct(Distinct::On(on)) => {
             Ok(Transformed::yes(first_of_groups(on, purpose == Purpose::Once)?))
         }
         other => Ok(Transformed::no(other)),
     });
     Ok(rewritten?.data)
+}
+
+/// The limit of what comes in the order of a DISTINCT ON; `None` of others.
+fn in_order(limit: &Limit) -> Result<Option<LogicalPlan>> {
+    let input = ordered(&limit.input)?.map(Arc::new);
+    let (skip, fetch) = (limit.skip.clone(), limit.fetch.clone());
+    Ok(input.map(|input| LogicalPlan::Limit(Limit { skip, fetch, input })))
 }
 
 /// What comes in the order of a DISTINCT ON, with that order; `None` of other plans.
@@ -80,9 +84,8 @@ pub(super) fn limited(limit: &Limit) -> Result<LogicalPlan> {
         let what = "LIMIT or OFFSET of an expression in a correlated subquery";
         return Err(PlanError::unsupported(what, "Write constant numbers.").into());
     };
-    if let Some(input) = ordered(&limit.input)? {
-        let (skip, fetch, input) = (limit.skip.clone(), limit.fetch.clone(), Arc::new(input));
-        return Ok(LogicalPlan::Limit(Limit { skip, fetch, input }));
+    if let Some(limit) = in_order(limit)? {
+        return Ok(limit);
     }
     let (input, mut order_by) = match limit.input.as_ref() {
         LogicalPlan::Sort(sort) => (&sort.input, sort.expr.clone()),

@@ -76,7 +76,6 @@ impl<'a> Unnesting<'a> {
                     return Ok(Transformed::no(part));
                 };
                 if let Some(simple) = simple {
-                    subquery.outer_ref_columns = simple.all_out_ref_exprs();
                     subquery.subquery = Arc::new(simple);
                 }
                 if let Some(outside) = &outside
@@ -129,7 +128,6 @@ impl<'a> Unnesting<'a> {
             // Whether it has one row is said where values are checked.
             true => return Ok(()),
         };
-        subquery.outer_ref_columns = plan.all_out_ref_exprs();
         subquery.subquery = Arc::new(plan);
         Ok(())
     }
@@ -138,10 +136,7 @@ impl<'a> Unnesting<'a> {
 /// Whether DataFusion's rules cannot take a subquery apart.
 fn is_hard(plan: &LogicalPlan) -> Result<bool> {
     let is_lateral = plan.exists(|node| Ok(matches!(node, LogicalPlan::Subquery(_))))?;
-    if is_lateral || !refers_outside(plan)? {
-        return Ok(false);
-    }
-    Ok(!is_plain(plan, false)?)
+    Ok(!is_lateral && refers_outside(plan)? && !is_plain(plan, false)?)
 }
 
 /// Whether every correlated condition is one of WHERE, and can be asked of the subquery's rows instead, above

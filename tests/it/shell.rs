@@ -118,7 +118,9 @@ fn ctrl_c_ends_a_subscription_and_a_half_written_statement_but_not_the_shell() {
     server.sql("INSERT INTO clicks VALUES ('/b', 3, TIMESTAMP '2026-01-01 00:00:30'); FLUSH;");
     shell.sees(" - | /b ");
     shell.sees(" + | /b ");
-    shell.tries("\u{3}", &["(4 changes)\r\n"]);
+    shell.0.send("\u{3}").unwrap();
+    shell.sees("(4 changes)\r\n");
+    shell.sees("weir=> ");
     shell.types("SELECT");
     shell.sees("weir-> ");
     shell.0.send("\u{3}").unwrap();
@@ -132,6 +134,17 @@ fn ctrl_c_ends_a_subscription_and_a_half_written_statement_but_not_the_shell() {
     // Ctrl-D on an empty line leaves, too.
     shell.0.send("\u{4}").unwrap();
     shell.0.expect(Eof).unwrap();
+}
+
+#[test]
+fn what_is_typed_ahead_is_read_line_by_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = RealServer::start(directory.path());
+    let mut shell = Terminal::open(&server, directory.path());
+    shell.types("\nSELECT 1 AS one;\nSELECT\n2 AS two;\nSELECT 3 AS three;");
+    shell.sees(" one \r\n");
+    shell.sees(" two \r\n");
+    shell.tries("SELECT 4 AS four;", &[" three \r\n", " four \r\n", "(1 row)\r\n"]);
 }
 
 /// Runs `weir sql` without a terminal: exit code, standard output, standard error.
