@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::{DFSchema, Result as PlannerResult, TableReference};
 use datafusion::config::ConfigOptions;
@@ -19,11 +19,10 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion::sql::sqlparser::ast::{
-    DataType as SqlType, Expr as SqlExpr, Query, Statement as SqlStatement, TimezoneInfo,
-};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement as SqlStatement};
 
 use crate::error::{Report, SqlState};
+use crate::planner::cast_names::{self, CastNames};
 use crate::planner::clauses;
 use crate::planner::constant_rows;
 use crate::planner::correlated_joins;
@@ -42,7 +41,6 @@ use crate::planner::join_as_of;
 use crate::planner::join_held;
 use crate::planner::join_names;
 use crate::planner::join_once;
-use crate::planner::json_operators;
 use crate::planner::kept_over;
 use crate::planner::kept_rules;
 use crate::planner::lateral;
@@ -52,6 +50,7 @@ use crate::planner::mining_call::MiningPlanner;
 use crate::planner::moving_frames;
 use crate::planner::once_aggregates;
 use crate::planner::operators;
+use crate::planner::order_names;
 use crate::planner::own_names;
 use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
@@ -60,6 +59,7 @@ use crate::planner::row_numbers;
 use crate::planner::set_count_call;
 use crate::planner::set_operations;
 use crate::planner::single_row;
+use crate::planner::sql_types::SqlTypes;
 use crate::planner::subquery_depth;
 use crate::planner::unnesting::Unnesting;
 use crate::planner::window_call::WindowPlanner;
@@ -80,6 +80,30 @@ pub fn bind(
     purpose: Purpose,
 ) -> Result<LogicalPlan, PlanError> {
     expansion::check(query)?;
+    if let Some(apart) = order_names::tell_apart(query)
+        && let Ok(plan) = bind_named(&apart, lookup, purpose)
+    {
+        return Ok(plan);
+    }
+    bind_named(query, lookup, purpose)
+}
+
+fn bind_named(
+    query: &Query,
+    lookup: &dyn RelationLookup,
+    purpose: Purpose,
+) -> Result<LogicalPlan, PlanError> {
+    let bound = bind_in(&Context::new(lookup, purpose, Casts::Unnamed), query);
+    match bound.as_ref().map_err(PlanError::code) {
+        Err(SqlState::DUPLICATE_COLUMN) => {
+            bind_in(&Context::new(lookup, purpose, Casts::Named), query).or(bound)
+        }
+        _ => bound,
+    }
+}
+
+fn bind_in(context: &Context<'_>, query: &Query) -> Result<LogicalPlan, PlanError> {
+    let (lookup, purpose) = (context.lookup, context.purpose);
     let mut query = query.clone();
     clauses::normalize(&mut query)?;
     expression_forms::normalize(&mut query);
@@ -89,14 +113,15 @@ pub fn bind(
     exclude_hidden(&mut query, lookup);
     keep_constants(&mut query);
     field_access::normalize(&mut query);
-    let relation_planners: Vec<Arc<dyn RelationPlanner>> =
-        vec![Arc::new(WindowPlanner), Arc::new(MiningPlanner), Arc::new(MatchPlanner)];
-    let context = Context { lookup, purpose, relation_planners };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
-    let planner = SqlToRel::new_with_options(&context, options);
+    let planner = SqlToRel::new_with_options(context, options);
     let mut unnesting = Unnesting::new(lookup);
     planner
         .sql_statement_to_plan(SqlStatement::Query(Box::new(query)))
+        .and_then(|plan| match context.casts {
+            Casts::Named => cast_names::forget(plan),
+            Casts::Unnamed => Ok(plan),
+        })
         .inspect(|plan| lookup.bound(plan))
         .and_then(operators::check)
         .and_then(|plan| group_names::rewrite(plan, purpose))
@@ -153,7 +178,7 @@ pub fn expression(
     lookup: &dyn RelationLookup,
     planner_context: &mut PlannerContext,
 ) -> Result<Expr, PlanError> {
-    let context = Context { lookup, purpose: Purpose::Continuous, relation_planners: vec![] };
+    let context = Context::new(lookup, Purpose::Continuous, Casts::Unnamed);
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
     let mut expr = expr.clone();
@@ -221,13 +246,32 @@ pub fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// Whether calls are told apart by the casts in their arguments.
+#[derive(Debug, Clone, Copy)]
+enum Casts {
+    Unnamed,
+    Named,
+}
+
 struct Context<'a> {
     lookup: &'a dyn RelationLookup,
     purpose: Purpose,
+    casts: Casts,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    fn new(lookup: &'a dyn RelationLookup, purpose: Purpose, casts: Casts) -> Context<'a> {
+        let relation_planners: Vec<Arc<dyn RelationPlanner>> =
+            vec![Arc::new(WindowPlanner), Arc::new(MiningPlanner), Arc::new(MatchPlanner)];
+        let mut expr_planners = functions::state().expr_planners().to_vec();
+        if let Casts::Named = casts {
+            expr_planners.insert(0, Arc::new(CastNames));
+        }
+        Context { lookup, purpose, casts, relation_planners, expr_planners }
+    }
+
     fn relation(&self, reference: &TableReference) -> Result<RelationInfo, PlanError> {
         let name = match reference {
             TableReference::Bare { table } => table.to_string(),
@@ -261,7 +305,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        functions::state().expr_planners()
+        &self.expr_planners
     }
 
     fn get_table_function_source(
@@ -292,7 +336,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        Some(Arc::new(Types))
+        Some(Arc::new(SqlTypes))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
@@ -339,25 +383,5 @@ impl ContextProvider for Context<'_> {
 
     fn udwf_names(&self) -> Vec<String> {
         functions::state().window_functions().keys().cloned().collect()
-    }
-}
-
-/// TIMESTAMP has microseconds, as in PostgreSQL; DataFusion's default is nanoseconds. It has no JSON.
-#[derive(Debug)]
-struct Types;
-
-impl TypePlanner for Types {
-    fn plan_type_field(&self, sql_type: &SqlType) -> PlannerResult<Option<FieldRef>> {
-        let zone = match sql_type {
-            SqlType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone)
-            | SqlType::Datetime(None) => None,
-            SqlType::Timestamp(None, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
-                Some("UTC".into())
-            }
-            SqlType::JSON | SqlType::JSONB => return Ok(Some(json_operators::json_field())),
-            _ => return Ok(None),
-        };
-        let data_type = DataType::Timestamp(TimeUnit::Microsecond, zone);
-        Ok(Some(Arc::new(Field::new("", data_type, true))))
     }
 }

@@ -13,17 +13,14 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Fetch, GroupByExpr, Ident, LimitClause, Query, Select, SelectItem,
-    SetExpr, SetQuantifier, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins,
-    UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    SetExpr, SetQuantifier, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::error::SqlState;
 use crate::planner::error::PlanError;
 use crate::planner::hidden::fold;
 use crate::planner::selects::selects;
-use crate::planner::sql_call::as_bigint;
+use crate::planner::sql_call::{as_bigint, select_from, table_alias};
 
 /// Rewrites every clause of a query.
 pub(super) fn normalize(query: &mut Query) -> Result<(), PlanError> {
@@ -169,16 +166,7 @@ fn rows_in(condition: &mut Expr) {
 /// The rows of a subquery whose columns are equal to these values.
 fn equal_rows(rows: &Query, values: &[Expr]) -> Query {
     let name = |place: usize| Ident::new(format!("__in_column_{place}"));
-    let columns = (0..values.len())
-        .map(|place| TableAliasColumnDef { name: name(place), data_type: None })
-        .collect();
-    let alias = TableAlias { explicit: true, name: Ident::new("__in_rows"), columns, at: None };
-    let relation = TableFactor::Derived {
-        lateral: false,
-        subquery: Box::new(rows.clone()),
-        alias: Some(alias),
-        sample: None,
-    };
+    let names = (0..values.len()).map(name).collect();
     let equal = values.iter().enumerate().map(|(place, value)| Expr::BinaryOp {
         left: Box::new(Expr::Identifier(name(place))),
         op: BinaryOperator::Eq,
@@ -188,18 +176,8 @@ fn equal_rows(rows: &Query, values: &[Expr]) -> Query {
         let (left, right) = (Box::new(left), Box::new(right));
         Expr::BinaryOp { left, op: BinaryOperator::And, right }
     };
-    let mut found = template();
-    if let SetExpr::Select(select) = &mut *found.body {
-        select.from = vec![TableWithJoins { relation, joins: vec![] }];
-        select.selection = equal.reduce(and);
-    }
-    found
-}
-
-fn template() -> Query {
-    let parser = Parser::new(&PostgreSqlDialect {}).try_with_sql("SELECT 1");
-    let query = parser.and_then(|mut parser| parser.parse_query());
-    *query.expect("SELECT 1 is a query")
+    let one = SelectItem::UnnamedExpr(number("1"));
+    select_from(rows.clone(), table_alias("__in_rows", names), vec![one], equal.reduce(and))
 }
 
 /// `x LIKE p ESCAPE '!'`: a constant pattern is written with the escape character that is known below.

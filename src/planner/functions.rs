@@ -38,6 +38,7 @@ use crate::planner::interval_scaling::IntervalScaling;
 use crate::planner::json_functions;
 use crate::planner::json_operators::JsonOperators;
 use crate::planner::once_barrier::ONCE_BARRIERS;
+use crate::planner::once_keys::OnceKeys;
 use crate::planner::once_order::OnceOrder;
 use crate::planner::once_ties::{ONCE_AGGREGATE_TIES, ONCE_TIES};
 use crate::planner::once_union::OnceUnions;
@@ -123,6 +124,7 @@ fn once_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     // It takes the columns of UNION's second part by their names in the first.
     rules.retain(|rule| rule.name() != "propagate_empty_relation");
     rules.insert(0, Arc::new(OnceOrder));
+    rules.insert(1, Arc::new(OnceKeys));
     rules
 }
 
@@ -132,6 +134,8 @@ fn once_physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules.retain(|rule| match rule.name() {
         // A constant has one distinct value by its statistics, also where there are no rows.
         "aggregate_statistics" => false,
+        // It follows the key of a LIMIT by its name, also through a projection that computes it anew.
+        "LimitAggregation" => false,
         // The first time gives a filter a projection of its own. The second time takes the columns behind that
         // for those before it, where both have the same names and places.
         "ProjectionPushdown" => !std::mem::replace(&mut projections_moved, true),

@@ -20,6 +20,7 @@ use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 use crate::planner::fallible::may_fail;
 use crate::planner::join_held;
 use crate::planner::marker::Marker;
+use crate::planner::union_names::NamedUnions;
 
 /// Holds a condition that may fail.
 const GUARDED: Marker = Marker {
@@ -33,11 +34,13 @@ const GUARDED: Marker = Marker {
 #[derive(Debug, Default)]
 struct PushDown(PushDownFilter);
 
-/// DataFusion's rules, with this one in its place.
+/// DataFusion's rules, with this one, and that for unions, in their places.
 pub(super) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let ours: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(PushDown::default());
+    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 2] =
+        [Arc::new(PushDown::default()), Arc::new(NamedUnions::new())];
     let rules = Optimizer::new().rules.into_iter();
-    rules.map(|rule| if rule.name() == ours.name() { Arc::clone(&ours) } else { rule }).collect()
+    let replaced = |rule: &dyn OptimizerRule| ours.iter().find(|own| own.name() == rule.name());
+    rules.map(|rule| replaced(&*rule).cloned().unwrap_or(rule)).collect()
 }
 
 impl OptimizerRule for PushDown {

@@ -1,9 +1,12 @@
-//! Writes calls of functions into the text's tree, before it is planned.
+//! Writes calls of functions, and queries around queries, into the text's tree, before it is planned.
 
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName,
+    FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, TableAlias,
+    TableAliasColumnDef, TableFactor, TableWithJoins,
 };
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 
 /// `name(arguments, …)`.
 pub(super) fn sql_call(name: &str, arguments: Vec<Expr>) -> Expr {
@@ -33,4 +36,35 @@ pub(super) fn as_bigint(expr: Expr) -> Expr {
         array: false,
         format: None,
     }
+}
+
+/// `name`, or `name (columns, …)`.
+pub(super) fn table_alias(name: &str, columns: Vec<Ident>) -> TableAlias {
+    let column = |name| TableAliasColumnDef { name, data_type: None };
+    let columns = columns.into_iter().map(column).collect();
+    TableAlias { explicit: true, name: Ident::new(name), columns, at: None }
+}
+
+/// `SELECT items FROM (rows) AS alias WHERE selection`.
+pub(super) fn select_from(
+    rows: Query,
+    alias: TableAlias,
+    items: Vec<SelectItem>,
+    selection: Option<Expr>,
+) -> Query {
+    let (subquery, alias) = (Box::new(rows), Some(alias));
+    let relation = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
+    let mut query = template();
+    if let SetExpr::Select(select) = &mut *query.body {
+        select.projection = items;
+        select.from = vec![TableWithJoins { relation, joins: vec![] }];
+        select.selection = selection;
+    }
+    query
+}
+
+fn template() -> Query {
+    let parser = Parser::new(&PostgreSqlDialect {}).try_with_sql("SELECT 1");
+    let query = parser.and_then(|mut parser| parser.parse_query());
+    *query.expect("SELECT 1 is a query")
 }
