@@ -5,7 +5,7 @@ use std::io::Write;
 pub(crate) use crate::data::interval_text::write_interval;
 
 const DAY_SECONDS: i64 = 86_400;
-const DAY_NANOS: i64 = 86_400_000_000_000;
+pub(crate) const DAY_NANOS: i64 = 86_400_000_000_000;
 
 /// Year, month and day of a number of days since 1970-01-01.
 /// Source: Hinnant, "chrono-Compatible Low-Level Date Algorithms".

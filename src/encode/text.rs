@@ -1,6 +1,7 @@
 //! Writes values as psql shows them: for tables on a terminal and for scripts.
 
 use std::fmt::{Display, LowerExp};
+use std::ops::Range;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::Field;
@@ -48,8 +49,8 @@ fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) {
         Cell::Bool(value) => out.push(if value { b't' } else { b'f' }),
         Cell::Int(value) => put(out, format_args!("{value}")),
         Cell::UInt(value) => put(out, format_args!("{value}")),
-        Cell::Float32(value) => write_float(value, out),
-        Cell::Float64(value) => write_float(value, out),
+        Cell::Float32(value) => write_float(value, f64::from(1e-4_f32)..1e6, out),
+        Cell::Float64(value) => write_float(value, 1e-4..1e15, out),
         Cell::Decimal(value, scale) => write_decimal(value, scale, out),
         Cell::Text(text) | Cell::Json(text) => out.extend_from_slice(text.as_bytes()),
         Cell::Numeric(text) | Cell::Other(text) => out.extend_from_slice(text.as_bytes()),
@@ -86,12 +87,15 @@ fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) {
 }
 
 /// The fewest digits that give the float again; very large and small ones with an exponent, which has its
-/// sign and two digits: `1e+20`, `2.5e-07`.
-fn write_float<F: Into<f64> + Copy + Display + LowerExp>(value: F, out: &mut Vec<u8>) {
+/// sign and two digits: `1e+20`, `2.5e-07`. Numbers in `plain` have none: those whose digits the type holds.
+fn write_float<F>(value: F, plain: Range<f64>, out: &mut Vec<u8>)
+where
+    F: Into<f64> + Copy + Display + LowerExp,
+{
     let wide: f64 = value.into();
     if let Some(word) = special_float(wide) {
         out.extend_from_slice(word.as_bytes());
-    } else if wide == 0.0 || (1e-4..1e15).contains(&wide.abs()) {
+    } else if wide == 0.0 || plain.contains(&wide.abs()) {
         put(out, format_args!("{value}"));
     } else {
         let shortest = format!("{value:e}");
@@ -103,13 +107,13 @@ fn write_float<F: Into<f64> + Copy + Display + LowerExp>(value: F, out: &mut Vec
 
 /// An item of an array, in quotes where PostgreSQL's array form needs them.
 fn write_item(cell: Cell<'_>, out: &mut Vec<u8>) {
-    let text = matches!(cell, Cell::Text(_) | Cell::Json(_) | Cell::Other(_));
+    let plain = matches!(cell, Cell::Null | Cell::List(..) | Cell::Struct(..) | Cell::Map(..));
     let start = out.len();
     write_cell(cell, out);
     let item = &out[start..];
     let special = |b: &u8| matches!(b, b',' | b'{' | b'}' | b'"' | b'\\' | b' ' | b'\t' | b'\n');
     let null = item.eq_ignore_ascii_case(b"null");
-    if !text || !(item.is_empty() || null || item.iter().any(special)) {
+    if plain || !(item.is_empty() || null || item.iter().any(special)) {
         return;
     }
     let item = out.split_off(start);

@@ -25,7 +25,7 @@ use datafusion::optimizer::AnalyzerRule;
 use crate::data::floats::{canonical_scalar, holds_floats};
 use crate::planner::expressions::rewrite_named;
 use crate::planner::interval_order;
-use crate::planner::value_functions::ValueFunction;
+use crate::planner::value_functions::{INTERVAL, ValueFunction};
 
 /// The rule; it comes right after types were coerced.
 #[derive(Debug)]
@@ -72,6 +72,7 @@ fn mean_cast(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         (from, to) if to.is_string() && has_own_text(from) => ValueFunction::Text,
         (from, DataType::Interval(_)) if from.is_string() && !nulls => ValueFunction::IntervalOf,
+        (DataType::Duration(_), to) if *to == INTERVAL => ValueFunction::IntervalOf,
         _ => return Ok(Transformed::no(expr)),
     };
     let (to, field) = (to.clone(), Arc::clone(field));

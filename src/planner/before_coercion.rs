@@ -1,7 +1,6 @@
 //! Says what values beside each other mean, before DataFusion brings them to one type.
 //!
-//! A DATE beside a TIMESTAMP becomes a TIMESTAMP of microseconds, as every TIMESTAMP is: DataFusion would
-//! take both to nanoseconds, which end in 2262, and `valid_to < DATE '9999-12-31'` would fail. A text
+//! Dates beside timestamps, and floats beside NUMERICs, are brought to [`super::common_types`]. A text
 //! that is written beside a BYTEA is read as bytes are: DataFusion would take its characters. Casts
 //! between texts and bytes mean these forms, too. A text beside an INTERVAL is read as one. A DATE and hours
 //! make a TIMESTAMP; DataFusion would drop the hours. What a function takes a moment of is one of microseconds, too.
@@ -13,17 +12,21 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::expr::{InList, InSubquery, ScalarFunction};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Between, BinaryExpr, Case, Cast, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection,
     Union,
 };
 use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::type_coercion::coerce_union_schema;
 
 use crate::data::bytes_text::parse_bytea;
 use crate::data::interval_text::parse_interval;
 use crate::error::SqlState;
+use crate::planner::common_types::{
+    common_type, common_type_of, differs, type_of_column, write_digits,
+};
 use crate::planner::conditions;
 use crate::planner::error::PlanError;
 use crate::planner::expressions::rewrite_named;
@@ -44,7 +47,7 @@ impl AnalyzerRule for BeforeCoercion {
         let plan = plan.transform_up_with_subqueries(|node| {
             let node = match node {
                 LogicalPlan::Join(join) => LogicalPlan::Join(beside_in_join(join)?),
-                LogicalPlan::Union(union) => LogicalPlan::Union(beside_in_union(union)?),
+                LogicalPlan::Union(union) => LogicalPlan::Union(beside_in_union(union)?.data),
                 node => node,
             };
             let schema = merge_schema(&node.inputs());
@@ -66,7 +69,12 @@ fn say(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::BinaryExpr(BinaryExpr { mut left, op, mut right })
             if compares(op) || (op == Operator::Minus && !has_hours(&right, schema)) =>
         {
-            let changed = beside(&mut [&mut left, &mut right], schema)?;
+            let values = &mut [&mut *left, &mut *right];
+            let changed = match compares(op) {
+                true => beside(values, schema)?,
+                // A difference is computed, and a number with a point is a DOUBLE there.
+                false => of_one_type(values, schema)?,
+            };
             let expr = Expr::BinaryExpr(BinaryExpr { left, op, right });
             Ok(Transformed::new_transformed(expr, changed))
         }
@@ -93,14 +101,8 @@ fn say(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let changed = beside(&mut values, schema)?;
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
         }
-        Expr::ScalarFunction(mut call) if OF_MOMENTS.contains(&call.func.name()) => {
-            let mut changed = false;
-            for arg in call.args.iter_mut().filter(|arg| is_date(arg, schema)) {
-                let moment = DataType::Timestamp(TimeUnit::Microsecond, None);
-                *arg = cast(std::mem::take(arg), moment);
-                changed = true;
-            }
-            Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
+        Expr::ScalarFunction(call) if OF_MOMENTS.contains(&call.func.name()) => {
+            Ok(of_moments(call, schema))
         }
         Expr::Cast(_) | Expr::TryCast(_) => match (json_operators::cast(&expr, schema)?, expr) {
             (Some(made), _) => Ok(Transformed::yes(made)),
@@ -108,24 +110,47 @@ fn say(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             (None, expr) => Ok(Transformed::no(expr)),
         },
         Expr::WindowFunction(window) => Ok(order_over(window, schema)),
-        Expr::InSubquery(mut asked) => {
-            let [of] = asked.subquery.subquery.schema().fields().as_ref() else {
-                return Ok(Transformed::no(Expr::InSubquery(asked)));
-            };
-            let (of, is_date) = (of.data_type().clone(), is_date(&asked.expr, schema));
-            let own = asked.expr.get_type(schema).ok().and_then(|found| moment(&found));
-            if let Some(wanted) = own.filter(|_| matches!(of, DataType::Date32)) {
-                let inner = Arc::unwrap_or_clone(asked.subquery.subquery);
-                asked.subquery.subquery = Arc::new(with_types(inner, &[Some(wanted)])?);
-            } else if let Some(wanted) = moment(&of).filter(|_| is_date) {
-                asked.expr = Box::new(cast(*asked.expr, wanted));
-            } else {
-                return Ok(Transformed::no(Expr::InSubquery(asked)));
-            }
-            Ok(Transformed::yes(Expr::InSubquery(asked)))
-        }
+        Expr::InSubquery(asked) => say_in(asked, schema),
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// The moments that a function takes parts of.
+fn of_moments(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
+    let mut changed = false;
+    let field = call.args.first().and_then(|field| field.as_literal()?.try_as_str()?);
+    // Its epoch is a duration's own number.
+    let is_epoch = field.is_some_and(|field| field.eq_ignore_ascii_case("epoch"));
+    for arg in &mut call.args {
+        let of = |arg: &mut Expr| std::mem::take(arg);
+        *arg = match arg.get_type(schema) {
+            Ok(DataType::Date32) => cast(of(arg), DataType::Timestamp(TimeUnit::Microsecond, None)),
+            Ok(DataType::Duration(_)) if !is_epoch => ValueFunction::IntervalOf.call(of(arg)),
+            _ => continue,
+        };
+        changed = true;
+    }
+    Transformed::new_transformed(Expr::ScalarFunction(call), changed)
+}
+
+/// What is looked for in a subquery's column stands beside it.
+fn say_in(mut asked: InSubquery, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let own = asked.expr.get_type(schema);
+    let of = asked.subquery.subquery.schema().fields().first().map(|of| of.data_type().clone());
+    let (Ok(own), Some(of)) = (own, of) else {
+        return Ok(Transformed::no(Expr::InSubquery(asked)));
+    };
+    let Some(wanted) = common_type(&[own.clone(), of.clone()]) else {
+        return Ok(Transformed::no(Expr::InSubquery(asked)));
+    };
+    if differs(&of, &wanted) {
+        let inner = Arc::unwrap_or_clone(asked.subquery.subquery);
+        asked.subquery.subquery = Arc::new(with_types(inner, &[Some(wanted.clone())])?);
+    }
+    if differs(&own, &wanted) {
+        asked.expr = Box::new(cast(*asked.expr, wanted));
+    }
+    Ok(Transformed::yes(Expr::InSubquery(asked)))
 }
 
 /// A date that is moved by an interval of whole days stays one; hours make it a moment.
@@ -197,19 +222,19 @@ fn say_cast(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
 
 /// Brings values that stand for each other to what they are together; tells whether any changed.
 fn beside(values: &mut [&mut Expr], schema: &DFSchema) -> Result<bool> {
+    let changed = of_one_type(values, schema)?;
+    Ok(write_digits(values, schema) || changed)
+}
+
+fn of_one_type(values: &mut [&mut Expr], schema: &DFSchema) -> Result<bool> {
     // What has no type here (a column of an outer query, say) stays as it is.
     let types: Vec<Option<DataType>> =
         values.iter().map(|value| value.get_type(schema).ok()).collect();
     let known: Vec<DataType> = types.iter().flatten().cloned().collect();
     let mut changed = false;
-    if let Some(wanted) = moment_of(&known) {
+    if let Some(wanted) = common_type_of(values, schema) {
         for (value, found) in values.iter_mut().zip(&types) {
-            let is_other = found.as_ref().is_some_and(|found| match found {
-                DataType::Date32 => true,
-                DataType::Timestamp(unit, _) => *unit != TimeUnit::Microsecond,
-                _ => false,
-            });
-            if is_other {
+            if found.as_ref().is_some_and(|found| differs(found, &wanted)) {
                 let inner = std::mem::take(*value);
                 **value = cast(inner, wanted.clone());
                 changed = true;
@@ -265,9 +290,10 @@ fn beside_in_join(mut join: Join) -> Result<Join> {
         else {
             continue;
         };
-        for (side, own, other) in [(left, &a, &b), (right, &b, &a)] {
-            if let (DataType::Date32, Some(wanted)) = (own, moment(other)) {
-                *side = cast(std::mem::take(side), wanted);
+        let Some(wanted) = common_type(&[a.clone(), b.clone()]) else { continue };
+        for (side, own) in [(left, &a), (right, &b)] {
+            if differs(own, &wanted) {
+                *side = cast(std::mem::take(side), wanted.clone());
             }
         }
     }
@@ -275,24 +301,41 @@ fn beside_in_join(mut join: Join) -> Result<Join> {
 }
 
 /// So are the columns of what a union puts together.
-fn beside_in_union(union: Union) -> Result<Union> {
-    let count = union.schema.fields().len();
-    let type_of = |input: &LogicalPlan, column: usize| {
-        input.schema().fields().get(column).map(|field| field.data_type().clone())
-    };
-    let wanted: Vec<Option<DataType>> = (0..count)
+fn beside_in_union(union: Union) -> Result<Transformed<Union>> {
+    let wanted: Vec<Option<DataType>> = (0..union.schema.fields().len())
         .map(|column| {
-            let types: Vec<_> =
-                union.inputs.iter().filter_map(|input| type_of(input, column)).collect();
-            moment_of(&types)
+            let types = union.inputs.iter().filter_map(|input| type_of_column(input, column));
+            common_type(&types.collect::<Vec<_>>())
         })
         .collect();
-    if wanted.iter().all(Option::is_none) {
-        return Ok(union);
+    match wanted.iter().all(Option::is_none) {
+        true => Ok(Transformed::no(union)),
+        false => with_types_in_union(union, &wanted).map(Transformed::yes),
     }
+}
+
+/// A union whose parts have columns of the types that all have together. The planner gives it the first part's, until
+/// types are coerced; who asks for them before would cut the others.
+pub(super) fn typed_union(union: Union) -> Result<Transformed<Union>> {
+    let beside = beside_in_union(union)?;
+    let (union, changed) = (beside.data, beside.transformed);
+    let coerced = coerce_union_schema(&union.inputs)?;
+    let wanted: Vec<DataType> =
+        coerced.fields().iter().map(|field| field.data_type().clone()).collect();
+    let is_typed = |part: &Arc<LogicalPlan>| {
+        part.schema().fields().iter().map(|field| field.data_type()).eq(&wanted)
+    };
+    if union.inputs.iter().all(is_typed) {
+        return Ok(Transformed::new_transformed(union, changed));
+    }
+    let wanted: Vec<Option<DataType>> = wanted.into_iter().map(Some).collect();
+    with_types_in_union(union, &wanted).map(Transformed::yes)
+}
+
+fn with_types_in_union(union: Union, wanted: &[Option<DataType>]) -> Result<Union> {
     let inputs = union.inputs.into_iter().map(|input| {
         let input = Arc::unwrap_or_clone(input);
-        with_types(input, &wanted).map(Arc::new)
+        with_types(input, wanted).map(Arc::new)
     });
     Union::try_new_with_loose_types(inputs.collect::<Result<_>>()?)
 }
@@ -320,22 +363,6 @@ fn cast(expr: Expr, to: DataType) -> Expr {
 
 fn is_date(expr: &Expr, schema: &DFSchema) -> bool {
     matches!(expr.get_type(schema), Ok(DataType::Date32))
-}
-
-/// The type of dates and timestamps beside each other; `None` where there are not both.
-pub(super) fn moment_of(types: &[DataType]) -> Option<DataType> {
-    let dates = types.iter().any(|found| matches!(found, DataType::Date32));
-    types.iter().find_map(moment).filter(|_| dates)
-}
-
-/// The moment of microseconds that stands for moments of a type; `None` for what is no TIMESTAMP.
-fn moment(data_type: &DataType) -> Option<DataType> {
-    match data_type {
-        DataType::Timestamp(_, zone) => {
-            Some(DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))
-        }
-        _ => None,
-    }
 }
 
 fn is_bytes(data_type: &DataType) -> bool {

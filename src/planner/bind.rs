@@ -4,6 +4,7 @@
 //! [`crate::planner::window_call::WindowPlanner`]. Streams are plain table sources, so nothing here
 //! can run anything.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -41,8 +42,8 @@ use crate::planner::join_as_of;
 use crate::planner::join_held;
 use crate::planner::join_names;
 use crate::planner::join_once;
-use crate::planner::kept_over;
 use crate::planner::kept_rules;
+use crate::planner::kept_unread;
 use crate::planner::lateral;
 use crate::planner::literal_casts::keep_constants;
 use crate::planner::match_call::MatchPlanner;
@@ -178,7 +179,9 @@ pub fn expression(
     lookup: &dyn RelationLookup,
     planner_context: &mut PlannerContext,
 ) -> Result<Expr, PlanError> {
-    let context = Context::new(lookup, Purpose::Continuous, Casts::Unnamed);
+    let relation_planners = vec![];
+    let context =
+        Context { relation_planners, ..Context::new(lookup, Purpose::Continuous, Casts::Unnamed) };
     let options = ParserOptions::new().with_map_string_types_to_utf8view(true);
     let planner = SqlToRel::new_with_options(&context, options);
     let mut expr = expr.clone();
@@ -204,11 +207,11 @@ pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, PlanError> {
     let plan = analyzer.execute_and_check(plan, options, |_, _| {}).map_err(from_datafusion)?;
     let plan = grouping_sets::split(plan).map_err(from_datafusion)?;
     let optimized = with_rules(plan.clone())?;
-    if !kept_over::is_missing(&plan, &optimized).map_err(from_datafusion)? {
+    if !kept_unread::is_missing(&plan, &optimized).map_err(from_datafusion)? {
         return Ok(optimized);
     }
-    let held = with_rules(kept_over::hold(plan).map_err(from_datafusion)?)?;
-    kept_over::release(held).map_err(from_datafusion)
+    let held = with_rules(kept_unread::hold(plan).map_err(from_datafusion)?)?;
+    kept_unread::release(held).map_err(from_datafusion)
 }
 
 /// What DataFusion's rules make of a plan.
@@ -258,16 +261,16 @@ struct Context<'a> {
     purpose: Purpose,
     casts: Casts,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
-    expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    expr_planners: Cow<'a, [Arc<dyn ExprPlanner>]>,
 }
 
 impl<'a> Context<'a> {
     fn new(lookup: &'a dyn RelationLookup, purpose: Purpose, casts: Casts) -> Context<'a> {
         let relation_planners: Vec<Arc<dyn RelationPlanner>> =
             vec![Arc::new(WindowPlanner), Arc::new(MiningPlanner), Arc::new(MatchPlanner)];
-        let mut expr_planners = functions::state().expr_planners().to_vec();
+        let mut expr_planners = Cow::Borrowed(functions::state().expr_planners());
         if let Casts::Named = casts {
-            expr_planners.insert(0, Arc::new(CastNames));
+            expr_planners.to_mut().insert(0, Arc::new(CastNames));
         }
         Context { lookup, purpose, casts, relation_planners, expr_planners }
     }

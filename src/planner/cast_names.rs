@@ -52,19 +52,12 @@ fn named(exprs: &mut [Expr]) -> Result<()> {
 /// Takes the names out of the calls again; these keep their own.
 pub(super) fn forget(plan: LogicalPlan) -> Result<LogicalPlan> {
     let forgotten = plan.transform_down_with_subqueries(|node| match node {
-        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => rewrite_named(node, |call| {
-            call.transform_down(|part| {
-                Ok(match part {
-                    Expr::AggregateFunction(_) | Expr::WindowFunction(_) => {
-                        part.map_children(|inner| {
-                            Ok(match inner {
-                                Expr::Alias(alias) => Transformed::yes(*alias.expr),
-                                inner => Transformed::no(inner),
-                            })
-                        })?
-                    }
-                    part => Transformed::no(part),
-                })
+        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => rewrite_named(node, |expr| {
+            expr.transform_down(|part| match part {
+                Expr::AggregateFunction(_) | Expr::WindowFunction(_) => {
+                    part.map_children(|inner| Ok(Transformed::yes(inner.unalias())))
+                }
+                part => Ok(Transformed::no(part)),
             })
         }),
         node => Ok(Transformed::no(node)),

@@ -1,10 +1,13 @@
 //! Writes clauses that DataFusion does not plan in forms that it does, and refuses those that it would pass over.
 //!
-//! * FETCH FIRST n ROWS ONLY is LIMIT n, and GROUP BY () one group of all rows.
+//! * FETCH FIRST n ROWS ONLY is LIMIT n, GROUP BY () one group of all rows, and `ROLLUP ((a, b), c)` is
+//!   `GROUPING SETS ((a, b, c), (a, b), ())`.
+//! * DISTINCT ON (1) is the first column.
 //! * `SELECT 5 AS x … GROUP BY x` groups by a number; DataFusion reads it as the fifth column.
 //! * `x LIKE '50!%' ESCAPE '!'` is `x LIKE '50\%'`.
 //! * `x SIMILAR TO 'a%'` is a regular expression over the whole text; DataFusion reads the pattern as one over a part.
 //! * `(a, b) IN (SELECT …)`, where only its truth matters, is EXISTS over the rows that are equal.
+//! * Rows are compared column by column ([`super::row_comparisons`]).
 //! * Columns of a UNION have the names of its first SELECT; those of the others need not be different.
 //! * TABLESAMPLE and FOR UPDATE would be taken, and not done.
 
@@ -12,25 +15,30 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Fetch, GroupByExpr, Ident, LimitClause, Query, Select, SelectItem,
-    SetExpr, SetQuantifier, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, Distinct, Expr, Fetch, GroupByExpr, Ident, LimitClause, OrderBy, OrderByKind,
+    Query, Select, SelectItem, SetExpr, SetQuantifier, TableFactor, UnaryOperator, Value,
+    ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use crate::error::SqlState;
 use crate::planner::error::PlanError;
 use crate::planner::hidden::fold;
+use crate::planner::row_comparisons::RowComparisons;
 use crate::planner::selects::selects;
 use crate::planner::sql_call::{as_bigint, select_from, table_alias};
 
 /// Rewrites every clause of a query.
 pub(super) fn normalize(query: &mut Query) -> Result<(), PlanError> {
-    match VisitMut::visit(query, &mut Normalizer) {
+    match VisitMut::visit(query, &mut Normalizer::default()) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
 }
 
-struct Normalizer;
+#[derive(Default)]
+struct Normalizer {
+    rows: RowComparisons,
+}
 
 impl VisitorMut for Normalizer {
     type Break = PlanError;
@@ -43,9 +51,11 @@ impl VisitorMut for Normalizer {
         if let Some(fetch) = query.fetch.take() {
             limit(query, fetch)?;
         }
+        places_in_distinct_on(query);
         names_of_legs(&mut query.body, true);
         for select in selects(&mut query.body) {
             one_group(&mut select.group_by);
+            sets_of_parts(&mut select.group_by);
             numbers_beside_groups(select);
             [&mut select.selection, &mut select.having].into_iter().flatten().for_each(rows_in);
         }
@@ -79,7 +89,7 @@ impl VisitorMut for Normalizer {
                 "NOT IN of several columns, or IN of several columns beside NOT",
                 "Write EXISTS or NOT EXISTS (SELECT … WHERE … AND …).",
             ),
-            _ => ControlFlow::Continue(()),
+            _ => self.rows.rewrite(expr),
         }
     }
 }
@@ -117,6 +127,61 @@ fn one_group(group_by: &mut GroupByExpr) {
     keys.retain(|key| !matches!(key, Expr::Tuple(parts) if parts.is_empty()));
     if keys.is_empty() && before > 0 {
         keys.push(Expr::GroupingSets(vec![vec![]]));
+    }
+}
+
+/// ROLLUP and CUBE of parts with several columns, spelled out as GROUPING SETS.
+fn sets_of_parts(group_by: &mut GroupByExpr) {
+    // More parts have more sets than a continuous query takes.
+    const ROLLUP_MAX: usize = 64;
+    const CUBE_MAX: usize = 10;
+    let GroupByExpr::Expressions(keys, _) = group_by else { return };
+    let several = |parts: &[Vec<Expr>]| parts.iter().any(|part| part.len() != 1);
+    for key in keys {
+        *key = match key {
+            Expr::Rollup(parts) if several(parts) && parts.len() <= ROLLUP_MAX => {
+                Expr::GroupingSets(
+                    (0..=parts.len()).rev().map(|length| parts[..length].concat()).collect(),
+                )
+            }
+            Expr::Cube(parts) if several(parts) && parts.len() <= CUBE_MAX => {
+                let set = |left_out: usize| {
+                    let kept = parts.iter().enumerate().filter(|(at, _)| left_out >> at & 1 == 0);
+                    kept.flat_map(|(_, part)| part.iter().cloned()).collect()
+                };
+                Expr::GroupingSets((0..1 << parts.len()).map(set).collect())
+            }
+            _ => continue,
+        };
+    }
+}
+
+/// DISTINCT ON (1), and the ORDER BY beside it, name the first column of the answer.
+fn places_in_distinct_on(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let Some(Distinct::On(keys)) = &mut select.distinct else { return };
+    let at = |key: &Expr| {
+        let place: usize = match key {
+            Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => {
+                digits.parse().ok()?
+            }
+            _ => return None,
+        };
+        let items = select.projection.get(..place)?;
+        let column = |item: &SelectItem| match item {
+            SelectItem::ExprWithAlias { alias, .. } => Some(Expr::Identifier(alias.clone())),
+            SelectItem::UnnamedExpr(expr) => Some(expr.clone()),
+            _ => None,
+        };
+        items.iter().map(column).collect::<Option<Vec<Expr>>>()?.pop()
+    };
+    for key in keys {
+        *key = at(key).unwrap_or_else(|| key.clone());
+    }
+    if let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &mut query.order_by {
+        for key in keys {
+            key.expr = at(&key.expr).unwrap_or_else(|| key.expr.clone());
+        }
     }
 }
 

@@ -269,10 +269,7 @@ fn known(text: &str) -> Option<PlanError> {
     };
     if text.contains("require unique expression names") {
         let expression = between("expression \"", "\" at position")?;
-        let name = expression.rsplit_once(" AS ").map_or(expression, |(_, name)| name);
-        let is_column = name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
-        let name = if is_column { name.rsplit('.').next().unwrap_or(name) } else { name };
-        return Some(PlanError::repeated(name));
+        return Some(PlanError::repeated(name_of(expression)));
     }
     if let Some((_, name)) = text.split_once("Invalid qualifier ") {
         return Some(PlanError::Refused {
@@ -290,6 +287,18 @@ fn known(text: &str) -> Option<PlanError> {
         });
     }
     None
+}
+
+/// The name of a result column that is computed so: its alias, or the column, which may be cast.
+fn name_of(expression: &str) -> &str {
+    let column = |text: &str| text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    let cast = expression.strip_prefix("CAST(").and_then(|inner| inner.rsplit_once(" AS "));
+    let name = match (cast, expression.rsplit_once(" AS ")) {
+        (Some((inner, _)), _) if column(inner) => inner,
+        (None, Some((_, alias))) => alias,
+        _ => expression,
+    };
+    if column(name) { name.rsplit('.').next().unwrap_or(name) } else { name }
 }
 
 /// Messages of DataFusion's planner that name its own parts, said as PostgreSQL says them.

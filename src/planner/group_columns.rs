@@ -1,6 +1,7 @@
 //! Makes columns of what a GROUP BY and its aggregates read: computed keys, and arguments and filters of
 //! aggregates.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -64,6 +65,8 @@ impl Translator {
         let names = built.physical_names()?;
         let width = built.plan.schema.fields().len();
         let mut added: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::new();
+        // What several read is one column: DISTINCT asks whether its order is that of its argument.
+        let mut columns: HashMap<Expr, Expr> = HashMap::new();
         let mut failure = None;
         let mut column_of = |expr: Expr| -> Expr {
             if built.uses_window(&expr) {
@@ -76,12 +79,17 @@ impl Translator {
             if matches!(expr, Expr::Column(_) | Expr::Literal(..)) {
                 return expr;
             }
+            if let Some(column) = columns.get(&expr) {
+                return column.clone();
+            }
             match self.lower(&expr, &names) {
                 Ok(physical) => {
                     // The name that `physical_names` gives to a column without a logical one.
                     let name = format!("__column_{}", width + added.len());
                     added.push((physical, name.clone()));
-                    Expr::Column(Column::new_unqualified(name))
+                    let column = Expr::Column(Column::new_unqualified(name));
+                    columns.insert(expr, column.clone());
+                    column
                 }
                 Err(error) => {
                     failure = Some(error);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
@@ -24,7 +24,7 @@ const GROUPINGS_MAX: usize = 64;
 
 /// Splits every aggregate over several groupings.
 pub(super) fn split(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = plan.transform_up(|node| match node {
+    let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => match aggregate.group_expr.as_slice() {
             [Expr::GroupingSet(set)] => {
                 let groupings = groupings(set)?;
@@ -136,8 +136,8 @@ fn branch(
     let rows = is_total.then(|| grouped.schema.columns().swap_remove(rows));
     let mut grouped = LogicalPlanBuilder::from(LogicalPlan::Aggregate(grouped));
     if let Some(rows) = rows {
-        // Always true, and keeps the total over the input where nobody reads it: the optimiser would put
-        // a row in its place that comes of nothing.
+        // Always true, and keeps the total over the input where nobody reads it, in subqueries, too: the optimiser
+        // would put a row in its place that comes of nothing.
         grouped = grouped.filter(Expr::Column(rows).gt_eq(lit(0_i64)))?;
     }
     grouped.project(exprs)?.build()

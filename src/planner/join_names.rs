@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, SetExpr,
-    TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
 };
 
 use crate::planner::error::PlanError;
@@ -242,7 +242,14 @@ impl Normalizer<'_> {
             };
             outputs.push(Output::Column { name, expr: Box::new(expr) });
         }
-        *constraint = conditions.map_or(JoinConstraint::None, JoinConstraint::On);
+        *constraint = match (conditions, &*constraint) {
+            (Some(conditions), _) => JoinConstraint::On(conditions),
+            // No column that both sides have: all pairs of rows.
+            (None, JoinConstraint::Natural) => {
+                JoinConstraint::On(Expr::value(Value::Boolean(true)))
+            }
+            (None, _) => JoinConstraint::None,
+        };
         outputs.append(&mut left.0);
         outputs.append(&mut right.0);
         Ok(Side(outputs))

@@ -11,8 +11,9 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::{Expr, FetchType, LogicalPlan, Volatility, lit};
 use datafusion::optimizer::eliminate_join::EliminateJoin;
 use datafusion::optimizer::eliminate_limit::EliminateLimit;
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
+use crate::planner::around_rule::AroundRule;
 use crate::planner::marker::Marker;
 
 /// Holds the condition of a join that is never true.
@@ -27,8 +28,8 @@ const NEVER: Marker = Marker {
 pub(super) fn kept(
     rule: Arc<dyn OptimizerRule + Send + Sync>,
 ) -> Arc<dyn OptimizerRule + Send + Sync> {
-    let joins = KeepJoins(EliminateJoin::new());
-    let limits = KeepLimits(EliminateLimit::new());
+    let joins = AroundRule { rule: EliminateJoin::new(), rewrite: keep_joins };
+    let limits = AroundRule { rule: EliminateLimit::new(), rewrite: keep_limits };
     match rule.name() {
         name if name == joins.name() => Arc::new(joins),
         name if name == limits.name() => Arc::new(limits),
@@ -36,29 +37,16 @@ pub(super) fn kept(
     }
 }
 
-#[derive(Debug)]
-struct KeepJoins(EliminateJoin);
-
-impl OptimizerRule for KeepJoins {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(
-        &self,
-        plan: LogicalPlan,
-        config: &dyn OptimizerConfig,
-    ) -> Result<Transformed<LogicalPlan>> {
-        let hidden = plan.transform_up_with_subqueries(hide)?;
-        let rewritten = self.0.rewrite(hidden.data, config)?;
-        match hidden.transformed {
-            true => rewritten.map_data(|plan| Ok(plan.transform_up_with_subqueries(show)?.data)),
-            false => Ok(rewritten),
-        }
+fn keep_joins(
+    rule: &EliminateJoin,
+    plan: LogicalPlan,
+    config: &dyn OptimizerConfig,
+) -> Result<Transformed<LogicalPlan>> {
+    let hidden = plan.transform_up_with_subqueries(hide)?;
+    let rewritten = rule.rewrite(hidden.data, config)?;
+    match hidden.transformed {
+        true => rewritten.map_data(|plan| Ok(plan.transform_up_with_subqueries(show)?.data)),
+        false => Ok(rewritten),
     }
 }
 
@@ -87,28 +75,15 @@ fn show(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
 }
 
-#[derive(Debug)]
-struct KeepLimits(EliminateLimit);
-
-impl OptimizerRule for KeepLimits {
-    fn name(&self) -> &str {
-        self.0.name()
+fn keep_limits(
+    rule: &EliminateLimit,
+    plan: LogicalPlan,
+    config: &dyn OptimizerConfig,
+) -> Result<Transformed<LogicalPlan>> {
+    if let LogicalPlan::Limit(limit) = &plan
+        && matches!(limit.get_fetch_type()?, FetchType::Literal(Some(0)))
+    {
+        return Ok(Transformed::no(plan));
     }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(
-        &self,
-        plan: LogicalPlan,
-        config: &dyn OptimizerConfig,
-    ) -> Result<Transformed<LogicalPlan>> {
-        if let LogicalPlan::Limit(limit) = &plan
-            && matches!(limit.get_fetch_type()?, FetchType::Literal(Some(0)))
-        {
-            return Ok(Transformed::no(plan));
-        }
-        self.0.rewrite(plan, config)
-    }
+    rule.rewrite(plan, config)
 }

@@ -12,13 +12,13 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, JoinType, NullHandling, Result};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Unnest};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, Query, TableAlias,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, Query,
     TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 use crate::planner::expressions::{rewrite_named, subquery_in};
 use crate::planner::json_functions;
-use crate::planner::sql_call::{as_bigint, sql_call};
+use crate::planner::sql_call::{as_bigint, sql_call, table_alias};
 
 /// Writes UNNEST in FROM in the forms that DataFusion plans: WITH ORDINALITY is a second list beside
 /// the first, and the name of the alias is the name of its only column. A function that gives a row for each
@@ -41,12 +41,7 @@ impl VisitorMut for Normalizer {
         if array_exprs.len() != 1 {
             return ControlFlow::Continue(());
         }
-        let alias = alias.get_or_insert_with(|| TableAlias {
-            explicit: true,
-            name: Ident::new("unnest"),
-            columns: vec![],
-            at: None,
-        });
+        let alias = alias.get_or_insert_with(|| table_alias("unnest", vec![]));
         let column = |name: Ident| TableAliasColumnDef { name, data_type: None };
         if alias.columns.is_empty() {
             alias.columns.push(column(alias.name.clone()));
@@ -88,12 +83,8 @@ fn as_unnest(factor: &mut TableFactor) {
     let Some(arguments) = args.iter().map(argument).collect() else { return };
     let array_exprs = match json_functions::rows_of(&name.value) {
         Some(function) => {
-            alias.get_or_insert_with(|| TableAlias {
-                explicit: true,
-                name: Ident::new(name.value.to_lowercase()),
-                columns: vec![TableAliasColumnDef { name: Ident::new("value"), data_type: None }],
-                at: None,
-            });
+            let columns = vec![Ident::new("value")];
+            alias.get_or_insert_with(|| table_alias(&name.value.to_lowercase(), columns));
             vec![sql_call(function, arguments)]
         }
         None if name.value.eq_ignore_ascii_case("unnest") => arguments,

@@ -7,6 +7,8 @@
 //! And where an operator wants an order with more columns than the sort below OFFSET and LIMIT has, DataFusion
 //! makes that sort anew, with a limit that forgets the rows which OFFSET skips.
 //!
+//! `WHERE abs(x) = y` would have it sort by `abs(x)` where `y` is asked for, and then not know that order again.
+//!
 //! Nor does a window or a sort know of the order of a sort or a window below it: DataFusion would do with a finer
 //! order or a reverse one, in which rows that are equal stand otherwise than they came ([`super::once_ties`]).
 
@@ -16,8 +18,11 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, split_conjunction};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateOutputMode};
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -29,7 +34,7 @@ use crate::planner::once_rule::OnceRule;
 use crate::planner::once_ties::{calls_over, keeps_rows};
 
 /// Puts a [`Barrier`] below each aggregate over sets of groups, part of a union and side of an outer join, above
-/// each OFFSET, and below what sorts anew what was sorted.
+/// each OFFSET, condition that equates what is computed and total, and below what sorts anew what was sorted.
 pub(super) const ONCE_BARRIERS: OnceRule =
     OnceRule { name: "once_barriers", rewrite: with_barriers };
 
@@ -38,6 +43,7 @@ fn with_barriers(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>
         let hides = makes_other_values(&*node) || wants_other_order(&node);
         node.map_children(|child| {
             let skips = child.downcast_ref::<GlobalLimitExec>().is_some_and(|l| l.skip() > 0);
+            let hides = hides || equates_computed(&*child) || is_total(&*child);
             if !hides && !skips {
                 return Ok(Transformed::no(child));
             }
@@ -45,6 +51,28 @@ fn with_barriers(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>
         })
     })
     .data()
+}
+
+/// Whether a node is an aggregate without groups. A join hands down the wish for an order without the columns of its
+/// only row, which are one value, and then does not know that order again.
+fn is_total(node: &dyn ExecutionPlan) -> bool {
+    let Some(aggregate) = node.downcast_ref::<AggregateExec>() else { return false };
+    let is_final = aggregate.mode().output_mode() == AggregateOutputMode::Final;
+    is_final && aggregate.group_expr().is_empty()
+}
+
+/// Whether a node's condition makes a column equal to what is computed.
+fn equates_computed(node: &dyn ExecutionPlan) -> bool {
+    let Some(filter) = node.downcast_ref::<FilterExec>() else { return false };
+    split_conjunction(filter.predicate()).into_iter().any(|condition| {
+        condition.downcast_ref::<BinaryExpr>().is_some_and(|equal| {
+            let sides = [equal.left(), equal.right()];
+            let is_computed = |side: &&Arc<dyn PhysicalExpr>| !side.is::<Column>();
+            *equal.op() == Operator::Eq
+                && sides.iter().any(is_computed)
+                && !sides.iter().any(|side| side.is::<Literal>())
+        })
+    })
 }
 
 /// Whether a column that is one value in an input may be several in the output.

@@ -83,6 +83,10 @@ impl Keys {
                 Expr::WindowFunction(call)
             }
             Expr::AggregateFunction(mut call) => {
+                // DISTINCT takes only the order of its argument, as which it knows the same column.
+                let keys = &call.params.order_by;
+                let is_key = |arg: &&mut Expr| keys.iter().any(|key| key.expr == **arg);
+                call.params.args.iter_mut().filter(is_key).for_each(|arg| self.column(arg));
                 call.params.order_by.iter_mut().for_each(|key| self.column(&mut key.expr));
                 Expr::AggregateFunction(call)
             }

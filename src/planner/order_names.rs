@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Visit, VisitMut,
-    Visitor, VisitorMut,
+    Expr, Ident, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Value, Visit,
+    VisitMut, Visitor, VisitorMut,
 };
 
 use crate::planner::hidden::fold;
@@ -37,11 +37,65 @@ impl VisitorMut for Normalizer {
     type Break = ();
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        self.found |= say_names(query);
         if let Some(columns) = rename(query) {
             *query = select_from(query.clone(), table_alias("__ordered", vec![]), columns, None);
             self.found = true;
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Gives a cast column the column's name, which is that of the answer, takes a name in ORDER BY out of its
+/// parentheses, and calls what is a column of the answer as a whole by its name; tells whether there was any.
+fn say_names(query: &mut Query) -> bool {
+    let Some(order_by) = &mut query.order_by else { return false };
+    let OrderByKind::Expressions(keys) = &mut order_by.kind else { return false };
+    let mut found = false;
+    for key in keys.iter_mut() {
+        while let Expr::Nested(inner) = &mut key.expr
+            && matches!(**inner, Expr::Identifier(_) | Expr::Nested(_))
+        {
+            key.expr = std::mem::replace(&mut **inner, Expr::value(Value::Null));
+            found = true;
+        }
+    }
+    let SetExpr::Select(select) = query.body.as_mut() else { return found };
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr @ Expr::Cast { .. }) = item
+            && let Some(alias) = name_of_cast(expr).cloned()
+        {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            found = true;
+        }
+    }
+    for key in keys {
+        if let Some(alias) = alias_of(&key.expr, select) {
+            key.expr = Expr::Identifier(alias.clone());
+            found = true;
+        }
+    }
+    found
+}
+
+/// The name of the column that is computed so, if it is the only one of that name.
+fn alias_of<'a>(key: &Expr, select: &'a Select) -> Option<&'a Ident> {
+    let Expr::Function(_) = key else { return None };
+    let alias = select.projection.iter().find_map(|item| match item {
+        SelectItem::ExprWithAlias { expr, alias } if expr == key => Some(alias),
+        _ => None,
+    })?;
+    let named =
+        select.projection.iter().filter_map(name_of).filter(|name| fold(name) == fold(alias));
+    (named.count() == 1).then_some(alias)
+}
+
+fn name_of_cast(expr: &Expr) -> Option<&Ident> {
+    match expr {
+        Expr::Cast { expr, .. } => name_of_cast(expr),
+        Expr::Identifier(name) => Some(name),
+        Expr::CompoundIdentifier(parts) => parts.last(),
+        _ => None,
     }
 }
 

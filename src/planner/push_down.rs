@@ -20,7 +20,7 @@ use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 use crate::planner::fallible::may_fail;
 use crate::planner::join_held;
 use crate::planner::marker::Marker;
-use crate::planner::union_names::NamedUnions;
+use crate::planner::union_names;
 
 /// Holds a condition that may fail.
 const GUARDED: Marker = Marker {
@@ -37,7 +37,7 @@ struct PushDown(PushDownFilter);
 /// DataFusion's rules, with this one, and that for unions, in their places.
 pub(super) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let ours: [Arc<dyn OptimizerRule + Send + Sync>; 2] =
-        [Arc::new(PushDown::default()), Arc::new(NamedUnions::new())];
+        [Arc::new(PushDown::default()), Arc::new(union_names::rule())];
     let rules = Optimizer::new().rules.into_iter();
     let replaced = |rule: &dyn OptimizerRule| ours.iter().find(|own| own.name() == rule.name());
     rules.map(|rule| replaced(&*rule).cloned().unwrap_or(rule)).collect()

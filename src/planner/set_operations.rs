@@ -18,7 +18,8 @@ use datafusion::logical_expr::{
     Distinct, Expr, Join, LogicalPlan, LogicalPlanBuilder, cast, lit, when,
 };
 
-use crate::planner::before_coercion::moment_of;
+use crate::planner::before_coercion::typed_union;
+use crate::planner::common_types::{common_type, type_of_column};
 use crate::planner::error::PlanError;
 use crate::planner::functions;
 
@@ -28,10 +29,20 @@ const RIGHT: &str = "__in_right";
 /// One element for each copy of a row.
 const COPIES: &str = "__copies";
 
-/// Rewrites every INTERSECT and EXCEPT of a plan that was just bound.
+/// Rewrites every INTERSECT and EXCEPT of a plan that was just bound, and gives the unions below them their types.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut retyped = false;
     let rewritten = plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Join(join) if is_set_operation(&join) => Ok(Transformed::yes(counted(&join)?)),
+        LogicalPlan::Union(union) => {
+            let union = typed_union(union)?;
+            retyped |= union.transformed;
+            Ok(union.update_data(LogicalPlan::Union))
+        }
+        LogicalPlan::Join(join) if is_set_operation(&join) => {
+            retyped = true;
+            Ok(Transformed::yes(counted(&join)?))
+        }
+        other if retyped => Ok(Transformed::yes(other.recompute_schema()?)),
         other => Ok(Transformed::no(other)),
     });
     Ok(rewritten?.data)
@@ -65,7 +76,10 @@ fn counted(join: &Join) -> Result<LogicalPlan> {
         let mut exprs = Vec::with_capacity(width + 2);
         for (index, own) in side.schema().columns().into_iter().enumerate() {
             let types = [left, right].map(|side| side.schema().field(index).data_type().clone());
-            let common = moment_of(&types).or_else(|| type_union_resolution(&types));
+            let columns = [left, right].map(|side| type_of_column(side, index));
+            let common = columns.into_iter().collect::<Option<Vec<_>>>();
+            let common = common.and_then(|types| common_type(&types));
+            let common = common.or_else(|| type_union_resolution(&types));
             let common = common.ok_or_else(|| mismatch(&types))?;
             let is_common = *side.schema().field(index).data_type() == common;
             let value = Expr::Column(own);

@@ -10,41 +10,28 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Union};
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-/// DataFusion's rule, in its place and under its name.
-#[derive(Debug)]
-pub(super) struct NamedUnions(OptimizeUnions);
+use crate::planner::around_rule::AroundRule;
 
-impl NamedUnions {
-    pub(super) fn new() -> NamedUnions {
-        NamedUnions(OptimizeUnions::new())
-    }
+/// DataFusion's rule, of unions whose parts have the names of their columns.
+pub(super) fn rule() -> impl OptimizerRule {
+    AroundRule { rule: OptimizeUnions::new(), rewrite }
 }
 
-impl OptimizerRule for NamedUnions {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(
-        &self,
-        plan: LogicalPlan,
-        config: &dyn OptimizerConfig,
-    ) -> Result<Transformed<LogicalPlan>> {
-        let plan = match plan {
-            LogicalPlan::Union(Union { inputs, schema }) => {
-                let named = inputs.into_iter().map(|part| named(part, &schema));
-                LogicalPlan::Union(Union { inputs: named.collect::<Result<_>>()?, schema })
-            }
-            other => other,
-        };
-        self.0.rewrite(plan, config)
-    }
+fn rewrite(
+    rule: &OptimizeUnions,
+    plan: LogicalPlan,
+    config: &dyn OptimizerConfig,
+) -> Result<Transformed<LogicalPlan>> {
+    let plan = match plan {
+        LogicalPlan::Union(Union { inputs, schema }) => {
+            let named = inputs.into_iter().map(|part| named(part, &schema));
+            LogicalPlan::Union(Union { inputs: named.collect::<Result<_>>()?, schema })
+        }
+        other => other,
+    };
+    rule.rewrite(plan, config)
 }
 
 /// The part under the names of the union's columns.

@@ -11,8 +11,8 @@ use arrow::array::{
 };
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
-    IntervalUnit,
+    DataType, Field, FieldRef, Float64Type, Int64Type, IntervalMonthDayNano,
+    IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::error::DataFusionError;
@@ -25,6 +25,7 @@ use crate::data::bytes_text;
 use crate::data::floats::canonical;
 use crate::data::interval_text::parse_interval;
 use crate::data::sql_words::type_in_sql_words;
+use crate::encode::datetime::DAY_NANOS;
 use crate::encode::text::TextColumn;
 
 /// What a function makes of its value.
@@ -43,7 +44,7 @@ pub(super) enum ValueFunction {
     Text,
     /// `1 day 02:03:04` of an interval or a duration.
     IntervalText,
-    /// An interval of its text.
+    /// An interval of its text, or of the time between two moments.
     IntervalOf,
     /// `\x41` of bytes.
     BytesText,
@@ -116,8 +117,14 @@ impl ValueFunction {
             ValueFunction::Canonical => Ok(canonical(values)),
             ValueFunction::Integer(to, nulls) => integers(values, to, *nulls),
             ValueFunction::Text | ValueFunction::BytesText => Ok(texts(values)),
-            ValueFunction::IntervalText => Ok(texts(&cast(values, &INTERVAL)?)),
-            ValueFunction::IntervalOf => intervals_of_texts(values),
+            ValueFunction::IntervalText => match values.data_type() {
+                DataType::Duration(_) => Ok(texts(values)),
+                _ => Ok(texts(&cast(values, &INTERVAL)?)),
+            },
+            ValueFunction::IntervalOf => match values.data_type() {
+                DataType::Duration(_) => intervals_between_moments(values),
+                _ => intervals_of_texts(values),
+            },
             ValueFunction::BytesOf => bytes_of_texts(values),
             ValueFunction::IntervalLength => interval_lengths(values),
             ValueFunction::IntervalKey => interval_keys(values),
@@ -272,6 +279,28 @@ fn length(interval: IntervalMonthDayNano) -> i128 {
     const DAY: i128 = 86_400_000_000_000;
     let days = i128::from(interval.months) * 30 + i128::from(interval.days);
     days * DAY + i128::from(interval.nanoseconds)
+}
+
+/// Days and hours, as they lie between two moments; an interval of 38 hours has no days.
+fn intervals_between_moments(durations: &ArrayRef) -> Result<ArrayRef> {
+    let DataType::Duration(unit) = durations.data_type() else {
+        return exec_err!("{} is no time between moments", durations.data_type());
+    };
+    let nanos = match unit {
+        TimeUnit::Second => 1_000_000_000,
+        TimeUnit::Millisecond => 1_000_000,
+        TimeUnit::Microsecond => 1_000,
+        TimeUnit::Nanosecond => 1,
+    };
+    let day = DAY_NANOS / nanos;
+    let days_and_hours = |units: i64| {
+        // Seconds in 64 bits are more days than an interval holds; such a duration is clamped.
+        let days = (units / day).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
+        IntervalMonthDayNano::new(0, days, units % day * nanos)
+    };
+    let units = cast(durations, &DataType::Int64)?;
+    let units = units.as_primitive::<Int64Type>();
+    Ok(Arc::new(units.unary::<_, IntervalMonthDayNanoType>(days_and_hours)))
 }
 
 fn interval_lengths(values: &ArrayRef) -> Result<ArrayRef> {

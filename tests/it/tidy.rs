@@ -249,7 +249,7 @@ fn every_error_code_is_provoked() {
 }
 
 #[test]
-fn every_script_and_test_that_the_table_of_conformance_names_exists() {
+fn the_table_of_conformance_names_every_script_and_nothing_that_does_not_exist() {
     let mut findings = Findings::default();
     let file = "docs/conformance.md";
     let document = read(file);
@@ -270,6 +270,13 @@ fn every_script_and_test_that_the_table_of_conformance_names_exists() {
                 let rule = format!("\"{name}\" does not exist");
                 findings.add(file, index + 1, &rule, "name what shows the feature");
             }
+        }
+    }
+    for script in scripts.keys().filter(|script| !script.starts_with("tests/scripts/errors/")) {
+        let name = script.trim_start_matches("tests/scripts/");
+        if !document.contains(&format!("`{name}`")) {
+            let rule = format!("\"{name}\" is not named");
+            findings.add(file, 1, &rule, "name it beside the feature that it shows");
         }
     }
     findings.report();
