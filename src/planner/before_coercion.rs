@@ -121,11 +121,13 @@ fn of_moments(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> 
     let field = call.args.first().and_then(|field| field.as_literal()?.try_as_str()?);
     // Its epoch is a duration's own number.
     let is_epoch = field.is_some_and(|field| field.eq_ignore_ascii_case("epoch"));
+    let moment = DataType::Timestamp(TimeUnit::Microsecond, None);
     for arg in &mut call.args {
-        let of = |arg: &mut Expr| std::mem::take(arg);
         *arg = match arg.get_type(schema) {
-            Ok(DataType::Date32) => cast(of(arg), DataType::Timestamp(TimeUnit::Microsecond, None)),
-            Ok(DataType::Duration(_)) if !is_epoch => ValueFunction::IntervalOf.call(of(arg)),
+            Ok(DataType::Date32) => cast(std::mem::take(arg), moment.clone()),
+            Ok(DataType::Duration(_)) if !is_epoch => {
+                ValueFunction::IntervalOf.call(std::mem::take(arg))
+            }
             _ => continue,
         };
         changed = true;

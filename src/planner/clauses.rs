@@ -25,7 +25,7 @@ use crate::planner::error::PlanError;
 use crate::planner::hidden::fold;
 use crate::planner::row_comparisons::RowComparisons;
 use crate::planner::selects::selects;
-use crate::planner::sql_call::{as_bigint, select_from, table_alias};
+use crate::planner::sql_call::{as_bigint, binary, select_from, table_alias};
 
 /// Rewrites every clause of a query.
 pub(super) fn normalize(query: &mut Query) -> Result<(), PlanError> {
@@ -232,15 +232,11 @@ fn rows_in(condition: &mut Expr) {
 fn equal_rows(rows: &Query, values: &[Expr]) -> Query {
     let name = |place: usize| Ident::new(format!("__in_column_{place}"));
     let names = (0..values.len()).map(name).collect();
-    let equal = values.iter().enumerate().map(|(place, value)| Expr::BinaryOp {
-        left: Box::new(Expr::Identifier(name(place))),
-        op: BinaryOperator::Eq,
-        right: Box::new(Expr::Nested(Box::new(value.clone()))),
+    let equal = values.iter().enumerate().map(|(place, value)| {
+        let value = Expr::Nested(Box::new(value.clone()));
+        binary(Expr::Identifier(name(place)), BinaryOperator::Eq, value)
     });
-    let and = |left, right| {
-        let (left, right) = (Box::new(left), Box::new(right));
-        Expr::BinaryOp { left, op: BinaryOperator::And, right }
-    };
+    let and = |left, right| binary(left, BinaryOperator::And, right);
     let one = SelectItem::UnnamedExpr(number("1"));
     select_from(rows.clone(), table_alias("__in_rows", names), vec![one], equal.reduce(and))
 }

@@ -22,7 +22,7 @@ use crate::planner::error::PlanError;
 use crate::planner::marker::Marker;
 use crate::planner::relations::RelationLookup;
 use crate::planner::selects::selects;
-use crate::planner::sql_call::sql_call;
+use crate::planner::sql_call::{binary, sql_call};
 
 /// What a join with a marker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,11 +239,10 @@ fn is_now(call: &Function) -> bool {
 fn with(constraint: &JoinConstraint, more: SqlExpr) -> Result<JoinConstraint, PlanError> {
     match constraint {
         JoinConstraint::None => Ok(JoinConstraint::On(more)),
-        JoinConstraint::On(condition) => Ok(JoinConstraint::On(SqlExpr::BinaryOp {
-            left: Box::new(SqlExpr::Nested(Box::new(condition.clone()))),
-            op: BinaryOperator::And,
-            right: Box::new(more),
-        })),
+        JoinConstraint::On(condition) => {
+            let condition = SqlExpr::Nested(Box::new(condition.clone()));
+            Ok(JoinConstraint::On(binary(condition, BinaryOperator::And, more)))
+        }
         JoinConstraint::Using(_) | JoinConstraint::Natural => Err(PlanError::unsupported(
             "USING or NATURAL of an as-of join",
             "Write the condition with ON.",

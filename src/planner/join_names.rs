@@ -26,7 +26,7 @@ use crate::planner::relation_call::{expression_of, function_call};
 use crate::planner::relation_columns::Relations;
 use crate::planner::relations::RelationLookup;
 use crate::planner::selects::selects;
-use crate::planner::sql_call::sql_call;
+use crate::planner::sql_call::{binary, sql_call};
 use crate::planner::window_call::window_columns;
 
 /// Rewrites the joins of a query.
@@ -254,8 +254,4 @@ impl Normalizer<'_> {
         outputs.append(&mut right.0);
         Ok(Side(outputs))
     }
-}
-
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }

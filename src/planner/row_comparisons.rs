@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::error::SqlState;
 use crate::planner::error::PlanError;
+use crate::planner::sql_call::binary;
 
 /// The most columns of a row that is compared: with each, those before it are written once more.
 const COLUMNS_MAX: usize = 100;
@@ -207,8 +208,4 @@ fn negated_if(negated: bool, condition: Expr) -> Expr {
         }
         false => condition,
     }
-}
-
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
