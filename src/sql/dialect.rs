@@ -1,6 +1,6 @@
 //! Tells sqlparser how Weir's SQL differs from PostgreSQL's.
 //!
-//! Lexical rules and precedences are PostgreSQL's own. Three things are ours: the trailing words
+//! Lexical rules and precedences are PostgreSQL's own, but for operators of its extensions that hold a sign. Three things are ours: the trailing words
 //! EMIT and ALLOWED are no bare aliases, a question mark is an operator, and the work of the parser is bounded. sqlparser tries
 //! several readings of a parenthesis or a word like `ceil(`; nested, the tries double at each level
 //! of a text that fits none of them. So every reading of an operand takes fuel.
@@ -216,8 +216,9 @@ impl Dialect for WeirDialect {
     fn is_identifier_part(&self, ch: char) -> bool {
         POSTGRES.is_identifier_part(ch)
     }
+    /// A sign ends an operator: `v>-1` is `v > -1`. Those with a sign that we know, such as `->`, the lexer knows, too.
     fn is_custom_operator_part(&self, ch: char) -> bool {
-        POSTGRES.is_custom_operator_part(ch)
+        !matches!(ch, '+' | '-') && POSTGRES.is_custom_operator_part(ch)
     }
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         match is_question(&parser.peek_token_ref().token) {
