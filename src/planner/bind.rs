@@ -52,6 +52,7 @@ use crate::planner::moving_frames;
 use crate::planner::once_aggregates;
 use crate::planner::operators;
 use crate::planner::order_names;
+use crate::planner::outer_names;
 use crate::planner::own_names;
 use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
@@ -106,6 +107,7 @@ fn bind_named(
 fn bind_in(context: &Context<'_>, query: &Query) -> Result<LogicalPlan, PlanError> {
     let (lookup, purpose) = (context.lookup, context.purpose);
     let mut query = query.clone();
+    outer_names::tell_apart(&mut query, lookup);
     clauses::normalize(&mut query)?;
     expression_forms::normalize(&mut query);
     lateral::normalize(&mut query);

@@ -86,6 +86,7 @@ mod once_ties;
 pub mod once_union;
 mod operators;
 mod order_names;
+mod outer_names;
 mod outer_references;
 mod over;
 mod over_calls;
