@@ -9,6 +9,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::data::schema::remembering_name;
+use crate::operators::expr::is_volatile;
 use crate::operators::filter_project::FilterProjectSpec;
 use crate::operators::unnest::{ListUnnest, UnnestSpec};
 use crate::planner::error::{PlanError, from_datafusion};
@@ -226,6 +227,7 @@ impl Translator {
             }
             (input, filter) => (input, filter),
         };
+        refuse_row_clock(&input, filter.iter().chain(projection.iter().flatten().map(|(e, _)| e)))?;
         let Some(outputs) = projection else {
             let spec = FilterProjectSpec {
                 filter,
@@ -262,6 +264,20 @@ impl Translator {
             state: StateBound::Stateless,
             inputs: vec![input],
         })
+    }
+}
+
+/// A row is taken back at another moment than the one at which it came.
+fn refuse_row_clock<'a>(
+    input: &PhysicalPlan,
+    mut expressions: impl Iterator<Item = &'a Arc<dyn PhysicalExpr>>,
+) -> Result<(), PlanError> {
+    match !input.facts.append_only && expressions.any(is_volatile) {
+        true => Err(PlanError::unsupported(
+            "now() over rows that are taken back",
+            "Compare with a column that holds the time.",
+        )),
+        false => Ok(()),
     }
 }
 
