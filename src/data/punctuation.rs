@@ -57,7 +57,7 @@ impl Pattern {
     }
 
     /// What satisfies this pattern and another; `None` where nothing does.
-    fn and(&self, other: &Pattern) -> Option<Pattern> {
+    pub fn and(&self, other: &Pattern) -> Option<Pattern> {
         match (self, other) {
             (Pattern::OneOf(values), pattern) | (pattern, Pattern::OneOf(values)) => {
                 let values = values.iter().filter(|value| pattern.matches(value));

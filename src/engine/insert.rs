@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
-use datafusion::common::DFSchema;
+use arrow::datatypes::{Field, SchemaRef};
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::scalar::ScalarValue;
@@ -23,7 +23,6 @@ use crate::engine::registry::wrong_kind;
 use crate::engine::state::Engine;
 use crate::engine::{IngestReceipt, StatementResult};
 use crate::error::{Error, Result, SqlState};
-use crate::operators::expr::row_error;
 use crate::planner::error::from_datafusion;
 use crate::planner::{bind, constants};
 
@@ -91,7 +90,7 @@ impl Engine {
         let expr = self.planning(|lookup| {
             bind::expression(predicate, &names, lookup, &mut PlannerContext::new())
         })?;
-        let punctuation = patterns(expr, &schema)?;
+        let punctuation = patterns(expr, &schema, predicate)?;
         let empty = RecordBatch::new_empty(schema);
         let decoded = Decoded { punctuations: vec![(0, punctuation)], ..Decoded::good(empty) };
         handle.ingest(decoded, None, IngestOrigin::default()).await?;
@@ -198,45 +197,32 @@ fn check_not_null(target: &str, schema: &SchemaRef, batch: &RecordBatch) -> Resu
 }
 
 /// Reads a conjunction of comparisons of columns with constants.
-fn patterns(expr: Expr, schema: &SchemaRef) -> Result<Punctuation> {
+fn patterns(expr: Expr, schema: &SchemaRef, written: &SqlExpr) -> Result<Punctuation> {
     let mut columns: Vec<(String, Pattern)> = Vec::new();
     for conjunct in split_conjunction_owned(expr) {
-        let text = conjunct.to_string();
         let (name, pattern) = pattern(conjunct, schema)?.ok_or_else(|| {
-            Error::new(SqlState::INVALID_PARAMETER, format!("punctuation cannot hold {text}"))
+            Error::new(SqlState::INVALID_PARAMETER, format!("punctuation cannot hold {written}"))
                 .with_hint(
                     "Compare columns with constants: =, IN, <, <=, >, >=, BETWEEN, joined by AND.",
                 )
         })?;
         match columns.iter_mut().find(|(other, _)| *other == name) {
             None => columns.push((name, pattern)),
-            Some((_, existing)) => *existing = both(existing.clone(), pattern),
+            Some((_, existing)) => {
+                *existing = existing.and(&pattern).unwrap_or(Pattern::OneOf(vec![]));
+            }
         }
     }
     Ok(Punctuation { columns })
 }
 
-/// Two patterns of one column as one.
-fn both(a: Pattern, b: Pattern) -> Pattern {
-    match (a, b) {
-        (Pattern::OneOf(values), other) | (other, Pattern::OneOf(values)) => {
-            Pattern::OneOf(values.into_iter().filter(|value| other.matches(value)).collect())
-        }
-        (Pattern::Range { low: l1, high: h1 }, Pattern::Range { low: l2, high: h2 }) => {
-            Pattern::Range { low: l2.or(l1), high: h2.or(h1) }
-        }
-    }
-}
-
 fn pattern(expr: Expr, schema: &SchemaRef) -> Result<Option<(String, Pattern)>> {
     let constant = |expr: Expr, name: &str| -> Result<Option<ScalarValue>> {
         let Some(value) = constants::fold(expr).map_err(from_datafusion)? else { return Ok(None) };
-        let data_type =
-            schema.field_with_name(name).map_or(value.data_type(), |f| f.data_type().clone());
-        value.cast_to(&data_type).map(Some).map_err(|error| {
-            let (code, reason) = row_error(&error);
-            Error::new(code, format!("value for column \"{name}\": {reason}"))
-        })
+        match schema.field_with_name(name) {
+            Ok(field) => of_column(&value, field).map(Some),
+            Err(_) => Ok(None),
+        }
     };
     Ok(match expr {
         Expr::BinaryExpr(binary) => {
@@ -275,4 +261,34 @@ fn pattern(expr: Expr, schema: &SchemaRef) -> Result<Option<(String, Pattern)>> 
         }
         _ => None,
     })
+}
+
+/// A constant as a value of a column that it is compared with.
+///
+/// # Errors
+/// 22023 for null, which no value equals; 22P02 for what the column cannot hold: to promise the value next to it would
+/// refuse rows that nobody promised away. A float is the nearest of its column, as in INSERT.
+fn of_column(constant: &ScalarValue, field: &Field) -> Result<ScalarValue> {
+    let name = field.name();
+    let internal =
+        |error: DataFusionError| Error::new(SqlState::INTERNAL, format!("punctuation: {error}"));
+    if constant.is_null() {
+        let text = format!("punctuation compares column \"{name}\" with null");
+        let hint = "No row compares with null, so there is nothing to promise: name a value.";
+        return Err(Error::new(SqlState::INVALID_PARAMETER, text).with_hint(hint));
+    }
+    let from = Field::new(name, constant.data_type(), true);
+    let value = assign(&constant.to_array().map_err(internal)?, &from, field)?;
+    let value = ScalarValue::try_from_array(&value, 0).map_err(internal)?;
+    let is_exact = field.data_type().is_floating()
+        || constant.try_as_str().is_some()
+        || value.cast_to(&constant.data_type()).is_ok_and(|back| back == *constant);
+    match is_exact {
+        true => Ok(value),
+        false => {
+            let text = format!("column \"{name}\" cannot be {constant}");
+            let hint = "Compare it with a value of its type.";
+            Err(Error::new(SqlState::INVALID_TEXT, text).with_hint(hint))
+        }
+    }
 }
