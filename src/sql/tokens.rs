@@ -323,8 +323,8 @@ const BEHIND_VERSION: [&str; 25] = [
     "AS",
 ];
 
-/// `t AS a FOR SYSTEM_TIME AS OF x` becomes `t FOR SYSTEM_TIME AS OF x AS a`: sqlparser writes
-/// the former and reads the latter.
+/// `t AS a FOR SYSTEM_TIME AS OF x` becomes `t FOR SYSTEM_TIME AS OF x AS a`, and so does `t a FOR …`: sqlparser
+/// writes the former and reads the latter.
 fn with_aliases_behind_versions(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut at = 2;
     while at + 4 < tokens.len() {
@@ -332,13 +332,21 @@ fn with_aliases_behind_versions(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWith
             .iter()
             .enumerate()
             .all(|(offset, word)| is_word(&tokens[at + offset].token, word));
-        if is_version
-            && is_word(&tokens[at - 2].token, "AS")
-            && matches!(tokens[at - 1].token, Token::Word(_))
-        {
-            let end = version_end(&tokens, at + 4);
-            tokens[at - 2..end].rotate_left(2);
-            at = end;
+        if is_version && matches!(tokens[at - 1].token, Token::Word(_)) {
+            let before = &tokens[at - 2];
+            let opens = ["AS", "FROM", "JOIN", "LATERAL", "ONLY"];
+            if matches!(before.token, Token::Word(_))
+                && opens.iter().all(|word| !is_word(&before.token, word))
+            {
+                let span = before.span;
+                tokens.insert(at - 1, TokenWithSpan { token: Token::make_keyword("AS"), span });
+                at += 1;
+            }
+            if is_word(&tokens[at - 2].token, "AS") {
+                let end = version_end(&tokens, at + 4);
+                tokens[at - 2..end].rotate_left(2);
+                at = end;
+            }
         }
         at += 1;
     }
