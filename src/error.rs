@@ -49,6 +49,8 @@ states! {
     NOT_SUPPORTED = "0A000";
     /// An option or parameter has a bad value.
     INVALID_PARAMETER = "22023";
+    /// The columns of ON CONFLICT are not the primary key.
+    INVALID_COLUMN_REFERENCE = "42P10";
     /// A subquery has several rows where one value is asked for.
     CARDINALITY = "21000";
     /// LIMIT of fewer than no rows.

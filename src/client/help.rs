@@ -36,7 +36,10 @@ const STATEMENTS: &[(&str, &str)] = &[
     ),
     ("SELECT", "SELECT … FROM stream | table | query | TUMBLE(stream, at, INTERVAL '1 minute') …;"),
     ("SUBSCRIBE", "SUBSCRIBE query [FROM NOW | EARLIEST | OFFSET n] [WITH SNAPSHOT];"),
-    ("INSERT", "INSERT INTO stream | table [(column, …)] VALUES (…), …;"),
+    (
+        "INSERT",
+        "INSERT INTO stream | table [(column, …)] VALUES (…), … [ON CONFLICT [(key, …)] DO NOTHING | DO UPDATE SET …];",
+    ),
     ("UPDATE", "UPDATE table SET column = value [WHERE …];"),
     ("DELETE", "DELETE FROM table [WHERE …];"),
     ("PUNCTUATE", "PUNCTUATE stream WHERE column = value;"),

@@ -78,8 +78,11 @@ impl Engine {
             Statement::Show(kind) => Ok(self.show(kind)),
             Statement::Describe(name) => self.describe(&name),
             Statement::Explain { analyze, target } => self.explain(analyze, &target),
-            Statement::Insert { target, columns, source } => {
+            Statement::Insert { target, columns, source, on_conflict: None } => {
                 self.insert(&target, &columns, &source).await
+            }
+            Statement::Insert { target, columns, source, on_conflict: Some(on_conflict) } => {
+                self.upsert(&target, &columns, &source, &on_conflict).await
             }
             Statement::Update { target, assignments, predicate } => {
                 self.update(&target, &assignments, predicate.as_ref()).await

@@ -111,7 +111,7 @@ fn what_became(target: &str, rows: usize, receipt: &IngestReceipt) -> String {
 }
 
 /// For each value of a row the column that takes it, as far as the names are known.
-fn places(columns: &[String], schema: &SchemaRef) -> Vec<usize> {
+pub(super) fn places(columns: &[String], schema: &SchemaRef) -> Vec<usize> {
     if columns.is_empty() {
         return (0..schema.fields().len()).collect();
     }
@@ -119,7 +119,7 @@ fn places(columns: &[String], schema: &SchemaRef) -> Vec<usize> {
 }
 
 /// For each column of the target the column of the source, or none.
-fn column_order(
+pub(super) fn column_order(
     target: &str,
     columns: &[String],
     schema: &SchemaRef,

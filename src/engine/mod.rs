@@ -55,6 +55,7 @@ mod swap_check;
 mod system;
 mod table;
 mod timers;
+mod upsert;
 
 use std::path::PathBuf;
 use std::sync::Arc;

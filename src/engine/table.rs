@@ -25,6 +25,9 @@ use crate::views::changelog::Changelog;
 use crate::views::entry_meta::EntryMeta;
 use crate::views::result_view::ResultView;
 
+/// A column and its new value.
+pub(super) type Assignment = (String, SqlExpr);
+
 /// A table that runs.
 pub(super) struct TableState {
     pub record: Record,
@@ -98,6 +101,31 @@ impl TableState {
         Ok(())
     }
 
+    /// Which rows have a key that is neither there nor one of a row before.
+    pub(super) fn new_keys(&self, batch: &RecordBatch) -> Result<Vec<bool>> {
+        if self.definition.primary_key.is_empty() {
+            return Ok(vec![true; batch.num_rows()]);
+        }
+        let mut keys = self.keys.lock();
+        let known = self.known_keys(&mut keys)?;
+        let mut seen = HashSet::new();
+        let rows = self.key_rows(batch)?;
+        let new = rows.into_iter().map(|row| !known.contains(&row) && seen.insert(row)).collect();
+        *keys = Some(known);
+        Ok(new)
+    }
+
+    fn known_keys(&self, keys: &mut Option<HashSet<Box<[u8]>>>) -> Result<HashSet<Box<[u8]>>> {
+        if let Some(keys) = keys.take() {
+            return Ok(keys);
+        }
+        let mut found = HashSet::new();
+        for batch in self.view.snapshot()?.0 {
+            found.extend(self.key_rows(&batch)?);
+        }
+        Ok(found)
+    }
+
     /// The keys once the change is applied; `None` for tables without a primary key.
     fn keys_after(
         &self,
@@ -108,16 +136,7 @@ impl TableState {
         if self.definition.primary_key.is_empty() {
             return Ok(None);
         }
-        let mut after = match keys.take() {
-            Some(keys) => keys,
-            None => {
-                let mut found = HashSet::new();
-                for batch in self.view.snapshot()?.0 {
-                    found.extend(self.key_rows(&batch)?);
-                }
-                found
-            }
-        };
+        let mut after = self.known_keys(keys)?;
         let rows = self.key_rows(batch)?;
         let mut applied: Vec<(usize, bool)> = Vec::new();
         let mut duplicate = None;
@@ -172,7 +191,7 @@ impl TableState {
         ))
     }
 
-    fn key_rows(&self, batch: &RecordBatch) -> Result<Vec<Box<[u8]>>> {
+    pub(super) fn key_rows(&self, batch: &RecordBatch) -> Result<Vec<Box<[u8]>>> {
         let broken = |error: arrow::error::ArrowError| {
             Error::new(SqlState::INTERNAL, format!("keys cannot be compared: {error}"))
         };
@@ -199,6 +218,32 @@ fn one_zero(array: &ArrayRef) -> ArrayRef {
             }))
         }
         _ => Arc::clone(array),
+    }
+}
+
+impl TableDefinition {
+    /// Assignments to columns, with numbers as their columns take them.
+    ///
+    /// # Errors
+    /// 42601 for a column that is assigned twice, 42703 for one that is not there, 22003 for a number that its column
+    /// cannot hold.
+    pub(super) fn checked(&self, assignments: &[(String, SqlExpr)]) -> Result<Vec<Assignment>> {
+        let mut checked = assignments.to_vec();
+        let mut assigned = std::collections::BTreeSet::new();
+        for (column, value) in &mut checked {
+            if !assigned.insert(column.clone()) {
+                let message = format!("multiple assignments to same column \"{column}\"");
+                return Err(Error::new(SqlState::SYNTAX, message));
+            }
+            let Ok(field) = self.schema.field_with_name(column) else {
+                return Err(Error::new(
+                    SqlState::UNDEFINED_COLUMN,
+                    format!("column \"{column}\" of table \"{}\" does not exist", self.name),
+                ));
+            };
+            exact_numbers::in_value(value, field)?;
+        }
+        Ok(checked)
     }
 }
 
@@ -254,21 +299,7 @@ impl Engine {
         predicate: Option<&SqlExpr>,
     ) -> Result<StatementResult> {
         let table = self.table_state(name)?;
-        let mut assignments = assignments.to_vec();
-        let mut assigned = std::collections::BTreeSet::new();
-        for (column, value) in &mut assignments {
-            if !assigned.insert(column.clone()) {
-                let message = format!("multiple assignments to same column \"{column}\"");
-                return Err(Error::new(SqlState::SYNTAX, message));
-            }
-            let Ok(field) = table.definition.schema.field_with_name(column) else {
-                return Err(Error::new(
-                    SqlState::UNDEFINED_COLUMN,
-                    format!("column \"{column}\" of table \"{name}\" does not exist"),
-                ));
-            };
-            exact_numbers::in_value(value, field)?;
-        }
+        let assignments = table.definition.checked(assignments)?;
         let _writing = table.writing.lock().await;
         let old = self.rows_of(&table, &[], predicate).await?;
         let new = self.rows_of(&table, &assignments, predicate).await?;
@@ -311,7 +342,7 @@ impl Engine {
     }
 }
 
-fn parse_query(sql: &str) -> Result<Query> {
+pub(super) fn parse_query(sql: &str) -> Result<Query> {
     match crate::sql::parse::parse_statement(sql)? {
         crate::sql::statement::Statement::Query(query) => Ok(*query),
         _ => Err(Error::new(SqlState::INTERNAL, "statement did not come out as a query")),

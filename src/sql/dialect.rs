@@ -192,7 +192,9 @@ impl Dialect for WeirDialect {
     }
 
     fn is_select_item_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser) -> bool {
-        explicit || (!is_trailing_word(parser) && self.is_column_alias(keyword, parser))
+        // PostgreSQL reserves ON, and INSERT INTO t SELECT 1 ON CONFLICT … needs that it is.
+        let is_reserved = *keyword == Keyword::ON || is_trailing_word(parser);
+        explicit || (!is_reserved && self.is_column_alias(keyword, parser))
     }
 
     fn is_table_factor_alias(

@@ -6,6 +6,24 @@
 
 use datafusion::sql::sqlparser::ast::{DataType, Expr, Query};
 
+/// ON CONFLICT [(columns)] DO NOTHING | DO UPDATE SET column = expr, … [WHERE predicate].
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnConflict {
+    /// The columns of the primary key; empty: they are not named.
+    pub columns: Vec<String>,
+    /// What DO UPDATE does; `None`: DO NOTHING.
+    pub update: Option<ConflictUpdate>,
+}
+
+/// What becomes of the row that has the key. Expressions may name its columns, and those of the new row as `excluded`'s.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConflictUpdate {
+    /// Assignments.
+    pub assignments: Vec<(String, Expr)>,
+    /// Which rows; others stay as they are.
+    pub predicate: Option<Expr>,
+}
+
 /// A statement.
 #[expect(
     clippy::large_enum_variant,
@@ -51,7 +69,7 @@ pub enum Statement {
         /// Conjunction of column patterns.
         predicate: Expr,
     },
-    /// INSERT INTO name [(columns)] query.
+    /// INSERT INTO name [(columns)] query [ON CONFLICT …].
     Insert {
         /// Stream or table.
         target: String,
@@ -59,6 +77,8 @@ pub enum Statement {
         columns: Vec<String>,
         /// VALUES or SELECT.
         source: Box<Query>,
+        /// What becomes of rows whose key is there already; `None`: an error.
+        on_conflict: Option<OnConflict>,
     },
     /// UPDATE table SET column = expr, … [WHERE predicate].
     Update {

@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::super::error::ParseError;
-use super::super::statement::Statement;
+use super::super::statement::{ConflictUpdate, OnConflict, Statement};
 use super::cursor::Cursor;
 
 pub(super) fn query_statement(cursor: &mut Cursor) -> Result<Statement, ParseError> {
@@ -44,34 +44,55 @@ pub(super) fn insert(cursor: &mut Cursor) -> Result<Statement, ParseError> {
         });
     }
     let source = cursor.query()?;
-    if let Some(word @ ("ON" | "RETURNING")) = cursor.word(0).as_deref() {
+    let on_conflict = match cursor.accept(&["ON", "CONFLICT"]) {
+        true => Some(on_conflict(cursor)?),
+        false => None,
+    };
+    if cursor.is_word(0, "RETURNING") {
         return Err(ParseError::NotSupported {
-            what: format!("{word} in INSERT is"),
-            hint: Some(match word {
-                "ON" => "UPDATE the rows that are there, or DELETE them first.".to_owned(),
-                _ => "Ask for the rows with SELECT.".to_owned(),
-            }),
+            what: "RETURNING in INSERT is".to_owned(),
+            hint: Some("Ask for the rows with SELECT.".to_owned()),
             position: Some(cursor.position()),
         });
     }
-    Ok(Statement::Insert { target, columns, source })
+    Ok(Statement::Insert { target, columns, source, on_conflict })
+}
+
+fn on_conflict(cursor: &mut Cursor) -> Result<OnConflict, ParseError> {
+    let columns = match cursor.is_open_parenthesis() {
+        true => cursor.names()?,
+        false => vec![],
+    };
+    cursor.expect(&["DO"])?;
+    if cursor.accept(&["NOTHING"]) {
+        return Ok(OnConflict { columns, update: None });
+    }
+    if columns.is_empty() {
+        return Err(cursor.unexpected("the columns of the primary key before DO UPDATE"));
+    }
+    cursor.expect(&["UPDATE", "SET"])?;
+    let (assignments, predicate) = (assignments(cursor)?, predicate(cursor)?);
+    Ok(OnConflict { columns, update: Some(ConflictUpdate { assignments, predicate }) })
 }
 
 pub(super) fn update(cursor: &mut Cursor) -> Result<Statement, ParseError> {
     cursor.expect(&["UPDATE"])?;
     let target = cursor.name()?;
     cursor.expect(&["SET"])?;
+    let (assignments, predicate) = (assignments(cursor)?, predicate(cursor)?);
+    Ok(Statement::Update { target, assignments, predicate })
+}
+
+fn assignments(cursor: &mut Cursor) -> Result<Vec<(String, Expr)>, ParseError> {
     let mut assignments = Vec::new();
     loop {
         let column = cursor.column_name()?;
         cursor.expect_token(&Token::Eq)?;
         assignments.push((column, cursor.expression()?));
         if !cursor.accept_token(&Token::Comma) {
-            break;
+            return Ok(assignments);
         }
     }
-    let predicate = predicate(cursor)?;
-    Ok(Statement::Update { target, assignments, predicate })
 }
 
 pub(super) fn delete(cursor: &mut Cursor) -> Result<Statement, ParseError> {

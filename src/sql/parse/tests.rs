@@ -234,6 +234,10 @@ fn queries() {
         "SELECT * FROM l JOIN r FOR SYSTEM_TIME AS OF l.at x ON TRUE",
         "SELECT * FROM l JOIN r AS x FOR SYSTEM_TIME AS OF l.at ON true",
     );
+    check(
+        "SELECT * FROM l JOIN r x FOR SYSTEM_TIME AS OF l.at ON TRUE",
+        "SELECT * FROM l JOIN r AS x FOR SYSTEM_TIME AS OF l.at ON true",
+    );
 }
 
 #[test]
@@ -282,6 +286,11 @@ fn rows() {
     same("INSERT INTO s VALUES (1, 'a'), (2, NULL)");
     same("INSERT INTO s (a, \"B\") SELECT 1, 2");
     same("INSERT INTO s (SELECT 1)");
+    same("INSERT INTO s VALUES (1) ON CONFLICT DO NOTHING");
+    same("INSERT INTO s (a) SELECT 1 ON CONFLICT (a, \"B\") DO NOTHING");
+    same(
+        "INSERT INTO s VALUES (1) ON CONFLICT (a) DO UPDATE SET b = excluded.b, c = s.c + 1 WHERE s.b < excluded.b",
+    );
     check("UPDATE T SET A = a + 1, b = NULL WHERE c", "UPDATE t SET a = a + 1, b = NULL WHERE c");
     same("DELETE FROM t");
     same("DELETE FROM t WHERE a = 1 OR b IS NULL");
