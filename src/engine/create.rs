@@ -145,6 +145,11 @@ impl Engine {
         let plan = &shape.plan;
         let registry = self.registry.read();
         if fresh.is_some() {
+            if matches!(shape.options.start, QueryStart::Time(time) if time > self.clock.now()) {
+                let text = "option \"start\" names a time that has not come";
+                return Err(Error::new(SqlState::INVALID_PARAMETER, text)
+                    .with_hint("Write start = 'latest' for the rows from now on."));
+            }
             record.start = start_positions(&registry, plan, &shape.options.start)?;
         }
         let (wanted, former) = (layout_of(plan), former_layout_of(plan));
