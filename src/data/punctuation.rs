@@ -175,13 +175,13 @@ impl Punctuation {
         Some(Punctuation { columns })
     }
 
-    /// The exclusive upper bound `t` when the punctuation is the watermark `column < t`.
-    pub fn as_watermark(&self, column: &str) -> Option<&ScalarValue> {
+    /// The upper bound `t`, and whether it is included, when the punctuation is the watermark `column < t` or `column <= t`.
+    pub fn as_watermark(&self, column: &str) -> Option<(&ScalarValue, bool)> {
         match self.columns.as_slice() {
-            [(name, Pattern::Range { low: None, high: Some((bound, false)) })]
+            [(name, Pattern::Range { low: None, high: Some((bound, included)) })]
                 if name == column =>
             {
-                Some(bound)
+                Some((bound, *included))
             }
             _ => None,
         }

@@ -175,13 +175,13 @@ impl StreamState {
         frames
     }
 
-    /// A punctuation as a control record; `at < t` moves the watermark.
+    /// A punctuation as a control record; `at < t` moves the watermark to t, `at <= t` to the time behind it.
     pub(super) fn punctuation_frame(&self, punctuation: &Punctuation) -> NewFrame {
         let watermark = self.definition.watermark.as_ref().and_then(|watermark| {
             let field = self.definition.schema.field(watermark.column);
-            let bound = punctuation.as_watermark(field.name())?;
+            let (bound, included) = punctuation.as_watermark(field.name())?;
             let times = event_times(&bound.to_array().ok()?).ok()?;
-            Some(times.value(0))
+            Some(times.value(0).saturating_add(i64::from(included)))
         });
         let meta = punctuation_bytes(punctuation);
         NewFrame::control(FrameKind::Punctuation, watermark.unwrap_or(i64::MIN), meta)
