@@ -25,6 +25,7 @@ use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement as SqlSt
 use crate::error::{Report, SqlState};
 use crate::planner::cast_names::{self, CastNames};
 use crate::planner::clauses;
+use crate::planner::column_lists::{self, ColumnListPlanner};
 use crate::planner::constant_rows;
 use crate::planner::correlated_joins;
 use crate::planner::error::{PlanError, from_datafusion};
@@ -113,6 +114,7 @@ fn bind_in(context: &Context<'_>, query: &Query) -> Result<LogicalPlan, PlanErro
     lateral::normalize(&mut query);
     join_names::normalize(&mut query, lookup)?;
     join_as_of::normalize(&mut query, lookup, purpose)?;
+    column_lists::normalize(&mut query, lookup)?;
     exclude_hidden(&mut query, lookup);
     keep_constants(&mut query);
     field_access::normalize(&mut query);
@@ -268,8 +270,12 @@ struct Context<'a> {
 
 impl<'a> Context<'a> {
     fn new(lookup: &'a dyn RelationLookup, purpose: Purpose, casts: Casts) -> Context<'a> {
-        let relation_planners: Vec<Arc<dyn RelationPlanner>> =
-            vec![Arc::new(WindowPlanner), Arc::new(MiningPlanner), Arc::new(MatchPlanner)];
+        let relation_planners: Vec<Arc<dyn RelationPlanner>> = vec![
+            Arc::new(ColumnListPlanner),
+            Arc::new(WindowPlanner),
+            Arc::new(MiningPlanner),
+            Arc::new(MatchPlanner),
+        ];
         let mut expr_planners = Cow::Borrowed(functions::state().expr_planners());
         if let Casts::Named = casts {
             expr_planners.to_mut().insert(0, Arc::new(CastNames));

@@ -15,6 +15,7 @@ mod bounded;
 mod cast_names;
 pub mod checked;
 mod clauses;
+mod column_lists;
 mod common_types;
 mod conditions;
 mod constant_rows;

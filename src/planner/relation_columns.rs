@@ -25,6 +25,8 @@ pub(super) struct Columns {
     pub(super) shown: Vec<String>,
     /// Those that are there to be named.
     pub(super) hidden: Vec<String>,
+    /// How many of the shown ones stand before the hidden ones.
+    pub(super) hidden_at: usize,
 }
 
 impl Columns {
@@ -96,8 +98,10 @@ impl<'a> Relations<'a> {
         let info = self.lookup.relation(name.strip_prefix("public.").unwrap_or(&name))?;
         let is_stream = info.kind == RelationKind::Stream;
         let names = info.schema.fields().iter().map(|field| field.name().clone());
-        let (hidden, shown) = names.partition(|name| is_stream && is_hidden(name));
-        Some(Columns { shown, hidden })
+        let (hidden, shown): (Vec<_>, Vec<_>) =
+            names.partition(|name| is_stream && is_hidden(name));
+        let hidden_at = shown.len();
+        Some(Columns { shown, hidden, hidden_at })
     }
 
     /// A window function has its input's columns, and its own, before which the input's make room.
@@ -136,7 +140,7 @@ impl<'a> Relations<'a> {
             SetExpr::Values(values) => {
                 let width = values.rows.first()?.len();
                 let shown = (1..=width).map(|number| format!("column{number}")).collect();
-                Some(Columns { shown, hidden: vec![] })
+                Some(Columns { shown, ..Columns::default() })
             }
             _ => None,
         }
@@ -176,7 +180,7 @@ impl<'a> Relations<'a> {
             let excluded = excluded(options);
             shown.extend(of.shown.into_iter().filter(|name| !excluded.contains(name)));
         }
-        Some(Columns { shown, hidden: vec![] })
+        Some(Columns { shown, ..Columns::default() })
     }
 }
 
@@ -228,7 +232,7 @@ fn aliased(columns: Option<Columns>, alias: Option<&TableAlias>) -> Option<Colum
 fn merged(relations: impl Iterator<Item = Option<Columns>>) -> Option<Columns> {
     let mut all = Columns::default();
     for relation in relations {
-        let Columns { shown, hidden } = relation?;
+        let Columns { shown, hidden, .. } = relation?;
         for (names, own) in [(&mut all.shown, shown), (&mut all.hidden, hidden)] {
             for name in own {
                 if !names.contains(&name) {
