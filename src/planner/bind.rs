@@ -83,12 +83,13 @@ pub fn bind(
     purpose: Purpose,
 ) -> Result<LogicalPlan, PlanError> {
     expansion::check(query)?;
-    if let Some(apart) = order_names::tell_apart(query)
+    let query = field_access::named(query);
+    if let Some(apart) = order_names::tell_apart(&query)
         && let Ok(plan) = bind_named(&apart, lookup, purpose)
     {
         return Ok(plan);
     }
-    bind_named(query, lookup, purpose)
+    bind_named(&query, lookup, purpose)
 }
 
 fn bind_named(
@@ -156,6 +157,7 @@ pub fn bind_once(
     lookup: &dyn RelationLookup,
 ) -> Result<(LogicalPlan, AnswerNames), PlanError> {
     let repeats = |error: &PlanError| error.code() == SqlState::DUPLICATE_COLUMN;
+    let query = &field_access::named(query);
     let bind = |query: &Query, lookup, purpose| {
         bind(query, lookup, purpose).map_err(PlanError::asked_once)
     };

@@ -80,7 +80,11 @@ fn say_names(query: &mut Query) -> bool {
 
 /// The name of the column that is computed so, if it is the only one of that name.
 fn alias_of<'a>(key: &Expr, select: &'a Select) -> Option<&'a Ident> {
-    let Expr::Function(_) = key else { return None };
+    // A field of a struct is called by its name.
+    let (Expr::Function(_) | Expr::CompoundIdentifier(_) | Expr::CompoundFieldAccess { .. }) = key
+    else {
+        return None;
+    };
     let alias = select.projection.iter().find_map(|item| match item {
         SelectItem::ExprWithAlias { expr, alias } if expr == key => Some(alias),
         _ => None,
