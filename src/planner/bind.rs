@@ -64,6 +64,7 @@ use crate::planner::set_operations;
 use crate::planner::single_row;
 use crate::planner::sql_types::SqlTypes;
 use crate::planner::subquery_depth;
+use crate::planner::unnest_columns::UnnestPlanner;
 use crate::planner::unnesting::Unnesting;
 use crate::planner::window_call::WindowPlanner;
 
@@ -273,6 +274,7 @@ struct Context<'a> {
 impl<'a> Context<'a> {
     fn new(lookup: &'a dyn RelationLookup, purpose: Purpose, casts: Casts) -> Context<'a> {
         let relation_planners: Vec<Arc<dyn RelationPlanner>> = vec![
+            Arc::new(UnnestPlanner),
             Arc::new(ColumnListPlanner),
             Arc::new(WindowPlanner),
             Arc::new(MiningPlanner),

@@ -4,7 +4,7 @@
 //! subquery made of UNNEST, projections and filters alone needs no join: each of its steps can be done
 //! to the neighbour's rows, whose columns go along. The same holds of UNNEST of constants.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,52 +13,100 @@ use datafusion::common::{Column, JoinType, NullHandling, Result};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Unnest};
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, Query,
-    TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
+    TableAliasColumnDef, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 use crate::planner::expressions::{rewrite_named, subquery_in};
+use crate::planner::hidden::fold;
 use crate::planner::json_functions;
-use crate::planner::sql_call::{as_bigint, sql_call, table_alias};
+use crate::planner::sql_call::{sql_call, table_alias};
 
-/// Writes UNNEST in FROM in the forms that DataFusion plans: WITH ORDINALITY is a second list beside
-/// the first, and the name of the alias is the name of its only column. A function that gives a row for each
-/// item of a JSON document is UNNEST of their list.
+/// Writes UNNEST in FROM in one form, under an alias: behind LATERAL it is read as any function. A function that
+/// gives a row for each item of a JSON document is UNNEST of their list. Where a query names the alias alone, which
+/// is the element itself, a list of columns says so.
 pub(super) fn normalize(query: &mut Query) {
-    let walked = VisitMut::visit(query, &mut Normalizer);
+    let mut normalizer = Normalizer { found: false };
+    let mut walked = VisitMut::visit(query, &mut normalizer);
+    if normalizer.found {
+        let mut alone = Alone::default();
+        walked = Visit::visit(query, &mut alone);
+        if walked.is_continue() {
+            walked = VisitMut::visit(query, &mut Whole(alone.names));
+        }
+    }
     debug_assert!(walked.is_continue(), "the normalizer never breaks off");
 }
 
-struct Normalizer;
+struct Normalizer {
+    /// Whether there is any.
+    found: bool,
+}
 
 impl VisitorMut for Normalizer {
     type Break = ();
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         as_unnest(factor);
-        let TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = factor else {
-            return ControlFlow::Continue(());
-        };
-        if array_exprs.len() != 1 {
-            return ControlFlow::Continue(());
-        }
-        let alias = alias.get_or_insert_with(|| table_alias("unnest", vec![]));
-        let column = |name: Ident| TableAliasColumnDef { name, data_type: None };
-        if alias.columns.is_empty() {
-            alias.columns.push(column(alias.name.clone()));
-        }
-        if std::mem::take(with_ordinality) {
-            let length = sql_call("array_length", vec![array_exprs[0].clone()]);
-            let one = SqlExpr::value(Value::Number("1".into(), false));
-            array_exprs.push(sql_call("generate_series", vec![one, as_bigint(length)]));
-            if alias.columns.len() == 1 {
-                alias.columns.push(column(Ident::new("ordinality")));
-            }
+        if let TableFactor::UNNEST { alias, array_exprs, .. } = factor
+            && array_exprs.len() == 1
+        {
+            alias.get_or_insert_with(|| table_alias("unnest", vec![]));
+            self.found = true;
         }
         ControlFlow::Continue(())
     }
 
     fn post_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
         as_unnest_expr(expr);
+        ControlFlow::Continue(())
+    }
+}
+
+/// The names that stand alone, outside of the lists that are unnested.
+#[derive(Default)]
+struct Alone {
+    names: BTreeSet<String>,
+    /// How many UNNEST there are around.
+    inside: usize,
+}
+
+impl Visitor for Alone {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        self.inside += usize::from(matches!(factor, TableFactor::UNNEST { .. }));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        self.inside -= usize::from(matches!(factor, TableFactor::UNNEST { .. }));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &SqlExpr) -> ControlFlow<()> {
+        if let SqlExpr::Identifier(name) = expr
+            && self.inside == 0
+        {
+            self.names.insert(fold(name));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Gives UNNEST under one of these names its only column.
+struct Whole(BTreeSet<String>);
+
+impl VisitorMut for Whole {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::UNNEST { alias: Some(alias), array_exprs, .. } = factor
+            && array_exprs.len() == 1
+            && alias.columns.is_empty()
+            && self.0.contains(&fold(&alias.name))
+        {
+            alias.columns.push(TableAliasColumnDef { name: alias.name.clone(), data_type: None });
+        }
         ControlFlow::Continue(())
     }
 }
@@ -146,7 +194,7 @@ fn unnested(join: &Join) -> Result<Option<LogicalPlan>> {
         JoinType::Left if is_true(join) => true,
         _ => return Ok(None),
     };
-    let lift = Lift { neighbour: Arc::clone(&join.left), keeps };
+    let mut lift = Lift { neighbour: Arc::clone(&join.left), keeps, given: 0 };
     let Some(lifted) = lift.lift(subquery)? else { return Ok(None) };
     let mut lifted = lift.named(lifted, &join.right)?;
     let equal = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
@@ -193,12 +241,14 @@ fn unnests_constants(plan: &LogicalPlan) -> bool {
 struct Lift {
     neighbour: Arc<LogicalPlan>,
     keeps: bool,
+    /// How many columns were given names.
+    given: usize,
 }
 
 impl Lift {
     /// The same step done to the neighbour's rows: its columns, then the node's. `None` where a node
     /// is no such step.
-    fn lift(&self, node: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    fn lift(&mut self, node: &LogicalPlan) -> Result<Option<LogicalPlan>> {
         match node {
             LogicalPlan::EmptyRelation(empty) if empty.produce_one_row => {
                 Ok(Some(LogicalPlan::clone(&self.neighbour)))
@@ -206,10 +256,12 @@ impl Lift {
             LogicalPlan::Projection(projection) => {
                 let Some(input) = self.lift(&projection.input)? else { return Ok(None) };
                 let mut exprs = self.columns();
-                // Names of their own: the neighbour may have columns that are called alike.
-                for (place, expr) in projection.expr.iter().enumerate() {
+                // Names of their own: the neighbour may have columns that are called alike. Where one column is
+                // made of another of the same name, DataFusion's rules mistake the one for the other.
+                for expr in &projection.expr {
                     let expr = self.resolved(expr.clone().unalias(), &projection.input, &input)?;
-                    exprs.push(expr.alias(format!("__lateral_{place}")));
+                    exprs.push(expr.alias(format!("__lateral_{}", self.given)));
+                    self.given += 1;
                 }
                 Ok(Some(LogicalPlanBuilder::from(input).project(exprs)?.build()?))
             }

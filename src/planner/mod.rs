@@ -121,6 +121,7 @@ mod translate;
 mod trend_call;
 mod truth;
 mod union_names;
+mod unnest_columns;
 mod unnesting;
 mod value_functions;
 mod wide_sum;

@@ -16,6 +16,7 @@ use crate::planner::hidden::{fold, name_of, same};
 use crate::planner::relation_call::{expression_of, function_call};
 use crate::planner::relations::{RelationKind, RelationLookup};
 use crate::planner::selects::selects;
+use crate::planner::unnest_columns::ORDINALITY;
 use crate::planner::window_call::window_columns;
 
 /// The columns of a relation, by their names.
@@ -79,7 +80,12 @@ impl<'a> Relations<'a> {
             TableFactor::Derived { subquery, alias, .. } => {
                 aliased(self.of_query(subquery), alias.as_ref())
             }
-            TableFactor::UNNEST { alias, .. } => aliased(None, alias.as_ref()),
+            TableFactor::UNNEST { alias: Some(alias), array_exprs, with_ordinality, .. } => {
+                let ordinality = with_ordinality.then(|| ORDINALITY.to_owned());
+                let shown = std::iter::once(fold(&alias.name)).chain(ordinality).collect();
+                let columns = Columns { shown, ..Columns::default() };
+                aliased((array_exprs.len() == 1).then_some(columns), Some(alias))
+            }
             TableFactor::NestedJoin { table_with_joins, alias: None } => {
                 let parts = factors(table_with_joins).into_iter();
                 merged(parts.map(|part| self.of_factor(part)))
