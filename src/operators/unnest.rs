@@ -16,6 +16,10 @@
 //! taken once, at the end. Output is cut so that a change has about [`ROWS_PER_CHANGE`] rows; one
 //! input row is never cut.
 //!
+//! Where a row takes the place of another (a retraction, then an insertion) and only the list is another, what both
+//! lists begin with is left out: it would be retracted and inserted again. So a list that grows by an element costs
+//! a row, and not one for each element that was there before; of such lists EXCEPT ALL makes the copies of a row.
+//!
 //! # State
 //!
 //! None.
@@ -25,6 +29,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, UInt32Array,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::compute;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
@@ -162,6 +167,34 @@ impl Unnest {
         }
     }
 
+    /// The same rows, without what the lists of a retraction and of the insertion behind it begin with. `None` where
+    /// there is nothing to leave out, or a list without elements would give a row.
+    fn without_common(&self, change: &Change) -> Result<Option<Change>, EvalError> {
+        let [ListUnnest { column, depth: 1 }] = self.spec.lists[..] else { return Ok(None) };
+        let list = change.batch.column(column).as_list_opt::<i32>();
+        let (Some(list), NullHandling::Drop) = (list, self.spec.nulls) else { return Ok(None) };
+        let mut skipped = vec![0; list.len()];
+        let mut row = 1;
+        while row < list.len() {
+            if change.weight(row - 1) < 0
+                && change.weight(row - 1) + change.weight(row) == 0
+                && others_equal(&change.batch, column, row)
+            {
+                let common = common_start(list, row);
+                skipped[row - 1] = common;
+                skipped[row] = common;
+                row += 1;
+            }
+            row += 1;
+        }
+        if skipped.iter().all(|&common| common == 0) {
+            return Ok(None);
+        }
+        let mut columns = change.batch.columns().to_vec();
+        columns[column] = Arc::new(without_start(list, &skipped)?);
+        Ok(Some(change.with_batch(RecordBatch::try_new(change.batch.schema(), columns)?)))
+    }
+
     /// Puts the output's columns in order. `repeated` lacks the expanded lists.
     fn assemble(
         &self,
@@ -250,6 +283,49 @@ fn elements(list: &ListArray, lengths: &[usize], total: usize) -> Result<ArrayRe
     take(list.values(), &UInt32Array::from(indices))
 }
 
+/// Whether a row and the one before it have the same values, but for one column.
+fn others_equal(batch: &RecordBatch, except: usize, row: usize) -> bool {
+    let mut others = batch.columns().iter().enumerate().filter(|(column, _)| *column != except);
+    others.all(|(_, values)| values.slice(row - 1, 1) == values.slice(row, 1))
+}
+
+/// How many elements the lists of a row and of the one before it have in common at their start.
+fn common_start(list: &ListArray, row: usize) -> usize {
+    if list.is_null(row - 1) || list.is_null(row) {
+        return 0;
+    }
+    let (before, now) = (list.value(row - 1), list.value(row));
+    let length = before.len().min(now.len());
+    if before.slice(0, length) == now.slice(0, length) {
+        return length;
+    }
+    // The most elements that are equal; one more are not.
+    let (mut equal, mut unequal) = (0, length);
+    while unequal - equal > 1 {
+        let middle = equal.midpoint(unequal);
+        match before.slice(0, middle) == now.slice(0, middle) {
+            true => equal = middle,
+            false => unequal = middle,
+        }
+    }
+    equal
+}
+
+/// Each list without so many elements at its start.
+fn without_start(list: &ListArray, skipped: &[usize]) -> Result<ListArray, ArrowError> {
+    let (mut indices, mut lengths) = (Vec::new(), Vec::with_capacity(list.len()));
+    for (row, &skipped) in skipped.iter().enumerate() {
+        let (start, end) = (list.value_offsets()[row], list.value_offsets()[row + 1]);
+        let kept = if list.is_null(row) { end..end } else { start + skipped as i32..end };
+        lengths.push(kept.len());
+        indices.extend(kept.map(|index| index as u32));
+    }
+    let values = take(list.values(), &UInt32Array::from(indices))?;
+    let DataType::List(item) = list.data_type() else { unreachable!("a ListArray is a list") };
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    ListArray::try_new(Arc::clone(item), offsets, values, list.nulls().cloned())
+}
+
 /// The fields of a struct column; a null struct has null fields.
 fn fields_of(column: &ArrayRef) -> Result<Vec<ArrayRef>, EvalError> {
     let Some(fields) = column.as_struct_opt() else {
@@ -268,7 +344,12 @@ impl Stateless for Unnest {
     const NAME: &'static str = "Unnest";
     const ROWS_AT_ONCE: usize = 4096;
 
-    fn pass(&self, change: Change, out: &mut Emitter) -> Result<(), EvalError> {
+    fn pass(&self, mut change: Change, out: &mut Emitter) -> Result<(), EvalError> {
+        if change.weights.is_some()
+            && let Some(rest) = self.without_common(&change)?
+        {
+            change = rest;
+        }
         for (start, length) in self.cuts(&change.batch)? {
             out.change(self.expand(&change.slice(start, length))?);
             out.check_room()?;
@@ -419,6 +500,36 @@ mod tests {
         let changes = run(unnest(&input, &[(0, 1)], &[], NullHandling::Drop), input);
         let rows: Vec<_> = (0..3).map(|i| (changes[0].offset(i), changes[0].weight(i))).collect();
         assert_eq!(rows, [(10, 1), (10, 1), (13, -1)]);
+    }
+
+    #[test]
+    fn what_a_list_and_its_successor_begin_with_is_not_said_again() {
+        let a = list(vec![
+            Some(vec![Some(1), None, Some(3)]),
+            Some(vec![Some(1), None, Some(4), Some(5)]),
+            Some(vec![Some(6)]),
+            Some(vec![Some(6)]),
+        ]);
+        let n = Arc::new(Int64Array::from(vec![7, 7, 8, 9]));
+        let mut input = change(vec![("a", a), ("n", n)]);
+        input.weights = Some(Int64Array::from(vec![-1, 1, -1, 1]));
+        let changes = run(unnest(&input, &[(0, 1)], &[], NullHandling::Drop), input.clone());
+        let weights: Vec<i64> = (0..5).map(|row| changes[0].weight(row)).collect();
+        assert_eq!(weights, [-1, 1, 1, -1, 1]);
+        check(
+            unnest(&input, &[(0, 1)], &[], NullHandling::Drop),
+            input,
+            expect![[r#"
+                +----+---+
+                | a1 | n |
+                +----+---+
+                | 3  | 7 |
+                | 4  | 7 |
+                | 5  | 7 |
+                | 6  | 8 |
+                | 6  | 9 |
+                +----+---+"#]],
+        );
     }
 
     #[test]

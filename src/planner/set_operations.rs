@@ -11,7 +11,9 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DataFusionError, JoinType, NullEquality, Result};
+use datafusion::common::{
+    Column, DataFusionError, JoinType, NullEquality, NullHandling, Result, UnnestOptions,
+};
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::{
@@ -104,7 +106,10 @@ fn counted(join: &Join) -> Result<LogicalPlan> {
         counted = counted.project(with_copies)?.filter(column(COPIES).gt(lit(0_i64)))?;
         let list = repeated(column(COPIES))?.alias(COPIES);
         counted = counted.project(keys.iter().cloned().chain([list]))?;
-        counted = counted.unnest_column(Column::new_unqualified(COPIES))?;
+        // There is no list without elements; where none would give a row, one copy more is one row more.
+        let options = UnnestOptions::new().with_null_handling(NullHandling::Drop);
+        let copies = Column::new_unqualified(COPIES);
+        counted = counted.unnest_column_with_options(copies, options)?;
     } else {
         let wanted = match intersects {
             true => in_right.gt(lit(0_i64)),
