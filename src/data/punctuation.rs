@@ -94,6 +94,11 @@ fn narrower(a: &Bound, b: &Bound, side: Ordering) -> Option<Bound> {
     Some(bound)
 }
 
+/// Bytes that a value holds beyond itself.
+pub fn beyond(value: &ScalarValue) -> usize {
+    value.size().saturating_sub(size_of::<ScalarValue>())
+}
+
 impl Punctuation {
     /// The pattern of a column, `None` for any value.
     pub fn pattern(&self, column: &str) -> Option<&Pattern> {
@@ -160,6 +165,19 @@ impl Punctuation {
     /// Whether it speaks of no other rows than this one.
     pub fn covers(&self, other: &Punctuation) -> bool {
         self.columns.len() <= other.columns.len() && self.and(other).as_ref() == Some(other)
+    }
+
+    /// Bytes that it holds beyond itself.
+    pub fn bytes_beyond(&self) -> usize {
+        let bound = |bound: &Bound| bound.as_ref().map_or(0, |(value, _)| beyond(value));
+        let column = |(name, pattern): &(String, Pattern)| {
+            let pattern = match pattern {
+                Pattern::OneOf(values) => values.iter().map(ScalarValue::size).sum(),
+                Pattern::Range { low, high } => bound(low) + bound(high),
+            };
+            size_of::<(String, Pattern)>() + name.len() + pattern
+        };
+        self.columns.iter().map(column).sum()
     }
 
     /// Whether it speaks of these columns only.

@@ -11,21 +11,24 @@ use crate::data::punctuation::Punctuation;
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, Stored};
 
-/// Punctuations that wait at most.
-const PROMISES_MAX: usize = 1_024;
+/// Punctuations that wait at most: none is looked through, so only memory and snapshots bound them.
+const PROMISES_MAX: usize = 65_536;
 
 /// Punctuations with the latest time of the rows that were held when they came: these times never fall.
 #[derive(Debug, Default)]
 pub struct HeldPromises {
     waiting: VecDeque<(i64, Punctuation)>,
+    /// Bytes that they hold beyond themselves.
+    bytes: usize,
 }
 
 impl HeldPromises {
     /// Holds one until the rows up to `last`, included, have gone.
     pub fn hold(&mut self, last: i64, punctuation: Punctuation) {
         if self.waiting.len() == PROMISES_MAX {
-            self.waiting.pop_front();
+            self.take_due(None);
         }
+        self.bytes += punctuation.bytes_beyond();
         self.waiting.push_back((last, punctuation));
     }
 
@@ -39,12 +42,13 @@ impl HeldPromises {
     pub fn take_due(&mut self, end: Option<i64>) -> Option<Punctuation> {
         let (_, punctuation) =
             self.waiting.pop_front_if(|(last, _)| end.is_none_or(|end| *last < end))?;
+        self.bytes -= punctuation.bytes_beyond();
         Some(punctuation)
     }
 
     /// Bytes of state.
     pub fn state_bytes(&self) -> usize {
-        self.waiting.len() * size_of::<(i64, Punctuation)>()
+        self.waiting.len() * size_of::<(i64, Punctuation)>() + self.bytes
     }
 }
 
@@ -53,7 +57,9 @@ impl Stored for HeldPromises {
         self.waiting.store(out)
     }
     fn load(from: &mut StateReader<'_>) -> Result<Self, EvalError> {
-        Ok(HeldPromises { waiting: from.get()? })
+        let waiting: VecDeque<(i64, Punctuation)> = from.get()?;
+        let bytes = waiting.iter().map(|(_, punctuation)| punctuation.bytes_beyond()).sum();
+        Ok(HeldPromises { waiting, bytes })
     }
 }
 

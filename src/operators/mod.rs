@@ -41,6 +41,7 @@ mod stored;
 pub mod touched;
 pub mod union;
 pub mod unnest;
+pub mod waiting_promises;
 pub mod window_aggregate;
 pub mod window_answer;
 pub mod window_assign;

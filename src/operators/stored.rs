@@ -61,9 +61,20 @@ impl Stored for Arc<Origin> {
     }
 }
 
+/// Whether values have one type, and one that is not nested.
+fn is_flat(values: &[ScalarValue]) -> bool {
+    let mut types = values.iter().map(ScalarValue::data_type);
+    types.next().is_some_and(|first| !first.is_nested() && types.all(|other| other == first))
+}
+
 impl Stored for Pattern {
     fn store(&self, out: &mut StateWriter) -> Result<(), EvalError> {
         match self {
+            // Many values are one column.
+            Pattern::OneOf(values) if values.len() > 1 && is_flat(values) => {
+                2_u8.store(out)?;
+                ScalarValue::iter_to_array(values.iter().cloned())?.store(out)
+            }
             Pattern::OneOf(values) => (0_u8, values.clone()).store(out),
             Pattern::Range { low, high } => (1_u8, low.clone(), high.clone()).store(out),
         }
@@ -72,6 +83,11 @@ impl Stored for Pattern {
         Ok(match u8::load(from)? {
             0 => Pattern::OneOf(from.get()?),
             1 => Pattern::Range { low: from.get()?, high: from.get()? },
+            2 => {
+                let column: ArrayRef = from.get()?;
+                let values = (0..column.len()).map(|row| ScalarValue::try_from_array(&column, row));
+                Pattern::OneOf(values.collect::<Result<_, _>>()?)
+            }
             _ => return Err(misfit("a pattern is of an unknown kind")),
         })
     }

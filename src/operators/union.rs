@@ -17,11 +17,9 @@
 //!
 //! # State
 //!
-//! A watermark per input, and at most [`PROMISES_MAX`] punctuations per input that some other input
-//! has not made yet; beyond that the oldest is forgotten, which costs state downstream, never an
-//! answer. Nothing is held between two frames.
+//! A watermark per input, and the punctuations that some other input has not made yet
+//! ([`WaitingPromises`]). Nothing is held between two frames.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -33,10 +31,11 @@ use crate::data::change::{Change, Marks, Origin, Turn};
 use crate::data::punctuation::Punctuation;
 use crate::operators::operator::{Emitter, EvalError, Operator, Output};
 use crate::operators::state::{StateReader, StateWriter};
+use crate::operators::waiting_promises::WaitingPromises;
 use crate::time::EventTime;
 
-/// Punctuations remembered per input.
-const PROMISES_MAX: usize = 1_024;
+/// Punctuations that one makes go on at most, where it meets so many of other inputs.
+const SHARED_MAX: usize = 1_024;
 
 /// What inputs have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +67,7 @@ struct Input {
     schema: SchemaRef,
     watermark: EventTime,
     /// Promises in the output's column names that not every input has made.
-    promises: VecDeque<Punctuation>,
+    promises: WaitingPromises,
 }
 
 impl Union {
@@ -79,7 +78,11 @@ impl Union {
         let trails = vec![0; inputs.len()];
         let inputs = inputs
             .into_iter()
-            .map(|schema| Input { schema, watermark: EventTime::MIN, promises: VecDeque::new() })
+            .map(|schema| Input {
+                schema,
+                watermark: EventTime::MIN,
+                promises: WaitingPromises::default(),
+            })
             .collect();
         Union { schema, inputs, sharing, trails, held: Vec::new(), forwarded: EventTime::MIN }
     }
@@ -216,20 +219,13 @@ impl Union {
         let Some(promise) = self.renamed(port, punctuation) else { return };
         let mut shared = vec![promise.clone()];
         for (_, other) in self.inputs.iter().enumerate().filter(|(i, _)| *i != port) {
-            let with_other = |promise: &Punctuation| promise.and_any(&other.promises);
-            shared = shared.iter().flat_map(with_other).take(PROMISES_MAX).collect();
+            let with_other = |promise: &Punctuation| other.promises.shared(promise);
+            shared = shared.iter().flat_map(with_other).take(SHARED_MAX).collect();
         }
+        self.inputs[port].promises.hold(&promise);
         for input in &mut self.inputs {
             // All that they say has gone on.
-            input.promises.retain(|earlier| !shared.iter().any(|promise| promise.covers(earlier)));
-        }
-        let promises = &mut self.inputs[port].promises;
-        if !shared.contains(&promise) && !promises.iter().any(|earlier| earlier.covers(&promise)) {
-            promises.retain(|earlier| !promise.covers(earlier));
-            if promises.len() == PROMISES_MAX {
-                promises.pop_front();
-            }
-            promises.push_back(promise);
+            shared.iter().for_each(|said| input.promises.release(said));
         }
         shared.into_iter().for_each(|promise| out.punctuation(Arc::new(promise)));
     }
@@ -331,8 +327,8 @@ impl Operator for Union {
     }
 
     fn state_bytes(&self) -> usize {
-        let promises: usize = self.inputs.iter().map(|input| input.promises.len()).sum();
-        self.inputs.len() * size_of::<Input>() + promises * size_of::<Punctuation>()
+        let promises = self.inputs.iter().map(|input| input.promises.state_bytes());
+        self.inputs.len() * size_of::<Input>() + promises.sum::<usize>()
     }
 
     fn restores_exactly(&self) -> bool {
@@ -494,13 +490,19 @@ mod tests {
     }
 
     #[test]
-    fn promises_of_one_input_alone_are_bounded() {
+    fn thousands_of_promises_wait_for_the_other_input() {
         let mut union = union(2);
+        let promise = |name: &str, value: i64| Punctuation {
+            columns: vec![(name.to_owned(), Pattern::OneOf(vec![ScalarValue::from(value)]))],
+        };
         for value in 0..3_000 {
-            let pattern = Pattern::OneOf(vec![ScalarValue::Int64(Some(value))]);
-            let punctuation = Punctuation { columns: vec![("a".to_owned(), pattern)] };
-            assert!(outputs(|out| union.on_punctuation(0, &punctuation, out)).is_empty());
+            let promise = promise("a", value);
+            assert!(outputs(|out| union.on_punctuation(0, &promise, out)).is_empty());
         }
-        assert_eq!(union.inputs[0].promises.len(), PROMISES_MAX);
+        for value in 0..3_000 {
+            let promise = promise("b", value);
+            assert_eq!(outputs(|out| union.on_punctuation(1, &promise, out)).len(), 1);
+        }
+        assert!(union.inputs.iter().all(|input| input.promises.is_empty()));
     }
 }

@@ -34,7 +34,7 @@ impl Join {
             return Ok(());
         }
         let matching = self.keys.matching(&patterns(&promise))?;
-        let both = self.promises.take(port, promise.clone(), &matching);
+        let both = self.promises.take(port, &promise, &matching);
         self.let_go(1 - port, &matching, out)?;
         for shared in both {
             for side in 0..if self.spec.kind.shows_pairs() { 2 } else { 1 } {

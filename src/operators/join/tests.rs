@@ -278,3 +278,55 @@ fn a_promise_of_one_side_frees_the_other_and_those_of_both_go_on() {
     assert!(names[0].contains("\"k\"") && names[1].contains("\"l\""), "{names:?}");
     assert!(names.iter().all(|name| name.contains("Int64(1)") && !name.contains("Int64(2)")));
 }
+
+/// What goes on where a side of a join on two keys promises something.
+fn forwarded(join: &mut Join, port: usize, columns: &[(&str, Pattern)]) -> Vec<Punctuation> {
+    let columns = columns.iter().map(|(name, pattern)| ((*name).to_owned(), pattern.clone()));
+    let mut out = Emitter::default();
+    join.on_punctuation(port, &Punctuation { columns: columns.collect() }, &mut out).unwrap();
+    let promise = |output| match output {
+        Output::Punctuation(promise) => Punctuation::clone(&promise),
+        other => panic!("{other:?}"),
+    };
+    out.outputs.into_iter().map(promise).collect()
+}
+
+#[test]
+fn promises_of_either_of_two_keys_are_told_apart() {
+    let two = JoinSpec { keys: vec![(0, 0), (1, 1)], ..spec(JoinKind::Semi, false, true, None) };
+    let mut join = Join::new(Arc::new(two)).unwrap();
+    let from = |low: i64| Pattern::Range { low: Some((low.into(), true)), high: None };
+    let one = |value: i64| Pattern::OneOf(vec![value.into()]);
+    assert_eq!(forwarded(&mut join, 0, &[("v", from(4))]), []);
+    assert_eq!(forwarded(&mut join, 1, &[("l", one(5))]), []);
+    let mut out = Emitter::default();
+    let row = |port, k, v| change(&join.spec.inputs[port], &[(port, Some(k), v, 1)], false);
+    let rows = [(1, 1, 4), (1, 1, 3), (0, 5, 3), (0, 6, 3)].map(|(p, k, v)| (p, row(p, k, v)));
+    for (port, row) in rows {
+        join.on_change(port, row, &mut out).unwrap();
+    }
+    assert_eq!(join.sides.each_ref().map(|side| side.held().len()), [1, 1]);
+    let mut join = restored(&mut join);
+    let all = forwarded(&mut join, 1, &[("l", one(1)), ("w", from(2))]);
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0].columns, [("k".to_owned(), one(1)), ("v".to_owned(), from(4))]);
+    let some = forwarded(&mut join, 0, &[("k", one(5))]);
+    assert_eq!(some.len(), 1, "{some:?}");
+    assert_eq!(some[0].columns, [("k".to_owned(), one(5))]);
+}
+
+#[test]
+fn thousands_of_keys_may_be_promised_by_one_side_before_the_other() {
+    let mut join = Join::new(Arc::new(spec(JoinKind::Semi, false, true, None))).unwrap();
+    let mut out = Emitter::default();
+    let rows: Vec<Row> = (0..1_500).map(|k| (0, Some(k), 0, 1)).collect();
+    let rows = change(&join.spec.inputs[0], &rows, false);
+    join.on_change(0, rows, &mut out).unwrap();
+    for k in 0..1_500_i64 {
+        assert_eq!(forwarded(&mut join, 0, &[("k", Pattern::OneOf(vec![k.into()]))]), []);
+    }
+    for k in 0..1_500_i64 {
+        assert_eq!(forwarded(&mut join, 1, &[("l", Pattern::OneOf(vec![k.into()]))]).len(), 1);
+    }
+    assert!(join.promises.is_empty() && join.held() == 0);
+}
