@@ -32,6 +32,9 @@ struct Revision {
     ends: bool,
 }
 
+/// What is put out of a partition, by bounds and number of the key.
+type Shown = BTreeMap<(Bounds, u32), Published>;
+
 impl SessionAggregate {
     /// Brings what is put out of some partitions to what their sessions are now.
     pub(super) fn reconcile(&mut self, slots: &[usize], early: Early) {
@@ -91,11 +94,13 @@ impl SessionAggregate {
             };
             !published.is_final && !is_due && session.end(window) > watermark
         };
-        let (kept, mut old): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        let (kept, mut old): (Shown, Shown) =
             std::mem::take(&mut state.published).into_iter().partition(|(n, p)| stays(n, p));
         state.published = kept;
         self.published_rows -= old.values().map(|published| published.rows.len()).sum::<usize>();
         self.published_rows += new.values().map(|published| published.rows.len()).sum::<usize>();
+        let given = self.given(&old, &new);
+        let state = &mut self.partitions.entry_mut(slot).state;
         for (name, after) in new {
             let before = old.remove(&name);
             let ends = stands_beside
@@ -118,7 +123,45 @@ impl SessionAggregate {
             }
             revisions.entry(bounds).or_default().add(slot, before.rows, Vec::new());
         }
+        self.keep_given(slot, &given);
         self.let_go(slot);
+    }
+
+    /// The rows that were put out, are not put out now, and must not be put out again.
+    fn given(&self, old: &Shown, new: &Shown) -> BTreeSet<u64> {
+        if refinement(self.spec.emit.mode) != Refinement::Discarding {
+            return BTreeSet::new();
+        }
+        let rows = |shown: &Shown| -> BTreeSet<u64> {
+            shown.values().flat_map(|published| &published.rows).copied().collect()
+        };
+        &rows(old) - &rows(new)
+    }
+
+    /// Takes rows as an early result of what their sessions have become: an ended session that a late row
+    /// has merged with an open one has given its rows.
+    fn keep_given(&mut self, slot: usize, given: &BTreeSet<u64>) {
+        if given.is_empty() {
+            return;
+        }
+        let state = &self.partitions.entry(slot).state;
+        let mut kept = Vec::new();
+        for session in state.sessions.all() {
+            let mut rows = session.row_numbers();
+            rows.retain(|row| given.contains(row));
+            let bounds = (session.end(&self.spec.window), session.start());
+            for (key, rows) in self.output.split(rows).into_iter().filter(|(_, r)| !r.is_empty()) {
+                kept.push(((bounds, key), rows));
+            }
+        }
+        self.published_rows += kept.iter().map(|(_, rows)| rows.len()).sum::<usize>();
+        let published = &mut self.partitions.entry_mut(slot).state.published;
+        for (name, rows) in kept {
+            let nothing = || Published { rows: Vec::new(), is_final: false };
+            let early = published.entry(name).or_insert_with(nothing);
+            early.rows.extend(rows);
+            early.rows.sort_unstable();
+        }
     }
 
     /// Early results to be retracted whose bounds the watermark has passed: session and key.
@@ -142,12 +185,7 @@ impl SessionAggregate {
     }
 
     /// What of a partition is to be put out.
-    fn shown_now(
-        &self,
-        slot: usize,
-        early: Early,
-        stale: &BTreeSet<(i64, u32)>,
-    ) -> BTreeMap<(Bounds, u32), Published> {
+    fn shown_now(&self, slot: usize, early: Early, stale: &BTreeSet<(i64, u32)>) -> Shown {
         let (window, watermark) = (&self.spec.window, self.watermark.0);
         let mut shown = BTreeMap::new();
         for session in self.partitions.entry(slot).state.sessions.all() {

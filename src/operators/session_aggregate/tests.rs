@@ -276,4 +276,31 @@ proptest! {
             prop_assert_eq!(trial.finish().net(), oracle(&rows, &window, lateness, i64::MAX));
         }
     }
+
+    #[test]
+    fn results_that_discard_give_each_row_once(
+        rows in any_rows(), window in any_window(), lateness in 0i64..30, bits in any::<u64>(),
+    ) {
+        let refinement = Refinement::Discarding;
+        let modes = [
+            EmitMode::EveryRows { rows: 3, refinement },
+            EmitMode::EveryInterval { interval: 5, refinement },
+        ];
+        let kept = kept(&rows, BOUND, lateness);
+        let expected: Vec<usize> = (0..rows.len()).filter(|&n| kept[n]).collect();
+        for (mode, keys) in modes.into_iter().flat_map(|mode| [(mode, &[K, U][..]), (mode, &[])]) {
+            let emit = EmitSpec { mode, allowed_lateness: lateness };
+            let trial = run(&rows, &window, keys, &emit, bits).watermark(EventTime::MAX);
+            let lines = trial.finish().lines;
+            prop_assert!(lines.iter().all(|line| line.starts_with('+')), "{lines:?}");
+            let numbers = |line: &String| -> Vec<usize> {
+                let (_, list) = line.split_once('[').expect("a line has a list");
+                let (list, _) = list.split_once(']').expect("the list ends");
+                list.split(", ").map(|n| n.parse().expect("a row's number")).collect()
+            };
+            let mut given: Vec<usize> = lines.iter().flat_map(numbers).collect();
+            given.sort_unstable();
+            prop_assert_eq!(&given, &expected, "{:?}", lines);
+        }
+    }
 }
