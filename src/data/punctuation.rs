@@ -2,12 +2,15 @@
 //!
 //! A pattern has one entry per constrained column; columns that are absent match anything. A
 //! watermark is the punctuation `at < t`.
+//!
+//! Within a query columns may share a name: those of a join do. A promise calls the first one by its name and
+//! the others by name and place ([`name_at`], [`column_named`]), so none is taken for another.
 //! Source: Tucker, Maier, Sheard, Fegaras, "Exploiting punctuation semantics in continuous data
 //! streams", TKDE 2003.
 
 use std::cmp::Ordering;
 
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::Schema;
 use datafusion::scalar::ScalarValue;
 
 use crate::data::floats::canonical_scalar;
@@ -92,6 +95,26 @@ fn narrower(a: &Bound, b: &Bound, side: Ordering) -> Option<Bound> {
         },
     };
     Some(bound)
+}
+
+/// Stands between a name and a place: a name holds none.
+const PLACE: char = '\0';
+
+/// What promises call a column.
+pub fn name_at(schema: &Schema, column: usize) -> String {
+    let name = schema.field(column).name();
+    match schema.index_of(name) {
+        Ok(first) if first != column => format!("{name}{PLACE}{column}"),
+        _ => name.clone(),
+    }
+}
+
+/// The column that promises call so.
+pub fn column_named(schema: &Schema, name: &str) -> Option<usize> {
+    let Some((first, place)) = name.rsplit_once(PLACE) else { return schema.index_of(name).ok() };
+    let column = place.parse::<usize>().ok()?;
+    let field = schema.fields().get(column)?;
+    (field.name() == first).then_some(column)
 }
 
 /// Bytes that a value holds beyond itself.
@@ -180,9 +203,10 @@ impl Punctuation {
         self.columns.iter().map(column).sum()
     }
 
-    /// Whether it speaks of these columns only.
-    pub fn is_about(&self, columns: &[FieldRef]) -> bool {
-        self.columns.iter().all(|(name, _)| columns.iter().any(|field| field.name() == name))
+    /// Whether it speaks of the first `count` columns only.
+    pub fn is_about(&self, schema: &Schema, count: usize) -> bool {
+        let column = |(name, _): &(String, Pattern)| column_named(schema, name);
+        self.columns.iter().all(|named| column(named).is_some_and(|column| column < count))
     }
 
     /// The punctuation with every column under the name that `name_of` gives it, `None` when one of
@@ -208,6 +232,8 @@ impl Punctuation {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::{DataType, Field};
+
     use super::*;
 
     fn range(low: Option<(i64, bool)>, high: Option<(i64, bool)>) -> Pattern {
@@ -255,6 +281,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn columns_of_one_name_are_called_by_their_places() {
+        let names = ["k", "v", "k", "k"];
+        let fields = names.map(|name| Field::new(name, DataType::Int64, true));
+        let schema = Schema::new(fields.to_vec());
+        let called: Vec<String> = (0..4).map(|column| name_at(&schema, column)).collect();
+        assert_eq!(called, ["k", "v", "k\u{0}2", "k\u{0}3"]);
+        let columns: Vec<_> = called.iter().map(|name| column_named(&schema, name)).collect();
+        assert_eq!(columns, [0, 1, 2, 3].map(Some));
+        for name in ["w", "k\u{0}1", "k\u{0}9", "v\u{0}", "\u{0}"] {
+            assert_eq!(column_named(&schema, name), None);
+        }
+        let last = promise(&[("v", one_of(&[1])), (&called[3], one_of(&[1]))]);
+        assert!(last.is_about(&schema, 4) && !last.is_about(&schema, 3));
     }
 
     #[test]

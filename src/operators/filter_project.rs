@@ -27,7 +27,7 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::data::change::Change;
-use crate::data::punctuation::Punctuation;
+use crate::data::punctuation::{Punctuation, column_named, name_at};
 use crate::operators::expr::{self, Piece, RowFailure};
 use crate::operators::operator::{Emitter, EvalError, RejectedRow};
 use crate::operators::stateless::Stateless;
@@ -247,11 +247,11 @@ impl Stateless for FilterProject {
     /// Holds for the output under the columns' new names, if none of its columns went away.
     fn punctuation(&self, punctuation: &Punctuation) -> Option<Punctuation> {
         punctuation.renamed(|name| {
-            let input = self.spec.input_schema.index_of(name).ok()?;
+            let input = column_named(&self.spec.input_schema, name)?;
             let output = self.outputs.iter().position(
                 |o| matches!(o, OutputColumn::Plain(kept) if self.kept[*kept] == input),
             )?;
-            Some(self.spec.schema.field(output).name().clone())
+            Some(name_at(&self.spec.schema, output))
         })
     }
 }

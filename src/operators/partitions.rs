@@ -13,7 +13,7 @@ use datafusion::scalar::ScalarValue;
 use hashbrown::HashMap;
 
 use crate::data::floats::canonical;
-use crate::data::punctuation::{Pattern, Punctuation};
+use crate::data::punctuation::{Pattern, Punctuation, name_at};
 use crate::operators::operator::EvalError;
 use crate::operators::state::{StateReader, StateWriter, Stored, misfit};
 
@@ -99,7 +99,7 @@ impl<T: Default> Partitions<T> {
         };
         Ok(Partitions {
             columns: columns.to_vec(),
-            names: columns.iter().map(|&column| schema.field(column).name().clone()).collect(),
+            names: columns.iter().map(|&column| name_at(schema, column)).collect(),
             types,
             converter,
             slots: HashMap::new(),
@@ -303,8 +303,8 @@ pub fn renamed(
     columns: &[(usize, usize)],
 ) -> Option<Arc<Punctuation>> {
     let name_of = |name: &str| {
-        let (_, to) = columns.iter().find(|&&(from, _)| input.field(from).name() == name)?;
-        Some(output.field(*to).name().clone())
+        let (_, to) = columns.iter().find(|&&(from, _)| name_at(input, from) == name)?;
+        Some(name_at(output, *to))
     };
     punctuation.renamed(name_of).map(Arc::new)
 }

@@ -28,7 +28,7 @@ use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
 use crate::data::change::{Change, Marks, Origin, Turn};
-use crate::data::punctuation::Punctuation;
+use crate::data::punctuation::{Punctuation, column_named, name_at};
 use crate::operators::operator::{Emitter, EvalError, Operator, Output};
 use crate::operators::state::{StateReader, StateWriter};
 use crate::operators::waiting_promises::WaitingPromises;
@@ -233,8 +233,8 @@ impl Union {
     /// The punctuation with the output's column names.
     fn renamed(&self, port: usize, punctuation: &Punctuation) -> Option<Punctuation> {
         punctuation.renamed(|name| {
-            let index = self.inputs[port].schema.index_of(name).ok()?;
-            Some(self.schema.field(index).name().clone())
+            let index = column_named(&self.inputs[port].schema, name)?;
+            Some(name_at(&self.schema, index))
         })
     }
 }

@@ -36,7 +36,7 @@ use arrow::error::ArrowError;
 use datafusion::common::NullHandling;
 
 use crate::data::change::Change;
-use crate::data::punctuation::Punctuation;
+use crate::data::punctuation::{Punctuation, column_named, name_at};
 use crate::operators::operator::{Emitter, EvalError};
 use crate::operators::stateless::Stateless;
 
@@ -361,11 +361,11 @@ impl Stateless for Unnest {
     fn punctuation(&self, punctuation: &Punctuation) -> Option<Punctuation> {
         let spec = &self.spec;
         punctuation.renamed(|name| {
-            let input = spec.input_schema.index_of(name).ok()?;
+            let input = column_named(&spec.input_schema, name)?;
             let expanded =
                 spec.structs.contains(&input) || spec.lists.iter().any(|list| list.column == input);
             let output = spec.dependencies.iter().position(|&column| column == input)?;
-            (!expanded).then(|| spec.schema.field(output).name().clone())
+            (!expanded).then(|| name_at(&spec.schema, output))
         })
     }
 }

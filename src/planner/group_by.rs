@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Aggregate, Expr};
 
+use crate::data::punctuation::name_at;
 use crate::error::SqlState;
 use crate::operators::aggregate::AggregateOpSpec;
 use crate::operators::count_window::CountWindowSpec;
@@ -335,7 +336,7 @@ pub(super) fn window_operator(
             schema,
         })),
         WindowKind::Punctuation(window) => {
-            let name = |column: &usize| input.schema.field(*column).name().clone();
+            let name = |column: &usize| name_at(&input.schema, *column);
             Node::PunctuationWindow(Arc::new(PunctuationWindowSpec {
                 window: window.clone(),
                 start: predicate(pending.start),

@@ -39,7 +39,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
 use crate::data::change::{Change, Origin};
-use crate::data::punctuation::{Pattern, Punctuation};
+use crate::data::punctuation::{Pattern, Punctuation, column_named, name_at};
 use crate::error::SqlState;
 use crate::operators::aggregates::fold::{FoldRows, Inputs, Measure};
 use crate::operators::aggregates::spec::AggregateSpec;
@@ -299,9 +299,8 @@ impl Operator for Aggregate {
             self.emission.forget(group);
         }
         self.compact()?;
-        let renamed = patterns
-            .into_iter()
-            .map(|(key, pattern)| (self.spec.schema.field(key).name().clone(), pattern));
+        let renamed =
+            patterns.into_iter().map(|(key, pattern)| (name_at(&self.spec.schema, key), pattern));
         out.punctuation(Arc::new(Punctuation { columns: renamed.collect() }));
         Ok(())
     }
@@ -385,7 +384,7 @@ impl Aggregate {
             return None;
         }
         let by_key = |(name, pattern): &(String, Pattern)| {
-            let column = self.spec.input_schema.index_of(name).ok()?;
+            let column = column_named(&self.spec.input_schema, name)?;
             let key = self.spec.keys.iter().position(|key| *key == column)?;
             Some((key, pattern.clone()))
         };

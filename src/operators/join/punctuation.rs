@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::promises::{name_of_key, patterns};
 use super::{Join, NONE};
 use crate::data::change::Change;
-use crate::data::punctuation::Punctuation;
+use crate::data::punctuation::{Punctuation, column_named, name_at};
 use crate::operators::operator::{Emitter, EvalError};
 
 impl Join {
@@ -24,7 +24,7 @@ impl Join {
         let input = Arc::clone(&self.spec.inputs[port]);
         let keys = self.spec.keys.clone();
         let key_of = |name: &str| {
-            let column = input.index_of(name).ok()?;
+            let column = column_named(&input, name)?;
             let of = |&(left, right): &(usize, usize)| if port == 0 { left } else { right };
             keys.iter().position(|pair| of(pair) == column).map(name_of_key)
         };
@@ -99,7 +99,7 @@ impl Join {
         let name_of = |key: &str| {
             let (left, right) = self.spec.keys[key.parse::<usize>().ok()?];
             let column = if side == 0 { left } else { width + right };
-            self.name(column)
+            Some(name_at(&self.spec.schema, column))
         };
         if let Some(promise) = promise.renamed(name_of) {
             out.punctuation(Arc::new(promise));
@@ -108,15 +108,10 @@ impl Join {
 
     /// Forwards a promise of the left side, whose rows alone make output.
     fn propagate(&self, punctuation: &Punctuation, out: &mut Emitter) {
-        let name_of = |name: &str| self.name(self.spec.inputs[0].index_of(name).ok()?);
+        let column = |name: &str| column_named(&self.spec.inputs[0], name);
+        let name_of = |name: &str| Some(name_at(&self.spec.schema, column(name)?));
         if let Some(promise) = punctuation.renamed(name_of) {
             out.punctuation(Arc::new(promise));
         }
-    }
-
-    /// The name of an output column, where it is the first of that name: what a name means above.
-    fn name(&self, column: usize) -> Option<String> {
-        let name = self.spec.schema.field(column).name();
-        self.spec.schema.index_of(name).is_ok_and(|first| first == column).then(|| name.clone())
     }
 }

@@ -253,9 +253,7 @@ impl Over {
     ) -> Result<(), EvalError> {
         self.running.end_covered(&punctuation)?;
         self.put_out_completed(out)?;
-        if punctuation.is_about(&self.spec.input_schema.fields()[..self.spec.kept])
-            && !self.running.waits()
-        {
+        if punctuation.is_about(&self.spec.input_schema, self.spec.kept) && !self.running.waits() {
             out.punctuation(Arc::new(punctuation));
         }
         Ok(())

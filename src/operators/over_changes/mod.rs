@@ -350,7 +350,7 @@ impl Operator for OverChanges {
             }
         }
         self.put_out(&entries, i64::MIN, out)?;
-        if punctuation.is_about(&self.spec.input_schema.fields()[..self.spec.kept]) {
+        if punctuation.is_about(&self.spec.input_schema, self.spec.kept) {
             out.punctuation(Arc::new(punctuation.clone()));
         }
         Ok(())

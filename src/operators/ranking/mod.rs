@@ -355,7 +355,7 @@ impl Operator for Ranking {
                 }
             }
         }
-        if punctuation.is_about(&self.spec.input_schema.fields()[..self.spec.kept]) {
+        if punctuation.is_about(&self.spec.input_schema, self.spec.kept) {
             out.punctuation(Arc::new(punctuation.clone()));
         }
         Ok(())
