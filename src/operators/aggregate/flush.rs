@@ -63,7 +63,9 @@ impl Aggregate {
                 }
             }
             if refinement == Refinement::Discarding {
-                self.forget(group);
+                // It comes again, most likely; among many, those that do not are worth looking for.
+                self.clear(group);
+                self.freed += usize::from(self.groups.rows.len() >= COMPACT_MIN);
             }
         }
         let keys = |groups: &[usize]| {
@@ -112,6 +114,10 @@ impl Aggregate {
 
     pub(super) fn forget(&mut self, group: usize) {
         self.freed += 1;
+        self.clear(group);
+    }
+
+    fn clear(&mut self, group: usize) {
         self.groups.rows[group] = 0;
         self.measures.iter_mut().for_each(|measure| measure.fold.clear(group));
     }
@@ -124,8 +130,7 @@ impl Aggregate {
         }
         // Looking costs O(groups), so it waits until as many groups were freed as may be left.
         let enough = match count < COMPACT_MIN {
-            // Groups that discard are freed with each result, and come again.
-            true => self.freed >= count && self.refinement() != Refinement::Discarding,
+            true => self.freed >= count,
             false => self.freed * 2 >= count,
         };
         if !enough {
