@@ -46,7 +46,9 @@ pub trait Operator: Send {
         out: &mut Emitter,
     ) -> Result<(), EvalError>;
 
-    /// Takes a punctuation. Forwards it where it still holds for the output.
+    /// Takes a punctuation: no row that matches it follows on this port, neither an insertion nor a
+    /// retraction. Forwards it where that still holds for the output: an operator that takes back what it has
+    /// put out first forgets the groups of which the punctuation speaks.
     fn on_punctuation(
         &mut self,
         _port: usize,

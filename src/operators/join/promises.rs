@@ -1,7 +1,8 @@
 //! Remembers which keys a side has promised not to bring any more.
 //!
-//! A punctuation over key columns of one append-only side closes its keys for that side: rows of the
-//! other side with such a key have met all they will ever meet, so they need not be held. Keys that come
+//! A punctuation over key columns of one side closes its keys for that side, which neither brings nor takes
+//! back a row of them any more: rows of the other side with such a key have met all they will ever meet, so
+//! they need not be held. Where the other side takes one of them back, that meets the same rows. Keys that come
 //! later are looked up among the promises. Once both sides have promised a key, no output for it
 //! follows, and the promise goes on; as neither side brings such a key any more, nobody asks for it, and it
 //! is forgotten.

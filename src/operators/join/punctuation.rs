@@ -28,9 +28,9 @@ impl Join {
             let of = |&(left, right): &(usize, usize)| if port == 0 { left } else { right };
             keys.iter().position(|pair| of(pair) == column).map(name_of_key)
         };
-        // A promise that says nothing of other columns, by a side that takes nothing back.
+        // A promise that says nothing of other columns.
         let Some(promise) = punctuation.renamed(key_of) else { return Ok(()) };
-        if !self.spec.append_only[port] || promise.columns.is_empty() {
+        if promise.columns.is_empty() {
             return Ok(());
         }
         let matching = self.keys.matching(&patterns(&promise))?;

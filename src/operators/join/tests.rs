@@ -330,3 +330,66 @@ fn thousands_of_keys_may_be_promised_by_one_side_before_the_other() {
     }
     assert!(join.promises.is_empty() && join.held() == 0);
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// A side may take rows back, but none of a key that it has promised.
+    #[test]
+    fn promises_of_sides_that_retract_change_no_answer_and_free_all(
+        kind in any_kind(),
+        filtered in any::<bool>(),
+        steps in prop::collection::vec((0usize..2, 0i64..5, 0i64..4, 0usize..9, any::<u8>()), 0..80),
+    ) {
+        let spec = Arc::new(spec(kind, filtered, false, None));
+        let mut join = Join::new(Arc::clone(&spec)).unwrap();
+        let (mut rows, mut held, mut net): (Vec<Row>, Vec<Row>, Net) = Default::default();
+        let mut closed = [[false; 5]; 2];
+        let mut said = [false; 5];
+        for (port, k, v, choice, cut) in steps {
+            let mut out = Emitter::default();
+            if cut % 6 == 0 {
+                let column = if port == 0 { "k" } else { "l" };
+                let columns = vec![(column.to_owned(), Pattern::OneOf(vec![k.into()]))];
+                join.on_punctuation(port, &Punctuation { columns }, &mut out).unwrap();
+                closed[port][k as usize] = true;
+                let goes_on = out.outputs.iter().any(|o| matches!(o, Output::Punctuation(_)));
+                // What was said is forgotten, and may be said again.
+                prop_assert!(said[k as usize] || goes_on == closed[1 - port][k as usize]);
+                said[k as usize] |= goes_on;
+                add(&mut net, out);
+                continue;
+            }
+            let row = match held.get(choice) {
+                Some(&(port, Some(k), v, _)) if choice < 3 && !closed[port][k as usize] => {
+                    held.remove(choice);
+                    (port, Some(k), v, -1)
+                }
+                _ if closed[port][k as usize] => continue,
+                _ => {
+                    held.push((port, Some(k), v, 1));
+                    (port, Some(k), v, 1)
+                }
+            };
+            rows.push(row);
+            join.on_change(row.0, change(&spec.inputs[row.0], &[row], true), &mut out).unwrap();
+            let mut changes = Net::new();
+            add(&mut changes, out);
+            for (row, weight) in changes {
+                let key = row[0].or_else(|| row.get(2).copied().flatten()).unwrap();
+                prop_assert!(!said[key as usize], "{row:?} changes behind a promise");
+                *net.entry(row).or_default() += weight;
+            }
+            net.retain(|_, weight| *weight != 0);
+            if cut % 11 == 0 {
+                join = restored(&mut join);
+            }
+        }
+        prop_assert_eq!(net, expected(kind, filtered, &rows));
+        let column = |port: usize| if port == 0 { "k" } else { "l" };
+        for port in 0..2 {
+            let columns = vec![(column(port).to_owned(), Pattern::OneOf((0..5).map(i64::into).collect()))];
+            join.on_punctuation(port, &Punctuation { columns }, &mut Emitter::default()).unwrap();
+        }
+        prop_assert_eq!(join.held(), 0);
+    }
+}
