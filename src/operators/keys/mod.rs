@@ -24,8 +24,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
-use arrow::compute;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::compute::kernels::cmp;
+use arrow::compute::{self, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::scalar::ScalarValue;
 
@@ -98,6 +99,22 @@ impl Numbers<'_> {
         self.next += 1;
         self.next - 1
     }
+}
+
+/// Which values are the one that a pattern names, where it names one: most promises do, and there may be many
+/// of them and many keys.
+fn equal_to(column: &ArrayRef, pattern: &Pattern) -> Result<Option<BooleanArray>, EvalError> {
+    let Pattern::OneOf(values) = pattern else { return Ok(None) };
+    let [value] = values.as_slice() else { return Ok(None) };
+    let data_type = column.data_type();
+    if value.is_null() || data_type.is_nested() || value.data_type() != *data_type {
+        return Ok(None);
+    }
+    let equal = cmp::eq(column, &value.to_scalar()?)?;
+    Ok(Some(match equal.null_count() {
+        0 => equal,
+        _ => prep_null_mask_filter(&equal),
+    }))
 }
 
 impl KeyDictionary {
@@ -308,6 +325,11 @@ impl KeyDictionary {
         let mut matching = vec![true; self.len];
         let columns = self.columns()?;
         for (column, pattern) in patterns {
+            if let Some(equal) = equal_to(&columns[*column], pattern)? {
+                let both = matching.iter_mut().zip(equal.values());
+                both.for_each(|(matches, equal)| *matches &= equal);
+                continue;
+            }
             for (row, matches) in matching.iter_mut().enumerate().filter(|(_, m)| **m) {
                 let value = ScalarValue::try_from_array(&columns[*column], row)?;
                 *matches = pattern.matches(&value);

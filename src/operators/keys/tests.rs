@@ -219,3 +219,22 @@ proptest! {
         prop_assert_eq!(known.len(), dictionary.len());
     }
 }
+
+#[test]
+fn keys_match_a_value_however_it_is_looked_for() {
+    let mut dictionary = dictionary(&[DataType::Int64, DataType::Utf8View]);
+    let texts = StringViewArray::from(vec![Some("a"), Some("b"), None, Some("a")]);
+    let keys = integers(&[Some(1), Some(2), Some(1), None]);
+    intern(&mut dictionary, &[keys, Arc::new(texts)]);
+    let one_of = |values: &[ScalarValue]| Pattern::OneOf(values.to_vec());
+    let (one, a) = (ScalarValue::from(1_i64), ScalarValue::Utf8View(Some("a".into())));
+    let mut matching = |patterns: &[(usize, Pattern)]| dictionary.matching(patterns).unwrap();
+    let lists = [vec![one.clone()], vec![one, ScalarValue::from(9_i64)]];
+    for list in lists {
+        assert_eq!(matching(&[(0, one_of(&list))]), [true, false, true, false]);
+        let both = [(0, one_of(&list)), (1, one_of(std::slice::from_ref(&a)))];
+        assert_eq!(matching(&both), [true, false, false, false]);
+    }
+    assert_eq!(matching(&[(0, one_of(&[ScalarValue::Int64(None)]))]), [false; 4]);
+    assert_eq!(matching(&[(1, one_of(&[a]))]), [true, false, false, true]);
+}
