@@ -3,12 +3,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Ident, Query, Select, SelectItem, TableFactor, TableWithJoins, Value,
-    VisitMut, VisitorMut,
+    AccessExpr, Expr, Ident, ObjectNamePart, Query, Select, SelectItem, TableFactor,
+    TableWithJoins, Value, VisitMut, VisitorMut,
 };
 
-use crate::planner::hidden::{fold, name_of};
-use crate::planner::relation_call::{expression_of, function_call};
+use crate::planner::hidden::{fold, name_or_input};
 use crate::planner::relation_columns::factors;
 
 /// Rewrites every such access of a query.
@@ -102,20 +101,16 @@ impl Namer {
     }
 }
 
-/// What the relations of FROM are called. A window function without an alias is
-/// called as its input.
+/// What the relations of FROM are called.
 fn names(from: &TableWithJoins) -> Vec<Vec<String>> {
     let parts = |factor: &TableFactor| match factor {
         TableFactor::NestedJoin { table_with_joins, alias: None } => names(table_with_joins),
         _ => {
-            let of_input = || match expression_of(function_call(factor)?.1.first()?)? {
-                Expr::Identifier(name) => Some(vec![fold(name)]),
-                Expr::CompoundIdentifier(names) => Some(names.iter().map(fold).collect()),
-                _ => None,
+            let parts = name_or_input(factor).map(|name| name.0);
+            let of = |parts: Vec<ObjectNamePart>| {
+                parts.iter().filter_map(|part| part.as_ident()).map(fold).collect()
             };
-            let own = name_of(factor)
-                .map(|name| name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect());
-            own.or_else(of_input).into_iter().collect()
+            parts.map(of).into_iter().collect()
         }
     };
     factors(from).into_iter().flat_map(parts).collect()

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::data::schema::{INGEST_TIME, LATE, OFFSET};
 use crate::planner::mining_call::is_mining;
-use crate::planner::relation_call::expression_of;
+use crate::planner::relation_call::{expression_of, function_call};
 use crate::planner::relations::{RelationKind, RelationLookup};
 use crate::planner::selects::selects;
 
@@ -155,6 +155,16 @@ pub(super) fn name_of(factor: &TableFactor) -> Option<ObjectName> {
         TableFactor::Table { name, args: None, .. } => Some(name.clone()),
         _ => None,
     }
+}
+
+/// The name of a relation; a window function without an alias is called as its input.
+pub(super) fn name_or_input(factor: &TableFactor) -> Option<ObjectName> {
+    let of_input = || match expression_of(function_call(factor)?.1.first()?)? {
+        Expr::Identifier(name) => Some(ObjectName::from(vec![name.clone()])),
+        Expr::CompoundIdentifier(names) => Some(ObjectName::from(names.clone())),
+        _ => None,
+    };
+    name_of(factor).or_else(of_input)
 }
 
 pub(super) fn same(a: &ObjectName, b: &ObjectName) -> bool {

@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::ast::{
     TableWithJoins, VisitMut, VisitorMut,
 };
 
-use crate::planner::hidden::{fold, name_of};
+use crate::planner::hidden::{fold, name_or_input};
 use crate::planner::relation_columns::{Columns, Relations, factors};
 use crate::planner::relations::RelationLookup;
 use crate::planner::selects::selects;
@@ -94,7 +94,7 @@ impl Scopes {
 
 /// The name under which an expression refers to a relation, if it is a single word.
 fn own_name(factor: &TableFactor) -> Option<Ident> {
-    match name_of(factor)?.0.as_slice() {
+    match name_or_input(factor)?.0.as_slice() {
         [part] => part.as_ident().cloned(),
         _ => None,
     }
