@@ -33,6 +33,7 @@ use crate::planner::bind;
 use crate::planner::error::{PlanError, from_datafusion, not_implemented};
 use crate::planner::functions;
 use crate::planner::guards::guard_conditions;
+use crate::planner::large_stack;
 use crate::planner::relations::{RelationInfo, RelationKind};
 use crate::planner::repeated_names::AnswerNames;
 use crate::planner::window_node::{WindowKind, WindowNode, window_time_type};
@@ -79,7 +80,7 @@ impl Engine {
         let registry = self.registry.read();
         let scanning =
             Scanning { engine: self, registry: &registry, failure: parking_lot::Mutex::new(None) };
-        let bound = bind::on_large_stack(|| bind::bind_once(query, &scanning));
+        let bound = large_stack::on_large_stack(|| bind::bind_once(query, &scanning));
         match scanning.failure.into_inner() {
             Some(error) => Err(error),
             None => Ok(bound?),

@@ -60,6 +60,7 @@ mod json_functions;
 mod json_operators;
 mod kept_rules;
 mod kept_unread;
+pub mod large_stack;
 mod lateral;
 mod lateral_join;
 mod limit;
@@ -158,7 +159,7 @@ pub fn plan_continuous(
     require_bounded_state: bool,
     lookup: &dyn RelationLookup,
 ) -> Result<PhysicalPlan, PlanError> {
-    bind::on_large_stack(|| {
+    large_stack::on_large_stack(|| {
         let request = emit_clause::resolve(emit, lookup)?;
         let logical = bind::bind(query, lookup, Purpose::Continuous);
         let logical = logical.map_err(|error| repeated_names::told(error, query))?;

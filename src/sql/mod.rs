@@ -7,6 +7,7 @@ pub mod limits;
 pub mod locate;
 pub mod parse;
 pub mod print;
+mod print_rows;
 pub mod split;
 pub mod statement;
 mod tokens;
