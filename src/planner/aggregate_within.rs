@@ -1,8 +1,8 @@
 //! Asks the aggregate within for all that an aggregate of ours does not answer itself.
 
 /// What `self.theirs`, an `AggregateUDF`, says of names, types and clauses. One list for all that hold
-/// another aggregate, so that none forgets a method.
-macro_rules! as_theirs {
+/// another aggregate, so that none forgets a method; but for its state.
+macro_rules! as_theirs_but_state {
     () => {
         fn name(&self) -> &str {
             self.theirs.name()
@@ -49,13 +49,6 @@ macro_rules! as_theirs {
             self.theirs.coerce_types(arguments)
         }
 
-        fn state_fields(
-            &self,
-            args: datafusion::logical_expr::function::StateFieldsArgs,
-        ) -> Result<Vec<arrow::datatypes::FieldRef>> {
-            self.theirs.state_fields(args)
-        }
-
         fn default_value(&self, data_type: &DataType) -> Result<datafusion::common::ScalarValue> {
             self.theirs.default_value(data_type)
         }
@@ -74,4 +67,18 @@ macro_rules! as_theirs {
     };
 }
 
-pub(super) use as_theirs;
+/// The same, and its state.
+macro_rules! as_theirs {
+    () => {
+        $crate::planner::aggregate_within::as_theirs_but_state!();
+
+        fn state_fields(
+            &self,
+            args: datafusion::logical_expr::function::StateFieldsArgs,
+        ) -> Result<Vec<arrow::datatypes::FieldRef>> {
+            self.theirs.state_fields(args)
+        }
+    };
+}
+
+pub(super) use {as_theirs, as_theirs_but_state};

@@ -27,7 +27,9 @@ use crate::error::SqlState;
 use crate::operators::aggregates::bounds;
 use crate::operators::row_clock;
 use crate::planner::after_coercion::AfterCoercion;
+use crate::planner::aggregate_calls::AggregateCalls;
 use crate::planner::amended::amended;
+use crate::planner::approx_percentile;
 use crate::planner::before_coercion::BeforeCoercion;
 use crate::planner::checked::CheckedArithmetic;
 use crate::planner::epoch_seconds;
@@ -72,9 +74,11 @@ pub fn state() -> &'static SessionState {
             functions.push(set_count_call::ever());
         }
         if let Some(functions) = builder.aggregate_functions() {
-            functions.retain(|function| !["sum", "percentile_cont"].contains(&function.name()));
-            functions.push(wide_sum());
-            functions.push(percentile_cont());
+            let ours = [wide_sum(), percentile_cont()].into_iter().chain(approx_percentile::all());
+            for function in ours {
+                functions.retain(|theirs| theirs.name() != function.name());
+                functions.push(function);
+            }
             functions.extend(bounds::functions());
             functions.push(heavy_hitters_call::aggregate());
             functions.push(set_count_call::aggregate());
@@ -83,6 +87,7 @@ pub fn state() -> &'static SessionState {
             planners.insert(0, Arc::new(Extract));
             planners.insert(1, Arc::new(JsonOperators));
             planners.insert(2, Arc::new(IntervalScaling));
+            planners.insert(3, Arc::new(AggregateCalls));
         }
         builder.build()
     });

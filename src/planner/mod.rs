@@ -6,8 +6,10 @@
 //! append-only, keys, bounded state), [`emit_clause`], [`explain`].
 
 mod after_coercion;
+mod aggregate_calls;
 mod aggregate_within;
 mod amended;
+mod approx_percentile;
 mod around_rule;
 mod before_coercion;
 pub mod bind;
@@ -22,6 +24,7 @@ mod constant_rows;
 pub mod constants;
 mod correlated_joins;
 mod dependent;
+mod different_values;
 mod domain;
 pub mod emit_clause;
 mod epoch_seconds;

@@ -56,7 +56,7 @@ impl Recipe {
         }
     }
 
-    fn make(&self) -> Result<Box<dyn Accumulator>> {
+    pub(super) fn make(&self) -> Result<Box<dyn Accumulator>> {
         self.function.accumulator(AccumulatorArgs {
             return_field: Arc::clone(&self.return_field),
             schema: &self.schema,

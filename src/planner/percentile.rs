@@ -35,24 +35,26 @@ impl AggregateUDFImpl for Percentile {
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let (distinct, result) = (args.is_distinct, args.return_field.data_type().clone());
         let is_null = args.expr_fields.first().is_none_or(|field| field.data_type().is_null());
-        let descends = args.order_bys.first().is_some_and(|key| key.options.descending);
-        let fraction = args.exprs.get(1).and_then(|expr| expr.downcast_ref::<Literal>());
-        let fraction = fraction.and_then(|literal| {
-            match literal.value().cast_to(&DataType::Float64).ok()? {
-                ScalarValue::Float64(fraction) => fraction,
-                _ => None,
-            }
-        });
+        let fraction = fraction(&args);
         // It judges the fraction, too.
         let theirs = self.theirs.accumulator(args)?;
         let Some(fraction) = fraction.filter(|_| !is_null) else { return Ok(theirs) };
-        let fraction = if descends { 1.0 - fraction } else { fraction };
         Ok(Box::new(Between { theirs, fraction, distinct, result }))
     }
 
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {
         self.theirs.simplify()
     }
+}
+
+/// The constant fraction of a call, from the least value on; `None` where it has none.
+pub(super) fn fraction(args: &AccumulatorArgs) -> Option<f64> {
+    let literal = args.exprs.get(1)?.downcast_ref::<Literal>()?;
+    let ScalarValue::Float64(fraction) = literal.value().cast_to(&DataType::Float64).ok()? else {
+        return None;
+    };
+    let descends = args.order_bys.first().is_some_and(|key| key.options.descending);
+    fraction.map(|fraction| if descends { 1.0 - fraction } else { fraction })
 }
 
 /// DataFusion's values, and the answer as we compute it.

@@ -216,11 +216,20 @@ impl Quantiles {
     /// The least value that at least the fraction `q` of all values do not exceed; `None` without
     /// values.
     pub fn quantile(&mut self, q: f64) -> Option<ValueBounds> {
+        let count = self.count();
+        let rank = (q * count as f64).ceil() as u64;
+        self.ranked(rank.clamp(1, count.max(1)))
+    }
+
+    /// How many values there are.
+    pub fn count(&mut self) -> u64 {
         self.settle();
-        if self.count == 0 {
-            return None;
-        }
-        let rank = ((q * self.count as f64).ceil() as u64).clamp(1, self.count);
+        self.count
+    }
+
+    /// The value at a rank, from 1; `None` where there are fewer values.
+    pub fn ranked(&mut self, rank: u64) -> Option<ValueBounds> {
+        self.settle();
         let mut before: u64 = 0;
         let bins: Box<dyn Iterator<Item = Bin>> = match &self.counts {
             Counts::Values(values) => Box::new(values.iter().map(|(value, count)| Bin {

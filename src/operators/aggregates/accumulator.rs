@@ -243,8 +243,17 @@ pub fn is_exactly_mergeable(spec: &AggregateSpec) -> bool {
     let exact_type =
         !matches!(field.data_type(), DataType::Float16 | DataType::Float32 | DataType::Float64);
     match function.fun().name() {
-        "count" | "min" | "max" | "bit_and" | "bit_or" | "bit_xor" | "bool_and" | "bool_or"
-        | "approx_distinct" => true,
+        "count"
+        | "min"
+        | "max"
+        | "bit_and"
+        | "bit_or"
+        | "bit_xor"
+        | "bool_and"
+        | "bool_or"
+        | "approx_distinct"
+        | "approx_median"
+        | "approx_percentile_cont" => true,
         "sum" => exact_type,
         name if is_bounds(name) => true,
         _ => false,
@@ -252,7 +261,7 @@ pub fn is_exactly_mergeable(spec: &AggregateSpec) -> bool {
 }
 
 /// Whether the partial results of DataFusion's accumulator, merged into nothing, are the same to the
-/// bit. Those of variances over distinct values, of regressions and of quantile sketches are not: they are
+/// bit. Those of variances over distinct values, of regressions and of weighted quantiles are not: they are
 /// computed anew when they are merged. A count of distinct values that goes on from its sketch estimates
 /// otherwise than one that saw all values itself.
 pub(super) fn restores_exactly(function: &AggregateFunctionExpr) -> bool {
@@ -263,8 +272,7 @@ pub(super) fn restores_exactly(function: &AggregateFunctionExpr) -> bool {
         "covar",
         "corr",
         "regr_",
-        "approx_percentile",
-        "approx_median",
+        "approx_percentile_cont_with_weight",
         "approx_distinct",
     ];
     !computed.iter().any(|prefix| name.starts_with(prefix))

@@ -11,18 +11,16 @@
 //! | variances, covariances, correlation | central moments in log order | a multiset, folded afresh when read |
 //! | first_value, last_value with ORDER BY | the best row so far | a multiset, folded afresh when read |
 //! | min, max | the best so far | a counted multiset |
-//! | floats of different values (`sum(DISTINCT x)`) | a set, whose values are folded afresh when read, ascending | a multiset, the same way |
+//! | others of different values (`sum(DISTINCT x)`) | one DataFusion accumulator per group | a multiset, whose values are folded afresh when read, once each |
 //! | any other | one DataFusion accumulator per group | a multiset, folded afresh when read |
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, UInt64Type};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
-use datafusion::physical_expr::expressions::Column;
 
 use super::boxed::BoxedFold;
 use super::extreme::extreme_fold;
@@ -235,7 +233,7 @@ fn general_fold(
     if append_only && let Some(miner) = miner_of(function) {
         return Ok(Box::new(MiningFold::new(miner)?));
     }
-    if append_only && !wants_sorted_input(spec) && !folds_distinct_floats(function) {
+    if append_only && !wants_sorted_input(spec) {
         return Ok(Box::new(BoxedFold::new(Arc::clone(function))));
     }
     Ok(Box::new(MultisetFold::new(question_of(spec, types), types)?))
@@ -247,38 +245,10 @@ pub(super) fn question_of(spec: &AggregateSpec, types: &[DataType]) -> Question 
     if function.is_distinct() && function.fun().name() == "count" && types.len() == 1 {
         return Question::CountDistinct;
     }
-    if folds_distinct_floats(function)
-        && let Ok(function) = without_distinct(function, types)
-    {
-        return Question::ReplayDistinct { function };
+    if function.is_distinct() && function.order_bys().is_empty() {
+        return Question::ReplayDistinct { function: Arc::clone(function) };
     }
     Question::Replay { function: Arc::clone(function), sort: wants_sorted_input(spec) }
-}
-
-/// Whether a function adds up different values, in floats: DataFusion does so in the order of a hash table, which
-/// depends on how the table grew.
-pub fn folds_distinct_floats(function: &AggregateFunctionExpr) -> bool {
-    function.is_distinct()
-        && function.order_bys().is_empty()
-        && function.field().data_type().is_floating()
-        && !matches!(function.fun().name(), "min" | "max")
-}
-
-/// The function of all values, over columns of these types.
-fn without_distinct(
-    function: &AggregateFunctionExpr,
-    types: &[DataType],
-) -> Result<Arc<AggregateFunctionExpr>, DataFusionError> {
-    let fields = types.iter().enumerate();
-    let fields: Vec<Field> =
-        fields.map(|(i, data_type)| Field::new(format!("c{i}"), data_type.clone(), true)).collect();
-    let column = |i: usize| Arc::new(Column::new(&format!("c{i}"), i)) as Arc<dyn PhysicalExpr>;
-    let columns = (0..types.len()).map(column).collect();
-    AggregateExprBuilder::new(Arc::new(function.fun().clone()), columns)
-        .schema(Arc::new(Schema::new(fields)))
-        .alias(function.name())
-        .build()
-        .map(Arc::new)
 }
 
 fn wants_sorted_input(spec: &AggregateSpec) -> bool {

@@ -45,7 +45,7 @@ pub enum Question {
     },
     /// What a function makes of its different values, which it sees once each, in ascending order.
     ReplayDistinct {
-        /// The function, without DISTINCT.
+        /// The function.
         function: Arc<AggregateFunctionExpr>,
     },
 }
@@ -258,7 +258,8 @@ impl Fold for MultisetFold {
     fn update(&mut self, rows: &FoldRows<'_>) -> Result<(), EvalError> {
         let keys = self.converter.convert_columns(rows.arguments)?;
         // Functions that are folded afresh judge nulls themselves; the others pass them over.
-        let skips_nulls = !matches!(self.question, Question::Replay { .. });
+        let skips_nulls =
+            !matches!(self.question, Question::Replay { .. } | Question::ReplayDistinct { .. });
         let is_value = is_value(&rows.arguments[0]);
         for (row, &group) in rows.groups.iter().enumerate() {
             self.arrivals += 1;

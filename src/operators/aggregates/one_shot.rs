@@ -2,8 +2,7 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 
-use crate::operators::aggregates::accumulator::{Rows, arguments, filter, make, make_retractable};
-use crate::operators::aggregates::fold::folds_distinct_floats;
+use crate::operators::aggregates::accumulator::{Rows, arguments, filter, make};
 use crate::operators::aggregates::spec::AggregateSpec;
 use crate::operators::operator::EvalError;
 
@@ -21,10 +20,7 @@ pub fn evaluate_rows(
         .map(|spec| {
             let filter = filter(spec, input)?;
             let rows = Rows { filter: filter.as_ref(), ..Rows::all(&groups, group_count) };
-            let mut aggregate = match folds_distinct_floats(&spec.function) {
-                true => make_retractable(spec, &input.schema())?,
-                false => make(spec)?,
-            };
+            let mut aggregate = make(spec)?;
             aggregate.update(&arguments(spec, input)?, &rows)?;
             aggregate.evaluate()
         })

@@ -8,7 +8,6 @@ use arrow::compute;
 use arrow::datatypes::{Int64Type, SchemaRef};
 
 use crate::operators::aggregates::accumulator::{self, GroupedAggregate, is_order_sensitive};
-use crate::operators::aggregates::fold::folds_distinct_floats;
 use crate::operators::aggregates::retractable::needs_multiset;
 use crate::operators::aggregates::spec::{AggregateSpec, NativeFunction};
 use crate::operators::emit::EmitMode;
@@ -43,10 +42,7 @@ impl Aggregates {
             spec.native == Some(NativeFunction::CountRows) && spec.filter.is_none()
         };
         let folded = (0..specs.len()).filter(|&i| !counts_rows(&specs[i])).collect();
-        let multisets = specs.iter().map(|spec| {
-            let retracts = !append_only && needs_multiset(spec, input)?;
-            Ok(retracts || folds_distinct_floats(&spec.function))
-        });
+        let multisets = specs.iter().map(|spec| Ok(!append_only && needs_multiset(spec, input)?));
         let mut all = Aggregates {
             multisets: multisets.collect::<Result<_, EvalError>>()?,
             specs: specs.to_vec(),

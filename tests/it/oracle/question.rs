@@ -479,7 +479,7 @@ impl Asker<'_> {
             }
             false => Node::text(""),
         };
-        let call = match (kind, self.rng.index(5)) {
+        let call = match (kind, self.rng.index(7)) {
             (Kind::Int, 0) => Node::text("count(*)"),
             (Kind::Int, 1) => {
                 let kind = self.rng.pick(&KINDS);
@@ -489,6 +489,14 @@ impl Asker<'_> {
             (Kind::Int, 3) => {
                 let kind = self.rng.pick(&KINDS);
                 Node::of("count(@)", vec![self.expr(scope, kind, 1)])
+            }
+            (Kind::Int, 4) => Node::of("bit_xor(DISTINCT @)", vec![self.expr(scope, kind, 1)]),
+            (Kind::Int, 5) => {
+                let pair = vec![self.expr(scope, kind, 1), self.expr(scope, kind, 1)];
+                Node::of("regr_count(DISTINCT @, @)", pair)
+            }
+            (Kind::Text, 2) => {
+                Node::of("string_agg(DISTINCT @, '/')", vec![self.expr(scope, kind, 1)])
             }
             (Kind::Bool, way) => {
                 let function = ["bool_and(@)", "bool_or(@)"][way % 2];
