@@ -18,7 +18,7 @@ use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, Projection, TryCast,
+    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, Projection, TryCast, Window,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -171,6 +171,7 @@ const CHOOSING: [&str; 9] =
 /// Puts the one form around floats that aggregates make: a sum of infinities is no number. What are
 /// `keys` of intervals becomes these.
 fn above_aggregates(plan: LogicalPlan, keys: &BTreeSet<usize>) -> Result<LogicalPlan> {
+    let (plan, lifted) = lifted(plan)?;
     let calls = match &plan {
         LogicalPlan::Aggregate(aggregate) => &aggregate.aggr_expr,
         LogicalPlan::Window(window) => &window.window_expr,
@@ -181,7 +182,8 @@ fn above_aggregates(plan: LogicalPlan, keys: &BTreeSet<usize>) -> Result<Logical
     let inputs = merge_schema(&plan.inputs());
     let makes = |column: usize| {
         let is_float = plan.schema().field(column).data_type().is_floating();
-        is_float && column >= first && !chooses(&calls[column - first], &inputs)
+        lifted.contains(&column)
+            || (is_float && column >= first && !chooses(&calls[column - first], &inputs))
     };
     if keys.is_empty() && !(first..count).any(makes) {
         return Ok(plan);
@@ -197,6 +199,35 @@ fn above_aggregates(plan: LogicalPlan, keys: &BTreeSet<usize>) -> Result<Logical
     });
     let exprs = exprs.collect();
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?))
+}
+
+/// Windows of one SELECT stand on each other, and are one operator where nothing is between them
+/// ([`super::over_layers`]): the one form goes above them all, to the columns that come with the plan.
+fn lifted(plan: LogicalPlan) -> Result<(LogicalPlan, BTreeSet<usize>)> {
+    let LogicalPlan::Window(window) = &plan else { return Ok((plan, BTreeSet::new())) };
+    let LogicalPlan::Projection(projection) = window.input.as_ref() else {
+        return Ok((plan, BTreeSet::new()));
+    };
+    let below = &projection.input;
+    let is_read =
+        |column: &Column| window.window_expr.iter().any(|call| call.column_refs().contains(column));
+    let columns = below.schema().columns();
+    let mut formed = BTreeSet::new();
+    let only_forms =
+        projection.expr.iter().zip(&columns).enumerate().all(|(index, (expr, own))| {
+            let inner = match expr {
+                Expr::Alias(alias) => ValueFunction::Canonical.argument_of(&alias.expr),
+                expr => return matches!(expr, Expr::Column(column) if column == own),
+            };
+            formed.insert(index);
+            matches!(inner, Some(Expr::Column(column)) if column == own) && !is_read(own)
+        });
+    let is_stack = matches!(below.as_ref(), LogicalPlan::Window(_));
+    if !is_stack || !only_forms || projection.expr.len() != columns.len() {
+        return Ok((plan, BTreeSet::new()));
+    }
+    let stacked = Window::try_new(window.window_expr.clone(), Arc::clone(below))?;
+    Ok((LogicalPlan::Window(stacked), formed))
 }
 
 /// Whether an aggregate's result has the one form if its arguments have.

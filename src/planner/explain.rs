@@ -73,8 +73,7 @@ fn edge(plan: &PhysicalPlan) -> String {
         let is_time = plan.schema.field(time.column).data_type().is_temporal();
         match time.delay {
             0 => write!(text, ", watermark on {name}"),
-            delay if is_time => write!(text, ", watermark on {name} - {}", duration(delay)),
-            delay => write!(text, ", watermark on {name} - {delay}"),
+            delay => write!(text, ", watermark on {name} - {}", width_text(delay, is_time)),
         }
         .expect("writing to a string does not fail");
     }
@@ -108,7 +107,7 @@ fn describe(plan: &PhysicalPlan) -> String {
         Node::Join(spec) => join_text(plan, spec),
         Node::AsofJoin(spec) => asof_text(plan, spec),
         Node::Delay(i64::MAX) => "no watermark".to_string(),
-        Node::Delay(delay) => format!("watermark - {}", duration(*delay)),
+        Node::Delay(delay) => format!("watermark - {}", width_text(*delay, runs_on_time(plan))),
         Node::WindowAssign(spec) => window_text(&spec.window, is_timed(plan, spec.time_column)),
         Node::WindowAggregate(spec) => {
             let window = match &spec.window {
@@ -121,7 +120,7 @@ fn describe(plan: &PhysicalPlan) -> String {
             grouped(plan, &window, &spec.keys, &spec.aggregates, &spec.emit)
         }
         Node::SessionAggregate(spec) => {
-            let window = format!("gap {}", duration(spec.window.gap));
+            let window = format!("gap {}", width_text(spec.window.gap, runs_on_time(plan)));
             answered(plan, &window, &spec.answer, &spec.emit)
         }
         Node::CountWindow(spec) => {
@@ -171,10 +170,9 @@ fn join_text(plan: &PhysicalPlan, spec: &JoinSpec) -> String {
     if let Some(within) = &spec.within {
         let [l, r] = within.times;
         let timed = left.field(l).data_type().is_temporal();
-        let width = |width: i64| match timed {
-            true if width < 0 => format!("-{}", duration(width.saturating_neg())),
-            true => duration(width),
-            false => width.to_string(),
+        let width = |width: i64| match width < 0 {
+            true => format!("-{}", width_text(width.saturating_neg(), timed)),
+            false => width_text(width, timed),
         };
         let distance = format!("{} - {}", left.field(l).name(), right.field(r).name());
         match (within.low, within.high) {
@@ -202,7 +200,7 @@ fn answered(plan: &PhysicalPlan, window: &str, answer: &WindowAnswer, emit: &Emi
         None => window.to_string(),
     };
     match &answer.content {
-        Content::Rows => format!("{window}; rows; emit {}", emit_text(emit)),
+        Content::Rows => format!("{window}; rows; emit {}", emit_text(plan, emit)),
         Content::Groups { keys, aggregates } => grouped(plan, &window, keys, aggregates, emit),
     }
 }
@@ -225,11 +223,11 @@ fn grouped(
         "{window}; keys ({}); aggregates ({}); emit {}",
         keys.join(", "),
         aggregates.join(", "),
-        emit_text(emit)
+        emit_text(plan, emit)
     )
 }
 
-fn emit_text(emit: &EmitSpec) -> String {
+fn emit_text(plan: &PhysicalPlan, emit: &EmitSpec) -> String {
     let refinement = |refinement| match refinement {
         Refinement::Retracting => "retracting",
         Refinement::Accumulating => "accumulating",
@@ -246,8 +244,8 @@ fn emit_text(emit: &EmitSpec) -> String {
         }
     };
     if emit.allowed_lateness > 0 {
-        write!(text, ", allowed lateness {}", duration(emit.allowed_lateness))
-            .expect("writing to a string does not fail");
+        let lateness = width_text(emit.allowed_lateness, runs_on_time(plan));
+        write!(text, ", allowed lateness {lateness}").expect("writing to a string does not fail");
     }
     text
 }
@@ -257,11 +255,16 @@ fn is_timed(plan: &PhysicalPlan, column: usize) -> bool {
     plan.inputs[0].schema.field(column).data_type().is_temporal()
 }
 
+/// Whether event times of the node's input are times: over logical time they are plain numbers.
+fn runs_on_time(plan: &PhysicalPlan) -> bool {
+    plan.inputs[0].facts.event_times.iter().all(|time| is_timed(plan, time.column))
+}
+
 /// A window in words, with widths in units of time or plain numbers.
 fn window_text(window: &TimeWindow, timed: bool) -> String {
     let width = |span: Span| match span {
-        Span::Fixed(width) if timed => duration(width),
-        other => other.to_string(),
+        Span::Fixed(width) => width_text(width, timed),
+        months => months.to_string(),
     };
     let mut text = match window.kind {
         TimeWindowKind::Tumble { size } => format!("tumble {}", width(size)),
@@ -279,8 +282,7 @@ fn window_text(window: &TimeWindow, timed: bool) -> String {
         TimeWindowKind::Landmark { since } => format!("landmark since {since}"),
     };
     if window.offset != 0 {
-        let offset = if timed { duration(window.offset) } else { window.offset.to_string() };
-        text.push_str(&format!(", offset {offset}"));
+        text.push_str(&format!(", offset {}", width_text(window.offset, timed)));
     }
     if let Some(zone) = window.timezone {
         text.push_str(&format!(", in {zone}"));
@@ -288,8 +290,13 @@ fn window_text(window: &TimeWindow, timed: bool) -> String {
     text
 }
 
+/// A distance along the event time: microseconds, or the plain number that it is over logical time.
+pub(super) fn width_text(width: i64, timed: bool) -> String {
+    if timed { duration(width) } else { width.to_string() }
+}
+
 /// Microseconds in the largest unit that fits.
-pub(super) fn duration(micros: i64) -> String {
+fn duration(micros: i64) -> String {
     for (unit, width) in [
         ("d", 86_400_000_000),
         ("h", 3_600_000_000),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::operators::join::spec::{JoinKind, JoinSpec};
-use crate::planner::explain::duration;
+use crate::planner::explain::width_text;
 use crate::planner::join_time::Bounds;
 use crate::planner::physical::{EventTimeColumn, Facts, PhysicalPlan, StateBound};
 
@@ -127,8 +127,7 @@ pub(super) fn state(spec: &JoinSpec, left: &PhysicalPlan, right: &PhysicalPlan) 
             distance => {
                 let (sign, width) =
                     if distance < 0 { ("-", distance.saturating_neg()) } else { ("+", distance) };
-                let width = if timed { duration(width) } else { width.to_string() };
-                format!("{} {sign} {width}", names[port])
+                format!("{} {sign} {}", names[port], width_text(width, timed))
             }
         }
     };

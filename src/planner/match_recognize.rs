@@ -10,7 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use crate::error::SqlState;
 use crate::operators::match_recognize::{Cell, Condition, MatchOrder, MatchSpec, Place, Skip};
 use crate::planner::error::{PlanError, from_datafusion};
-use crate::planner::explain::duration;
+use crate::planner::explain::width_text;
 use crate::planner::match_node::{MatchNode, Search, cell_of};
 use crate::planner::over::{Computed, is_log_order};
 use crate::planner::physical::{EventTimeColumn, Facts, Node, PhysicalPlan, StateBound};
@@ -270,7 +270,7 @@ fn state_of(spec: &MatchSpec, input: &PhysicalPlan) -> StateBound {
     let mut unbounded = None;
     match (spec.within, spec.order, spec.pattern.rows_max()) {
         (Some(within), MatchOrder::Time(column), _) => {
-            let width = if is_timed(column) { duration(within) } else { within.to_string() };
+            let width = width_text(within, is_timed(column));
             parts.push(format!("per partition the rows of the last {width}"));
         }
         (_, _, Some(rows)) => {
@@ -332,7 +332,7 @@ pub(super) fn describe(plan: &PhysicalPlan, spec: &MatchSpec) -> String {
     if let Some(within) = spec.within {
         let is_timed = matches!(spec.order, MatchOrder::Time(column)
             if input.field(column).data_type().is_temporal());
-        let width = if is_timed { duration(within) } else { within.to_string() };
+        let width = width_text(within, is_timed);
         text.push_str(&format!("; within {width}"));
     }
     text

@@ -1,7 +1,9 @@
 //! Knows what holds of the output of OVER, how much state it needs, and how EXPLAIN shows it.
 
+use arrow::datatypes::Schema;
+
 use crate::operators::over::{Frame, OverCall, OverFunction, OverOrder, OverSpec};
-use crate::planner::explain::duration;
+use crate::planner::explain::width_text;
 use crate::planner::over_layers::WindowCall;
 use crate::planner::physical::{EventTimeColumn, Facts, PhysicalPlan, StateBound};
 
@@ -44,25 +46,23 @@ pub(super) fn state_of(input: &PhysicalPlan, calls: &[OverCall], order: OverOrde
     let mut parts = Vec::new();
     if let OverOrder::Time(column) = order {
         let name = input.schema.field(column).name();
-        parts.push(match (ahead_of(calls), is_timed(input, column)) {
-            (0, _) => format!("rows until the watermark passes their {name}"),
-            (ahead, true) => {
-                format!("rows until the watermark passes their {name} + {}", duration(ahead))
-            }
-            (ahead, false) => format!("rows until the watermark passes their {name} + {ahead}"),
-        });
+        let ahead = match ahead_of(calls) {
+            0 => String::new(),
+            ahead => format!(" + {}", width_text(ahead, is_timed(&input.schema, order))),
+        };
+        parts.push(format!("rows until the watermark passes their {name}{ahead}"));
     }
     let mut unbounded = None;
     let mut kept = Vec::new();
     for call in calls {
-        let (text, is_timed) = kept_of(&call.function, order);
+        let (text, goes_with_time) = kept_of(&call.function, order, &input.schema);
         if !kept.contains(&text) {
             kept.push(text);
         }
         if grows(&call.function) {
             unbounded = Some("what an aggregate over all earlier rows collects");
         }
-        if !call.partition.is_empty() && !is_timed && call.ends.is_none() {
+        if !call.partition.is_empty() && !goes_with_time && call.ends.is_none() {
             unbounded = unbounded.or(Some("partitions are kept for ever"));
         }
     }
@@ -74,7 +74,7 @@ pub(super) fn state_of(input: &PhysicalPlan, calls: &[OverCall], order: OverOrde
 }
 
 /// What is kept per partition, and whether it goes with time.
-fn kept_of(function: &OverFunction, order: OverOrder) -> (String, bool) {
+fn kept_of(function: &OverFunction, order: OverOrder, input: &Schema) -> (String, bool) {
     match function {
         OverFunction::RowNumber | OverFunction::Rank | OverFunction::DenseRank => {
             ("one number".into(), false)
@@ -87,8 +87,8 @@ fn kept_of(function: &OverFunction, order: OverOrder) -> (String, bool) {
             None => ("one result".into(), false),
             Some(width) if frame.by_rows => (rows(width.saturating_add(1)), false),
             Some(width) => {
-                let text = format!("the rows of the last {}", duration(width.max(0)));
-                (text, matches!(order, OverOrder::Time(_)))
+                let width = width_text(width.max(0), is_timed(input, order));
+                (format!("the rows of the last {width}"), matches!(order, OverOrder::Time(_)))
             }
         },
     }
@@ -109,8 +109,12 @@ fn rows(count: i64) -> String {
     }
 }
 
-fn is_timed(input: &PhysicalPlan, column: usize) -> bool {
-    input.schema.field(column).data_type().is_temporal()
+/// Whether RANGE frames of an order are widths of time, and not plain numbers.
+fn is_timed(input: &Schema, order: OverOrder) -> bool {
+    match order {
+        OverOrder::Time(column) => input.field(column).data_type().is_temporal(),
+        OverOrder::Log => false,
+    }
 }
 
 /// The operator in EXPLAIN.
@@ -123,7 +127,9 @@ pub(super) fn describe(plan: &PhysicalPlan, spec: &OverSpec) -> String {
     };
     let calls = spec.calls.iter().enumerate().map(|(index, call)| {
         let partition: Vec<String> = call.partition.iter().map(name).collect();
-        let frame = call.function.frame().map_or_else(String::new, |frame| frame_text(&frame));
+        let timed = is_timed(input, spec.order);
+        let frame = call.function.frame();
+        let frame = frame.map_or_else(String::new, |frame| frame_text(&frame, timed));
         let output = call_name(spec.schema.field(spec.kept + index).name());
         format!("{output} of partition ({}){frame}", partition.join(", "))
     });
@@ -137,12 +143,12 @@ pub(super) fn call_name(name: &str) -> &str {
     &name[..end.unwrap_or(name.len())]
 }
 
-fn frame_text(frame: &Frame) -> String {
+fn frame_text(frame: &Frame, timed: bool) -> String {
     let bound = |distance: i64| match (distance, frame.by_rows) {
         (0, _) => "current row".to_string(),
-        (ahead, _) if ahead < 0 => format!("{} following", duration(-ahead)),
+        (ahead, _) if ahead < 0 => format!("{} following", width_text(-ahead, timed)),
         (rows, true) => format!("{rows} preceding"),
-        (width, false) => format!("{} preceding", duration(width)),
+        (width, false) => format!("{} preceding", width_text(width, timed)),
     };
     let start = frame.start.map_or_else(|| "unbounded preceding".to_string(), bound);
     let units = if frame.by_rows { "rows" } else { "range" };
