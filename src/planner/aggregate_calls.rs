@@ -1,4 +1,4 @@
-//! Says what DISTINCT and ORDER BY mean in the call of an aggregate.
+//! Says what DISTINCT and ORDER BY mean in the call of an aggregate; one that counts gives BIGINT.
 //!
 //! *ORDER BY* is kept where the function reads its rows in an order. Elsewhere it changes no answer, and DataFusion
 //! hands its columns to functions that do not expect them.
@@ -18,6 +18,7 @@ use datafusion::logical_expr::{AggregateUDF, WindowFunctionDefinition};
 use crate::operators::aggregates::bounds::DISTINCT_WHERE;
 use crate::planner::different_values::of_different_values;
 use crate::planner::error::PlanError;
+use crate::planner::signed_numbers;
 
 /// The planner of calls.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl ExprPlanner for AggregateCalls {
         if call.distinct && call.order_by.is_empty() {
             (call.func, call.distinct) = distinct(call.func)?;
         }
-        Ok(PlannerResult::Original(call))
+        Ok(signed_numbers::aggregate(call))
     }
 
     fn plan_window(&self, mut call: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
@@ -45,7 +46,7 @@ impl ExprPlanner for AggregateCalls {
             call.func_def = WindowFunctionDefinition::AggregateUDF(function);
             call.distinct = is_distinct;
         }
-        Ok(PlannerResult::Original(call))
+        Ok(signed_numbers::aggregate_over(call))
     }
 }
 

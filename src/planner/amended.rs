@@ -1,4 +1,5 @@
-//! Amends functions of DataFusion: bounds what they make, keeps fractions of seconds, and hides what nulls hold.
+//! Amends functions of DataFusion: bounds what they make, keeps fractions of seconds, hides what nulls hold, and
+//! counts in BIGINT.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::planner::bounded::{Grows, growth_of};
+use crate::planner::signed_numbers::{OF_LISTS, signed_field, signed_type};
 use crate::planner::wide_trunc;
 
 /// The function as we mean it; `None` where DataFusion's is right as it is.
@@ -22,6 +24,7 @@ pub(super) fn amended(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
         Some(growth) => Amendment::Bounded(growth),
         None if function.name() == "date_part" => Amendment::ExactEpoch,
         None if function.name() == "date_trunc" => Amendment::TamedNulls,
+        None if OF_LISTS.contains(&function.name()) => Amendment::Signed,
         None => return None,
     };
     Some(Arc::new(ScalarUDF::from(Amended { theirs: Arc::clone(function), amendment })))
@@ -33,6 +36,8 @@ enum Amendment {
     Bounded(Grows),
     /// `date_part('epoch', t1 - t2)` has fractions, as PostgreSQL's; DataFusion's drops them.
     ExactEpoch,
+    /// Counts in BIGINT.
+    Signed,
     /// `date_trunc` computes with what stands in the places of nulls, too, and overflows on it; and in nanoseconds.
     TamedNulls,
 }
@@ -105,10 +110,12 @@ impl ScalarUDFImpl for Amended {
         self.theirs.signature()
     }
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.theirs.return_type(arguments)
+        let theirs = self.theirs.return_type(arguments)?;
+        Ok(if self.amendment == Amendment::Signed { signed_type(&theirs) } else { theirs })
     }
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        self.theirs.return_field_from_args(args)
+        let theirs = self.theirs.return_field_from_args(args)?;
+        Ok(if self.amendment == Amendment::Signed { signed_field(&theirs) } else { theirs })
     }
     fn is_strict(&self) -> bool {
         self.theirs.is_strict()
@@ -120,6 +127,11 @@ impl ScalarUDFImpl for Amended {
                 if let Some(seconds) = exact_epoch(&args)? {
                     return Ok(seconds);
                 }
+            }
+            Amendment::Signed => {
+                let signed = Arc::clone(&args.return_field);
+                let counts = self.theirs.inner().invoke_with_args(args)?;
+                return counts.cast_to(signed.data_type(), None);
             }
             Amendment::TamedNulls => {
                 if let Some(truncated) = wide_trunc::date_trunc(&args)? {

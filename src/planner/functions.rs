@@ -48,6 +48,7 @@ use crate::planner::percentile::percentile_cont;
 use crate::planner::postgres_functions;
 use crate::planner::push_down;
 use crate::planner::set_count_call;
+use crate::planner::signed_numbers::ranking;
 use crate::planner::time_zone;
 use crate::planner::truth::TruthTests;
 use crate::planner::wide_sum::wide_sum;
@@ -72,6 +73,13 @@ pub fn state() -> &'static SessionState {
             functions.extend(json_functions::all());
             functions.push(time_zone::function());
             functions.push(set_count_call::ever());
+        }
+        if let Some(functions) = builder.window_functions() {
+            for function in functions.iter_mut() {
+                if let Some(signed) = ranking(function) {
+                    *function = signed;
+                }
+            }
         }
         if let Some(functions) = builder.aggregate_functions() {
             let ours = [wide_sum(), percentile_cont()].into_iter().chain(approx_percentile::all());

@@ -116,6 +116,7 @@ mod selects;
 mod set_comparisons;
 mod set_count_call;
 mod set_operations;
+mod signed_numbers;
 mod single_row;
 mod sql_call;
 mod sql_types;

@@ -6,9 +6,10 @@
 //! ```text
 //!   EXISTS (SELECT 1 FROM b, c WHERE b.k = s.k AND c.k > s.v AND …)
 //!   EXISTS (SELECT b.x AS k FROM b WHERE b.k = s.k)
+//!   s.t IN (SELECT CAST(b.k AS TEXT) FROM b WHERE b.k = s.k)
 //! ```
 //!
-//! So below the condition each of its columns stands once more, under a name that nothing else has; behind it the
+//! (Names leave casts out.) So below the condition each of its columns stands once more, under a name that nothing else has; behind it the
 //! columns are those of before:
 //!
 //! ```text
@@ -117,6 +118,8 @@ struct Seen {
     compared: Vec<Column>,
     /// The columns of the nodes above such conditions.
     passed: Vec<Column>,
+    /// The names of what projections there compute.
+    made: Vec<String>,
 }
 
 impl Seen {
@@ -132,12 +135,22 @@ impl Seen {
             self.compared.extend(compared);
         } else if below {
             self.passed.extend(node.schema().columns());
+            if let LogicalPlan::Projection(projection) = node {
+                let made = projection.expr.iter().filter(|expr| !matches!(expr, Expr::Column(_)));
+                self.made.extend(made.map(|expr| expr.schema_name().to_string()));
+            }
         }
         Ok(below)
     }
 
     /// Whether a column that is compared has the name of another one.
     fn are_alike(&self) -> bool {
+        let is_made = |column: &Column| {
+            self.made.iter().any(|name| *name == column.name || *name == column.flat_name())
+        };
+        if self.compared.iter().any(is_made) {
+            return true;
+        }
         let mut others = self.compared.iter().chain(&self.passed);
         others.any(|other| {
             self.compared.iter().any(|column| column.name == other.name && column != other)

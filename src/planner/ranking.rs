@@ -69,7 +69,7 @@ impl Translator {
         let close = self.closing(&built.plan, &partition)?;
         check_types(&built.plan)?;
         let fields = built.plan.schema.fields()[..kept].iter().map(|field| field.as_ref().clone());
-        let number = Field::new("__number", DataType::UInt64, false);
+        let number = Field::new("__number", DataType::Int64, false);
         let spec = RankingSpec {
             partition,
             order,

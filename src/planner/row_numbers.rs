@@ -19,6 +19,7 @@ use crate::operators::expr::is_sortable;
 use crate::planner::bind::Purpose;
 use crate::planner::error::PlanError;
 use crate::planner::limit::{carries_order, swap};
+use crate::planner::signed_numbers::ranking;
 
 /// The number of a row in its group.
 const NUMBER: &str = "__row_number";
@@ -66,7 +67,7 @@ pub(super) fn first_of_groups(on: DistinctOn, is_ordered: bool) -> Result<Logica
     let within = sorts.iter().filter(|sort| !on.on_expr.contains(&sort.expr)).cloned().collect();
     let columns: Vec<Expr> = on.input.schema().columns().into_iter().map(Expr::Column).collect();
     let numbered = numbered(Arc::unwrap_or_clone(on.input), on.on_expr, within)?;
-    let mut first = numbered.filter(number().lt_eq(lit(1_u64)))?.project(columns)?;
+    let mut first = numbered.filter(number().lt_eq(lit(1_i64)))?.project(columns)?;
     if is_ordered && !sorts.is_empty() {
         first = first.sort(sorts)?;
     }
@@ -100,11 +101,11 @@ pub(super) fn limited(limit: &Limit) -> Result<LogicalPlan> {
     if let Some(fetch) = fetch {
         numbered = match fetch {
             0 => numbered.filter(lit(false))?,
-            fetch => numbered.filter(number().lt_eq(lit(skip.saturating_add(fetch) as u64)))?,
+            fetch => numbered.filter(number().lt_eq(lit(skip.saturating_add(fetch) as i64)))?,
         };
     }
     if skip > 0 {
-        numbered = numbered.filter(number().gt(lit(skip as u64)))?;
+        numbered = numbered.filter(number().gt(lit(skip as i64)))?;
     }
     numbered.project(columns)?.build()
 }
@@ -118,8 +119,9 @@ fn numbered(
     partition_by: Vec<Expr>,
     order_by: Vec<Sort>,
 ) -> Result<LogicalPlanBuilder> {
-    let mut call =
-        WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), vec![]);
+    let theirs = row_number_udwf();
+    let function = ranking(&theirs).unwrap_or(theirs);
+    let mut call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(function), vec![]);
     call.params.window_frame = WindowFrame::new(match order_by.is_empty() {
         true => None,
         false => Some(false),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt64Array};
+use arrow::array::{ArrayRef, Int64Array};
 
 use super::call::{Call, OverFunction};
 use super::frames::Ordered;
@@ -51,13 +51,14 @@ impl Call for RankCall {
             if place.rows == 1 || time != place.time {
                 (place.rank, place.dense, place.time) = (place.rows, place.dense + 1, time);
             }
-            numbers.push(match self.function {
+            let number = match self.function {
                 OverFunction::Rank => place.rank,
                 OverFunction::DenseRank => place.dense,
                 _ => place.rows,
-            });
+            };
+            numbers.push(number as i64);
         }
-        Ok(Evaluated::all(Arc::new(UInt64Array::from(numbers))))
+        Ok(Evaluated::all(Arc::new(Int64Array::from(numbers))))
     }
 
     fn forget(&mut self, slot: usize) {

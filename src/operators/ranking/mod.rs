@@ -30,7 +30,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
@@ -297,8 +297,8 @@ impl Ranking {
             }
             None => Vec::new(),
         };
-        let numbers = entries.iter().map(|(_, number, _)| *number);
-        columns.push(Arc::new(UInt64Array::from_iter_values(numbers)));
+        let numbers = entries.iter().map(|(_, number, _)| *number as i64);
+        columns.push(Arc::new(Int64Array::from_iter_values(numbers)));
         let options = RecordBatchOptions::new().with_row_count(Some(entries.len()));
         let schema = Arc::clone(&self.spec.schema);
         let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
