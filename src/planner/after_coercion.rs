@@ -6,6 +6,8 @@
 //! * A cast of a float or a decimal to an integer rounds; DataFusion's cuts.
 //! * Intervals and texts become each other in the one form that INTERVAL has. A moment, a float or a list becomes
 //!   the text that it is shown as.
+//! * A computed value in the list of IN is computed for each row. DataFusion asks a list for constants by computing it over
+//!   no rows, where `CASE` gives its ELSE.
 //! * Intervals compare by their lengths ([`super::interval_order`]).
 
 use std::collections::BTreeSet;
@@ -49,9 +51,24 @@ impl AnalyzerRule for AfterCoercion {
 }
 
 fn mean(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let expr = match expr {
+        Expr::InList(mut list) => {
+            list.list = list.list.into_iter().map(per_row).collect::<Result<_>>()?;
+            Expr::InList(list)
+        }
+        expr => expr,
+    };
     let cast = mean_cast(expr, schema)?;
     let floats = cast.transform_data(|expr| one_form(expr, schema))?;
     floats.transform_data(|expr| interval_order::compare(expr, schema))
+}
+
+/// What is computed of columns, as no constant.
+fn per_row(expr: Expr) -> Result<Expr> {
+    let is_column = |part: &Expr| matches!(part, Expr::Column(_) | Expr::OuterReferenceColumn(..));
+    let is_computed = !is_column(&expr) && expr.exists(|part| Ok(is_column(part)))?;
+    let is_told = ValueFunction::PerRow.argument_of(&expr).is_some();
+    Ok(if is_computed && !is_told { ValueFunction::PerRow.call(expr) } else { expr })
 }
 
 /// Casts that DataFusion means otherwise.

@@ -54,6 +54,7 @@ use crate::planner::once_aggregates;
 use crate::planner::operators;
 use crate::planner::order_names;
 use crate::planner::outer_names;
+use crate::planner::outer_types;
 use crate::planner::own_names;
 use crate::planner::push_down;
 use crate::planner::relations::{RelationInfo, RelationLookup};
@@ -134,6 +135,7 @@ fn bind_in(context: &Context<'_>, query: &Query) -> Result<LogicalPlan, PlanErro
         .and_then(|plan| group_names::rewrite(plan, purpose))
         .and_then(lateral::inline)
         .and_then(set_operations::rewrite)
+        .and_then(outer_types::learn)
         .and_then(|plan| unnesting.plan(plan))
         .and_then(subquery_depth::check)
         .and_then(in_subqueries::rewrite)

@@ -93,6 +93,7 @@ mod operators;
 mod order_names;
 mod outer_names;
 mod outer_references;
+mod outer_types;
 mod over;
 mod over_calls;
 mod over_changes;

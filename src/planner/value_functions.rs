@@ -35,6 +35,8 @@ pub(super) enum ValueFunction {
     Same,
     /// The value itself, which is null where there is no row to take it from.
     OrNone,
+    /// The value itself, for each row: never a constant, whatever DataFusion believes.
+    PerRow,
     /// A float in its one form ([`crate::data::floats`]).
     Canonical,
     /// A number rounded to an integer: a float to the nearest even one, a decimal half away from zero.
@@ -86,6 +88,7 @@ impl ValueFunction {
         ValueFunction::called(expr).is_some_and(|function| match function {
             F::Same
             | F::OrNone
+            | F::PerRow
             | F::Canonical
             | F::IntervalLength
             | F::IntervalKey
@@ -98,9 +101,10 @@ impl ValueFunction {
 
     fn result(&self, argument: &DataType) -> DataType {
         match self {
-            ValueFunction::Same | ValueFunction::OrNone | ValueFunction::Canonical => {
-                argument.clone()
-            }
+            ValueFunction::Same
+            | ValueFunction::OrNone
+            | ValueFunction::PerRow
+            | ValueFunction::Canonical => argument.clone(),
             ValueFunction::Integer(to, _) => to.clone(),
             ValueFunction::Text | ValueFunction::IntervalText | ValueFunction::BytesText => {
                 DataType::Utf8View
@@ -113,7 +117,9 @@ impl ValueFunction {
 
     fn compute(&self, values: &ArrayRef) -> Result<ArrayRef> {
         match self {
-            ValueFunction::Same | ValueFunction::OrNone => Ok(Arc::clone(values)),
+            ValueFunction::Same | ValueFunction::OrNone | ValueFunction::PerRow => {
+                Ok(Arc::clone(values))
+            }
             ValueFunction::Canonical => Ok(canonical(values)),
             ValueFunction::Integer(to, nulls) => integers(values, to, *nulls),
             ValueFunction::Text | ValueFunction::BytesText => Ok(texts(values)),
@@ -151,6 +157,7 @@ impl ScalarUDFImpl for Call {
         match &self.function {
             ValueFunction::Same => "same",
             ValueFunction::OrNone => "or_none",
+            ValueFunction::PerRow => "per_row",
             ValueFunction::Canonical => "canonical",
             ValueFunction::Integer(DataType::Int16, _) => "int2",
             ValueFunction::Integer(DataType::Int32, _) => "int4",
@@ -197,6 +204,9 @@ impl ScalarUDFImpl for Call {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match &args.args[0] {
+            ColumnarValue::Scalar(value) if self.function == ValueFunction::PerRow => {
+                Ok(ColumnarValue::Array(value.to_array_of_size(args.number_rows)?))
+            }
             ColumnarValue::Array(values) => {
                 Ok(ColumnarValue::Array(self.function.compute(values)?))
             }
