@@ -80,7 +80,7 @@ fn spec(rises: bool) -> Arc<MatchSpec> {
         reach: 0,
         is_numbered: false,
         input_schema: input(),
-        schema: output(DataType::Int64),
+        schema: output(),
     })
 }
 

@@ -7,7 +7,6 @@ mod ordered;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::Column;
@@ -36,7 +35,7 @@ fn spec(frame: Frame) -> Arc<OverSpec> {
         }],
         kept: 3,
         input_schema: input(),
-        schema: output(DataType::Int64),
+        schema: output(),
     })
 }
 

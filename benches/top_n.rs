@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::DataType;
 use ordered::{Load, columns, full, hash, input, output, run};
 use weir::data::change::Change;
 use weir::operators::ranking::{Ranking, RankingSpec};
@@ -23,7 +22,7 @@ fn spec(order: usize, fetch: usize, numbered: bool) -> Arc<RankingSpec> {
         input_append_only: true,
         kept: 3,
         input_schema: input(),
-        schema: output(DataType::UInt64),
+        schema: output(),
     })
 }
 

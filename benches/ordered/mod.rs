@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use weir::data::change::{Change, Marks, Origin};
 use weir::operators::operator::{Emitter, Operator, Output};
 use weir::time::{Clock, EventTime, SECOND, SystemClock};
@@ -31,10 +31,10 @@ pub(crate) fn input() -> SchemaRef {
     Arc::new(Schema::new(vec![field("at"), field("k"), field("v")]))
 }
 
-/// The columns of the output: the input's, then `last`.
-pub(crate) fn output(last: DataType) -> SchemaRef {
+/// The columns of the output: the input's, then the answer.
+pub(crate) fn output() -> SchemaRef {
     let mut fields: Vec<_> = input().fields().iter().map(Arc::clone).collect();
-    fields.push(Arc::new(Field::new("answer", last, true)));
+    fields.push(Arc::new(Field::new("answer", DataType::Int64, true)));
     Arc::new(Schema::new(fields))
 }
 
@@ -89,13 +89,9 @@ fn digest(outputs: &[Output], into: &mut i64) {
     for output in outputs {
         let Output::Change(change) = output else { continue };
         let (at, keys, values) = columns(change);
-        let last = change.batch.column(3);
+        let answers = change.batch.column(3).as_primitive::<Int64Type>().values();
         for row in 0..change.batch.num_rows() {
-            let answer = match last.data_type() {
-                DataType::UInt64 => last.as_primitive::<UInt64Type>().value(row) as i64,
-                _ => last.as_primitive::<Int64Type>().value(row),
-            };
-            let hash = hash(at[row], keys[row], values[row], answer);
+            let hash = hash(at[row], keys[row], values[row], answers[row]);
             *into = into.wrapping_add(hash.wrapping_mul(change.weight(row)));
         }
     }
