@@ -7,7 +7,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringViewArray,
 };
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::Column;
@@ -79,7 +79,7 @@ fn functions(frame: Frame, with_lead: bool) -> Vec<(OverFunction, DataType)> {
         (OverFunction::First(4, frame), DataType::Utf8View),
         (OverFunction::Last(2, frame), DataType::Int64),
         (OverFunction::Lag(shift(4, 2, text)), DataType::Utf8View),
-        (OverFunction::Rank, DataType::UInt64),
+        (OverFunction::Rank, DataType::Int64),
     ];
     if with_lead {
         functions.push((OverFunction::Lead(shift(2, 1, Arc::clone(&null))), DataType::Int64));
@@ -203,7 +203,7 @@ proptest! {
             let last = all.last().and_then(|i| kept[*i].1.2);
             prop_assert_eq!(integers(8).is_valid(row).then(|| integers(8).value(row)), last);
             let rank = kept.iter().filter(|(_, other)| other.0 < kept[row].1.0).count() + 1;
-            prop_assert_eq!(answer.column(10).as_primitive::<UInt64Type>().value(row), rank as u64);
+            prop_assert_eq!(answer.column(10).as_primitive::<Int64Type>().value(row), rank as i64);
         }
     }
 }

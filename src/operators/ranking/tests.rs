@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{AsArray, Int64Array};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt64Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use proptest::prelude::*;
 
 use super::*;
@@ -20,7 +20,7 @@ fn input() -> SchemaRef {
 
 fn spec(skip: usize, fetch: Option<usize>, numbered: bool, append_only: bool) -> Arc<RankingSpec> {
     let mut fields: Vec<_> = input().fields().iter().map(Arc::clone).collect();
-    fields.push(Arc::new(Field::new("n", DataType::UInt64, false)));
+    fields.push(Arc::new(Field::new("n", DataType::Int64, false)));
     Arc::new(RankingSpec {
         partition: vec![0],
         order: vec![(1, SortOptions { descending: true, nulls_first: true })],
@@ -54,7 +54,7 @@ fn change(rows: &[Row], append_only: bool) -> Change {
 }
 
 /// What the changelog sums to after each step; the operator is saved into a new one in between.
-fn run(spec: &Arc<RankingSpec>, steps: &[Vec<Row>]) -> Vec<BTreeMap<(i64, i64, u64), i64>> {
+fn run(spec: &Arc<RankingSpec>, steps: &[Vec<Row>]) -> Vec<BTreeMap<(i64, i64, i64), i64>> {
     let mut operator = Ranking::new(Arc::clone(spec)).unwrap();
     let (mut sum, mut sums) = (BTreeMap::new(), Vec::new());
     for step in steps {
@@ -64,7 +64,7 @@ fn run(spec: &Arc<RankingSpec>, steps: &[Vec<Row>]) -> Vec<BTreeMap<(i64, i64, u
         for output in &out.outputs {
             let Output::Change(change) = output else { continue };
             let column = |c: usize| change.batch.column(c).as_primitive::<Int64Type>().clone();
-            let numbers = change.batch.column(2).as_primitive::<UInt64Type>();
+            let numbers = change.batch.column(2).as_primitive::<Int64Type>();
             for row in 0..change.batch.num_rows() {
                 let name = (column(0).value(row), column(1).value(row), numbers.value(row));
                 *sum.entry(name).or_insert(0) += change.weight(row);
@@ -85,7 +85,7 @@ fn run(spec: &Arc<RankingSpec>, steps: &[Vec<Row>]) -> Vec<BTreeMap<(i64, i64, u
 }
 
 /// The first rows, worked out anew.
-fn known(spec: &RankingSpec, rows: &[Row]) -> BTreeMap<(i64, i64, u64), i64> {
+fn known(spec: &RankingSpec, rows: &[Row]) -> BTreeMap<(i64, i64, i64), i64> {
     let mut groups: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     for &(key, value, weight) in rows {
         let group = groups.entry(key).or_default();
@@ -102,7 +102,7 @@ fn known(spec: &RankingSpec, rows: &[Row]) -> BTreeMap<(i64, i64, u64), i64> {
         let shown =
             values.iter().enumerate().skip(spec.skip).take(spec.fetch.unwrap_or(usize::MAX));
         for (place, value) in shown {
-            let number = if spec.numbered { place as u64 + 1 } else { 0 };
+            let number = if spec.numbered { place as i64 + 1 } else { 0 };
             *known.entry((key, *value, number)).or_insert(0) += 1;
         }
     }
