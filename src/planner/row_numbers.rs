@@ -101,13 +101,18 @@ pub(super) fn limited(limit: &Limit) -> Result<LogicalPlan> {
     if let Some(fetch) = fetch {
         numbered = match fetch {
             0 => numbered.filter(lit(false))?,
-            fetch => numbered.filter(number().lt_eq(lit(skip.saturating_add(fetch) as i64)))?,
+            fetch => numbered.filter(number().lt_eq(place(skip.saturating_add(fetch))))?,
         };
     }
     if skip > 0 {
-        numbered = numbered.filter(number().gt(lit(skip as i64)))?;
+        numbered = numbered.filter(number().gt(place(skip)))?;
     }
     numbered.project(columns)?.build()
+}
+
+/// A place, or the last that there can be.
+fn place(place: usize) -> Expr {
+    lit(i64::try_from(place).unwrap_or(i64::MAX))
 }
 
 fn number() -> Expr {
