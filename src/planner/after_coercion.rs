@@ -6,8 +6,8 @@
 //! * A cast of a float or a decimal to an integer rounds; DataFusion's cuts.
 //! * Intervals and texts become each other in the one form that INTERVAL has. A moment, a float or a list becomes
 //!   the text that it is shown as.
-//! * A computed value in the list of IN is computed for each row. DataFusion asks a list for constants by computing it over
-//!   no rows, where `CASE` gives its ELSE.
+//! * A computed value in the list of IN is computed for each row. DataFusion asks a list for constants by
+//!   computing it over no rows, where `CASE` gives its ELSE.
 //! * Intervals compare by their lengths ([`super::interval_order`]).
 
 use std::collections::BTreeSet;

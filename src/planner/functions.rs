@@ -58,7 +58,8 @@ pub fn state() -> &'static SessionState {
     static STATE: LazyLock<SessionState> = LazyLock::new(|| {
         let mut config = SessionConfig::new().with_information_schema(false);
         config.options_mut().sql_parser.map_string_types_to_utf8view = true;
-        // The check compares nullability, too, which DataFusion's rules change: of `SELECT 1 … INTERSECT ALL SELECT (SELECT count(*) …)`.
+        // The check compares nullability, too, which DataFusion's rules change: of
+        // `SELECT 1 … INTERSECT ALL SELECT (SELECT count(*) …)`.
         config.options_mut().execution.skip_physical_aggregate_schema_check = true;
         let mut builder = SessionStateBuilder::new().with_config(config).with_default_features();
         if let Some(functions) = builder.scalar_functions() {

@@ -73,12 +73,8 @@ struct Movable {
 }
 
 impl Movable {
-    /// Whether nothing is left of rows that have gone: `bit_xor` of no values would be 0.
-    fn takes_back_rightly(&self) -> bool {
-        self.theirs.name() != "bit_xor"
-    }
-
-    /// Whether results of some rows and of others give that of all of them exactly, in any order.
+    /// Whether results of some rows and of others give that of all of them exactly, in any order. (DataFusion's
+    /// `bit_xor` could take rows back, but of no values it would be 0.)
     fn merges_exactly(&self) -> bool {
         matches!(self.theirs.name(), "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor")
     }
@@ -93,11 +89,11 @@ impl AggregateUDFImpl for Movable {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let recipe = Recipe::new(Arc::clone(self.theirs.inner()), &args);
+        if self.merges_exactly() {
+            return Ok(Box::new(Moving::new(recipe)?));
+        }
         match self.theirs.create_sliding_accumulator(args) {
-            Ok(takes_back) if takes_back.supports_retract_batch() && self.takes_back_rightly() => {
-                Ok(takes_back)
-            }
-            _ if self.merges_exactly() => Ok(Box::new(Moving::new(recipe)?)),
+            Ok(takes_back) if takes_back.supports_retract_batch() => Ok(takes_back),
             _ => Ok(Box::new(Afresh::new(recipe)?)),
         }
     }

@@ -9,8 +9,8 @@
 //!   s.t IN (SELECT CAST(b.k AS TEXT) FROM b WHERE b.k = s.k)
 //! ```
 //!
-//! (Names leave casts out.) So below the condition each of its columns stands once more, under a name that nothing else has; behind it the
-//! columns are those of before:
+//! (Names leave casts out.) So below the condition each of its columns stands once more, under a name that nothing
+//! else has; behind it the columns are those of before:
 //!
 //! ```text
 //!   Filter: b.k = outer.k     ->     Projection: b.k, …

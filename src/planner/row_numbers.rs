@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result};
-use datafusion::functions_window::row_number::row_number_udwf;
+use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::{
     Distinct, DistinctOn, Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, Projection,
@@ -18,8 +18,8 @@ use datafusion::logical_expr::{
 use crate::operators::expr::is_sortable;
 use crate::planner::bind::Purpose;
 use crate::planner::error::PlanError;
+use crate::planner::functions;
 use crate::planner::limit::{carries_order, swap};
-use crate::planner::signed_numbers::ranking;
 
 /// The number of a row in its group.
 const NUMBER: &str = "__row_number";
@@ -124,8 +124,7 @@ fn numbered(
     partition_by: Vec<Expr>,
     order_by: Vec<Sort>,
 ) -> Result<LogicalPlanBuilder> {
-    let theirs = row_number_udwf();
-    let function = ranking(&theirs).unwrap_or(theirs);
+    let function = functions::state().udwf("row_number")?;
     let mut call = WindowFunction::new(WindowFunctionDefinition::WindowUDF(function), vec![]);
     call.params.window_frame = WindowFrame::new(match order_by.is_empty() {
         true => None,
